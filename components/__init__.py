@@ -1,0 +1,1 @@
+"""What is run: one module per step, a package where a step has parts."""

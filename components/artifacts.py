@@ -1,0 +1,267 @@
+"""The kinds of artifact: typed folders that steps hand to one another.
+
+An artifact is a value with a producer; the runner binds it to a folder. Before its step has run
+it has no location, and asking for one is an error. `check()` is what the runner calls before it
+commits a folder to the store: cheap, and enough to keep a half-written or wrong folder out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from data.errors import BnpipeError
+
+SPLITS = ("train", "validation", "test")
+
+
+class UnboundArtifactError(BnpipeError):
+    """A folder was asked for before the step that makes it has run."""
+
+
+class ArtifactError(BnpipeError):
+    """A folder does not hold what its kind promises."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A typed folder.
+
+    Attributes:
+        producer: where it comes from, `trainer.model` or `champion` for an external reference.
+        location: the folder, once bound.
+    """
+
+    producer: str = ""
+    location: Path | None = None
+
+    undigested: ClassVar[tuple[str, ...]] = ()
+    """Glob patterns of files whose bytes differ between equal runs: kept, hashed, not in the digest."""
+
+    @property
+    def path(self) -> Path:
+        """The folder.
+
+        Raises:
+            UnboundArtifactError: the step that makes it has not run.
+        """
+        if self.location is None:
+            raise UnboundArtifactError(
+                f"{self.producer or type(self).__name__} has no location before its step has run"
+            )
+        return self.location
+
+    def at(self, location: Path) -> Self:
+        """The same artifact, bound to a folder."""
+        return replace(self, location=location)
+
+    def check(self) -> None:
+        """Raises ArtifactError unless the folder holds what the kind promises."""
+        if not any(self.path.iterdir()):
+            raise ArtifactError(f"{self.producer} is an empty folder")
+
+    def record_counts(self) -> Mapping[str, int]:
+        """Records per file, by path relative to the artifact, where files hold records."""
+        return {}
+
+    def need(self, *names: str) -> None:
+        """Raises ArtifactError unless each named file or folder exists and is not empty."""
+        for name in names:
+            target = self.path / name
+            if not target.exists():
+                raise ArtifactError(f"{self.producer} has no {name}")
+            if target.is_file() and target.stat().st_size == 0:
+                raise ArtifactError(f"{self.producer}: {name} is empty")
+
+    def read_json(self, name: str) -> Any:
+        """One of the artifact's JSON files."""
+        return json.loads((self.path / name).read_text())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate decided, in one sentence."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class VerdictArtifact(Artifact):
+    """An artifact that carries a gate's verdict in `verdict_file`: `{"passed", "sentence", ...}`."""
+
+    verdict_file: ClassVar[str] = "verdict.json"
+
+    def verdict(self) -> Verdict:
+        """The verdict that the folder holds."""
+        stored = self.read_json(self.verdict_file)
+        return Verdict(bool(stored["passed"]), str(stored["sentence"]))
+
+    def check(self) -> None:
+        self.need(self.verdict_file)
+        self.verdict()
+
+
+@dataclass(frozen=True)
+class _Records(Artifact):
+    """`dataset.json` and one folder of TFRecord shards per split."""
+
+    shard_prefix: ClassVar[str] = ""
+
+    def split(self, name: str) -> Path:
+        """The folder of one split's shards."""
+        return self.path / f"Split-{name}"
+
+    def shards(self, name: str) -> list[Path]:
+        """One split's shards, in order."""
+        return sorted(self.split(name).glob(f"{self.shard_prefix}-*"))
+
+    def record_counts(self) -> Mapping[str, int]:
+        """Records per shard, as the writer counted them (`dataset.json`, key `shards`)."""
+        return {str(k): int(v) for k, v in self.read_json("dataset.json")["shards"].items()}
+
+    def check(self) -> None:
+        self.need("dataset.json", *(f"Split-{s}" for s in SPLITS))
+        listed = set(self.record_counts())
+        found = {str(p.relative_to(self.path)) for s in SPLITS for p in self.shards(s)}
+        if listed != found:
+            raise ArtifactError(
+                f"{self.producer}: dataset.json lists {len(listed)} shards, the folders hold "
+                f"{len(found)}: {', '.join(sorted(listed ^ found)[:3])}"
+            )
+
+
+@dataclass(frozen=True)
+class Examples(_Records):
+    """tf.Examples with `image` (raw uint8 bytes), `label`, `id`, `content_hash`.
+
+    Layout: `dataset.json`, `Split-{train,validation,test}/data_tfrecord-00000-of-00004`.
+    """
+
+    shard_prefix: ClassVar[str] = "data_tfrecord"
+
+
+@dataclass(frozen=True)
+class TransformedExamples(_Records):
+    """tf.Examples with float `features[D]` in [0, 1], `label`, `id` and the slice columns.
+
+    Layout: `dataset.json`, `Split-*/transformed_examples-00000-of-00004`.
+    """
+
+    shard_prefix: ClassVar[str] = "transformed_examples"
+
+    def check(self) -> None:
+        super().check()
+        from data.examples import check_scaled_once
+
+        for name in SPLITS:
+            check_scaled_once(self.shards(name), f"{self.producer} split {name}")
+
+
+@dataclass(frozen=True)
+class Statistics(Artifact):
+    """`Split-*/FeatureStats.pb`: tensorflow_metadata DatasetFeatureStatisticsList."""
+
+    def check(self) -> None:
+        self.need(*(f"Split-{s}/FeatureStats.pb" for s in SPLITS))
+
+
+@dataclass(frozen=True)
+class Anomalies(VerdictArtifact):
+    """The data gate's verdict: `Split-*/SchemaDiff.pb` protos and `verdict.json`."""
+
+
+@dataclass(frozen=True)
+class Model(Artifact):
+    """A trained model.
+
+    Layout: `saved_model/` (what is served), `training.weights.h5`, `history.json`,
+    `model_card.json`.
+    """
+
+    # TensorFlow writes a random UUID there; nothing that serves or evaluates reads it.
+    undigested: ClassVar[tuple[str, ...]] = ("saved_model/fingerprint.pb",)
+    served_subtree: ClassVar[str] = "saved_model"
+
+    @property
+    def saved_model(self) -> Path:
+        """The SavedModel folder."""
+        return self.path / self.served_subtree
+
+    def check(self) -> None:
+        self.need(
+            "saved_model/saved_model.pb",
+            "saved_model/variables/variables.index",
+            "training.weights.h5",
+            "history.json",
+            "model_card.json",
+        )
+
+
+@dataclass(frozen=True)
+class ServedModel(Artifact):
+    """A version in the served folder: the SavedModel lies at its top."""
+
+    undigested: ClassVar[tuple[str, ...]] = ("fingerprint.pb",)
+
+    @property
+    def saved_model(self) -> Path:
+        """The SavedModel folder."""
+        return self.path
+
+    @property
+    def version(self) -> int:
+        """The version number, which is the folder's name."""
+        return int(self.path.name)
+
+    def check(self) -> None:
+        self.need("saved_model.pb", "variables/variables.index")
+
+
+@dataclass(frozen=True)
+class Evaluation(Artifact):
+    """What the evaluator measured.
+
+    Layout: `metrics.json` (per model: overall and per slice), `tfma/` (standard TFMA output),
+    `predictions.npz` (ids, labels, probabilities per model), `golden.npz` (requests and answers
+    per signature, for the infra validator).
+    """
+
+    # TFMA writes absolute model and data paths there.
+    undigested: ClassVar[tuple[str, ...]] = ("tfma/*eval_config.json", "tfma/*/eval_config.json")
+
+    def check(self) -> None:
+        self.need("metrics.json", "tfma", "predictions.npz", "golden.npz")
+
+
+@dataclass(frozen=True)
+class Blessing(VerdictArtifact):
+    """The evaluator's verdict: `blessing.json` with every rule, and TFX's `BLESSED`/`NOT_BLESSED`."""
+
+    verdict_file: ClassVar[str] = "blessing.json"
+
+    def check(self) -> None:
+        super().check()
+        said = {n for n in ("BLESSED", "NOT_BLESSED") if (self.path / n).exists()}
+        expected = {"BLESSED" if self.verdict().passed else "NOT_BLESSED"}
+        if said != expected:
+            raise ArtifactError(
+                f"{self.producer}: expected the marker {expected.pop()} beside blessing.json, "
+                f"found {', '.join(sorted(said)) or 'none'}"
+            )
+
+
+@dataclass(frozen=True)
+class InfraBlessing(VerdictArtifact):
+    """The infra validator's verdict: `verdict.json`, and TFX's `INFRA_BLESSED`/`INFRA_NOT_BLESSED`."""
+
+
+@dataclass(frozen=True)
+class PushedModel(Artifact):
+    """`pushed.json`: version, base_path, digest of what was published."""
+
+    def check(self) -> None:
+        self.need("pushed.json")

@@ -1,0 +1,1 @@
+"""What it is run on: TFDS sources, codecs, preprocessing, statistics, Beam transforms."""

@@ -1,0 +1,1 @@
+"""How it is run: graph, plan, runner, store, configuration, command line."""

@@ -1,0 +1,1 @@
+"""What it becomes: signatures, folding, versions, server configuration, client."""

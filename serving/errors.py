@@ -1,0 +1,7 @@
+"""Errors of publishing and serving."""
+
+from data.errors import BnpipeError
+
+
+class ServingError(BnpipeError):
+    """A served folder, a version or a server is not as it must be."""
