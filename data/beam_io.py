@@ -1,0 +1,120 @@
+"""How this project makes Beam pipelines: one safe local default, every other runner by flags."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data.errors import BnpipeError
+
+LOCAL_RUNNERS = frozenset(
+    {"fnapirunner", "directrunner", "switchingdirectrunner", "bundlebaseddirectrunner"}
+)
+"""Names, in lower case, that all mean FnApiRunner in this process.
+
+Beam's DirectRunner first tries Prism, a binary that it downloads when it runs and does not verify.
+"""
+
+_SHIPS_OWN_CODE = ("setup_file", "sdk_container_image", "environment_type", "extra_package")
+
+
+class BeamFlagError(BnpipeError):
+    """A flag behind `--` that Beam does not know, or with a value that it does not take."""
+
+
+def pipeline(flags: Sequence[str]) -> Any:
+    """Makes a Beam pipeline; use it as `with pipeline(flags) as p:`.
+
+    Args:
+        flags: what stood behind `--` on the command line, e.g. `["--runner=FlinkRunner"]`.
+
+    Returns:
+        an apache_beam Pipeline: in this process by default, else on the runner that `flags` name,
+        with the project staged as a source distribution unless the flags say how else workers get
+        the code.
+
+    Raises:
+        BeamFlagError: see `check_flags`.
+    """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return beam.Pipeline(options=PipelineOptions(check_flags(flags)))
+
+
+def check_flags(flags: Sequence[str]) -> list[str]:
+    """Checks Beam flags before anything runs, and completes them.
+
+    Returns:
+        the flags with the runner pinned, and with what a remote runner needs.
+
+    Raises:
+        BeamFlagError: a flag is unknown to the local runner, or its value is of the wrong kind.
+            Other runners have options of their own, which only their job server knows, so unknown
+            flags are handed on to them.
+    """
+    flags = list(flags)
+    options, unknown, known = _parse(flags)
+    if (options.runner or "FnApiRunner").rpartition(".")[2].lower() in LOCAL_RUNNERS:
+        if unknown:
+            raise _unknown_flag(unknown[0], known)
+        return [*_without(flags, "runner"), "--runner=FnApiRunner"]
+    if not any(getattr(options, name, None) for name in _SHIPS_OWN_CODE):
+        flags.append(f"--setup_file={_setup_file()}")
+    return flags
+
+
+def _parse(flags: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Beam's own parse of the flags: the options, what it does not know, what it could know."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    result: list[tuple[argparse.Namespace, list[str], list[str]]] = []
+
+    def parse(parser: argparse.ArgumentParser) -> None:
+        # Beam hands over its complete parser here; its own error() would end the process.
+        parser.error = _bad_value  # type: ignore[method-assign]
+        known = [name for name in parser._option_string_actions if name.startswith("--")]
+        result.append((*parser.parse_known_args(flags), known))
+
+    PipelineOptions([]).get_all_options(add_extra_args_fn=parse)
+    return result[0]
+
+
+def _bad_value(message: str) -> NoReturn:
+    raise BeamFlagError(f"Beam does not accept the flags behind '--': {message}")
+
+
+def _unknown_flag(flag: str, known: list[str]) -> BeamFlagError:
+    name = flag.split("=")[0]
+    near = difflib.get_close_matches(name, known, n=1)
+    return BeamFlagError(
+        f"expected flags that Beam's local runner knows behind '--', received {name}",
+        hint=f"did you mean {near[0]}?" if near else "Beam lists its flags in PipelineOptions",
+    )
+
+
+def _without(flags: list[str], name: str) -> list[str]:
+    """The flags without `--name value` and `--name=value`."""
+    kept: list[str] = []
+    skip = False
+    for flag in flags:
+        if skip:
+            skip = False
+        elif flag == f"--{name}":
+            skip = True
+        elif not flag.startswith(f"--{name}="):
+            kept.append(flag)
+    return kept
+
+
+def _setup_file() -> Path:
+    path = Path(__file__).resolve().parent.parent / "setup.py"
+    if not path.exists():
+        raise BeamFlagError(
+            f"expected {path} to send this project to Beam workers, but it is not there",
+            hint="pass --sdk_container_image=<image with bnpipe>, or run from a checkout",
+        )
+    return path

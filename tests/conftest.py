@@ -1,0 +1,122 @@
+"""What tests of several folders share: running one component by hand, and tiny data.
+
+`run_component(component, inputs, params, folder)` stands in for the runner: it binds the outputs to
+folders, makes a context, runs the component and checks every artifact.
+"""
+
+import dataclasses
+import logging
+import os
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from components.artifacts import Artifact
+from components.base import Component, Context, Facts
+
+TINY_SIZE = 512
+
+
+class Ran(NamedTuple):
+    """What a component left behind: its bound outputs and its facts."""
+
+    outputs: Any
+    facts: Facts
+
+
+RunComponent = Callable[..., Ran]
+
+
+def _run(
+    component: Component[Any, Any, Any],
+    inputs: Any,
+    params: Any,
+    folder: Path,
+    *,
+    cache: Path,
+    beam_flags: tuple[str, ...] = (),
+) -> Ran:
+    kinds = typing.get_type_hints(component.Outputs)
+    bound: dict[str, Artifact] = {}
+    for field in dataclasses.fields(component.Outputs):
+        path = folder / field.name
+        path.mkdir(parents=True)
+        bound[field.name] = kinds[field.name](f"{component.name}.{field.name}", path)
+    scratch = folder / "scratch"
+    scratch.mkdir()
+
+    def beam() -> Any:
+        from data.beam_io import pipeline
+
+        return pipeline(beam_flags)
+
+    context = Context(
+        step=component.name,
+        run_id="test",
+        scratch=scratch,
+        cache=cache,
+        log=logging.getLogger(f"test.{component.name}"),
+        progress=lambda done, total, note: None,
+        beam=beam,
+    )
+    outputs = component.Outputs(**bound)
+    facts = component.run(inputs, outputs, params, context)
+    for artifact in bound.values():
+        artifact.check()
+    return Ran(outputs, facts)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`Context.cache` of all tests of a session: prepared data is made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def run_component(shared_cache: Path) -> RunComponent:
+    """Runs one component by hand: `run_component(component, inputs, params, empty_folder)`.
+
+    Keyword arguments: `cache` (a folder, default `shared_cache`), `beam_flags`.
+    """
+
+    def run(
+        component: Component[Any, Any, Any], inputs: Any, params: Any, folder: Path, **options: Any
+    ) -> Ran:
+        options.setdefault("cache", shared_cache)
+        return _run(component, inputs, params, folder, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_examples(run_component: RunComponent, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Examples of 512 rendered digits."""
+    from components.example_gen import COMPONENT, Inputs, Params
+
+    params = Params(dataset="rendered_digits", size=TINY_SIZE, shards=2)
+    folder = tmp_path_factory.mktemp("tiny_examples")
+    return run_component(COMPONENT, Inputs(), params, folder).outputs.examples
+
+
+@pytest.fixture(scope="session")
+def tiny_transformed(
+    run_component: RunComponent, tiny_examples: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """TransformedExamples of 512 rendered digits."""
+    from components.transform import COMPONENT, Inputs, Params
+
+    folder = tmp_path_factory.mktemp("tiny_transformed")
+    inputs = Inputs(examples=tiny_examples)
+    return run_component(COMPONENT, inputs, Params(), folder).outputs.transformed
+
+
+@pytest.fixture(scope="session")
+def mnist_archives() -> Path:
+    """The folder with MNIST's four archives, named by BNPIPE_ARCHIVES."""
+    folder = os.environ.get("BNPIPE_ARCHIVES")
+    if not folder:
+        pytest.skip("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
+    return Path(folder)
