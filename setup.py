@@ -1,0 +1,80 @@
+"""Packaging of bnpipe.
+
+Everything here is static on purpose: building needs no network, no git and no import of the
+project. The ranges are the ones that the test suite runs within; `requirements.lock` holds the
+exact versions with their hashes (`make lock` writes it anew).
+"""
+
+from setuptools import find_packages, setup
+
+INSTALL_REQUIRES = [
+    # The frameworks, each within the minor series that the pipeline is tested with.
+    "tensorflow>=2.21,<2.22",
+    "keras>=3.15.1,<3.16",
+    "tensorflow-datasets>=4.9.10,<5",
+    "importlib_resources>=6,<8",  # TFDS 4.9.10 imports it without requiring it.
+    "apache-beam>=2.77,<2.78",
+    "tensorflow-model-analysis>=0.52,<0.53",
+    "tfx-bsl>=1.21,<1.22",
+    "tensorflow-metadata>=1.21,<1.22",
+    "tensorflow-serving-api>=2.19,<2.20",
+    # Arrays, files and wire formats.
+    "numpy>=2.1,<3",
+    "scipy>=1.14,<2",
+    "pyarrow>=18,<26",
+    "h5py>=3.12,<4",
+    "protobuf>=6.31,<7",
+    "grpcio>=1.71,<2",
+    "fsspec>=2024.10",
+    "pillow>=11,<13",
+    "matplotlib>=3.10,<4",  # Ships the fonts that rendered_digits draws with.
+    # Command line, configuration, reports, signatures.
+    "typer>=0.15,<1",
+    "rich>=13.9,<16",
+    "pydantic>=2.10,<3",
+    "annotated-types>=0.7,<1",
+    "PyYAML>=6.0.2,<7",
+    "jinja2>=3.1.4,<4",
+    "cryptography>=44",
+]
+
+DEV_REQUIRES = [
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.120",
+    "ruff>=0.9",
+    "mypy>=1.14",
+    "import-linter>=2.3",
+    "types-PyYAML>=6",
+    # Build tools, so that the lock pins them: sdists are built without isolation.
+    "setuptools>=77",
+    "wheel>=0.45",
+]
+
+PACKAGE_DATA = ["py.typed", "*.pbtxt", "*.yaml", "*.md", "*.j2", "*.css"]
+
+setup(
+    name="bnpipe",
+    version="0.1.0",
+    description="A batch-normalised MNIST classifier as a TFX-style pipeline, laptop to cluster",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["pipeline*", "components*", "data*", "serving*"]),
+    package_data={"": PACKAGE_DATA},
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"dev": DEV_REQUIRES},
+    entry_points={"console_scripts": ["bnpipe = pipeline.cli:main"]},
+    zip_safe=False,
+)
