@@ -173,11 +173,11 @@ def _layout(record: bytes, where: str) -> _Layout:
     """Finds the payload of every feature in one serialized tf.Example."""
     fields: dict[str, tuple[int, int, int]] = {}
     try:
-        (_, at, end), = _submessages(record, 0, len(record))
+        ((_, at, end),) = _submessages(record, 0, len(record))
         for _, start, stop in _submessages(record, at, end):
             (_, name_at, name_end), (_, feature_at, feature_end) = _submessages(record, start, stop)
-            (kind, list_at, list_end), = _submessages(record, feature_at, feature_end)
-            (_, value_at, value_end), = _submessages(record, list_at, list_end)
+            ((kind, list_at, list_end),) = _submessages(record, feature_at, feature_end)
+            ((_, value_at, value_end),) = _submessages(record, list_at, list_end)
             fields[record[name_at:name_end].decode()] = (kind, value_at, value_end)
     except (ValueError, IndexError) as error:
         raise DataError(
@@ -218,7 +218,7 @@ def _submessages(record: bytes, at: int, end: int) -> list[tuple[int, int, int]]
 
 
 def read_batches(path: Path) -> Iterator[Batch]:
-    """Reads a TFRecord file of tf.Examples in batches of at most about 8 MB.
+    """Reads a TFRecord file of tf.Examples in batches of at most about 1 MB.
 
     Raises:
         DataError: naming file and offset, when the file is cut short, damaged, or holds other

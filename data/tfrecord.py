@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 
 HEADER = 12
 FOOTER = 4
-_BLOCK = 8 << 20
+_BLOCK = 1 << 20
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -92,7 +92,7 @@ def _header(length: int) -> Bytes:
 
 
 def read_runs(path: Path) -> Iterator[Run]:
-    """Reads a TFRecord file in runs of at most about 8 MB.
+    """Reads a TFRecord file in runs of at most about 1 MB.
 
     Raises:
         DamagedRecordError: the file is cut short or a record's length is damaged, so that nothing

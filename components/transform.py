@@ -1,0 +1,61 @@
+"""transform: images become the features that the model is trained on.
+
+Every shard of Examples becomes one shard of TransformedExamples: pixels flattened and scaled to
+[0, 1], the label, the id, and the column `ink_quartile` that metrics are sliced by.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from components.artifacts import Examples, TransformedExamples
+from components.base import Component, Context, Facts
+from data.dataset_info import FILE_NAME, DatasetInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the step reads."""
+
+    examples: Examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What the step makes."""
+
+    transformed: TransformedExamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The `transform` section of the configuration: there is nothing to choose."""
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Scales every shard on Beam; the ink quartiles are those of the train split."""
+    from data.beam_transform import PREFIX, transform
+    from data.shards import merged, read_reports, remove_parts
+
+    examples, target = inputs.examples, outputs.transformed.path
+    info = DatasetInfo.read(examples.path)
+    counts = examples.record_counts()
+    shards = [
+        (name, name.replace(Examples.shard_prefix, PREFIX), count)
+        for name, count in sorted(counts.items())
+    ]
+    total = sum(counts.values())
+    ctx.progress(0, total, "images")
+    with ctx.beam() as pipeline:
+        transform(pipeline, examples.path, target, shards, ctx.scratch / "reports.json")
+    reports = read_reports(ctx.scratch / "reports.json")
+    remove_parts(target)
+    cuts = reports[0].cuts
+    text = info.to_json(shards=merged(reports, "shards"), ink_cuts=cuts)
+    (target / FILE_NAME).write_text(text)
+    ctx.progress(total, total, "images")
+    return {"images": total, "features": info.features, "ink_cuts": json.dumps(cuts)}
+
+
+COMPONENT = Component(name="transform", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)

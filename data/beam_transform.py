@@ -1,0 +1,141 @@
+"""Beam transforms of transform: shards of images in, shards of scaled features out, one to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+
+from data.dataset_info import DatasetInfo
+from data.errors import BnpipeError, DataError
+from data.examples import encode, read_batches
+from data.preprocessing import PIXEL_MAX, flatten_and_scale
+from data.shards import Report, ShardWriter, write_reports
+
+PREFIX = "transformed_examples"
+INK_BINS = 1 << 16
+"""Resolution of the ink histogram that the quartiles are read from: 0.004 grey levels."""
+
+Counts = npt.NDArray[np.int64]
+
+
+def transform(
+    pipeline: Any, source: Path, target: Path, shards: Sequence[tuple[str, str, int]], reports: Path
+) -> None:
+    """Adds the whole transform to a Beam pipeline; `reports` is written when it has run.
+
+    Args:
+        pipeline: the Beam pipeline.
+        source: the Examples folder.
+        target: the TransformedExamples folder.
+        shards: (path in source, path in target, expected number of records) of every shard.
+        reports: a Report per shard, and one with the ink cuts.
+    """
+    info = DatasetInfo.read(source)
+    train = [name for name, _, _ in shards if name.startswith("Split-train/")]
+    cuts = (
+        pipeline
+        | "TrainShards" >> beam.Create(train)
+        | "SpreadTrainShards" >> beam.Reshuffle()
+        | "CountInk" >> beam.ParDo(CountInk(source))
+        | "AddInk" >> beam.CombineGlobally(add_counts)
+        | "CutInk" >> beam.Map(ink_cuts)
+    )
+    written = (
+        pipeline
+        | "Shards" >> beam.Create(list(shards))
+        | "SpreadShards" >> beam.Reshuffle()
+        | "ReadScaleWrite"
+        >> beam.ParDo(TransformShard(source, target, info), beam.pvalue.AsSingleton(cuts))
+    )
+    _ = (
+        written
+        | "CollectReports" >> beam.combiners.ToList()
+        | "WriteReports" >> beam.Map(write_reports, reports)
+    )
+
+
+def mean_ink(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Mean intensity of every image in [0, 1]; uint8[N, D] -> float64[N], exact sums."""
+    return pixels.sum(axis=1, dtype=np.int64) / (pixels.shape[1] * PIXEL_MAX)
+
+
+class CountInk(beam.DoFn):  # type: ignore[misc]
+    """Histogram of the mean intensity of a shard's images, int64[INK_BINS]."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+
+    def process(self, shard: str) -> Iterator[Counts]:
+        """Handles one train shard; a damaged one is reported by TransformShard."""
+        counts = np.zeros(INK_BINS, np.int64)
+        try:
+            for batch in read_batches(self._source / shard):
+                bins = (mean_ink(batch.columns["image"]) * (INK_BINS - 1)).astype(np.int64)
+                counts += np.bincount(bins, minlength=INK_BINS)
+        except (BnpipeError, OSError, KeyError):
+            pass
+        yield counts
+
+
+def add_counts(histograms: Iterable[Counts]) -> Counts:
+    """Adds histograms; integers, so the order of merging cannot matter."""
+    total = np.zeros(INK_BINS, np.int64)
+    for histogram in histograms:
+        total += histogram
+    return total
+
+
+def ink_cuts(counts: Counts) -> list[float]:
+    """The three mean intensities that cut the train images into four equal parts."""
+    below = np.cumsum(counts)
+    wanted = np.array([1, 2, 3]) * below[-1] / 4
+    cuts: list[float] = ((np.searchsorted(below, wanted) + 1) / (INK_BINS - 1)).tolist()
+    return cuts
+
+
+class TransformShard(beam.DoFn):  # type: ignore[misc]
+    """Reads a shard, flattens, scales and adds the slice columns, writes the shard: a Report."""
+
+    def __init__(self, source: Path, target: Path, info: DatasetInfo) -> None:
+        self._source, self._target, self._info = source, target, info
+
+    def process(self, shard: tuple[str, str, int], cuts: list[float]) -> Iterator[Report]:
+        """Handles one shard, given the ink cuts."""
+        name, result, expected = shard
+        try:
+            with ShardWriter(self._target, result) as writer:
+                for batch in read_batches(self._source / name):
+                    self._write(batch, cuts, writer)
+                if writer.count != expected:
+                    raise DataError(
+                        f"{self._source / name}: expected {expected} records, received "
+                        f"{writer.count}: the file is cut short",
+                        hint="run example_gen again: bnpipe run --force example_gen",
+                    )
+            yield Report(name, {result: writer.count}, cuts=cuts)
+        except BnpipeError as error:
+            yield Report.failed(name, error)
+        except OSError as error:
+            yield Report.failed(name, DataError(f"{self._source / name}: {error}"))
+
+    def _write(self, batch: Any, cuts: list[float], writer: ShardWriter) -> None:
+        pixels = batch.columns.get("image")
+        if pixels is None or pixels.shape[1] != self._info.features:
+            received = "no image" if pixels is None else f"{pixels.shape[1]} bytes"
+            raise DataError(
+                f"{batch.path} at offset {batch.offset}: expected an image of "
+                f"{self._info.features} bytes, received {received}"
+            )
+        images = pixels.reshape(-1, self._info.height, self._info.width)
+        columns = {
+            "features": flatten_and_scale(images),
+            "label": batch.columns["label"],
+            "id": batch.columns["id"],
+            "ink_quartile": np.searchsorted(np.array(cuts), mean_ink(pixels), side="right"),
+        }
+        writer.write(encode(columns))

@@ -1,0 +1,69 @@
+"""Record identity: ids that say where a record comes from, hashes that say what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+HASH_BYTES = 8
+
+
+def ids(prefix: str, index: npt.NDArray[np.int64]) -> Iterator[tuple[slice, Bytes]]:
+    """Record ids `<prefix>/<index>`, a batch at a time.
+
+    Args:
+        prefix: `<dataset>:<version>/<split>`.
+        index: ascending indices, int64[N].
+
+    Yields:
+        consecutive slices of the batch with their ids uint8[n, k]; all ids of a slice have one
+        length.
+    """
+    head = np.frombuffer(f"{prefix}/".encode(), np.uint8)
+    start = 0
+    while start < len(index):
+        digits = len(str(index[start]))
+        stop = int(np.searchsorted(index, 10**digits))
+        powers = 10 ** np.arange(digits - 1, -1, -1)
+        named = np.empty((stop - start, len(head) + digits), np.uint8)
+        named[:, : len(head)] = head
+        named[:, len(head) :] = index[start:stop, None] // powers % 10 + ord("0")
+        yield slice(start, stop), named
+        start = stop
+
+
+def content_hashes(images: Bytes) -> Bytes:
+    """BLAKE2b of every image's pixels, 64 bits.
+
+    A published hash, so that any other program can find duplicates and repeat the split.
+
+    Args:
+        images: uint8[N, H, W].
+
+    Returns:
+        uint8[N, 8].
+    """
+    digests = b"".join(
+        blake2b(image, digest_size=HASH_BYTES).digest() for image in np.ascontiguousarray(images)
+    )
+    return np.frombuffer(digests, np.uint8).reshape(len(images), HASH_BYTES)
+
+
+def as_numbers(hashes: Bytes) -> npt.NDArray[np.uint64]:
+    """Hashes uint8[N, 8] as big-endian numbers uint64[N]."""
+    numbers: npt.NDArray[np.uint64] = np.ascontiguousarray(hashes).view(">u8")[:, 0]
+    return numbers.astype(np.uint64)
+
+
+def in_validation(hashes: Bytes, fraction: float) -> npt.NDArray[np.bool_]:
+    """Which images belong to the validation split: those whose hash is in the lowest `fraction`.
+
+    It depends on the pixels only: equal images stay together, and new data moves no image.
+    """
+    below: npt.NDArray[np.bool_] = as_numbers(hashes) < np.uint64(fraction * 2**64)
+    return below
