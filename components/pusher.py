@@ -1,0 +1,156 @@
+"""Publishes a blessed model to the served folder, as a version that TF Serving loads.
+
+An effect step: it is never answered from the step cache. What it would do is read off the served
+folder itself, so a model that is live already is left alone, and one that was rolled back is held
+back until somebody pushes it by force.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from components.artifacts import Blessing, Model, PushedModel
+from components.base import Component, Context, Effect, Facts, machine_local
+from serving import versions
+from serving.errors import ServingError
+from serving.names import default_model_name
+from serving.publish import prune, publish
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A model, and the evaluator's word on it."""
+
+    model: Model
+    blessing: Blessing
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was published."""
+
+    pushed: PushedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Where the model is served from."""
+
+    base_path: str = machine_local("")
+    """Folder of the numbered versions; the runner's default is `.bnpipe/served/<model name>`."""
+
+    model_name: str = ""
+    """Name in request URLs; empty takes the data set's."""
+
+    keep_versions: Annotated[int, Ge(1)] = 5
+    """Old versions to keep, besides those that are live or can be rolled back to at once."""
+
+
+def effect(inputs: Inputs, params: Params) -> Effect:
+    """What publishing would mean, from the served folder alone."""
+    digest = versions.tree_digest(inputs.model.saved_model)
+    standing = versions.state_of(_base_path(params), digest)
+    return Effect(standing.needed, standing.sentence)
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Publish the model.
+
+    Raises:
+        ServingError: the blessing did not pass or is another model's, the live version is no
+            longer the one that the model was compared with, or the folder refuses it.
+    """
+    base = _base_path(params)
+    blessing = _read(inputs.blessing, inputs.blessing.verdict_file)
+    digest = versions.tree_digest(inputs.model.saved_model)
+    _check_blessing(blessing, digest)
+    dataset = _read(inputs.model, "model_card.json").get("dataset")
+    if not isinstance(dataset, dict) or "name" not in dataset:
+        raise ServingError(
+            f"{inputs.model.producer}: model_card.json: expected a dataset with a name, "
+            f"received {json.dumps(dataset)}"
+        )
+    published = publish(
+        base,
+        inputs.model.saved_model,
+        model_name=params.model_name or default_model_name(dataset["name"]),
+        provenance={
+            "run": ctx.run_id,
+            "code": dict(ctx.provenance),
+            "inputs": dict(ctx.input_digests),
+            "dataset": dataset,
+            "verdict": blessing.get("sentence", ""),
+            "metrics": {rule["name"]: rule["value"] for rule in blessing.get("rules", [])},
+        },
+        compared_with=_champion_version(base, blessing, digest),
+        expected=digest,
+    )
+    pushed: Facts = {"version": published.version, "base_path": str(base), "digest": digest}
+    (outputs.pushed.path / "pushed.json").write_text(json.dumps(pushed, indent=2) + "\n")
+    return {**pushed, "new": published.new, "removed": _prune(base, params, ctx)}
+
+
+COMPONENT = Component("pusher", Inputs, Outputs, Params, run, effect=effect)
+
+
+def _base_path(params: Params) -> Path:
+    if not params.base_path:
+        raise ServingError("serving.base_path is empty: expected the folder of the versions")
+    return Path(params.base_path).expanduser().absolute()
+
+
+def _read(artifact: Model | Blessing, name: str) -> Mapping[str, Any]:
+    """A JSON object of an artifact."""
+    try:
+        found = artifact.read_json(name)
+    except (OSError, ValueError) as error:
+        raise ServingError(f"{artifact.producer}: cannot read {name}: {error}") from error
+    if not isinstance(found, dict):
+        raise ServingError(f"{artifact.producer}: {name}: expected an object, received {found!r}")
+    return found
+
+
+def _check_blessing(blessing: Mapping[str, Any], digest: str) -> None:
+    """Only a blessing of these very bytes counts."""
+    if blessing.get("passed") is not True:
+        raise ServingError(f"the model is not blessed: {blessing.get('sentence', 'no verdict')}")
+    if blessing.get("model") != digest:
+        raise ServingError(
+            f"the blessing is for another model: expected digest {digest[:12]}, "
+            f"received {str(blessing.get('model'))[:12]}",
+            hint="evaluate again: bnpipe run --force evaluator",
+        )
+
+
+def _champion_version(base: Path, blessing: Mapping[str, Any], digest: str) -> int | None:
+    """The version in this folder that the model was compared with.
+
+    Raises:
+        ServingError: another version went live since; the comparison says nothing about it.
+    """
+    champion = blessing.get("champion")
+    if champion is None:
+        return None
+    now = versions.champion(base, None)
+    if now is None or now.digest not in (champion["digest"], digest):
+        raise ServingError(
+            f"the live version changed while this run was at work: the model was compared with "
+            f"v{champion['version']}, live is {f'v{now.version}' if now else 'none'}",
+            hint="compare with that one: bnpipe run",
+        )
+    return now.version if now.digest == champion["digest"] else int(champion["version"])
+
+
+def _prune(base: Path, params: Params, ctx: Context) -> int:
+    """Retention; the model is live, so a fault here is a warning."""
+    try:
+        return len(prune(base, params.keep_versions))
+    except ServingError as error:
+        ctx.log.warning("old versions were not removed: %s", error)
+        return 0

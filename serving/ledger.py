@@ -1,0 +1,202 @@
+"""The ledger of a served folder: every number that was ever used, and what became of it.
+
+`ledger.jsonl` is append-only JSON lines, each made durable before anything depends on it. It is
+the truth; labels, `models.config` and the files in `provenance/` are made from it.
+
+Events: `reserved` (a number is taken, with all that is known about the model), `published` (its
+folder is in place and `stable` names it), `abandoned` (its folder never came), `rolled_back`
+(the live version's digest is withdrawn and `stable` goes to another version), `withdrawn`,
+`promoted` (a label moves), `removed` (by retention).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serving.durable import fsync, write_all
+from serving.errors import ServingError
+
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was known of a version when its number was taken.
+
+    Attributes:
+        version: the number.
+        digest: `tree_digest` of its SavedModel.
+        model_name: the name under which it is served.
+        compared_with: the version that was live when it was evaluated; None if there was none.
+        provenance: data, code, lock, config, metrics and run that it came from.
+        force: why a withdrawn digest was published again; None for a plain push.
+    """
+
+    version: int
+    digest: str
+    model_name: str
+    compared_with: int | None
+    provenance: Mapping[str, Any]
+    force: str | None = None
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Why a digest must not come back by itself."""
+
+    version: int
+    reason: str
+
+
+@dataclass
+class History:
+    """The ledger, read from its first line to its last.
+
+    Attributes:
+        entries: published versions, by number; retention does not take them out.
+        pending: a number that was taken and neither published nor abandoned yet.
+        withdrawn: by digest.
+        labels: version by label, `stable` and `canary`.
+        largest: the largest number ever used, 0 if there is none.
+        last: the last event's name, empty if there is none.
+    """
+
+    entries: dict[int, Entry] = field(default_factory=dict)
+    pending: Entry | None = None
+    withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    largest: int = 0
+    last: str = ""
+
+    def entry(self, version: int) -> Entry | None:
+        """What is recorded of a version, published or about to be."""
+        if self.pending is not None and self.pending.version == version:
+            return self.pending
+        return self.entries.get(version)
+
+    def newest(self) -> Entry | None:
+        """The published version with the highest number."""
+        return self.entries[max(self.entries)] if self.entries else None
+
+    def apply(self, line: Mapping[str, Any]) -> None:
+        """Take in one event.
+
+        Raises:
+            KeyError: an event of this name is not known, or lacks a field.
+        """
+        event, version = line["event"], int(line["version"])
+        match event:
+            case "reserved":
+                fields = ("digest", "model_name", "compared_with", "provenance", "force")
+                self.pending = Entry(version, **{name: line[name] for name in fields})
+            case "published":
+                self._published(version)
+            case "abandoned":
+                self.pending = None
+            case "withdrawn" | "rolled_back":
+                self.withdrawn[line["digest"]] = Withdrawal(version, line["reason"])
+                self.labels = {label: v for label, v in self.labels.items() if v != version}
+                if event == "rolled_back":
+                    self.labels["stable"] = int(line["to"])
+            case "promoted":
+                self.labels[line["label"]] = version
+            case "removed":
+                pass
+            case _:
+                raise KeyError(event)
+        self.largest = max(self.largest, version)
+        self.last = event
+
+    def _published(self, version: int) -> None:
+        if self.pending is None or self.pending.version != version:
+            raise KeyError(f"version {version} was never reserved")
+        if self.pending.force is not None:
+            self.withdrawn.pop(self.pending.digest, None)
+        self.entries[version] = self.pending
+        self.labels["stable"] = version
+        self.pending = None
+
+
+def read(base: Path) -> History:
+    """Read the ledger of a served folder; a folder without one has an empty history.
+
+    A last line without its newline is the trace of a killed writer: what it says was never
+    promised to anyone, so it is passed over.
+
+    Raises:
+        ServingError: a line is damaged, was written by a newer bnpipe, or the ledger is missing
+            beside versions that it once listed.
+    """
+    path = base / LEDGER
+    history = History()
+    try:
+        if not path.exists():
+            _refuse_lost_ledger(base)
+            return history
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise ServingError(f"cannot read {path}: {error.strerror}") from error
+    for number, text in enumerate(lines, start=1):
+        try:
+            history.apply(json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ServingError(
+                f"{path} line {number}: expected an event of this bnpipe, received {text[:80]!r}",
+                hint="restore the file from a backup, or use the bnpipe that wrote it",
+            ) from error
+    return history
+
+
+def append(base: Path, event: str, version: int, **fields: Any) -> None:
+    """Add one event; it is durable on return, and not there at all when this raises.
+
+    Raises:
+        OSError: the disk is full, read-only or faulty.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({"event": event, "version": version, **fields, "at": now}) + "\n"
+    descriptor = os.open(base / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            write_all(descriptor, line.encode())
+            os.fsync(descriptor)
+        except OSError:
+            # After a failed fsync nobody knows what is on the disk: take the line back.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+    fsync(base)
+
+
+def repair(base: Path) -> None:
+    """Cut off the torn last line that a killed writer left."""
+    path = base / LEDGER
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+        fsync(path)
+
+
+def _refuse_lost_ledger(base: Path) -> None:
+    """A lost ledger would let withdrawn models come back: say so instead of starting afresh."""
+    provenance, path = base / "provenance", base / LEDGER
+    # Looked for once more, because another process may be making the first version just now.
+    if provenance.is_dir() and any(provenance.iterdir()) and not path.exists():
+        raise ServingError(
+            f"{path} is missing, but provenance/ says that versions were published here",
+            hint="restore it from a backup; to forget all withdrawals instead, remove provenance/",
+        )

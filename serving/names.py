@@ -1,0 +1,48 @@
+"""Names in serving: which of them are versions, and what a model may be called."""
+
+from __future__ import annotations
+
+import re
+
+from serving.errors import ServingError
+
+LARGEST_VERSION = 2**63 - 1
+
+# absl::SimpleAtoi<int64>, which TF Serving applies to the names in a base path.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
+_MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+def parse_version(name: str) -> int | None:
+    """The version that TF Serving takes a name for: also `007`, `+7`, ` 7` and `-7` are numbers."""
+    found = _VERSION.fullmatch(name)
+    if found is None:
+        return None
+    # Python refuses to convert texts of thousands of digits; those are no versions anyway.
+    digits = found[1].lstrip("+-").lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST_VERSION)):
+        return None
+    number = -int(digits) if found[1].startswith("-") else int(digits)
+    return number if -LARGEST_VERSION - 1 <= number <= LARGEST_VERSION else None
+
+
+def check_model_name(name: str) -> None:
+    """Refuse names that a URL, a folder or a label would not survive.
+
+    Raises:
+        ServingError: it is not a lower-case letter and up to 62 of `a-z 0-9 _ -`.
+    """
+    if not _MODEL_NAME.fullmatch(name):
+        raise ServingError(
+            f"model name: expected a lower-case letter, then up to 62 of a-z, 0-9, _ and -, "
+            f"received {name!r}",
+            hint="set serving.model_name",
+        )
+
+
+def default_model_name(dataset: str) -> str:
+    """The model name for a data set: `emnist/digits` gives `emnist-digits`."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", dataset.lower()).strip("-_")
+    if not name[:1].isalpha():
+        name = f"model-{name}".rstrip("-")
+    return name[:63]

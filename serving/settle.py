@@ -1,0 +1,123 @@
+"""The lock of a served folder, and the one function that brings the folder in line with its ledger.
+
+Whatever a killed process left half done, the next one that takes the lock finishes or clears away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from serving import ledger, model_config
+from serving.durable import STAGING, TRASH, fsync, remove, replace_text, scratch_name
+from serving.errors import ServingError
+from serving.ledger import History
+from serving.versions import PROVENANCE, provenance_json, tree_digest, version_path, wanted_config
+
+LOCK = ".lock"
+LOCK_WAIT_SECONDS = 300.0
+
+_HINTS = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some space and run again",
+    errno.EROFS: "make the disk writable or publish to another folder",
+    errno.EACCES: "get write access to it or publish to another folder",
+    errno.EIO: "check the disk, then run again",
+}
+
+
+@contextlib.contextmanager
+def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
+    """Hold the lock of a served folder; yields its real path. A fault of the disk is one line."""
+    try:
+        folder = _real_folder(base, create)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor, folder)
+            yield folder
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ServingError(
+            f"cannot write to the served folder {base}: {error.strerror or error}"
+            + (f" ({error.filename})" if error.filename else ""),
+            hint=_HINTS.get(error.errno or 0, "what is live has not been harmed; run again"),
+        ) from error
+
+
+def _real_folder(base: Path, create: bool) -> Path:
+    """Follow links once, so that a link which is switched meanwhile cannot split one publish."""
+    folder = Path(os.path.realpath(base))
+    if os.path.islink(base) and not folder.exists():
+        raise ServingError(f"served folder {base} is a link to {folder}, which does not exist")
+    if folder.exists() and not folder.is_dir():
+        raise ServingError(f"served folder: expected a folder, received the file {base}")
+    if not folder.exists():
+        if not create:
+            raise ServingError(f"there is no served folder {base}", hint="publish one: bnpipe run")
+        os.makedirs(folder, exist_ok=True)
+        fsync(folder.parent)
+    return folder
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Wait for the lock. The kernel drops it when its holder dies, so there are no stale ones."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise ServingError(
+                    f"another process is publishing to {folder}: "
+                    f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
+                    hint=f"see who holds it: fuser {folder / LOCK}",
+                ) from None
+            time.sleep(0.1)
+
+
+def settle(folder: Path) -> History:
+    """Bring the folder in line with its ledger, and clear away what killed processes left."""
+    ledger.repair(folder)
+    history = ledger.read(folder)
+    for name in os.listdir(folder):
+        if name.startswith((STAGING, TRASH)):
+            remove(folder / name)
+    if history.pending is not None:
+        _settle_pending(folder, history.pending)
+        history = ledger.read(folder)
+    wanted = wanted_config(folder, history)
+    if wanted is not None:
+        model_config.write(folder, wanted)
+    return history
+
+
+def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
+    """Finish a publish whose folder is in place; give up the number of any other."""
+    target = version_path(folder, entry.version)
+    if target.is_dir() and tree_digest(target) == entry.digest:
+        fsync(folder)
+        records = folder / PROVENANCE
+        records.mkdir(exist_ok=True)
+        text = json.dumps(provenance_json(entry), indent=2, sort_keys=True) + "\n"
+        replace_text(records / f"{entry.version}.json", text, staging=folder)
+        ledger.append(folder, "published", entry.version)
+        return
+    if os.path.lexists(target):
+        discard(folder, entry.version)
+    ledger.append(folder, "abandoned", entry.version)
+
+
+def discard(folder: Path, version: int) -> None:
+    """Take a version out of the servers' sight in one step, then delete it."""
+    trash = folder / scratch_name(TRASH)
+    os.rename(version_path(folder, version), trash)
+    fsync(folder)
+    remove(trash)

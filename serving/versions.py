@@ -1,0 +1,275 @@
+"""What a served folder holds: its versions, which one is live, and what a digest would do there.
+
+    <base>/7/                  a SavedModel, complete from the instant its name appears
+    <base>/models.config       what TF Serving is told (`serving.model_config`)
+    <base>/ledger.jsonl        every number ever used (`serving.ledger`)
+    <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
+    <base>/.lock               held while somebody publishes; several homes may use one folder
+    <base>/.staging-*, .trash-*  unfinished work, removed by the next publish
+
+Everything here only reads, needs no lock and works on a read-only disk: `plan` calls it.
+`serving.publish` writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving import ledger, model_config
+from serving.digest import tree_digest as tree_digest
+from serving.errors import ServingError
+from serving.ledger import History
+from serving.names import LARGEST_VERSION, parse_version
+
+PROVENANCE = "provenance"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a candidate is compared with."""
+
+    version: int
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What publishing a digest would mean.
+
+    Attributes:
+        needed: whether there is something to do.
+        sentence: `up to date (v3 live)`, `held back (v3 withdrawn: bad accuracy)` or `publish`.
+    """
+
+    needed: bool
+    sentence: str
+
+
+def version_path(base: Path, version: int) -> Path:
+    """The folder of a version."""
+    return base / str(version)
+
+
+def complete_versions(base: Path) -> list[int]:
+    """The versions that a server could load, ascending.
+
+    Only canonical names count (`7`, not `007`), and only real folders.
+
+    Raises:
+        ServingError: the folder cannot be listed.
+    """
+    numbers = (parse_version(name) for name in _names(base))
+    return sorted({n for n in numbers if n is not None and n > 0 and is_complete(base, n)})
+
+
+def is_complete(base: Path, version: int) -> bool:
+    """Whether a version's folder holds a SavedModel."""
+    return is_saved_model(version_path(base, version))
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a real folder holds a graph and its variables.
+
+    A server loads a graph without variables, takes the good version away, and fails every request.
+    """
+    try:
+        return not folder.is_symlink() and all(
+            (folder / name).is_file() for name in ("saved_model.pb", "variables/variables.index")
+        )
+    except OSError as error:
+        raise ServingError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+
+
+def next_version(base: Path, history: History) -> int:
+    """One more than the largest number ever used, by the ledger, a name here or a provenance file.
+
+    Raises:
+        ServingError: somebody used up the numbers.
+    """
+    records = (Path(name).stem for name in _names(base / PROVENANCE))
+    found = (parse_version(name) for name in (*_names(base), *records))
+    largest = max((n for n in found if n is not None), default=0)
+    version = max(largest, history.largest, 0) + 1
+    if version > LARGEST_VERSION:
+        raise ServingError(
+            f"{base}: no version number is left above {version - 1}",
+            hint="remove the entry with that name, or publish to another folder",
+        )
+    return version
+
+
+def live(base: Path) -> int | None:
+    """The live version: the one that label `stable` names in models.config.
+
+    Without a label that names a complete version: the one that the ledger calls stable, else the
+    highest complete version that is not withdrawn. None if there is no such version.
+    """
+    labelled = model_config.label(base, "stable")
+    if labelled is not None and is_complete(base, labelled):
+        return labelled
+    return stable_version(base, ledger.read(base))
+
+
+def stable_version(base: Path, history: History) -> int | None:
+    """The version that `stable` should name, by the ledger and the folders."""
+    stable = history.labels.get("stable")
+    if stable is not None and is_complete(base, stable):
+        return stable
+    return max(good_versions(base, history), default=None)
+
+
+def good_versions(base: Path, history: History) -> list[int]:
+    """The complete versions whose digest is not withdrawn, ascending."""
+    return [
+        v
+        for v in complete_versions(base)
+        if not history.withdrawn or digest_of(base, history, v) not in history.withdrawn
+    ]
+
+
+def digest_of(base: Path, history: History, version: int) -> str:
+    """A version's digest: the recorded one, or that of its bytes if it was not published here."""
+    entry = history.entry(version)
+    return entry.digest if entry is not None else tree_digest(version_path(base, version))
+
+
+def check_version(base: Path, version: int, history: History | None = None) -> str:
+    """Compare a version's bytes with what was published; returns their digest.
+
+    Raises:
+        ServingError: they differ.
+    """
+    history = history or ledger.read(base)
+    found = tree_digest(version_path(base, version))
+    expected = digest_of(base, history, version)
+    if found != expected:
+        raise ServingError(
+            f"v{version} in {base} is damaged: expected digest {expected[:12]}, "
+            f"received {found[:12]}",
+            hint="go back to a version that is whole: bnpipe rollback",
+        )
+    return found
+
+
+def state_of(base: Path, digest: str) -> Standing:
+    """What publishing a SavedModel of this digest would mean now.
+
+    A digest that was published before, is not live and was not withdrawn either is published
+    again under a new number: its way back to being live is forward.
+    """
+    version, history = _live_and_history(base)
+    withdrawal = history.withdrawn.get(digest)
+    if withdrawal is not None:
+        why = f"v{withdrawal.version} withdrawn: {withdrawal.reason}"
+        return Standing(False, f"held back ({why})")
+    if version is None or digest_of(base, history, version) != digest:
+        return Standing(True, "publish")
+    if tree_digest(version_path(base, version)) != digest:
+        return Standing(True, f"publish (the bytes of v{version} are damaged)")
+    if history.pending is not None or not _config_is_current(base, history):
+        return Standing(True, f"publish (finish v{version})")
+    return Standing(False, f"up to date (v{version} live)")
+
+
+def champion(base: Path, candidate_digest: str | None) -> Champion | None:
+    """The version to compare a candidate with; None if there is none.
+
+    It is the live version. A candidate that is itself live or withdrawn is compared with the same
+    version as when it was pushed, so that running again without a change changes nothing; None
+    when there was no such version then, or it is gone.
+
+    Args:
+        base: the served folder; it need not exist.
+        candidate_digest: `tree_digest` of the candidate, None while it is unknown.
+
+    Raises:
+        ServingError: the version's bytes are not those that were published.
+    """
+    version, history = _live_and_history(base)
+    if candidate_digest is not None:
+        withdrawal = history.withdrawn.get(candidate_digest)
+        if withdrawal is not None:
+            version = _compared_with(history, withdrawal.version)
+        elif version is not None and digest_of(base, history, version) == candidate_digest:
+            version = _compared_with(history, version)
+    if version is None or not is_complete(base, version):
+        return None
+    digest = check_version(base, version, history)
+    return Champion(version, version_path(base, version), digest)
+
+
+def provenance_of(base: Path, version: int) -> Mapping[str, Any]:
+    """Where a version came from, as recorded when it was published.
+
+    Raises:
+        ServingError: it was not published here.
+    """
+    entry = ledger.read(base).entry(version)
+    if entry is None:
+        raise ServingError(f"{base} has no record of v{version}", hint="list them: bnpipe versions")
+    return provenance_json(entry)
+
+
+def provenance_json(entry: ledger.Entry) -> dict[str, Any]:
+    """The content of `provenance/<version>.json`."""
+    return {
+        **entry.provenance,
+        "version": entry.version,
+        "model_name": entry.model_name,
+        "digest": entry.digest,
+        "compared_with": entry.compared_with,
+        "force": entry.force,
+    }
+
+
+def wanted_config(base: Path, history: History) -> model_config.ModelConfig | None:
+    """What models.config should say; None while nothing was published here.
+
+    Listed are the labelled versions, and the good version before the stable one: a rollback to a
+    version that is still loaded takes effect at once.
+    """
+    newest, stable = history.newest(), stable_version(base, history)
+    if newest is None or stable is None:
+        return None
+    good = good_versions(base, history)
+    labels = {"stable": stable}
+    canary = history.labels.get("canary")
+    if canary in good:
+        labels["canary"] = canary
+    versions = {*labels.values(), *[v for v in good if v < stable][-1:]}
+    return model_config.ModelConfig(
+        newest.model_name, os.path.realpath(base), tuple(sorted(versions)), labels
+    )
+
+
+def _live_and_history(base: Path) -> tuple[int | None, History]:
+    """In this order, so that the ledger knows the version, whoever publishes meanwhile."""
+    version = live(base)
+    return version, ledger.read(base)
+
+
+def _config_is_current(base: Path, history: History) -> bool:
+    wanted = wanted_config(base, history)
+    return wanted is None or model_config.read_text(base) == wanted.render()
+
+
+def _compared_with(history: History, version: int) -> int | None:
+    entry = history.entry(version)
+    return entry.compared_with if entry is not None else None
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder; none if it does not exist."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ServingError(
+            f"served folder: expected a readable folder, received {folder}: {error.strerror}"
+        ) from error

@@ -1,0 +1,292 @@
+"""Which version is live, what a digest would do, and which names are versions."""
+
+import ctypes
+import json
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving import ledger, model_config, publish, versions
+from serving.errors import ServingError
+from serving.names import check_model_name, default_model_name, parse_version
+from tests.serving.served import push, saved_model
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "served" / "mnist"
+
+
+@pytest.fixture
+def model_a(tmp_path: Path) -> Path:
+    return saved_model(tmp_path / "a", "a")
+
+
+@pytest.fixture
+def model_b(tmp_path: Path) -> Path:
+    return saved_model(tmp_path / "b", "b")
+
+
+@pytest.fixture
+def model_c(tmp_path: Path) -> Path:
+    return saved_model(tmp_path / "c", "c")
+
+
+def simple_atoi(name: str) -> int | None:
+    """A C library's strtoll under absl's rules: the whole text, blanks around, no overflow."""
+    core = name.strip(" \t\n\v\f\r")
+    if not core or core.lstrip("+-") != core[len(core) - len(core.lstrip("+-")) :]:
+        return None
+    if len(core) - len(core.lstrip("+-")) > 1 or not core.lstrip("+-"):
+        return None
+    if any(c not in string.digits for c in core.lstrip("+-")):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.strtoll.restype = ctypes.c_longlong
+    ctypes.set_errno(0)
+    value = libc.strtoll(core.encode(), None, 10)
+    return None if ctypes.get_errno() else int(value)
+
+
+@given(st.text(alphabet="0123456789+- \t\n_.e\u0664x", max_size=24) | st.integers().map(str))
+def test_a_name_is_a_version_exactly_when_tf_serving_says_so(name: str) -> None:
+    assert parse_version(name) == simple_atoi(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("7", 7),
+        ("007", 7),
+        ("+7", 7),
+        ("-7", -7),
+        (" 7", 7),
+        ("7\n", 7),
+        ("-0", 0),
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+    ],
+)
+def test_odd_names_that_are_versions(name: str, number: int) -> None:
+    assert parse_version(name) == number
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "+", " ", "+ 7", "--7", "7_", "1_0", ".staging-7", "7.tmp", "1e3", "0x7", "\u0667"],
+)
+def test_names_that_are_no_versions(name: str) -> None:
+    assert parse_version(name) is None
+
+
+@pytest.mark.parametrize("name", ["9223372036854775808", "-9223372036854775809", "9" * 5000])
+def test_numbers_beyond_64_bits_are_no_versions(name: str) -> None:
+    assert parse_version(name) is None
+
+
+@pytest.mark.parametrize("name", ["mnist", "a", "emnist-digits", "m_1", "a" * 63])
+def test_a_good_model_name_is_accepted(name: str) -> None:
+    check_model_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../up", "a/b", "Mnist", "1st", "-a", "a" * 64, "a b", "a\n", "a:b", "\u00e4"]
+)
+def test_a_bad_model_name_is_refused(name: str) -> None:
+    with pytest.raises(ServingError, match="model name"):
+        check_model_name(name)
+
+
+@given(st.text(max_size=100))
+def test_every_data_set_has_a_valid_default_model_name(dataset: str) -> None:
+    check_model_name(default_model_name(dataset))
+
+
+def test_default_model_names() -> None:
+    assert default_model_name("mnist") == "mnist"
+    assert default_model_name("rendered_digits") == "rendered_digits"
+    assert default_model_name("emnist/digits") == "emnist-digits"
+    assert default_model_name("3d/Things") == "model-3d-things"
+
+
+def test_the_digest_follows_paths_and_bytes_but_not_the_random_fingerprint(tmp_path: Path) -> None:
+    first, second = saved_model(tmp_path / "1", "x"), saved_model(tmp_path / "2", "x")
+    assert versions.tree_digest(first) == versions.tree_digest(second)
+    (second / "fingerprint.pb").unlink()
+    assert versions.tree_digest(first) == versions.tree_digest(second)
+    (second / "saved_model.pb").rename(second / "saved_model.pbtxt")
+    assert versions.tree_digest(first) != versions.tree_digest(second)
+
+
+def test_the_digest_is_the_documented_formula(tmp_path: Path) -> None:
+    from hashlib import sha256
+
+    folder = tmp_path / "m"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "x").write_bytes(b"12")
+    (folder / "a.b").write_bytes(b"3")
+    lines = [f"a.b\0{1}\0{sha256(b'3').hexdigest()}\n", f"a/x\0{2}\0{sha256(b'12').hexdigest()}\n"]
+    assert versions.tree_digest(folder) == sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def test_a_link_in_a_model_is_refused(model_a: Path, base: Path) -> None:
+    (model_a / "assets" / "vocabulary").symlink_to("/etc/hostname")
+    with pytest.raises(ServingError, match="plain file"):
+        push(base, model_a)
+    assert not base.exists()
+
+
+def test_nothing_is_live_where_nothing_was_published(base: Path, tmp_path: Path) -> None:
+    assert versions.live(base) is None
+    assert versions.champion(base, "any") is None
+    assert versions.state_of(base, "any") == versions.Standing(True, "publish")
+    (tmp_path / "empty").mkdir()
+    assert versions.live(tmp_path / "empty") is None
+
+
+def test_stable_in_models_config_is_live_even_below_a_higher_number(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    push(base, model_a)
+    push(base, model_b)
+    assert versions.live(base) == 2
+    publish.rollback(base, reason="bad")
+    assert versions.live(base) == 1
+    assert versions.complete_versions(base) == [1, 2]
+
+
+def test_without_models_config_the_ledger_says_what_is_live(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    push(base, model_a)
+    push(base, model_b)
+    publish.rollback(base, reason="bad")
+    (base / model_config.MODELS_CONFIG).unlink()
+    assert versions.live(base) == 1
+
+
+def test_a_folder_that_another_tool_filled_is_taken_over(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    saved_model(base / "1700000000", "foreign")
+    (base / "1800000000").mkdir()
+    champion = versions.champion(base, None)
+    assert champion is not None and champion.version == 1700000000
+    assert champion.digest == versions.tree_digest(base / "1700000000")
+    # The empty folder is no model, but its number is taken.
+    assert push(base, model_a).version == 1800000001
+    publish.rollback(base, reason="worse than before")
+    assert versions.live(base) == 1700000000
+
+
+def test_the_state_of_a_digest(base: Path, model_a: Path, model_b: Path, model_c: Path) -> None:
+    a, b, c = (versions.tree_digest(m) for m in (model_a, model_b, model_c))
+    push(base, model_a)
+    assert versions.state_of(base, a) == versions.Standing(False, "up to date (v1 live)")
+    push(base, model_b)
+    push(base, model_c)
+    publish.rollback(base, reason="bad accuracy")
+    assert versions.state_of(base, b) == versions.Standing(False, "up to date (v2 live)")
+    assert versions.state_of(base, c) == versions.Standing(
+        False, "held back (v3 withdrawn: bad accuracy)"
+    )
+    # Older, not live, not withdrawn: it goes forward under a new number.
+    assert versions.state_of(base, a) == versions.Standing(True, "publish")
+    assert push(base, model_a).version == 4
+
+
+def test_the_champion_is_the_live_version(base: Path, model_a: Path, model_b: Path) -> None:
+    push(base, model_a)
+    champion = versions.champion(base, versions.tree_digest(model_b))
+    assert champion == versions.Champion(1, base / "1", versions.tree_digest(model_a))
+
+
+def test_a_live_candidate_is_compared_with_what_it_was_compared_with(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    push(base, model_a)
+    assert versions.champion(base, versions.tree_digest(model_a)) is None
+    push(base, model_b)
+    champion = versions.champion(base, versions.tree_digest(model_b))
+    assert champion is not None and champion.version == 1
+
+
+def test_a_withdrawn_candidate_is_compared_with_what_it_was_compared_with(
+    base: Path, model_a: Path, model_b: Path, model_c: Path
+) -> None:
+    push(base, model_a)
+    push(base, model_b)
+    publish.rollback(base, reason="bad")
+    push(base, model_c)
+    champion = versions.champion(base, versions.tree_digest(model_b))
+    assert champion is not None and champion.version == 1
+
+
+def test_a_damaged_champion_is_refused_and_can_be_rolled_back(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    push(base, model_a)
+    push(base, model_b)
+    (base / "2" / "saved_model.pb").write_text("other bytes")
+    with pytest.raises(ServingError, match=r"v2 in .* is damaged.*bnpipe rollback"):
+        versions.champion(base, None)
+    assert versions.state_of(base, versions.tree_digest(model_b)) == versions.Standing(
+        True, "publish (the bytes of v2 are damaged)"
+    )
+    assert publish.rollback(base, reason="damaged") == 1
+    assert versions.champion(base, None) is not None
+
+
+def test_a_damaged_live_version_is_published_again(base: Path, model_a: Path) -> None:
+    push(base, model_a)
+    (base / "1" / "saved_model.pb").write_text("other bytes")
+    assert push(base, model_a).version == 2
+    assert versions.state_of(base, versions.tree_digest(model_a)).needed is False
+
+
+def test_provenance_is_read_back(base: Path, model_a: Path) -> None:
+    push(base, model_a, provenance={"run": "0001", "dataset": {"name": "mnist"}})
+    found = versions.provenance_of(base, 1)
+    assert found["run"] == "0001" and found["digest"] == versions.tree_digest(model_a)
+    assert json.loads((base / "provenance" / "1.json").read_text()) == found
+    with pytest.raises(ServingError, match="no record of v9"):
+        versions.provenance_of(base, 9)
+
+
+def test_a_torn_last_line_of_the_ledger_is_passed_over(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    push(base, model_a)
+    with (base / ledger.LEDGER).open("ab") as stream:
+        stream.write(b'{"event": "reserved", "vers')
+    assert versions.live(base) == 1
+    assert push(base, model_b).version == 2
+    assert versions.live(base) == 2
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "null", "garbage", '{"event": "new", "version": 1}'])
+def test_a_damaged_line_of_the_ledger_is_named(base: Path, model_a: Path, line: str) -> None:
+    push(base, model_a)
+    with (base / ledger.LEDGER).open("a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(ServingError, match=r"ledger.jsonl line 3: expected an event"):
+        versions.state_of(base, "x")
+
+
+def test_a_lost_ledger_is_refused_not_started_afresh(base: Path, model_a: Path) -> None:
+    push(base, model_a)
+    (base / ledger.LEDGER).unlink()
+    with pytest.raises(ServingError, match=r"is missing.*restore it"):
+        push(base, model_a)
+
+
+def test_reading_leaves_no_trace(base: Path, model_a: Path) -> None:
+    push(base, model_a)
+    before = sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*"))
+    versions.live(base)
+    versions.state_of(base, "x")
+    versions.champion(base, "x")
+    assert sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*")) == before
