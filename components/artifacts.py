@@ -39,7 +39,7 @@ class Artifact:
     location: Path | None = None
 
     undigested: ClassVar[tuple[str, ...]] = ()
-    """Glob patterns of files whose bytes differ between equal runs: kept, hashed, not in the digest."""
+    """Glob patterns of files whose bytes differ between equal runs: kept, not in the digest."""
 
     @property
     def path(self) -> Path:
@@ -91,7 +91,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictArtifact(Artifact):
-    """An artifact that carries a gate's verdict in `verdict_file`: `{"passed", "sentence", ...}`."""
+    """Carries a gate's verdict in `verdict_file`: `{"passed", "sentence", ...}`."""
 
     verdict_file: ClassVar[str] = "verdict.json"
 
@@ -101,6 +101,7 @@ class VerdictArtifact(Artifact):
         return Verdict(bool(stored["passed"]), str(stored["sentence"]))
 
     def check(self) -> None:
+        """There is a verdict, and it can be read."""
         self.need(self.verdict_file)
         self.verdict()
 
@@ -124,6 +125,7 @@ class _Records(Artifact):
         return {str(k): int(v) for k, v in self.read_json("dataset.json")["shards"].items()}
 
     def check(self) -> None:
+        """The shards on disk are those that `dataset.json` lists."""
         self.need("dataset.json", *(f"Split-{s}" for s in SPLITS))
         listed = set(self.record_counts())
         found = {str(p.relative_to(self.path)) for s in SPLITS for p in self.shards(s)}
@@ -154,6 +156,7 @@ class TransformedExamples(_Records):
     shard_prefix: ClassVar[str] = "transformed_examples"
 
     def check(self) -> None:
+        """Also: pixels were scaled to [0, 1] exactly once."""
         super().check()
         from data.examples import check_scaled_once
 
@@ -166,6 +169,7 @@ class Statistics(Artifact):
     """`Split-*/FeatureStats.pb`: tensorflow_metadata DatasetFeatureStatisticsList."""
 
     def check(self) -> None:
+        """Every split has its statistics."""
         self.need(*(f"Split-{s}/FeatureStats.pb" for s in SPLITS))
 
 
@@ -192,6 +196,7 @@ class Model(Artifact):
         return self.path / self.served_subtree
 
     def check(self) -> None:
+        """The SavedModel has its graph and variables, and the rest is there."""
         self.need(
             "saved_model/saved_model.pb",
             "saved_model/variables/variables.index",
@@ -218,6 +223,7 @@ class ServedModel(Artifact):
         return int(self.path.name)
 
     def check(self) -> None:
+        """The SavedModel has its graph and variables."""
         self.need("saved_model.pb", "variables/variables.index")
 
 
@@ -234,16 +240,18 @@ class Evaluation(Artifact):
     undigested: ClassVar[tuple[str, ...]] = ("tfma/*eval_config.json", "tfma/*/eval_config.json")
 
     def check(self) -> None:
+        """All that the report and the infra validator read is there."""
         self.need("metrics.json", "tfma", "predictions.npz", "golden.npz")
 
 
 @dataclass(frozen=True)
 class Blessing(VerdictArtifact):
-    """The evaluator's verdict: `blessing.json` with every rule, and TFX's `BLESSED`/`NOT_BLESSED`."""
+    """The evaluator's verdict: `blessing.json` with every rule, and TFX's marker file."""
 
     verdict_file: ClassVar[str] = "blessing.json"
 
     def check(self) -> None:
+        """Also: the marker file says what `blessing.json` says."""
         super().check()
         said = {n for n in ("BLESSED", "NOT_BLESSED") if (self.path / n).exists()}
         expected = {"BLESSED" if self.verdict().passed else "NOT_BLESSED"}
@@ -256,7 +264,7 @@ class Blessing(VerdictArtifact):
 
 @dataclass(frozen=True)
 class InfraBlessing(VerdictArtifact):
-    """The infra validator's verdict: `verdict.json`, and TFX's `INFRA_BLESSED`/`INFRA_NOT_BLESSED`."""
+    """The infra validator's verdict: `verdict.json`, and TFX's marker file."""
 
 
 @dataclass(frozen=True)
@@ -264,4 +272,5 @@ class PushedModel(Artifact):
     """`pushed.json`: version, base_path, digest of what was published."""
 
     def check(self) -> None:
+        """The push is recorded."""
         self.need("pushed.json")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 Facts = Mapping[str, "float | int | str | bool | None"]
-"""What a step tells about itself: a flat dict of numbers and short texts. Not part of any digest."""
+"""What a step tells about itself: a flat dict of numbers and texts. Not part of any digest."""
 
 I = TypeVar("I")  # noqa: E741 - Inputs, Outputs, Params
 O = TypeVar("O")  # noqa: E741
@@ -25,7 +25,7 @@ P = TypeVar("P")
 
 
 def machine_local(default: Any) -> Any:
-    """A `Params` field that says where or how on this machine, never what: it is not in step keys."""
+    """A `Params` field that says where or how on this machine, never what: not in step keys."""
     return field(default=default, metadata={"in_key": False})
 
 

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `bnpipe`."""
+
+from pipeline.cli import main
+
+main()

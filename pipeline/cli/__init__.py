@@ -1,0 +1,56 @@
+"""The command line: one file per verb, thin over `pipeline`.
+
+`main` is the process boundary: every error becomes one line and a documented exit code. It checks
+the Python version first, before anything that an older Python could not even parse is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+
+def main() -> None:
+    """Run the command line and exit with a code of `pipeline.errors.ExitCode`."""
+    here = tuple(sys.version_info[:2])
+    if not OLDEST <= here <= NEWEST:
+        expected = ".".join(map(str, OLDEST)) + " to " + ".".join(map(str, NEWEST))
+        sys.stderr.write(
+            f"error: bnpipe needs CPython {expected}, this is {'.'.join(map(str, here))} "
+            f"({sys.executable}) → make run PYTHON=python3.11\n"
+        )
+        sys.exit(2)
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    from pipeline.errors import BnpipeError, ExitCode, exit_code_of
+
+    trace = "-v" in arguments or "--verbose" in arguments
+    try:
+        from pipeline.cli.app import call
+
+        return call(arguments)
+    except BnpipeError as error:
+        from pipeline import ui
+
+        ui.error(error, trace=trace)
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except OSError as error:
+        from pipeline import ui
+
+        ui.error(error, trace=trace)
+        return ExitCode.FAILED
+    except Exception as error:
+        from pipeline import ui
+
+        ui.error(error, trace=True)
+        ui.error(BnpipeError("this is a bug in bnpipe", hint="report it with `bnpipe doctor`"))
+        return ExitCode.BUG

@@ -1,0 +1,88 @@
+"""All verbs, in the groups that `bnpipe --help` shows."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from pipeline.errors import ExitCode
+
+_VERBS = {
+    "work": ("run", "plan", "resume", "status"),
+    "look": ("runs", "show", "logs", "graph"),
+    "ship": ("export",),
+    "care": ("gc", "config", "doctor"),
+}
+_CODES = "  ".join(f"{int(code)} {code.meaning}." for code in ExitCode)
+
+
+class _Grouped(TyperGroup):
+    """Shows a closing line with the exit codes, and keeps the order of the verbs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order they were added."""
+        return list(self.commands)
+
+
+def app() -> typer.Typer:
+    """The application with all its verbs."""
+    made = typer.Typer(
+        cls=_Grouped,
+        name="bnpipe",
+        help="MNIST, ingested and transformed by Beam, trained with batch normalisation, judged "
+        "by TFMA against its twin without it, published for TF Serving.",
+        epilog=f"Exit codes: {_CODES}",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_version)
+    for panel, verbs in _VERBS.items():
+        for verb in verbs:
+            module = importlib.import_module(f"pipeline.cli.{verb}")
+            if hasattr(module, "app"):
+                made.add_typer(module.app, name=verb, rich_help_panel=panel)
+            else:
+                made.command(verb, rich_help_panel=panel)(getattr(module, verb))
+    return made
+
+
+def call(arguments: list[str]) -> int:
+    """Parse and run; returns the exit code.
+
+    Raises:
+        BnpipeError: what went wrong, for `main` to tell.
+    """
+    try:
+        result = app()(arguments, prog_name="bnpipe", standalone_mode=False)
+    except click.exceptions.Abort:
+        return ExitCode.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    return int(result or 0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from pipeline import ui
+
+        ui.say(f"bnpipe {version('bnpipe')}")
+        raise typer.Exit
+
+
+def _version(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Filled in by `app`: options of the program itself."""

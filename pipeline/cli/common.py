@@ -1,0 +1,34 @@
+"""Options and lookups that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config import Config, home_from, load
+from pipeline.store import Store
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override the config, e.g. --set trainer.epochs=3."
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Config file; by default bnpipe.yaml here, if any."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
+
+
+def config_from(file: Path | None, sets: list[str] | None) -> Config:
+    """The resolved configuration."""
+    return load(file, sets or [])
+
+
+def open_store() -> Store:
+    """The store of this home, for reading."""
+    return Store(home_from())

@@ -1,0 +1,40 @@
+"""`bnpipe export`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import open_store
+
+
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN/STEP", help="E.g. latest/trainer.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+) -> None:
+    """Copy what a step made out of the store, after checking every byte."""
+    from pipeline import ui
+    from pipeline.errors import ConfigError
+    from pipeline.runs import find_run
+    from pipeline.store import MANIFEST
+
+    store = open_store()
+    run, _, step = target.partition("/")
+    steps = {s["name"]: s for s in find_run(store, run).summary()["steps"]}
+    outputs = steps.get(step, {}).get("outputs")
+    if not outputs:
+        able = ", ".join(name for name, s in steps.items() if s["outputs"])
+        raise ConfigError(f"run {run} made nothing called {step!r}", hint=f"it has: {able}")
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already", hint="name a folder that does not")
+    for field, digest in outputs.items():
+        source = store.require(digest, deep=True)
+        into = folder / field if len(outputs) > 1 else folder
+        shutil.copytree(source, into, ignore=shutil.ignore_patterns(MANIFEST))
+        for path in into.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)
+    ui.say(f"{target} is in {folder}")

@@ -1,0 +1,69 @@
+"""`bnpipe gc`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from pipeline.errors import ExitCode
+
+
+def gc(
+    keep: Annotated[int, typer.Option(min=1, help="Keep what the newest runs used.")] = 10,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every byte and find damaged objects instead.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what.")] = False,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """Remove what no kept run and no served version needs; dry unless --yes."""
+    from pipeline.definition import served_folder
+
+    store = open_store()
+    if verify:
+        return _verify(yes=yes, as_json=as_json)
+    from pipeline import ui
+    from pipeline.collect import collect, find_garbage, runs_behind
+
+    served = served_folder(config_from(config, sets), store.home)
+    garbage = find_garbage(store, keep, runs_behind(served))
+    if yes:
+        collect(store, garbage)
+    if as_json:
+        ui.write_json(
+            {"removed": yes, "bytes": garbage.size, "objects": [d for d, _ in garbage.objects]}
+        )
+    else:
+        did = "removed" if yes else "would remove"
+        ui.say(
+            f"{did} {len(garbage.objects)} objects, {garbage.size / 1e6:.1f} MB; "
+            f"kept what the last {keep} runs and the served versions used"
+            + ("" if yes or not garbage.objects else " (do it: bnpipe gc --yes)")
+        )
+    return ExitCode.OK
+
+
+def _verify(*, yes: bool, as_json: bool) -> int:
+    from pipeline import ui
+    from pipeline.collect import find_damage, set_aside
+
+    store = open_store()
+    damage = find_damage(store)
+    if yes:
+        set_aside(store, damage)
+    if as_json:
+        ui.write_json({"damaged": damage, "set_aside": yes})
+    else:
+        for digest, faults in damage.items():
+            ui.say(f"{digest[:12]}  {'; '.join(faults)}")
+        done = (
+            "moved to quarantine; bnpipe run makes them anew"
+            if yes
+            else "gc --verify --yes moves them aside"
+        )
+        ui.say(f"{len(damage)} damaged objects" + (f" ({done})" if damage else ""))
+    return ExitCode.STORE if damage and not yes else ExitCode.OK

@@ -1,0 +1,35 @@
+"""`bnpipe plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from pipeline.errors import ExitCode
+
+
+def plan(
+    sets: Sets = None,
+    config: ConfigFile = None,
+    to: Annotated[str | None, typer.Option(help="This step and what it needs.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="As if run --force.")] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 4 when there is work to do.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Show what `run` would do, and why, without doing it."""
+    from pipeline import ui
+    from pipeline.definition import build
+    from pipeline.plan import Selection, make_plan
+
+    store = open_store()
+    selection = Selection(to=to, force=tuple(force or ()))
+    made = make_plan(build(config_from(config, sets), store.home), store, selection)
+    if as_json:
+        ui.write_json(made.snapshot())
+    else:
+        ui.show_plan(made)
+    return ExitCode.ATTENTION if exit_code and made.work else ExitCode.OK

@@ -1,0 +1,28 @@
+"""`bnpipe resume`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import Json, Verbose, open_store
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run's number, or `latest`.")] = "latest",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Go on with a run, under the configuration it was started with.
+
+    `bnpipe run` goes on just as well when the configuration is the same; this verb pins it.
+    """
+    from pipeline.cli.run import start
+    from pipeline.config import from_values, parse_yaml
+    from pipeline.launch import Request
+    from pipeline.runs import find_run
+
+    frozen = find_run(open_store(), run).path / "config.yaml"
+    config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
+    return start(config, Request(), as_json=as_json, verbose=verbose)

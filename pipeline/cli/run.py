@@ -1,0 +1,68 @@
+"""`bnpipe run`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
+from pipeline.config import Config, home_from
+
+
+def run(
+    beam_flags: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- BEAM FLAGS]", help="Flags for Beam, after `--`."),
+    ] = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    to: Annotated[str | None, typer.Option(help="This step and what it needs.")] = None,
+    only: Annotated[str | None, typer.Option(help="This step alone, its inputs cached.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="Run this step again.")] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure, go on with other branches.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run every step twice and compare the bytes.")
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run the pipeline: what is cached is not run again.
+
+    Examples: `bnpipe run`, `bnpipe run --set trainer.epochs=3`, `bnpipe run --to trainer`,
+    `bnpipe run -- --runner=FlinkRunner`.
+    """
+    from pipeline.launch import Request
+    from pipeline.plan import Selection
+
+    selection = Selection(to=to, only=only, force=tuple(force or ()))
+    request = Request(selection, keep_going, verify, _flags(beam_flags or []))
+    return start(config_from(config, sets), request, as_json=as_json, verbose=verbose)
+
+
+def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> int:
+    """Execute a request and show it; shared with `resume`."""
+    from pipeline import ui
+    from pipeline.launch import Request, execute
+
+    assert isinstance(request, Request)
+    view = None if as_json else ui.RunView()
+    result = execute(config, home_from(), request, [view] if view else [])
+    if view is not None:
+        view.close()
+        ui.show_summary(result.summary)
+    else:
+        ui.write_json(result.summary)
+    if result.error is not None and isinstance(result.error, Exception):
+        ui.error(result.error, trace=verbose)
+    return result.exit_code
+
+
+def _flags(words: list[str]) -> tuple[str, ...]:
+    if words and not words[0].startswith("-"):
+        raise typer.BadParameter(
+            f"unexpected argument {words[0]!r}; Beam's flags come after `--`, steps with --to"
+        )
+    return tuple(words)

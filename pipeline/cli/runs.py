@@ -1,0 +1,37 @@
+"""`bnpipe runs`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import Json, open_store
+
+
+def runs(
+    count: Annotated[int, typer.Option("-n", help="How many, newest first.")] = 20,
+    status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    from pipeline import ui
+    from pipeline.index import Index
+
+    found = [r for r in Index(open_store()).runs() if status in (None, r["status"])][:count]
+    if as_json:
+        ui.write_json(found)
+        return
+    rows = [
+        (
+            run["id"],
+            run["status"],
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.get("started", 0))),
+            f"{run.get('seconds', 0):.1f} s",
+            run.get("dataset", ""),
+            (run.get("verdict") or {}).get("sentence") or run.get("error") or "",
+        )
+        for run in found
+    ]
+    ui.table(("run", "status", "started", "took", "data set", "verdict"), rows)

@@ -1,0 +1,103 @@
+"""`bnpipe show`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+
+
+def show(
+    what: Annotated[
+        str, typer.Argument(metavar="RUN[/STEP] | served/N", help="E.g. 3, latest/trainer.")
+    ] = "latest",
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run, one of its steps, or where a served version came from."""
+    from pipeline import ui
+
+    head, _, tail = what.partition("/")
+    if head == "served":
+        found = _served(tail, sets, config)
+        if as_json:
+            ui.write_json(found)
+        else:
+            ui.table(("", ""), [(k, v) for k, v in _flat(found)])
+        return
+    summary = _run(head)
+    if tail:
+        step = _step(summary, tail)
+        if as_json:
+            ui.write_json(step)
+        else:
+            ui.table(("", ""), [(k, v) for k, v in _flat(step)])
+    elif as_json:
+        ui.write_json(summary)
+    else:
+        _show_run(summary)
+
+
+def _run(name: str) -> dict[str, Any]:
+    from pipeline.runs import find_run
+
+    return find_run(open_store(), name).summary()
+
+
+def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    from pipeline.errors import ConfigError
+
+    for step in summary["steps"]:
+        if step["name"] == name:
+            found: dict[str, Any] = step
+            return found
+    names = ", ".join(s["name"] for s in summary["steps"])
+    raise ConfigError(f"run {summary['id']} has no step {name!r}", hint=f"it has: {names}")
+
+
+def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
+    """From a served version back to run, data, code and lock."""
+    from pipeline.definition import served_folder
+    from pipeline.errors import ConfigError
+    from serving import versions
+
+    base = served_folder(config_from(config, sets), open_store().home)
+    if not version.isdigit():
+        raise ConfigError(f"served/{version}: a version is a number", hint="e.g. served/1")
+    return {
+        "version": int(version),
+        "folder": str(base / version),
+        **versions.provenance_of(base, int(version)),
+    }
+
+
+def _show_run(summary: dict[str, Any]) -> None:
+    from pipeline import ui
+
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary["started"]))
+    ui.say(f"run {summary['id']}  {summary['status']}  {started}")
+    rows = [
+        (
+            step["name"],
+            step["action"],
+            f"{step['seconds']:.1f} s",
+            " ".join(f"{field} {digest[:8]}" for field, digest in step["outputs"].items()),
+            step["error"] or "; ".join(r["sentence"] for r in step["reasons"]),
+        )
+        for step in summary["steps"]
+    ]
+    ui.table(("step", "action", "took", "outputs", "why"), rows)
+    ui.show_summary(summary)
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as dotted names and texts."""
+    if isinstance(value, dict):
+        return [row for k, v in value.items() for row in _flat(v, f"{prefix}.{k}" if prefix else k)]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [row for i, v in enumerate(value) for row in _flat(v, f"{prefix}.{i}")]
+    return [(prefix, "" if value is None else str(value))]

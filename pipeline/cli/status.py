@@ -1,0 +1,50 @@
+"""`bnpipe status`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from pipeline.errors import ExitCode
+
+
+def status(
+    sets: Sets = None,
+    config: ConfigFile = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 4 when there is work to do.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Where things stand: the last run, the steps that are stale, what is served."""
+    from pipeline import ui
+    from pipeline.definition import build, served_folder
+    from pipeline.index import Index
+    from pipeline.lock import is_held
+    from pipeline.plan import make_plan
+    from serving import versions
+
+    store = open_store()
+    resolved = config_from(config, sets)
+    runs = Index(store).runs()
+    work = [s.name for s in make_plan(build(resolved, store.home), store).work]
+    served = served_folder(resolved, store.home)
+    found: dict[str, Any] = {
+        "home": str(store.home),
+        "running": is_held(store.home),
+        "last_run": runs[0] if runs else None,
+        "work": work,
+        "served": {"folder": str(served), "live": versions.live(served)},
+    }
+    if as_json:
+        ui.write_json(found)
+    else:
+        last = found["last_run"]
+        live = found["served"]["live"]
+        ui.say(f"home      {found['home']}{'  (a run is at work)' if found['running'] else ''}")
+        ui.say(f"last run  {last['id']} {last['status']}" if last else "last run  none yet")
+        ui.say(f"to run    {', '.join(work) or 'nothing'}")
+        ui.say(f"served    {f'v{live}' if live else 'nothing'} in {served}")
+    return ExitCode.ATTENTION if exit_code and work else ExitCode.OK

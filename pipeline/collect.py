@@ -1,0 +1,106 @@
+"""Garbage: what no kept run and no served version needs any more, and what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import remove_tree
+from pipeline.index import Index
+from pipeline.lock import run_lock
+from pipeline.store import StepRecord, Store
+from serving import versions
+from serving.errors import ServingError
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What a collection would remove.
+
+    Attributes:
+        objects: digest and size in bytes.
+        records: step records that name a removed object.
+    """
+
+    objects: tuple[tuple[str, int], ...]
+    records: tuple[StepRecord, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes that would become free."""
+        return sum(size for _, size in self.objects)
+
+
+def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Garbage:
+    """Objects that neither the newest runs nor the pinned ones used.
+
+    Args:
+        store: where to look.
+        keep_runs: the newest runs whose inputs and outputs stay.
+        pinned_runs: further runs that stay, such as those behind served versions.
+    """
+    runs = Index(store).runs()
+    pinned = set(pinned_runs)
+    kept = [r for i, r in enumerate(runs) if i < keep_runs or r["id"] in pinned]
+    used = {digest for run in kept for digest in _digests(run)}
+    doomed = [d for d in store.digests() if d not in used]
+    gone = set(doomed)
+    records = tuple(r for r in store.records() if gone & set(r.outputs.values()))
+    return Garbage(tuple((d, _size(store, d)) for d in doomed), records)
+
+
+def runs_behind(served: Path) -> set[str]:
+    """The runs that made the versions in a served folder."""
+    found = set()
+    for version in versions.complete_versions(served):
+        with suppress(ServingError):  # put there by hand: no run of ours is behind it
+            found.add(str(versions.provenance_of(served, version).get("run")))
+    return found
+
+
+def collect(store: Store, garbage: Garbage) -> None:
+    """Remove garbage: records first, so that no record ever names a removed object.
+
+    Raises:
+        LockHeld: a run is at work.
+    """
+    with run_lock(store.home):
+        for record in garbage.records:
+            (store.home / "steps" / f"{record.key}.json").unlink(missing_ok=True)
+        for digest, _ in garbage.objects:
+            # Out of sight in one step; a kill while its files go leaves them in tmp.
+            doomed = store.home / "tmp" / f"gc-{digest}"
+            store.object_path(digest).rename(doomed)
+            remove_tree(doomed)
+        Index(store).rebuild()
+
+
+def find_damage(store: Store) -> dict[str, list[str]]:
+    """What is wrong, by digest, after hashing every byte of the store."""
+    found = {digest: store.faults(digest, deep=True) for digest in store.digests()}
+    return {digest: faults for digest, faults in found.items() if faults}
+
+
+def set_aside(store: Store, damage: Iterable[str]) -> None:
+    """Move damaged objects to `quarantine/`; the next run makes them anew.
+
+    Raises:
+        LockHeld: a run is at work.
+    """
+    with run_lock(store.home):
+        for digest in damage:
+            store.quarantine(digest)
+
+
+def _digests(run: dict[str, Any]) -> Iterable[str]:
+    for step in run.get("steps", []):
+        yield from filter(None, {**step.get("inputs", {})}.values())
+        yield from step.get("outputs", {}).values()
+
+
+def _size(store: Store, digest: str) -> int:
+    folder = store.object_path(digest)
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

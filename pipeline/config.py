@@ -1,0 +1,220 @@
+"""The configuration: one tree of frozen dataclasses, where a component's `Params` is its section.
+
+Later sources win: defaults, the YAML file, BNPIPE_ARCHIVES, `--set section.key=value`. An unknown
+key is an error that names a near miss; a bad value is an error that says what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import annotated_types as at
+
+from components import evaluator, example_gen, trainer, transform
+from pipeline.errors import ConfigError
+
+DEFAULT_FILE = "bnpipe.yaml"
+_LARGEST_FILE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Where models are published and what is published."""
+
+    base_path: str | None = None
+    """The served folder; by default `<home>/served/<model name>`."""
+    model_name: str | None = None
+    """The name that clients ask for; by default the data set's."""
+    fold_batch_norm: bool = True
+    """Fold batch normalisation into the preceding Dense layer of the exported graph."""
+    keep_versions: Annotated[int, at.Ge(1)] = 5
+    """How many versions to keep, besides the live and the labelled ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beam:
+    """How Beam runs."""
+
+    options: tuple[str, ...] = ()
+    """Beam flags, as after `--` on the command line, e.g. ["--runner=FlinkRunner"]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How steps are tried again after faults (never after verdicts)."""
+
+    attempts: Annotated[int, at.Ge(1)] = 3
+    """How often a step may be tried."""
+    backoff_seconds: Annotated[float, at.Ge(0)] = 2.0
+    """Upper bound of the first wait, in seconds; it doubles with every attempt."""
+    budget_seconds: Annotated[float, at.Ge(0)] = 60.0
+    """Upper bound of all waits of a run, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that can be configured."""
+
+    data: example_gen.Params = field(default_factory=example_gen.Params)
+    transform: transform.Params = field(default_factory=transform.Params)
+    trainer: trainer.Params = field(default_factory=trainer.Params)
+    evaluator: evaluator.Params = field(default_factory=evaluator.Params)
+    serving: Serving = field(default_factory=Serving)
+    beam: Beam = field(default_factory=Beam)
+    run: Run = field(default_factory=Run)
+
+    def snapshot(self) -> dict[str, Any]:
+        """As plain values, for YAML and JSON."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+
+def home_from(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here."""
+    return Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute()
+
+
+def load(
+    file: Path | None = None,
+    sets: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        file: a YAML file; by default BNPIPE_CONFIG, else `bnpipe.yaml` here if there is one.
+        sets: `section.key=value` texts; values are YAML.
+        environ: the process environment.
+
+    Raises:
+        ConfigError: unknown key, bad value, unreadable file.
+    """
+    values = _read_file(file, environ)
+    if environ.get("BNPIPE_ARCHIVES"):
+        values.setdefault("data", {}).setdefault("archives", environ["BNPIPE_ARCHIVES"])
+    for text in sets:
+        _set(values, text)
+    return from_values(values)
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+    """A configuration from nested plain values.
+
+    Raises:
+        ConfigError: unknown key or bad value.
+    """
+    _check_keys(Config, values, "")
+    from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` need not spend
+
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
+            hint="bnpipe config schema shows types and bounds",
+        ) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the configuration, with types, bounds, defaults and descriptions."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    adapter = TypeAdapter(Config, config=ConfigDict(use_attribute_docstrings=True))
+    return adapter.json_schema()
+
+
+def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    if file is None and environ.get("BNPIPE_CONFIG"):
+        file = Path(environ["BNPIPE_CONFIG"])
+    if file is None:
+        file = Path(DEFAULT_FILE)
+        if not file.exists():
+            return {}
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise ConfigError(f"{file} is larger than {_LARGEST_FILE} bytes; is it a config?")
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config {file}: {error}") from None
+    value = parse_yaml(text, str(file))
+    if not isinstance(value, dict | None):
+        raise ConfigError(f"{file} must hold sections with keys, got {type(value).__name__}")
+    return value or {}
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML without tags and aliases: the first run code, the second blow up memory.
+
+    Raises:
+        ConfigError: not YAML, or an alias.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.YAMLError("aliases are not allowed")
+            return super().compose_node(parent, index)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _set(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(
+            f"--set takes section.key=value, got {text!r}", hint="e.g. --set trainer.epochs=3"
+        )
+    *sections, key = path.strip().split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {text}: {section} is not a section")
+        values = inner
+    values[key] = parse_yaml(value, f"--set {text}")
+
+
+def _check_keys(cls: type[Any], values: Any, path: str) -> None:
+    """Unknown keys, before types are looked at: a misspelt key is the likelier mistake."""
+    if not isinstance(values, Mapping):
+        got = type(values).__name__
+        raise ConfigError(f"{path or 'the config'} must be a section with keys, got {got}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for key, value in values.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        spelt_elsewhere = key in known and known[key].metadata.get("config")
+        if key not in known or spelt_elsewhere:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = (
+                f"it is {spelt_elsewhere}"
+                if spelt_elsewhere
+                else (
+                    f"did you mean {path + '.' if path else ''}{near[0]}?"
+                    if near
+                    else f"known here: {', '.join(known)}"
+                )
+            )
+            raise ConfigError(f"unknown config key {dotted}", hint=hint)
+        if dataclasses.is_dataclass(hints[key]):
+            _check_keys(typing.cast("type[Any]", hints[key]), value, dotted)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

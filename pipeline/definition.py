@@ -1,0 +1,52 @@
+"""The whole product on one screen: what is run, on what, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from components import evaluator, example_gen, pusher, trainer, transform
+from components.artifacts import ServedModel
+from pipeline.champion import champion_of
+from pipeline.config import Config
+from pipeline.graph import Graph
+from serving.names import default_model_name
+
+
+def served_folder(config: Config, home: Path) -> Path:
+    """The folder that models are published to."""
+    return Path(config.serving.base_path or home / "served" / model_name(config)).absolute()
+
+
+def model_name(config: Config) -> str:
+    """The name that clients ask for: configured, else the data set's."""
+    return config.serving.model_name or default_model_name(config.data.dataset)
+
+
+def build(config: Config, home: Path) -> Graph:
+    """The pipeline: MNIST from TFDS to a served model, judged against its twin without BN."""
+    g = Graph()
+    served = served_folder(config, home)
+    training = replace(config.trainer, fold_batch_norm=config.serving.fold_batch_norm)
+    without_bn = replace(training, normalization="none")
+
+    examples = g.add(example_gen.COMPONENT, example_gen.Inputs(), config.data).examples
+    digits = g.add(transform.COMPONENT, transform.Inputs(examples), config.transform).transformed
+    candidate = g.add(trainer.COMPONENT, trainer.Inputs(digits), training).model
+    baseline = g.add(trainer.COMPONENT, trainer.Inputs(digits), without_bn, name="baseline").model
+    champion = g.external("champion", ServedModel, champion_of(served), candidate=candidate)
+    evaluation = g.add(
+        evaluator.COMPONENT,
+        evaluator.Inputs(digits, candidate, baseline, champion),
+        config.evaluator,
+    )
+    g.add(
+        pusher.COMPONENT,
+        pusher.Inputs(candidate, evaluation.blessing),
+        pusher.Params(
+            base_path=str(served),
+            model_name=model_name(config),
+            keep_versions=config.serving.keep_versions,
+        ),
+    )
+    return g

@@ -1,0 +1,93 @@
+"""Checks of the installation and of this home, each one line: what to paste into a bug report."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.fingerprint import ROOT, environment
+
+_LEAST_FREE = 2 * 10**9
+
+# Importing TFMA swallows ImportErrors and leaves names out: ask a child for what is used.
+_WHOLE_TFMA = """
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
+tfma.ExtractEvaluateAndWriteResults, tfma.default_eval_shared_model, tfma.load_eval_result
+tfma.load_validation_result, config_pb2.EvalConfig
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding."""
+
+    name: str
+    ok: bool
+    told: str
+
+
+def examine(home: Path, archives: str | None) -> Iterator[Check]:
+    """All checks, quick ones first."""
+    yield Check("python", (3, 11) <= sys.version_info[:2] <= (3, 13), platform.python_version())
+    yield Check("platform", True, platform.platform())
+    yield Check("sqlite", True, sqlite3.sqlite_version)
+    for name, version in environment().items():
+        if name != "python":
+            yield Check(name, version != "missing", version)
+    yield from _lock()
+    for package in ("pipeline", "components", "serving", "data"):
+        yield _package(package)
+    yield _disk(home)
+    if archives:
+        names = sorted(p.name for p in Path(archives).glob("*.gz")) if archives else []
+        yield Check("archives", bool(names), f"{archives}: {', '.join(names) or 'no *.gz there'}")
+    yield _tfma()
+
+
+def _lock() -> Iterator[Check]:
+    """Installed versions against the lock file, for the libraries that matter."""
+    lock = ROOT / "requirements.lock"
+    if not lock.exists():
+        yield Check("lock", True, "not a checkout: no requirements.lock to compare with")
+        return
+    pins: dict[str, set[str]] = {}
+    for line in lock.read_text().splitlines():
+        name, pinned, rest = line.partition("==")
+        if pinned and not line.startswith((" ", "#")):
+            pins.setdefault(name.strip(), set()).add(rest.split()[0].rstrip(";\\"))
+    differing = [
+        f"{name} {version} (lock: {', '.join(sorted(pins[name]))})"
+        for name, version in environment().items()
+        if name in pins and version not in pins[name]
+    ]
+    yield Check("lock", not differing, "; ".join(differing) or "installed versions are the locked")
+
+
+def _package(name: str) -> Check:
+    """Whether a package of ours is ours: `data` is a name that others use too."""
+    spec = importlib.util.find_spec(name)
+    origin = Path(spec.origin) if spec and spec.origin else None
+    ours = origin is not None and origin.resolve().is_relative_to(ROOT)
+    return Check(f"package {name}", ours, str(origin) if ours else f"shadowed by {origin}")
+
+
+def _disk(home: Path) -> Check:
+    existing = next(p for p in (home, *home.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    return Check("disk", free > _LEAST_FREE, f"{free / 1e9:.1f} GB free for {home}")
+
+
+def _tfma() -> Check:
+    done = subprocess.run([sys.executable, "-c", _WHOLE_TFMA], capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines() or ["no output"]
+    return Check(
+        "TFMA is whole", done.returncode == 0, "yes" if done.returncode == 0 else lines[-1]
+    )

@@ -1,0 +1,118 @@
+"""Errors of the orchestrator, and the exit code of every error.
+
+BnpipeError                    (data.errors) told in one line, with what to type next
+|- DataError                   the data cannot be had or is wrong            1
+|- ServingError                publishing, or a server                       7
+`- PipelineError
+   |- ConfigError              unknown key, bad value, bad flag              2
+   |- DefinitionError          the graph itself is wrong                     2
+   |- StepFailed               a step raised                                 1 (or its error's)
+   |- LockHeld                 another run is at work in this home           5
+   `- StoreError               a missing or damaged object, a newer format   6
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from data.errors import BnpipeError
+from serving.errors import ServingError
+
+
+class ExitCode(IntEnum):
+    """What `bnpipe` exits with."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    VERDICT = 3
+    ATTENTION = 4
+    LOCKED = 5
+    STORE = 6
+    SERVING = 7
+    BUG = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """One line for the README and `bnpipe --help`."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "done, or nothing to do",
+    ExitCode.FAILED: "a step failed",
+    ExitCode.USAGE: "usage or configuration",
+    ExitCode.VERDICT: "a gate's verdict stopped it (data, evaluation or infra)",
+    ExitCode.ATTENTION: "with --exit-code: attention needed (work to do, stale model)",
+    ExitCode.LOCKED: "another run is at work in this home",
+    ExitCode.STORE: "the store is damaged",
+    ExitCode.SERVING: "publishing or server fault",
+    ExitCode.BUG: "a bug in bnpipe",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+    ExitCode.TERMINATED: "terminated (SIGTERM)",
+}
+
+
+class PipelineError(BnpipeError):
+    """An error of the orchestrator."""
+
+    exit_code = ExitCode.FAILED
+
+
+class ConfigError(PipelineError):
+    """A key, a value or a flag is not what the configuration knows."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DefinitionError(PipelineError):
+    """The graph is wired wrongly."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LockHeld(PipelineError):
+    """Another run holds this home's lock."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class StoreError(PipelineError):
+    """An object is missing or damaged, or the store was written by a newer bnpipe."""
+
+    exit_code = ExitCode.STORE
+
+
+class StepFailed(PipelineError):
+    """A step raised; `cause` is what it raised."""
+
+    def __init__(self, step: str, cause: BaseException, *, hint: str) -> None:
+        super().__init__(f"{step} failed: {one_line(cause)}", hint=hint)
+        self.step = step
+        self.cause = cause
+        self.exit_code = exit_code_of(cause)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt, not an Exception that a step could swallow."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """The exit code of an error that ended a command or a step."""
+    if isinstance(error, PipelineError):
+        return error.exit_code
+    if isinstance(error, ServingError):
+        return ExitCode.SERVING
+    return ExitCode.FAILED
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: ours as written; others as type and first line of the message."""
+    if isinstance(error, BnpipeError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,178 @@
+"""One run of any graph, around the runner: lock, run folder, signals, records."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipeline.errors import ExitCode, PipelineError, Terminated, exit_code_of, one_line
+from pipeline.events import JsonLines, RunFinished, Sink
+from pipeline.files import write_json, write_text
+from pipeline.fingerprint import digest_of
+from pipeline.graph import Graph
+from pipeline.index import Index
+from pipeline.lock import run_lock
+from pipeline.plan import Plan, make_plan
+from pipeline.runner import Outcome, Runner, Settings
+from pipeline.runs import RunFolder, close_dead_runs, new_run
+from pipeline.store import Store
+
+_STATUS = {
+    ExitCode.OK: "succeeded",
+    ExitCode.VERDICT: "stopped",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "terminated",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    exit_code: ExitCode
+    summary: dict[str, Any]
+    folder: RunFolder
+    error: BaseException | None
+
+
+def run_graph(
+    graph: Graph,
+    home: Path,
+    settings: Settings,
+    sinks: Sequence[Sink] = (),
+    *,
+    verify: bool = False,
+) -> Result:
+    """Run any graph in a home: lock, folder, runner, records."""
+    store = Store(home)
+    with run_lock(store.home), _terminable():
+        store.prepare()
+        close_dead_runs(store)
+        plan = make_plan(graph, store, settings.selection)
+        folder = new_run(store)
+        write_text(folder.path / "config.yaml", _yaml(settings.config))
+        write_json(folder.path / "plan.json", plan.snapshot())
+        record = _Record(store, folder, settings, time.time())
+        record.write("running", ExitCode.OK, [], None)
+        runner = Runner(
+            graph, store, folder, settings, [JsonLines(folder.path / "events.jsonl"), *sinks]
+        )
+        code, error = _guarded(runner, plan, verify)
+        summary = record.write(_STATUS.get(code, "failed"), code, runner.outcomes, error)
+        for sink in sinks:
+            sink(RunFinished(summary))
+        return Result(code, summary, folder, error)
+
+
+def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:
+    """Run, and turn every way it can end into an exit code."""
+    try:
+        code = runner.run(plan)
+        if verify and code in (ExitCode.OK, ExitCode.VERDICT):
+            differences = runner.verify()
+            if differences:
+                raise PipelineError(
+                    f"not reproducible: {len(differences)} files differ, first {differences[0]}"
+                )
+    except KeyboardInterrupt as error:
+        return ExitCode.INTERRUPTED, error
+    except Terminated as error:
+        return ExitCode.TERMINATED, error
+    except PipelineError as error:
+        return exit_code_of(error), error
+    failed = [o.error for o in runner.outcomes if o.error is not None]
+    return code, failed[0] if failed else None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Writes a run's summary: at its start, so that a killed run is known, and at its end."""
+
+    store: Store
+    folder: RunFolder
+    settings: Settings
+    started: float
+
+    def write(
+        self, status: str, code: ExitCode, outcomes: Sequence[Outcome], error: BaseException | None
+    ) -> dict[str, Any]:
+        steps = [o.snapshot() for o in outcomes]
+        verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
+        refused = [v for v in verdicts if not v["passed"]]
+        summary: dict[str, Any] = {
+            "id": self.folder.id,
+            "status": status,
+            "exit_code": int(code),
+            "dataset": self.settings.dataset,
+            "started": self.started,
+            "seconds": round(time.time() - self.started, 3),
+            "steps": steps,
+            "verdict": (refused or verdicts[-1:] or [None])[0],
+            "pushed": _pushed(outcomes),
+            "error": one_line(error) if isinstance(error, Exception) else None,
+            "config_digest": digest_of(self.settings.config),
+            "folder": str(self.folder.path),
+        }
+        try:
+            write_json(self.folder.path / "run.json", summary)
+            if status != "running":
+                write_json(self.folder.path / "report.json", self._report(summary, outcomes))
+            Index(self.store).add_run(summary)
+        except OSError:
+            # The disk is full: what was committed stays, and the next run closes this record.
+            pass
+        return summary
+
+    def _report(self, summary: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """All that a report is drawn from: the summary, the config, and the gate's own files."""
+        report = {**summary, "config": self.settings.config}
+        for outcome in outcomes:
+            outputs = outcome.record.outputs if outcome.record else {}
+            for field, name in (("evaluation", "metrics.json"), ("blessing", "blessing.json")):
+                path = self.store.object_path(outputs[field]) / name if field in outputs else None
+                if path is not None and path.exists():
+                    report[field] = json.loads(path.read_text())
+        return report
+
+
+def _pushed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """Facts of the push, or the sentence that says why there was none."""
+    for outcome in outcomes:
+        if outcome.plan.component != "pusher":
+            continue
+        facts = dict(outcome.record.facts) if outcome.record else {}
+        sentences = [r.sentence for r in outcome.plan.reasons]
+        return {**facts, "sentence": facts.get("sentence") or "; ".join(sentences)}
+    return None
+
+
+def _yaml(config: Any) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, so that locks, logs and records are closed properly."""
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

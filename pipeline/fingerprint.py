@@ -1,0 +1,164 @@
+"""What a step's key is made of: code, params, inputs, the outside world, the environment.
+
+The code digest covers the first-party import closure of the component's module, as an AST without
+comments and docstrings: a reworded comment reruns nothing, a changed helper reruns what uses it.
+Absolute imports only (ruff bans the others), function-level ones included; what a step imports by
+name it declares in `Component.uses`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_PARTY = ("components", "serving", "data")
+# The libraries whose version can change what a step computes.
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "apache-beam",
+    "tensorflow-datasets",
+    "tensorflow-model-analysis",
+    "tfx-bsl",
+)
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Versions that are part of every key; a library that is missing is named so."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+class CodeDigests:
+    """Digests of modules and of their import closures.
+
+    Args:
+        root: the folder that holds the first-party packages.
+        memo: a JSON file that remembers digests by the sha256 of the source text, so that `plan`
+            parses only what was edited; it may be deleted at any time.
+    """
+
+    def __init__(self, root: Path = ROOT, memo: Path | None = None) -> None:
+        self._root = root
+        self._memo_file = memo
+        self._memo: dict[str, tuple[str, list[str]]] = {}
+        self._modules: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._dirty = False
+        if memo is not None and memo.exists():
+            try:
+                self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
+            except (ValueError, TypeError):
+                self._memo = {}  # half-written by a kill: only time is lost
+
+    def closure(self, modules: Iterable[str]) -> dict[str, str]:
+        """Digest by module name, of the given modules and all first-party code they import."""
+        found: dict[str, str] = {}
+        waiting = list(modules)
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            source = self._source(name)
+            if source is None:
+                continue
+            digest, imports = self._module(name, source)
+            found[name] = digest
+            waiting.extend(imports)
+            if "." in name:  # importing a.b runs a/__init__.py first
+                waiting.append(name.rpartition(".")[0])
+        return dict(sorted(found.items()))
+
+    def save(self) -> None:
+        """Write the memo, if something new was parsed."""
+        if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
+            temporary = self._memo_file.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self._memo))
+            temporary.replace(self._memo_file)
+
+    def _source(self, name: str) -> Path | None:
+        base = self._root.joinpath(*name.split("."))
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+        return None
+
+    def _module(self, name: str, source: Path) -> tuple[str, tuple[str, ...]]:
+        if name not in self._modules:
+            text = source.read_bytes()
+            by_text = hashlib.sha256(text).hexdigest()
+            if by_text not in self._memo:
+                tree = ast.parse(text)
+                self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))
+                self._dirty = True
+            digest, imports = self._memo[by_text]
+            self._modules[name] = (digest, tuple(imports))
+        return self._modules[name]
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """First-party module names that a module may import; `from a import b` gives a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (n for n in names if n.split(".")[0] in FIRST_PARTY)
+
+
+def _ast_digest(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A string expression is a docstring, of the thing or of the attribute above it.
+            node.body = [s for s in node.body if not _is_text(s)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names whose values differ between two flat or nested mappings, dotted."""
+    changed: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed.extend(f"{name}.{inner}" for inner in differences(old, new))
+        elif canonical(old) != canonical(new):
+            changed.append(name)
+    return changed

@@ -1,0 +1,71 @@
+"""What `bnpipe run` does: from the configuration and the command line to a run of the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.definition import build
+from pipeline.events import Sink
+from pipeline.execute import Result, run_graph
+from pipeline.plan import Selection
+from pipeline.runner import Settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        selection: which steps.
+        keep_going: after a failed step, go on with those that do not need it.
+        verify: run every step a second time and compare the bytes.
+        beam_flags: flags for Beam, after those of the config.
+    """
+
+    selection: Selection = Selection()
+    keep_going: bool = False
+    verify: bool = False
+    beam_flags: tuple[str, ...] = ()
+
+
+def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] = ()) -> Result:
+    """Run the pipeline of `pipeline.definition`.
+
+    Raises:
+        LockHeld: another run is at work in this home.
+        ConfigError: a selected step or a Beam flag is unknown.
+        StoreError: the store is of a newer format.
+    """
+    flags = (*config.beam.options, *request.beam_flags)
+    settings = Settings(
+        dataset=config.data.dataset,
+        config=config.snapshot(),
+        beam=beam_opener(flags),
+        selection=request.selection,
+        keep_going=request.keep_going,
+        attempts=config.run.attempts,
+        backoff_seconds=config.run.backoff_seconds,
+        budget_seconds=config.run.budget_seconds,
+    )
+    return run_graph(build(config, home), home, settings, sinks, verify=request.verify)
+
+
+def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any]]:
+    """Opens Beam pipelines with these flags; a wrong flag is told before any step runs."""
+    if flags:
+        from data.beam_io import check_flags
+
+        check_flags(flags)
+
+    def opener() -> AbstractContextManager[Any]:
+        from data import beam_io
+
+        opened: AbstractContextManager[Any] = beam_io.pipeline(flags)
+        return opened
+
+    return opener

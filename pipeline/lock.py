@@ -1,0 +1,59 @@
+"""One run at a time per home: a flock that the kernel drops when the process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import LockHeld
+
+
+@contextmanager
+def run_lock(home: Path) -> Iterator[None]:
+    """Hold the home's lock.
+
+    Raises:
+        LockHeld: another process holds it; the message names it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    # The file stays: unlinking it would let two processes hold locks on two inodes.
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockHeld(
+                f"another run is at work in {home} ({_holder(home)})",
+                hint="wait for it, or point BNPIPE_HOME at another folder",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(home: Path) -> bool:
+    """Whether a run is at work in this home."""
+    try:
+        descriptor = os.open(home / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _holder(home: Path) -> str:
+    try:
+        return f"process {json.loads((home / 'lock').read_text())['pid']}"
+    except (OSError, ValueError, KeyError):
+        return "process unknown"

@@ -1,0 +1,81 @@
+"""Run folders: what was asked, what was planned, what happened.
+
+runs/<id>/config.yaml    the resolved configuration
+          plan.json      what was planned, with reasons
+          events.jsonl   what happened, as it happened
+          run.json       the summary; `status` is `running` until the run ends
+          report.json    the summary with config, metrics and rules: the report's source
+          logs/<step>.log
+          diff.patch     uncommitted changes of the checkout, if there were any
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.files import write_json
+from pipeline.index import Index
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's number, four digits or more."""
+        return self.path.name
+
+    def log(self, step: str) -> Path:
+        """A step's log file."""
+        return self.path / "logs" / f"{step}.log"
+
+    def summary(self) -> dict[str, Any]:
+        """`run.json`."""
+        value: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        return value
+
+
+def new_run(store: Store) -> RunFolder:
+    """Make the next run's folder; the caller holds the lock."""
+    taken = [int(p.name) for p in store.runs.iterdir() if p.name.isdigit()]
+    folder = store.runs / f"{max(taken, default=0) + 1:04d}"
+    folder.mkdir()
+    return RunFolder(folder)
+
+
+def find_run(store: Store, name: str) -> RunFolder:
+    """A run by number (`3`, `0003`) or by the word `latest`.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    taken = sorted((p for p in store.runs.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+    if not taken:
+        raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
+    if name == "latest":
+        return RunFolder(taken[-1])
+    for path in taken:
+        if name.isdigit() and int(path.name) == int(name):
+            return RunFolder(path)
+    raise ConfigError(f"there is no run {name!r}", hint="list them: bnpipe runs")
+
+
+def close_dead_runs(store: Store) -> None:
+    """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
+    for path in store.runs.glob("*/run.json"):
+        try:
+            summary = json.loads(path.read_text())
+        except ValueError:
+            continue
+        if summary.get("status") == "running":
+            summary["status"] = "killed"
+            write_json(path, summary)
+            Index(store).add_run(summary)

@@ -1,0 +1,231 @@
+"""Everything that a person sees on the terminal; the only module that knows rich.
+
+On a terminal a run has one live line for the step at work. Elsewhere (a file, CI, NO_COLOR) it is
+plain lines. The stream is a copy of stdout, because steps have their stdout sent to their logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.errors import BnpipeError, one_line
+from pipeline.events import (
+    Event,
+    GateDecided,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StepErrored,
+    StepFinished,
+    StepRetried,
+    StepStarted,
+)
+from pipeline.plan import Action, Plan
+
+_MARKS = {
+    Action.RUN: ("✓", "green"),
+    Action.CACHED: ("=", "dim"),
+    Action.KEEP: ("=", "dim"),
+    Action.STOPPED: (" ", "yellow"),
+}
+_SHOWN_FACTS = 3
+
+
+def _console(stream: IO[str]) -> Console:
+    return Console(
+        file=stream,
+        highlight=False,
+        soft_wrap=True,
+        width=None if stream.isatty() else 200,
+        emoji=False,
+    )
+
+
+def out() -> Console:
+    """For results."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """For errors and remarks."""
+    return _console(sys.stderr)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """One line to stdout."""
+    out().print(Text(text, style=style or ""))
+
+
+def write(text: str) -> None:
+    """Text to stdout as it is: for pipes."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def write_json(value: Any) -> None:
+    """JSON to stdout; indented for people, one line for scripts."""
+    indent = 2 if sys.stdout.isatty() else None
+    write(json.dumps(value, indent=indent, default=str))
+
+
+def error(problem: BaseException, *, trace: bool = False) -> None:
+    """An error in one line (and its traceback, if asked for)."""
+    if trace:
+        import traceback
+
+        err().print("".join(traceback.format_exception(problem)), markup=False)
+    hint = f" → {problem.hint}" if isinstance(problem, BnpipeError) and problem.hint else ""
+    text = problem.headline if isinstance(problem, BnpipeError) else one_line(problem)
+    err().print(f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table: names above, no frame."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+    out().print(shown)
+
+
+def show_plan(plan: Plan) -> None:
+    """The plan as a table: step, action, why, time it took last."""
+    rows = []
+    for step in plan.steps:
+        mark, style = _MARKS[step.action]
+        estimate = f"{step.estimate:.1f} s" if step.action is Action.RUN and step.estimate else ""
+        why = "; ".join(r.sentence for r in step.reasons)
+        action = Text(
+            f"{mark if step.action is not Action.RUN else '>'} {step.action}", style=style
+        )
+        rows.append((step.name, action, estimate, why))
+    table(("step", "action", "last time", "why"), rows)
+    known = sum(s.estimate or 0.0 for s in plan.work)
+    say(
+        f"{len(plan.work)} of {len(plan.steps)} steps to run, about {known:.0f} s by last time"
+        if plan.work
+        else "nothing to do: every step is answered from the cache"
+    )
+
+
+class RunView:
+    """A sink that shows a run as it happens."""
+
+    def __init__(self) -> None:
+        # The copy outlives the redirection of descriptor 1 while steps run.
+        self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+        self._console = _console(self._stream)
+        self._live: Live | None = None
+        self._width = 12
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case RunStarted():
+                self._width = max((len(s.name) for s in event.steps), default=12)
+                run = sum(s.action is Action.RUN for s in event.steps)
+                self._print(
+                    f"[bold]run {event.run}[/]  {escape(event.dataset)}  "
+                    f"{len(event.steps)} steps, {run} to run"
+                )
+            case StepStarted():
+                why = "; ".join(r.sentence for r in event.plan.reasons)
+                again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+                self._show(f"> {event.plan.name:<{self._width}}  {escape(why)}{again}")
+            case Progress():
+                share = f"{event.done}/{event.total}" if event.total else str(event.done)
+                self._show(f"> {event.step:<{self._width}}  {share} {escape(event.note)}")
+            case StepRetried():
+                self._print(
+                    f"[yellow]! {event.step:<{self._width}}  {escape(event.error)}; "
+                    f"again in {event.wait:.1f} s[/]"
+                )
+            case StepFinished():
+                self._print(self._finished(event))
+            case GateDecided() if not event.passed:
+                self._print(f"[red]✗ {event.step:<{self._width}}  {escape(event.sentence)}[/]")
+            case StepErrored():
+                self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {event.log}")
+            case RunFinished():
+                self._stop()
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Stop the live line and give the stream back."""
+        self._stop()
+        self._stream.close()
+
+    def _finished(self, event: StepFinished) -> str:
+        plan = event.plan
+        mark, style = _MARKS[plan.action]
+        why = "; ".join(r.sentence for r in plan.reasons)
+        took = f"{event.seconds:.1f} s" if plan.action is Action.RUN else str(plan.action)
+        facts = "" if plan.action is not Action.RUN else "  " + _facts(event.facts)
+        return (
+            f"[{style}]{mark} {plan.name:<{self._width}}[/]  {took:>8}  "
+            f"{escape(why)}[dim]{escape(facts)}[/]"
+        )
+
+    def _print(self, markup: str) -> None:
+        self._stop()
+        self._console.print(markup)
+
+    def _show(self, markup: str) -> None:
+        """The live line; nothing where there is no terminal."""
+        if not self._console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        self._live.update(Text.from_markup(markup))
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    shown = list(facts.items())[:_SHOWN_FACTS]
+    return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown)
+
+
+def show_summary(summary: Mapping[str, Any]) -> None:
+    """How a run ended, in a few lines."""
+    facts = {s["name"]: s["facts"] for s in summary["steps"]}
+    evaluated = facts.get("evaluator", {})
+    lines = [("data set", summary["dataset"])]
+    if "candidate_accuracy" in evaluated:
+        lines.append(
+            (
+                "accuracy",
+                f"{evaluated['candidate_accuracy']:.4f} with batch normalisation, "
+                f"{evaluated['baseline_accuracy']:.4f} without",
+            )
+        )
+    if summary["verdict"]:
+        lines.append(("verdict", summary["verdict"]["sentence"]))
+    if summary["pushed"]:
+        lines.append(("pushed", summary["pushed"]["sentence"]))
+        if summary["pushed"].get("path"):
+            lines.append(("path", summary["pushed"]["path"]))
+    lines.append(("report", f"{summary['folder']}/report.json"))
+    took = ", ".join(
+        f"{s['name']} {s['seconds']:.1f}"
+        for s in summary["steps"]
+        if s["action"] in ("run", "failed")
+    )
+    lines.append(("seconds", f"{summary['seconds']:.1f}" + (f" ({took})" if took else "")))
+    for name, text in lines:
+        out().print(f"[bold]{name:<9}[/] {escape(text)}")
