@@ -81,7 +81,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Prepares the data set through TFDS, then splits, encodes and writes it on Beam."""
-    from data.beam_ingest import LEAKED, PREFIX, Plan, ingest
+    from data.beam_ingest import LEAKED, Plan, ingest
     from data.shards import merged, read_reports, remove_parts
     from data.tfds_source import describe, prepare, source
 

@@ -79,7 +79,7 @@ def ingest(pipeline: Any, plan: Plan, reports: Path) -> None:
     )
 
 
-class WriteShards(beam.DoFn):  # type: ignore[misc]
+class WriteShards(beam.DoFn):
     """Reads one slice of the source and writes its shards: a Report, and hashes by bucket."""
 
     def __init__(self, plan: Plan) -> None:
@@ -133,7 +133,7 @@ class _SliceWriter:
         hashes = content_hashes(batch.images)
         self.hashes.append(as_numbers(hashes))
         pixels = batch.images.reshape(len(hashes), -1)
-        for part, named in ids(f"{self.plan.name}/{self.split}", batch.index):
+        for part, named in ids(f"{self.plan.name}/{self.split}", batch.numbers):
             columns = {
                 "image": pixels[part],
                 "label": batch.labels[part],
@@ -152,7 +152,7 @@ class _SliceWriter:
         self.bad.append(record)
         if len(self.bad) > self.plan.max_bad_records:
             raise DataError(
-                f"{record.file} at offset {record.offset} ({self.split} record {record.index}): "
+                f"{record.file} at offset {record.offset} ({self.split} record {record.record}): "
                 f"{record.reason}; {len(self.bad)} unusable records, "
                 f"data.max_bad_records allows {self.plan.max_bad_records}",
                 hint="delete the prepared data to have it made anew, or raise "

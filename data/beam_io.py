@@ -26,7 +26,7 @@ class BeamFlagError(BnpipeError):
 
 
 def pipeline(flags: Sequence[str]) -> Any:
-    """Makes a Beam pipeline; use it as `with pipeline(flags) as p:`.
+    """Makes a Beam pipeline, to be used in a `with` statement.
 
     Args:
         flags: what stood behind `--` on the command line, e.g. `["--runner=FlinkRunner"]`.

@@ -61,10 +61,11 @@ def transform(
 
 def mean_ink(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Mean intensity of every image in [0, 1]; uint8[N, D] -> float64[N], exact sums."""
-    return pixels.sum(axis=1, dtype=np.int64) / (pixels.shape[1] * PIXEL_MAX)
+    ink = pixels.sum(axis=1, dtype=np.int64).astype(np.float64)
+    return ink / float(pixels.shape[1] * PIXEL_MAX)
 
 
-class CountInk(beam.DoFn):  # type: ignore[misc]
+class CountInk(beam.DoFn):
     """Histogram of the mean intensity of a shard's images, int64[INK_BINS]."""
 
     def __init__(self, source: Path) -> None:
@@ -98,7 +99,7 @@ def ink_cuts(counts: Counts) -> list[float]:
     return cuts
 
 
-class TransformShard(beam.DoFn):  # type: ignore[misc]
+class TransformShard(beam.DoFn):
     """Reads a shard, flattens, scales and adds the slice columns, writes the shard: a Report."""
 
     def __init__(self, source: Path, target: Path, info: DatasetInfo) -> None:

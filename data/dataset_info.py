@@ -1,4 +1,4 @@
-"""What a folder of examples holds: `dataset.json`, written by example_gen and handed on by transform."""
+"""What a folder of examples holds: `dataset.json`, which example_gen and transform write."""
 
 from __future__ import annotations
 

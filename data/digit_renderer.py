@@ -1,8 +1,9 @@
 """Draws 28 x 28 digits from the fonts that matplotlib ships, a thousand at a time.
 
-Every glyph is rendered once at high resolution in three stroke widths; an image is then one bilinear
-resampling of a glyph under a random affine map and a slight wave, plus contrast and noise. Image i
-of a split depends on the seed and i only, so a larger set begins with the images of a smaller one.
+Every glyph is rendered once at high resolution in three stroke widths; an image is then one
+bilinear resampling of a glyph under a random affine map and a slight wave, plus contrast and noise.
+Image i of a split depends on the seed and i only, so a larger set begins with the images of a
+smaller one.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _varint(value: int) -> bytes:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the features of a record stand: name -> (kind, start, stop), and what is not payload."""
+    """Where the features of a record stand, as (kind, start, stop), and what is not payload."""
 
     fields: dict[str, tuple[int, int, int]]
     structure: npt.NDArray[np.int64]  # byte positions that must be equal in all rows
@@ -195,7 +195,7 @@ def _layout(record: bytes, where: str) -> _Layout:
 
 
 def _submessages(record: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
-    """(field number, start, stop) of the length-delimited fields of a message; raises ValueError."""
+    """The fields of a message as (number, start, stop); ValueError if it is none."""
     found = []
     while at < end:
         tag = record[at]
@@ -284,7 +284,7 @@ def check_scaled_once(shards: Sequence[Path], where: str) -> None:
                     f"{where}: expected features in [0, 1], received values from {low:g} to "
                     f"{high:g} ({shard.name} at offset {batch.offset}): scaled not at all?"
                 )
-    if seen and not 0.99 < high:
+    if seen and not high > 0.99:
         raise DataError(
             f"{where}: expected the largest feature to be in (0.99, 1], received {high:.6g} over "
             f"{seen} images: scaled twice?"

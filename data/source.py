@@ -59,14 +59,14 @@ class BadRecord(NamedTuple):
 
     file: str
     offset: int
-    index: int
+    record: int
     reason: str
 
 
 class LabelledImages(NamedTuple):
-    """A batch: index int64[N] in the split, images uint8[N, H, W], labels int64[N]."""
+    """A batch: numbers int64[N] in the split, images uint8[N, H, W], labels int64[N]."""
 
-    index: Labels
+    numbers: Labels
     images: Images
     labels: Labels
 
@@ -90,8 +90,7 @@ def read_slice(source: Source, start: int, stop: int, on_bad: OnBad) -> Iterator
     for name, length in zip(source.files, source.lengths, strict=True):
         low, high = max(start - first, 0), min(stop - first, length)
         if low < high:
-            for batch in _read_file(source, Path(name), low, high, length, first, on_bad):
-                yield batch
+            yield from _read_file(source, Path(name), low, high, length, first, on_bad)
         first += length
 
 

@@ -139,7 +139,7 @@ def image_and_label(builder: Any) -> tuple[str, str]:
             hint=RENDERED_HINT,
         )
     image = features[keys[0]]
-    shape = getattr(image, "shape", None)
+    shape: Any = getattr(image, "shape", None)
     if not isinstance(image, tfds.features.Image) or None in shape or shape[2] != 1:
         raise DataError(
             f"data set {name}: expected images of one size and one channel (height, width, 1), "

@@ -52,7 +52,7 @@ class Run:
 
     def offset_of(self, row: int) -> int:
         """Byte offset of one record in the file."""
-        return self.offset + row * (HEADER + self.payload.shape[1] + FOOTER)
+        return self.offset + row * (HEADER + int(self.payload.shape[1]) + FOOTER)
 
 
 def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:
@@ -65,8 +65,8 @@ def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:
         uint32[N], rotated and offset as the TFRecord format wants it.
     """
     crc = np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows))
-    masked: npt.NDArray[np.uint32] = ((crc >> 15) | (crc << 17)) + np.uint32(_MASK_DELTA)
-    return masked
+    masked = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(_MASK_DELTA)
+    return masked.astype(np.uint32, copy=False)
 
 
 def frame(payload: Bytes) -> Bytes:
@@ -141,7 +141,7 @@ def _length(path: Path, block: Bytes, at: int, start: int, size: int) -> int:
     length = int.from_bytes(header[:8].tobytes(), "little")
     if not np.array_equal(header, _header(length)):
         raise DamagedRecordError(
-            f"{path} is damaged at offset {offset}: the checksum of the record length does not match"
+            f"{path} is damaged at offset {offset}: the checksum of the record length is wrong"
         )
     needed = HEADER + length + FOOTER
     if offset + needed > size:
