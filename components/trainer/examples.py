@@ -1,0 +1,142 @@
+"""The train and validation examples as the training loop takes them: from memory or from disk.
+
+Both kinds hand out the same rows in the same order, so the trained weights do not depend on which
+one is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from components.artifacts import TransformedExamples
+from components.trainer.step import TrainingError
+from data.dataset_info import DatasetInfo
+from data.examples import read_batches, read_transformed
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+
+BLOCK_ROWS = 8192  # rows that are evaluated at a time
+
+
+class Split(Protocol):
+    """One split of the examples: rows of float32 features, with int32 labels."""
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        ...
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """The features[n, D] and labels[n] of some rows, in the order given."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """All rows in order, some thousands at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A split that is held in memory."""
+
+    features: Floats
+    labels: Integers
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """See `Split`."""
+        return self.features[order], self.labels[order]
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """See `Split`."""
+        for start in range(0, self.size, BLOCK_ROWS):
+            yield self.features[start : start + BLOCK_ROWS], self.labels[start : start + BLOCK_ROWS]
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A split whose features lie in one file of float32 rows, so that any row can be fetched."""
+
+    path: Path
+    labels: Integers
+    features: int
+
+    @classmethod
+    def write(cls, shards: list[Path], path: Path, features: int) -> OnDisk:
+        """Copies the features of the shards into `path`, a batch of records at a time."""
+        labels = []
+        with path.open("wb") as file:
+            for shard in shards:
+                for batch in read_batches(shard):
+                    file.write(batch.columns["features"].tobytes())
+                    labels.append(batch.columns["label"].astype(np.int32))
+        return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """See `Split`."""
+        return self._map()[order], self.labels[order]
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """See `Split`."""
+        for start in range(0, self.size, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, self.size)
+            yield np.array(self._map()[start:stop]), self.labels[start:stop]
+
+    def _map(self) -> Any:
+        # Mapped anew each time: pages that were read count as this process' memory until unmapped.
+        return np.memmap(self.path, np.float32, "r", shape=(self.size, self.features))
+
+
+def open_splits(
+    examples: TransformedExamples, info: DatasetInfo, memory_budget: int, scratch: Path
+) -> tuple[Split, Split]:
+    """The train and the validation split, in memory if they fit.
+
+    Args:
+        examples: the artifact.
+        info: its `dataset.json`.
+        memory_budget: bytes of features that may be held in memory.
+        scratch: folder for the features if they do not fit.
+
+    Raises:
+        TrainingError: the train split is empty, or a label or a row does not fit `info`.
+        DataError: a file is damaged.
+    """
+    rows = info.splits.get("train", 0) + info.splits.get("validation", 0)
+    fits = rows * info.features * 4 <= memory_budget
+
+    def open_split(name: str) -> Split:
+        shards = examples.shards(name)
+        if not fits:
+            return OnDisk.write(shards, scratch / f"{name}.float32", info.features)
+        read = read_transformed(shards)
+        features = read.features.reshape(len(read.label), -1 if len(read.label) else info.features)
+        if features.shape[1] != info.features:
+            raise TrainingError(
+                f"split {name}: expected {info.features} features, received {features.shape[1]}"
+            )
+        return InMemory(features, read.label.astype(np.int32))
+
+    train, validation = open_split("train"), open_split("validation")
+    if not train.size:
+        raise TrainingError(
+            "the train split is empty: expected at least one example",
+            hint="look at the data set with: bnpipe show latest/transform",
+        )
+    return train, validation

@@ -1,0 +1,157 @@
+"""From the trained Keras model to the SavedModel, with proof that both give the same answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.trainer.batch_norm import BatchNorm
+from components.trainer.examples import Split
+from components.trainer.network import ACTIVATION
+from data.dataset_info import DatasetInfo
+from serving import signatures
+from serving.errors import ServingError
+from serving.folding import (
+    Agreement,
+    BatchNormalization,
+    Dense,
+    Layer,
+    LayerNormalization,
+    Relu,
+    compare,
+    fold,
+)
+
+Signature = Callable[..., dict[str, tf.Tensor]]
+
+TOLERANCE = 1e-5
+LATENCY_CALLS = 200
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        folded: names of the normalisations that were folded.
+        left: names of the batch normalisations that are still in the graph.
+        agreement: how far its answers are from the trained model's, on the validation split.
+        latency_us: median microseconds of one call with one example, as exported.
+        unfolded_latency_us: the same before folding, if anything was folded.
+    """
+
+    folded: tuple[str, ...]
+    left: tuple[str, ...]
+    agreement: Agreement
+    latency_us: float
+    unfolded_latency_us: float | None
+
+    def facts(self) -> dict[str, float | int | None]:
+        """As facts of the step."""
+        return {
+            "folded_normalizations": len(self.folded),
+            "unfolded_normalizations": len(self.left),
+            "export_max_difference": self.agreement.max_difference,
+            "export_changed_classes": self.agreement.changed,
+            "latency_us": self.latency_us,
+            "unfolded_latency_us": self.unfolded_latency_us,
+        }
+
+
+def export_verified(
+    model: keras.Model, folder: Path, info: DatasetInfo, split: Split, fold_batch_norm: bool
+) -> Exported:
+    """Exports a trained model and compares its answers on a split.
+
+    Raises:
+        ServingError: a probability differs by 1e-5 or more, or the most probable class of an
+            example differs though it leads by that much.
+    """
+    layers = layers_of(model)
+    result = fold(layers) if fold_batch_norm else None
+    exported = signatures.export(folder, result.layers if result else layers, info)
+    serve = exported["probabilities_only"]
+    agreement = _agreement(model, serve, split)
+    if not agreement.within(TOLERANCE):
+        raise ServingError(
+            f"the exported model's probabilities differ by {agreement.max_difference:.2g} from the "
+            f"trained one's on the validation split: expected less than {TOLERANCE:g}",
+            hint="export it as it was trained: --set serving.fold_batch_norm=false",
+        )
+    unfolded_latency = None
+    if result and result.folded:
+        plain = signatures.Classifier(layers, info)
+        unfolded_latency = _latency_us(plain.signature("probabilities_only"), info.features)
+    return Exported(
+        folded=result.folded if result else (),
+        left=result.left if result else tuple(_names(layers)),
+        agreement=agreement,
+        latency_us=_latency_us(serve, info.features),
+        unfolded_latency_us=unfolded_latency,
+    )
+
+
+def layers_of(model: keras.Model) -> list[Layer]:
+    """The model's inference mode as plain float64 or float32 arrays, without dropout."""
+    layers: list[Layer] = []
+    for layer in model.layers:
+        match layer:
+            case keras.layers.InputLayer() | keras.layers.Dropout():
+                continue
+            case keras.layers.Dense():
+                layers.append(Dense(layer.name, _array(layer.kernel), _array(layer.bias)))
+            case keras.layers.BatchNormalization() | BatchNorm():
+                layers.append(
+                    BatchNormalization(
+                        layer.name,
+                        gamma=_array(layer.gamma),
+                        beta=_array(layer.beta),
+                        mean=_array(layer.moving_mean),
+                        variance=_array(layer.moving_variance),
+                        epsilon=layer.epsilon,
+                    )
+                )
+            case keras.layers.LayerNormalization():
+                gamma, beta = _array(layer.gamma), _array(layer.beta)
+                layers.append(LayerNormalization(layer.name, gamma, beta, layer.epsilon))
+            case keras.layers.Activation() if layer.activation.__name__ == ACTIVATION:
+                layers.append(Relu(layer.name))
+            case _:
+                raise ServingError(f"expected a layer that can be exported, received {layer}")
+    return layers
+
+
+def _array(variable: keras.Variable) -> npt.NDArray[np.floating]:
+    return np.array(variable)
+
+
+def _names(layers: list[Layer]) -> list[str]:
+    return [layer.name for layer in layers if isinstance(layer, BatchNormalization)]
+
+
+def _agreement(model: keras.Model, serve: Signature, split: Split) -> Agreement:
+    trained, served = [], []
+    for features, _ in split.blocks():
+        trained.append(tf.nn.softmax(model(features, training=False)).numpy())
+        served.append(serve(features=tf.constant(features))["probabilities"].numpy())
+    if not trained:
+        return Agreement(0.0, 0, 0.0)
+    return compare(np.concatenate(trained), np.concatenate(served))
+
+
+def _latency_us(serve: Signature, features: int) -> float:
+    """Median microseconds of a call with one example."""
+    example = tf.zeros([1, features])
+    seconds = []
+    for _ in range(LATENCY_CALLS):
+        started = time.perf_counter()
+        serve(features=example)["probabilities"].numpy()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds)) * 1e6

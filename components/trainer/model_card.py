@@ -1,0 +1,91 @@
+"""`history.json` and `model_card.json`: what the model is, in a form that programs can read."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from components.base import key_params
+from components.trainer.checkpoint import Position
+from components.trainer.step import Params
+from data.dataset_info import DatasetInfo
+
+FORMAT = 1
+LIBRARIES = ("tensorflow", "keras", "numpy")
+
+
+def write_history(path: Path, position: Position) -> None:
+    """Writes the metrics of every epoch.
+
+    Args:
+        path: the file.
+        position: where training ended.
+    """
+    _write(
+        path,
+        {
+            "epochs": position.history,
+            "best_epoch": position.best_epoch or None,
+            "stopped_early": position.stopped,
+        },
+    )
+
+
+def write_model_card(
+    path: Path,
+    *,
+    info: DatasetInfo,
+    data_digest: str,
+    params: Params,
+    net: keras.Model,
+    metrics: Mapping[str, float | None],
+    folded: tuple[str, ...],
+) -> None:
+    """Writes the model card. It holds nothing that differs between equal runs.
+
+    Args:
+        path: the file.
+        info: the data set.
+        data_digest: digest of the examples.
+        params: the component's parameters.
+        net: the trained model.
+        metrics: the final metrics.
+        folded: names of the normalisations that were folded for serving.
+    """
+    _write(
+        path,
+        {
+            "format": FORMAT,
+            "data": {
+                "name": info.name,
+                "version": info.version,
+                "synthetic": info.synthetic,
+                "digest": data_digest,
+                "splits": info.splits,
+                "image": [info.height, info.width],
+                "labels": info.label_names,
+            },
+            "network": [
+                {"name": each.name, "kind": type(each).__name__, "parameters": each.count_params()}
+                for each in net.layers
+            ],
+            "parameters": net.count_params(),
+            "folded_for_serving": folded,
+            "params": key_params(params),
+            "metrics": dict(metrics),
+            "versions": {
+                "python": platform.python_version(),
+                **{library: version(library) for library in LIBRARIES},
+            },
+        },
+    )
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -1,0 +1,90 @@
+"""trainer: TransformedExamples -> Model. The baseline is this component with other parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from components.artifacts import Model, TransformedExamples
+from components.base import Component, Context, Facts, machine_local
+from data.errors import BnpipeError
+
+
+class TrainingError(BnpipeError):
+    """The network cannot be trained as it was asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What is read."""
+
+    examples: TransformedExamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What is written."""
+
+    model: Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The network and how it is trained. The defaults are the source article's."""
+
+    normalization: Literal["batch", "custom_batch", "layer", "none"] = "batch"
+    """What follows every hidden Dense layer; `batch` is Keras' layer, `custom_batch` is ours."""
+    normalization_position: Literal["before_activation", "after_activation"] = "before_activation"
+    """On which side of the activation it stands."""
+    hidden_units: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (64, 64)
+    """Units of the hidden layers."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of every hidden layer's outputs that is dropped in training."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.99
+    """Weight of the past in the moving statistics of batch normalisation."""
+    epsilon: Annotated[float, Gt(0)] = 1e-3
+    """Added to the variance by which a normalisation divides."""
+    precise_statistics: bool = False
+    """Whether to replace the moving statistics by those of the whole train split at the end."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """The optimizer, with Keras' defaults but for the learning rate."""
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    """The learning rate, at the start if it has a schedule."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on; `cosine` ends at 0 with the last epoch."""
+    epochs: Annotated[int, Ge(1)] = 10
+    """Passes over the train split."""
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Examples per step; the last batch of an epoch holds what is left."""
+    early_stopping_patience: Annotated[int, Ge(0)] = 0
+    """Epochs without a better validation loss before stopping with the best weights; 0: never."""
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    """Decides the initial weights, the order of the examples and the dropout."""
+    device: Annotated[str, MinLen(1)] = "cpu"
+    """Where to train: `cpu`, `gpu`, `gpu:1`."""
+    dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
+    """Keras' name of the precision; what is exported is float32 in any case."""
+    fold_batch_norm: bool = True
+    """Whether the exported model has its batch normalisation folded into the Dense layers."""
+    memory_budget_mb: Annotated[int, Ge(1)] = machine_local(1024)
+    """Examples of more megabytes than this stay on disk; the result is the same."""
+    checkpoint_seconds: Annotated[float, Ge(0)] = machine_local(30.0)
+    """Time between checkpoints; a killed run goes on from the last one."""
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Trains, exports and verifies one network.
+
+    Raises:
+        TrainingError: there is nothing to train on, the device does not exist, or the loss is no
+            longer a finite number.
+        ServingError: the exported model does not answer like the trained one.
+    """
+    from components.trainer.training import train_and_export
+
+    return train_and_export(inputs.examples, outputs.model, params, ctx)
+
+
+COMPONENT = Component(name="trainer", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)

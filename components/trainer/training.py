@@ -1,0 +1,104 @@
+"""What `run` does: read, train, export, verify, and write the Model artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import tensorflow as tf
+
+from components.artifacts import Model, TransformedExamples
+from components.base import Context, Facts
+from components.trainer import network
+from components.trainer.examples import Split, open_splits
+from components.trainer.export import export_verified
+from components.trainer.loop import Trainer, evaluate
+from components.trainer.model_card import write_history, write_model_card
+from components.trainer.precise_statistics import estimate_statistics
+from components.trainer.step import Params, TrainingError
+from components.trainer.weights import write_weights
+from data.dataset_info import DatasetInfo
+
+
+def train_and_export(
+    examples: TransformedExamples, model: Model, params: Params, ctx: Context
+) -> Facts:
+    """See `step.run`."""
+    info = DatasetInfo.read(examples.path)
+    train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
+    with _device(params.device):
+        started = time.perf_counter()
+        trainer = _train(info, train, validation, params, ctx)
+        train_seconds = time.perf_counter() - started
+        net = trainer.model
+        if params.precise_statistics:
+            estimate_statistics(net, train)
+        loss, accuracy = evaluate(net, validation)
+        exported = export_verified(net, model.saved_model, info, validation, params.fold_batch_norm)
+    final = trainer.position.history[(trainer.position.best_epoch or 0) - 1]
+    metrics = {
+        "train_loss": final["train_loss"],
+        "train_accuracy": final["train_accuracy"],
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+    }
+    write_weights(net, model.path / "training.weights.h5")
+    write_history(model.path / "history.json", trainer.position)
+    write_model_card(
+        model.path / "model_card.json",
+        info=info,
+        data_digest=ctx.input_digests.get("examples", ""),
+        params=params,
+        net=net,
+        metrics=metrics,
+        folded=exported.folded,
+    )
+    return {
+        "train_seconds": train_seconds,
+        "compile_seconds": trainer.compile_seconds,
+        "steps_per_second": trainer.steps_run / trainer.loop_seconds if trainer.steps_run else None,
+        "epochs": trainer.position.epoch,
+        "steps": trainer.steps_run,
+        "steps_from_checkpoint": trainer.resumed_from,
+        **metrics,
+        **exported.facts(),
+    }
+
+
+def _train(
+    info: DatasetInfo, train: Split, validation: Split, params: Params, ctx: Context
+) -> Trainer:
+    net = network.build(info.features, info.classes, params)
+    trainer = Trainer(net, params, train, validation, ctx.scratch, ctx.progress)
+    trainer.fit()
+    if trainer.resumed_from:
+        ctx.log.info("went on from a checkpoint after %d steps", trainer.resumed_from)
+    for row in trainer.position.history:
+        ctx.log.info("%s", row)
+    return trainer
+
+
+def _device(name: str) -> tf.device:
+    """The scope of a device.
+
+    Raises:
+        TrainingError: there is no such device.
+    """
+    if name == "cpu":
+        _use_one_thread()
+    kind, _, index = name.partition(":")
+    found = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
+    if f"{kind.upper()}:{index or 0}" not in found:
+        raise TrainingError(
+            f"trainer.device: expected one of {', '.join(d.lower() for d in found)}, "
+            f"received {name}",
+            hint="train on the processor with: --set trainer.device=cpu",
+        )
+    return tf.device(f"/{kind}:{index or 0}")
+
+
+def _use_one_thread() -> None:
+    """One thread per operation is fastest for batches of this size; the bits are the same."""
+    # TensorFlow refuses when another step has started it in this process.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
