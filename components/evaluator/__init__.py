@@ -1,0 +1,5 @@
+"""evaluator: TFMA and a statistical gate. `step` says what it is; the rest is imported by `run`."""
+
+from components.evaluator.step import COMPONENT, Inputs, Outputs, Params, run
+
+__all__ = ["COMPONENT", "Inputs", "Outputs", "Params", "run"]

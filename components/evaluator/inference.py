@@ -1,0 +1,150 @@
+"""Asks the exported SavedModels, in large batches on Beam: what is evaluated is what is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.evaluator.predictions import Predictions
+from data.errors import DataError
+from data.examples import read_transformed
+
+SIGNATURE = "serving_default"
+
+
+@lru_cache(maxsize=8)
+def load(saved_model: str) -> Any:
+    """A SavedModel; loading one takes half a second, and stages of one process share it."""
+    return tf.saved_model.load(saved_model)
+
+
+def unusable(saved_model: Path, features: int, classes: int) -> str:
+    """Why a SavedModel cannot answer for rows of `features` values; empty when it can."""
+    if not (saved_model / "saved_model.pb").is_file():
+        return "there is no SavedModel in its folder"
+    try:
+        signatures = load(str(saved_model)).signatures
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        return f"its SavedModel does not load ({type(error).__name__}: {_first_line(error)})"
+    if SIGNATURE not in signatures:
+        return f"it has no signature {SIGNATURE!r}, only {', '.join(sorted(signatures)) or 'none'}"
+    expected = tf.TensorSpec([None, features], tf.float32)
+    specs = signatures[SIGNATURE].structured_input_signature[1]
+    received = specs.get("features")
+    if set(specs) != {"features"} or not received.is_compatible_with(expected):
+        told = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in sorted(specs.items()))
+        return f"it expects {told}, the examples are features float32{expected.shape}"
+    answer = signatures[SIGNATURE].structured_outputs.get("probabilities")
+    if answer is None or answer.shape.rank != 2 or answer.shape[1] not in (None, classes):
+        shape = "none" if answer is None else str(answer.shape)
+        return f"it answers with probabilities of shape {shape}, the data set has {classes} classes"
+    return ""
+
+
+def ask(saved_model: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The probabilities that `serving_default` gives for a batch.
+
+    Args:
+        saved_model: the SavedModel folder.
+        features: float32[N, D].
+
+    Returns:
+        float32[N, K].
+    """
+    answer = load(saved_model).signatures[SIGNATURE](features=tf.constant(features))
+    return np.asarray(answer["probabilities"].numpy(), dtype=np.float32)
+
+
+class Predict(beam.DoFn):  # type: ignore[misc]
+    """Reads one shard, asks every model for it in batches, and leaves the answers as one file."""
+
+    def __init__(self, models: Mapping[str, str], batch_size: int, folder: str) -> None:
+        self._models = dict(models)
+        self._batch_size = batch_size
+        self._folder = folder
+
+    def process(self, element: tuple[int, str]) -> Iterator[int]:
+        """`(index, shard)` -> its number of images."""
+        index, shard = element
+        split = read_transformed([Path(shard)])
+        starts = range(0, split.label.size, self._batch_size)
+        probabilities = {
+            name: np.concatenate(
+                [ask(path, split.features[s : s + self._batch_size]) for s in starts]
+            )
+            for name, path in self._models.items()
+            if starts
+        }
+        if starts:
+            part = Predictions(split.id, split.label, split.columns, probabilities)
+            part.write(Path(self._folder) / f"{index:05d}.npz")
+        yield split.label.size
+
+
+def predict(
+    pipeline: Callable[[], AbstractContextManager[Any]],
+    shards: Sequence[Path],
+    models: Mapping[str, Path],
+    batch_size: int,
+    folder: Path,
+) -> Predictions:
+    """Asks every model for every image, shard by shard on Beam.
+
+    Args:
+        pipeline: makes the Beam pipeline to run in.
+        shards: the split's TransformedExamples, in order.
+        models: SavedModel folders by model name; may be empty.
+        batch_size: images per call.
+        folder: where the shards' answers are left for a moment.
+
+    Raises:
+        DataError: the split holds no images at all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.npz"):
+        stale.unlink()
+    paths = {name: str(path) for name, path in models.items()}
+    with pipeline() as p:
+        _ = (
+            p
+            | "Shards" >> beam.Create([(i, str(shard)) for i, shard in enumerate(shards)])
+            | "Predict" >> beam.ParDo(Predict(paths, batch_size, str(folder)))
+        )
+    parts = sorted(folder.glob("*.npz"))
+    if not parts:
+        raise DataError(
+            f"expected images in {len(shards)} shards of the evaluated split, received none",
+            hint="evaluate another split: bnpipe run --set evaluator.split=validation",
+        )
+    found = Predictions.read(*parts)
+    for part in parts:
+        part.unlink()
+    return found
+
+
+def batch_difference(
+    saved_model: str,
+    features: npt.NDArray[np.float32],
+    in_batch: npt.NDArray[np.float32],
+) -> float:
+    """The largest change of a probability when each row is asked for alone.
+
+    Args:
+        saved_model: the SavedModel folder.
+        features: float32[N, D].
+        in_batch: float32[N, K], the answers for these rows among many others.
+    """
+    alone = np.concatenate([ask(saved_model, row[None]) for row in features])
+    return float(np.abs(alone.astype(np.float64) - in_batch).max())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,74 @@
+"""The evaluator's section of the config: what is measured and what the gate demands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+RuleName = Literal[
+    "no_empty_slice",
+    "accuracy_floor",
+    "worst_class",
+    "slice_floor",
+    "baseline_non_inferior",
+    "baseline_not_worse",
+    "baseline_slices",
+    "champion_non_inferior",
+    "champion_not_worse",
+    "champion_slices",
+    "calibration",
+    "batch_invariance",
+    "tfma_validation",
+]
+"""The rules of the gate that config can switch off or turn into a warning."""
+
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+Level = Annotated[float, Gt(0.0), Lt(0.5)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """What is measured, and what a candidate must show to be blessed."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """The split that is evaluated."""
+    slices: tuple[str, ...] = ("label", "ink_quartile", "label*ink_quartile")
+    """Slicings beside the whole: a column of the examples, or columns joined by `*`."""
+    batch_size: Annotated[int, Ge(1)] = 2048
+    """Images per prediction call."""
+
+    min_accuracy: Share = 0.96
+    """Floor of the accuracy: its one-sided lower bound at `level` must reach it."""
+    min_class_accuracy: Share = 0.85
+    """Floor of the accuracy on the images of each single class, by the same bound."""
+    min_slice_accuracy: Share = 0.85
+    """Floor of the accuracy on every other slice by one column, by the same bound."""
+    margin: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
+    """Largest loss of accuracy against the baseline or the champion that is still non-inferior."""
+    max_calibration_error: Share = 0.05
+    """Ceiling of the expected calibration error: its upper bound at `level` must stay below it."""
+    batch_tolerance: Annotated[float, Ge(0.0)] = 1e-5
+    """Largest difference of a probability between a row alone and the same row in a batch."""
+
+    level: Level = 0.05
+    """Error level of every one-sided bound and test."""
+    power: Annotated[float, Gt(0.5), Lt(1.0)] = 0.8
+    """Power at which the smallest detectable loss of accuracy is reported."""
+    confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
+    """Confidence of the two-sided intervals that are reported."""
+    resamples: Annotated[int, Ge(100)] = 2000
+    """Bootstrap resamples."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the bootstrap."""
+
+    warn: tuple[RuleName, ...] = ()
+    """Rules that are checked and reported but do not block."""
+    off: tuple[RuleName, ...] = ()
+    """Rules that are not checked; the blessing lists them as off."""
+
+    golden_images: Annotated[int, Ge(1)] = 16
+    """Images in each request of `golden.npz`."""
+    pictures: Annotated[int, Ge(0)] = 24
+    """Pictures kept of the worst mistakes, and of the images on which the models disagree."""

@@ -1,0 +1,254 @@
+"""The rules of the gate, one function per rule.
+
+Each takes the evidence, the evidence on the whole split and the thresholds, and says what it found.
+All floors must hold at once, so each may use the whole error level: a model that is below any one
+of them passes with at most that probability (an intersection-union test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from components.evaluator import statistics
+from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
+from components.evaluator.params import Params, RuleName
+
+NO_CHAMPION = "no champion yet"
+REFERENCE_NAMES = {
+    BASELINE: "the network without batch normalisation",
+    CHAMPION: "the champion",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found, before config says whether it blocks.
+
+    Attributes:
+        passed: None when there was nothing to check; `outcome` then says why in a few words.
+        value: what was measured.
+        bound: what it was held against.
+        sentence: the finding in words.
+        outcome: see `passed`.
+    """
+
+    passed: bool | None
+    value: float | None
+    bound: float | None
+    sentence: str
+    outcome: str = ""
+
+
+CheckRule = Callable[[Evidence, SliceEvidence, Params], Finding]
+
+
+def points(share: float, *, signed: bool = False) -> str:
+    """A difference of accuracies in percentage points: `+0.29 points`."""
+    return f"{100 * share:{'+' if signed else ''}.2f} points"
+
+
+def no_empty_slice(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """Every class, and every other slice, has images to judge by."""
+    empty = [part.name for part in evidence.slices if not part.images]
+    if empty or not overall.images:
+        named = ", ".join(empty[:5]) or overall.name
+        sentence = f"no image to judge by in {max(len(empty), 1)} slices ({named})"
+        return Finding(False, float(len(empty)), 0.0, sentence)
+    smallest = min((part.images for part in evidence.slices), default=overall.images)
+    return Finding(True, 0.0, 0.0, f"every slice has images, the smallest {smallest}")
+
+
+def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """The lower bound of the accuracy reaches `min_accuracy`."""
+    bound = overall.lower_bound(params.level)
+    floor = params.min_accuracy
+    passed = bound >= floor
+    below = overall.accuracy < floor
+    if passed:
+        sentence = f"accuracy {overall.accuracy:.4f} reaches the floor {floor:g}"
+    elif below:
+        sentence = f"accuracy {overall.accuracy:.4f} is below the floor {floor:g}"
+    else:
+        sentence = (
+            f"accuracy {overall.accuracy:.4f} is not shown to reach the floor {floor:g} "
+            f"by {overall.images} images"
+        )
+    return Finding(passed, bound, floor, f"{sentence} (lower bound {bound:.4f})")
+
+
+def _lowest(parts: list[SliceEvidence], floor: float, level: float) -> Finding:
+    """Holds the slice with the lowest bound against a floor."""
+    if not parts:
+        return Finding(None, None, floor, "there are no such slices", "not checked")
+    bounds = [part.lower_bound(level) for part in parts]
+    worst = int(np.argmin(bounds))
+    part, bound = parts[worst], bounds[worst]
+    passed = bound >= floor
+    relation = "reaches" if passed else "is below" if part.accuracy < floor else "may be below"
+    sentence = (
+        f"{part.name} is the weakest of {len(parts)}: accuracy {part.accuracy:.4f} on "
+        f"{part.images} images {relation} the floor {floor:g} (lower bound {bound:.4f})"
+    )
+    return Finding(passed, bound, floor, sentence)
+
+
+def worst_class(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """The lower bound on every class reaches `min_class_accuracy`."""
+    classes = [part for part in evidence.slices if part.columns == ("label",)]
+    return _lowest(classes, params.min_class_accuracy, params.level)
+
+
+def slice_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """The lower bound on every slice by one other column reaches `min_slice_accuracy`."""
+    parts = [p for p in evidence.slices if len(p.columns) == 1 and p.columns != ("label",)]
+    return _lowest(parts, params.min_slice_accuracy, params.level)
+
+
+def _absent(reference: str, evidence: Evidence) -> Finding:
+    """There is no reference to compare with: a fault, except for a champion that never was."""
+    if reference == CHAMPION and reference not in evidence.problems:
+        sentence = "nothing is served yet, so there is no champion to compare with"
+        return Finding(None, None, None, sentence, NO_CHAMPION)
+    why = evidence.problems.get(reference, "it is missing")
+    sentence = f"no comparison with {REFERENCE_NAMES[reference]}: {why}"
+    return Finding(False, None, None, sentence)
+
+
+def _called(reference: str, evidence: Evidence) -> str:
+    if reference == CHAMPION and evidence.champion:
+        return f"the champion ({evidence.champion})"
+    return REFERENCE_NAMES[reference]
+
+
+def non_inferior(
+    reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
+) -> Finding:
+    """The lower bound of the paired difference of accuracy stays above minus `margin`."""
+    pair = overall.against.get(reference)
+    if pair is None:
+        return _absent(reference, evidence)
+    resampled = statistics.paired_bootstrap(
+        pair.only_candidate,
+        pair.only_reference,
+        overall.images,
+        params.resamples,
+        np.random.default_rng(params.seed),
+    )
+    bound = float(np.quantile(resampled, params.level))
+    difference = points(overall.difference(reference), signed=True)
+    passed = bound >= -params.margin
+    shown = "at most" if passed else "not shown to be at most"
+    sentence = (
+        f"{difference} against {_called(reference, evidence)}, {shown} {points(params.margin)} "
+        f"worse (lower bound {points(bound, signed=True)})"
+    )
+    return Finding(passed, bound, -params.margin, sentence)
+
+
+def not_worse(
+    reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
+) -> Finding:
+    """The exact one-sided McNemar test does not call the candidate worse at `level`."""
+    pair = overall.against.get(reference)
+    if pair is None:
+        return _absent(reference, evidence)
+    p = float(statistics.mcnemar_worse(pair.only_candidate, pair.only_reference))
+    passed = p > params.level
+    verb = "is not significantly" if passed else "is significantly"
+    sentence = (
+        f"the candidate {verb} worse than {_called(reference, evidence)}: "
+        f"{pair.only_reference} images only the other gets right, {pair.only_candidate} only the "
+        f"candidate (McNemar p {p:.3g})"
+    )
+    return Finding(passed, p, params.level, sentence)
+
+
+def slices_not_worse(
+    reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
+) -> Finding:
+    """No slice by one column is significantly worse, after Holm's correction over all of them."""
+    if reference not in overall.against:
+        return _absent(reference, evidence)
+    parts = [p for p in evidence.slices if len(p.columns) == 1 and p.images]
+    if not parts:
+        return Finding(None, None, params.level, "there are no slices", "not checked")
+    pairs = [part.against[reference] for part in parts]
+    adjusted = statistics.holm(
+        statistics.mcnemar_worse(
+            [pair.only_candidate for pair in pairs], [pair.only_reference for pair in pairs]
+        )
+    )
+    worse = [p.name for p, value in zip(parts, adjusted, strict=True) if value <= params.level]
+    lowest = int(np.argmin(adjusted))
+    part = parts[lowest]
+    named = ", ".join(worse) if worse else "no slice"
+    sentence = (
+        f"{named} significantly worse than {_called(reference, evidence)}; lowest of "
+        f"{len(parts)}: {part.name} {points(part.difference(reference), signed=True)} "
+        f"(Holm p {adjusted[lowest]:.3g})"
+    )
+    return Finding(not worse, float(adjusted[lowest]), params.level, sentence)
+
+
+def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """The upper bound of the expected calibration error stays below its ceiling."""
+    error, bound, ceiling = (
+        evidence.calibration_error,
+        evidence.calibration_bound,
+        params.max_calibration_error,
+    )
+    passed = bound <= ceiling
+    relation = "below" if passed else "not below"
+    sentence = (
+        f"expected calibration error {error:.4f}, {relation} the ceiling {ceiling:g} "
+        f"(upper bound {bound:.4f})"
+    )
+    return Finding(passed, bound, ceiling, sentence)
+
+
+def batch_invariance(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """A row asked for alone gets the answer that it gets inside a batch."""
+    difference, tolerance = evidence.batch_difference, params.batch_tolerance
+    if difference <= tolerance:
+        sentence = f"a row alone and inside a batch get the same answer (within {difference:.1e})"
+        return Finding(True, difference, tolerance, sentence)
+    sentence = (
+        f"an answer depends on the other rows of its batch: a row alone differs by "
+        f"{difference:.2g} (tolerance {tolerance:g}), as when batch normalisation uses batch "
+        f"statistics at inference"
+    )
+    return Finding(False, difference, tolerance, sentence)
+
+
+def tfma_validation(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+    """TFMA's own validation, on point values, agrees."""
+    failures = evidence.tfma_failures
+    if failures is None:
+        sentence = "TFMA had no threshold to validate"
+        return Finding(None, None, None, sentence, "not checked")
+    if failures:
+        sentence = f"TFMA's validation fails: {failures[0]}"
+        return Finding(False, float(len(failures)), 0.0, sentence)
+    return Finding(True, 0.0, 0.0, "TFMA's own validation of the same thresholds passes")
+
+
+RULES: Mapping[RuleName, CheckRule] = {
+    "no_empty_slice": no_empty_slice,
+    "accuracy_floor": accuracy_floor,
+    "worst_class": worst_class,
+    "slice_floor": slice_floor,
+    "baseline_non_inferior": partial(non_inferior, BASELINE),
+    "baseline_not_worse": partial(not_worse, BASELINE),
+    "baseline_slices": partial(slices_not_worse, BASELINE),
+    "champion_non_inferior": partial(non_inferior, CHAMPION),
+    "champion_not_worse": partial(not_worse, CHAMPION),
+    "champion_slices": partial(slices_not_worse, CHAMPION),
+    "calibration": calibration,
+    "batch_invariance": batch_invariance,
+    "tfma_validation": tfma_validation,
+}
+"""Every rule by its name in config, in the order in which they are reported."""

@@ -1,0 +1,180 @@
+"""The statistics of the gate: intervals, paired tests and calibration, on counts and arrays.
+
+Everything is vectorised over leading axes, so that a simulation of a thousand evaluations costs
+no more code than one evaluation. Nothing here knows of models, rules or files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+Counts = npt.ArrayLike
+FloatArray = npt.NDArray[np.float64]
+
+CALIBRATION_BINS = 15
+"""Number of equal-width confidence bins, as Guo et al. 2017 (arXiv 1706.04599) use."""
+
+_CHUNK_CELLS = 2_000_000
+
+
+class Interval(NamedTuple):
+    """A closed interval; `low` and `high` may be arrays."""
+
+    low: FloatArray
+    high: FloatArray
+
+
+def clopper_pearson(successes: Counts, trials: Counts, confidence: float) -> Interval:
+    """The exact two-sided interval of a proportion (Clopper and Pearson, 1934).
+
+    Each side is a one-sided bound at confidence `(1 + confidence) / 2`. No trials at all give
+    (0, 1): nothing is known.
+    """
+    k = np.asarray(successes, dtype=np.float64)
+    n = np.asarray(trials, dtype=np.float64)
+    tail = (1.0 - confidence) / 2.0
+    # The Beta quantile is not defined at the ends, where the bound is known.
+    low = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1.0 - tail), 1.0)
+    return Interval(low, high)
+
+
+def lower_bound(successes: Counts, trials: Counts, level: float) -> FloatArray:
+    """The one-sided Clopper-Pearson lower bound of a proportion at confidence `1 - level`."""
+    return clopper_pearson(successes, trials, 1.0 - 2.0 * level).low
+
+
+def mcnemar_worse(only_candidate: Counts, only_reference: Counts) -> FloatArray:
+    """One-sided exact McNemar p-value for "the candidate is worse than the reference".
+
+    Of the images on which exactly one of the two is right, the candidate would be the right one
+    half of the time were they equally good: p = P[Binomial(b + c, 1/2) <= b] (McNemar, 1947).
+
+    Args:
+        only_candidate: images that only the candidate gets right.
+        only_reference: images that only the reference gets right.
+    """
+    b = np.asarray(only_candidate, dtype=np.int64)
+    c = np.asarray(only_reference, dtype=np.int64)
+    return np.asarray(stats.binom.cdf(b, b + c, 0.5), dtype=np.float64)
+
+
+def holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Holm's adjusted p-values (1979): reject where they are at most the family's level."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(p.size, 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def paired_bootstrap(
+    only_candidate: Counts,
+    only_reference: Counts,
+    images: Counts,
+    resamples: int,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Resampled differences of two accuracies on the same images, candidate minus reference.
+
+    Drawing n images with replacement touches the difference only through how many of them only
+    one model gets right, and those two counts are multinomial. So the resample is drawn as counts:
+    the same distribution as indexing n images, at the cost of two binomial draws.
+
+    Returns:
+        float64[resamples, ...], with the arguments' common shape.
+    """
+    b, c, n = np.broadcast_arrays(only_candidate, only_reference, images)
+    safe_n = np.maximum(n, 1)
+    drawn_b = rng.binomial(n, b / safe_n, size=(resamples, *n.shape))
+    # Given b of n, the others are binomial among the rest, with what is left of the probability.
+    rest = np.where(n > b, c / np.maximum(n - b, 1), 0.0)
+    drawn_c = rng.binomial(n - drawn_b, rest)
+    return np.asarray((drawn_b - drawn_c) / safe_n, dtype=np.float64)
+
+
+def smallest_detectable(
+    discordance: npt.ArrayLike, images: Counts, level: float, power: float
+) -> FloatArray:
+    """The smallest true loss of accuracy that a one-sided paired test detects with `power`.
+
+    (z_level + z_power) * sqrt(discordance / images), the normal approximation of McNemar's test
+    (Connor, 1987), where `discordance` is the share of images on which the two models differ.
+    """
+    z = stats.norm.isf(level) + stats.norm.isf(1.0 - power)
+    return np.asarray(z * np.sqrt(np.asarray(discordance) / np.maximum(images, 1)))
+
+
+def weighted_sums(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Column sums of `values` over `resamples` bootstrap samples of its rows.
+
+    Any statistic of column means comes from these sums. Rows of a resample are drawn with
+    replacement; all columns share the draw, which keeps differences between columns paired.
+
+    Args:
+        values: float64[n, k].
+        resamples: how many bootstrap samples to draw.
+        rng: draws them.
+
+    Returns:
+        float64[resamples, k].
+    """
+    n = values.shape[0]
+    sums = np.empty((resamples, values.shape[1]))
+    step = max(1, _CHUNK_CELLS // max(n, 1))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        drawn = rng.integers(0, n, size=(count, n))
+        drawn += np.arange(count)[:, None] * n
+        weights = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+        sums[start : start + count] = weights @ values
+    return sums
+
+
+def calibration_bins(
+    confidence: npt.NDArray[np.floating], bins: int = CALIBRATION_BINS
+) -> npt.NDArray[np.int64]:
+    """The equal-width bin of each confidence: (0, 1/bins], ..., (1 - 1/bins, 1]."""
+    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def bin_gaps(
+    confidence: FloatArray, correct: npt.NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> FloatArray:
+    """One column per bin, holding `correct - confidence` where the row is in that bin.
+
+    The absolute column sums, added up and divided by the number of rows, are the expected
+    calibration error; so `weighted_sums` of this matrix gives its bootstrap.
+
+    Returns:
+        float64[n, bins].
+    """
+    gaps = np.zeros((confidence.shape[0], bins))
+    gaps[np.arange(confidence.shape[0]), calibration_bins(confidence, bins)] = correct - confidence
+    return gaps
+
+
+def percentile_interval(resampled: FloatArray, confidence: float) -> Interval:
+    """The two-sided percentile interval over the first axis (Efron, 1979)."""
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    return Interval(low, high)
+
+
+def area_under_roc(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float:
+    """Area under the ROC curve as the Mann-Whitney statistic, ties counted half.
+
+    NaN when one of the two classes is empty.
+    """
+    positives = int(positive.sum())
+    negatives = positive.size - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = stats.rankdata(scores)
+    wins = ranks[positive].sum() - positives * (positives + 1) / 2.0
+    return float(wins / (positives * negatives))

@@ -1,0 +1,54 @@
+"""evaluator: both models through TFMA and a statistical gate that decides what may be served.
+
+Every model is asked once, by the SavedModel signature that is served. From these answers come the
+standard TFMA output, our own metrics with intervals, the golden requests for the infra validator,
+and the verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.artifacts import Blessing, Evaluation, Model, ServedModel, TransformedExamples
+from components.base import Component, Context, Facts
+from components.evaluator.params import Params
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is compared, on which data."""
+
+    examples: TransformedExamples
+    candidate: Model
+    baseline: Model
+    champion: ServedModel | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was measured, and the verdict."""
+
+    evaluation: Evaluation
+    blessing: Blessing
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Evaluates the candidate against the baseline and the champion, and decides.
+
+    Raises:
+        DataError: the split holds no images, or a slicing names a column that cannot be sliced by.
+    """
+    # TensorFlow, Beam and TFMA take seconds to import: once, here, and never for a cached step.
+    from components.evaluator.workflow import evaluate
+
+    return evaluate(inputs, outputs, params, ctx)
+
+
+COMPONENT = Component(
+    name="evaluator",
+    Inputs=Inputs,
+    Outputs=Outputs,
+    Params=Params,
+    run=run,
+    gate=True,
+)
