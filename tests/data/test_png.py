@@ -1,0 +1,49 @@
+"""Uncompressed PNG images."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.png import decode_any, decode_stored, encode_stored
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 20), np.uint8)
+
+
+def as_rows(files: list[bytes]) -> np.ndarray:
+    return np.stack([np.frombuffer(file, np.uint8) for file in files])
+
+
+def test_any_png_reader_sees_the_pixels() -> None:
+    for image in IMAGES:
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(encode_stored(image)))), image
+        )
+
+
+def test_a_batch_is_decoded_at_once() -> None:
+    pngs = as_rows([encode_stored(image[..., None]) for image in IMAGES])
+    np.testing.assert_array_equal(decode_stored(pngs, 28, 20), IMAGES)
+
+
+def test_other_pngs_are_left_to_the_general_decoder() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(buffer, "PNG")
+    png = buffer.getvalue()
+    assert decode_stored(as_rows([png]), 28, 20) is None
+    assert decode_stored(as_rows([encode_stored(IMAGES[0])]), 20, 28) is None
+    np.testing.assert_array_equal(decode_any(png, 28, 20), IMAGES[0])
+
+
+def test_images_of_another_size_are_refused_by_their_header() -> None:
+    bomb = encode_stored(np.zeros((2000, 2000), np.uint8))[:200]  # pixels are not even there
+    with pytest.raises(ValueError, match="expected 28x20 grey pixels, received 2000x2000"):
+        decode_any(bomb, 28, 20)
+
+
+def test_bytes_that_are_no_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected an image, received 4 bytes"):
+        decode_any(b"nope", 28, 20)
+    with pytest.raises(ValueError, match="expected an image"):
+        decode_any(encode_stored(IMAGES[0])[:300], 28, 20)
