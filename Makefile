@@ -26,7 +26,7 @@ help: ## list the targets
 # With neither network nor archives the data set is drawn, and said so first and last.
 .PHONY: run
 run: $(STAMP) ## run the pipeline (ARGS="..." goes to `bnpipe run`)
-	@notice=$$($(BIN)/python -m pipeline.reachable $(ARGS)); \
+	@notice=$$($(BIN)/python -m pipeline.reachable $(ARGS)) || notice=; \
 	if [ -z "$$notice" ]; then exec $(BIN)/bnpipe run $(ARGS); fi; \
 	echo "$$notice"; \
 	status=0; $(BIN)/bnpipe run --set data.dataset=rendered_digits $(ARGS) || status=$$?; \
@@ -92,7 +92,7 @@ good = sys.implementation.name == "cpython" and (3, 11) <= sys.version_info[:2] 
 print(platform.python_implementation(), platform.python_version()); sys.exit(not good)'; \
 found=; python=; \
 for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
-  if ! command -v "$$candidate" >/dev/null; then continue; fi; \
+  if ! command -v "$$candidate" >/dev/null && [ "$$candidate" != "$(PYTHON)" ]; then continue; fi; \
   if answer=$$("$$candidate" -c "$$probe" 2>&1); then python=$$candidate; break; fi; \
   found="$$found$${found:+, }$$candidate ($$(tail -n 1 <<< "$${answer:-does not run}"))"; \
 done; \
@@ -100,5 +100,6 @@ if [ -z "$$python" ]; then \
   echo "bnpipe needs CPython 3.11, 3.12 or 3.13 with venv; found $${found:-no python3 at all}." \
     "Install one (Debian, Ubuntu: apt-get install python3-venv) or name it: make PYTHON=<path>" >&2; \
   exit 2; \
-fi
+fi; \
+if [ -n "$$found" ]; then echo "Passed over: $$found"; fi
 endef

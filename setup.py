@@ -29,7 +29,7 @@ INSTALL_REQUIRES = [
     "pillow>=11,<13",
     "matplotlib>=3.10,<4",  # Ships the fonts that rendered_digits draws with.
     # Command line, configuration, reports, signatures.
-    "typer>=0.15,<1",
+    "typer>=0.20,<1",
     "rich>=13.9,<16",
     "pydantic>=2.10,<3",
     "annotated-types>=0.7,<1",

@@ -1,48 +1,55 @@
 """Says whether `make run` can get its data set, before anything heavy is imported.
 
-`python -m pipeline.reachable [arguments of bnpipe run]` prints nothing when MNIST is at hand (its
-archives, a prepared copy, or the network) or when the arguments choose the data themselves, and
+`python -m pipeline.reachable [arguments of bnpipe run]` prints nothing when the default data set is
+at hand (its archives, a prepared copy, or the network) or when the user chose the data, and
 otherwise the one sentence that `make run` shows before and after it falls back to rendered digits.
 `bnpipe run` itself never falls back.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import re
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
+from urllib.parse import urlsplit
 
-DATASET = "mnist"
+from components.example_gen import Params
+from data.checksums import RENDERED, registered_archives
+from pipeline import config
+from pipeline.errors import ConfigError
+from pipeline.store import Store
+
 TIMEOUT_S = 3.0
-NOTICE = (
-    "no network and no archives: {where} does not answer and BNPIPE_ARCHIVES is not set; "
-    "falling back to rendered_digits (digits drawn from fonts), this is NOT MNIST"
-)
+_CHOICE = re.compile(r"\bdata\.(dataset|archives)\b")
 
 
-def registered_url(dataset: str) -> str | None:
-    """Returns the first download address that TFDS registers for a data set.
-
-    TFDS's own list is read by its path, because importing TFDS takes a second.
+def notice(arguments: Sequence[str]) -> str | None:
+    """Returns the sentence to show when the default data set is out of reach, else None.
 
     Args:
-        dataset: name of the TFDS builder.
-
-    Returns:
-        The address, or None if TFDS is not installed or lists none.
+        arguments: what `bnpipe run` will be given. Those that name a configuration or data leave
+            the decision to the user, and so does the configuration itself.
     """
-    spec = importlib.util.find_spec("tensorflow_datasets")
-    for folder in (spec and spec.submodule_search_locations) or []:
-        checksums = Path(folder, "url_checksums", f"{dataset}.txt")
-        if checksums.is_file():
-            lines = checksums.read_text(encoding="utf-8").splitlines()
-            return next((line.split()[0] for line in lines if line.strip()), None)
-    return None
+    if any(word.startswith(("-c", "--config")) or _CHOICE.search(word) for word in arguments):
+        return None
+    try:
+        chosen = config.load().data
+    except ConfigError:
+        return None  # `bnpipe run` says what is wrong with it.
+    if chosen.dataset != Params().dataset or chosen.archives:
+        return None
+    prepared = Store(config.home_from()).cache / "tfds" / chosen.dataset
+    archives = registered_archives(chosen.dataset)[1]
+    if any(prepared.glob("*/dataset_info.json")) or not archives or answers(archives[0].url):
+        return None
+    return (
+        f"no network and no archives: {urlsplit(archives[0].url).hostname} does not answer and "
+        f"BNPIPE_ARCHIVES is not set; falling back to {RENDERED} (digits drawn from fonts): "
+        f"this is NOT {chosen.dataset.upper()}"
+    )
 
 
 def answers(url: str, timeout: float = TIMEOUT_S) -> bool:
@@ -55,27 +62,6 @@ def answers(url: str, timeout: float = TIMEOUT_S) -> bool:
         return isinstance(error.reason, ssl.SSLCertVerificationError)
     except OSError:
         return False
-
-
-def prepared(dataset: str, home: Path) -> bool:
-    """Tells whether a run in `home` has left the data set prepared."""
-    return any((home / "tfds" / dataset).glob("*/dataset_info.json"))
-
-
-def notice(arguments: Sequence[str]) -> str | None:
-    """Returns the sentence to show when the data set is out of reach, else None.
-
-    Args:
-        arguments: what `bnpipe run` will be given.
-    """
-    chosen = any("data.dataset" in word or "data.archives" in word for word in arguments)
-    home = Path(os.environ.get("BNPIPE_HOME") or ".bnpipe")
-    if chosen or os.environ.get("BNPIPE_ARCHIVES") or prepared(DATASET, home):
-        return None
-    url = registered_url(DATASET)
-    if url is None or answers(url):
-        return None
-    return NOTICE.format(where=url.split("/")[2])
 
 
 def main() -> None:
