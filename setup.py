@@ -51,7 +51,8 @@ DEV_REQUIRES = [
     "wheel>=0.45",
 ]
 
-PACKAGE_DATA = ["py.typed", "*.pbtxt", "*.yaml", "*.md", "*.j2", "*.css"]
+# In every package, its folders without code included.
+PACKAGE_DATA = ["py.typed", "**/*.pbtxt", "**/*.yaml", "**/*.md", "**/*.j2", "**/*.css"]
 
 setup(
     name="bnpipe",
