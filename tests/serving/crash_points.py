@@ -4,8 +4,9 @@
 and every broken promise. It is a program of its own so that it can fork: one child per point, from
 a process without threads.
 
-Faults: `kill` (SIGKILL before the call), `tear` (half of a write, then SIGKILL), `enospc` and `eio`
-(the call fails; a write fails after half of its bytes).
+Faults: `kill` (SIGKILL before the call), `kill twice` (and the next attempt at some call too),
+`tear` (half of a write, then SIGKILL), `enospc` and `eio` (the call fails; a write fails after
+half of its bytes).
 """
 
 import builtins
@@ -14,6 +15,7 @@ import fcntl
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -126,7 +128,7 @@ def _inject(fault: str, at: int) -> Callable[[], bool]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal seen
             seen += 1
-            if seen == at and fault == "kill":
+            if seen == at and fault.startswith("kill"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if seen == at:
                 if name == "write":
@@ -195,6 +197,7 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
     digests = {c: versions.tree_digest(saved_model(models / c, c)) for c in "abc"}
     template, base = root / "template", root / "served"
     scenario.prepare(template, models)
+    dice = random.Random(0)
     broken: list[str] = []
     refused = points = 0
     while True:
@@ -210,6 +213,9 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
         if status not in (-signal.SIGKILL, DONE, REFUSED):
             broken.append(f"point {points}: exit status {status}")
         found = _broken_after_fault(scenario, base, digests)
+        if fault == "kill twice":
+            _stopped(lambda: scenario.change(base, models), fault, dice.randint(1, 100))
+            found += _broken_after_fault(scenario, base, digests)
         scenario.change(base, models)
         found += _broken_after_rerun(scenario, base, digests)
         broken += [f"point {points}: {f}" for f in found]

@@ -344,7 +344,7 @@ def test_bytes_that_were_withdrawn_under_one_number_are_no_target_under_another(
         publish.rollback(base, reason="b is bad")
 
 
-def test_a_nobody_can_roll_back_what_is_not_there(tmp_path: Path) -> None:
+def test_nobody_can_roll_back_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match="there is no served folder"):
         publish.rollback(tmp_path / "none", reason="bad")
     assert not (tmp_path / "none").exists()

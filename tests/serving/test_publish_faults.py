@@ -37,10 +37,11 @@ def output(process: "subprocess.Popen[str]") -> str:
 
 
 # EIO differs from ENOSPC in its text only, as long as every call fails alike.
+SLOW = ("kill twice", "eio")
 CASES = [
-    pytest.param(scenario, fault, marks=[pytest.mark.slow] if fault == "eio" else [])
+    pytest.param(scenario, fault, marks=[pytest.mark.slow] if fault in SLOW else [])
     for scenario in SCENARIOS
-    for fault in ("kill", "tear", "enospc", "eio")
+    for fault in ("kill", "kill twice", "tear", "enospc", "eio")
 ]
 
 
@@ -89,10 +90,12 @@ def test_stopped_at_every_system_call(tmp_path: Path, fault: str) -> None:
 
 
 def _stopped_by_strace(call: str, number: int, fault: str, base: Path, folder: Path) -> bool:
-    """Push under strace; whether the call was reached. Only calls on the folder's paths count."""
+    """Push under strace; whether the call was reached, counted from the end of the start-up."""
     log = folder / "strace.log"
-    program = "import sys; from pathlib import Path; from tests.serving.served import push; "
-    program += "sys.stdin.read(0); push(Path(sys.argv[1]), Path(sys.argv[2]))"
+    program = (
+        "import sys; from pathlib import Path; from tests.serving.served import push; "
+        "push(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
     first = _calls_at_startup(call, folder)
     inject = f"inject={call}:{fault}:when={first + number}"
     strace = ("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", inject)
