@@ -28,6 +28,8 @@ from data.dataset_info import DatasetInfo
 from data.errors import BnpipeError, DataError
 from data.source import Source
 
+_DOWNLOADS = "downloads"
+_CONNECT_SECONDS = 10.0
 _SHARDS = 4
 """Files per prepared split: read instructions then begin at the start of a file."""
 
@@ -67,6 +69,7 @@ def prepare(
         if log:
             log.info("preparing %s in %s", dataset, builder.data_dir)
         _remove_leftovers(Path(builder.data_dir))
+        _check_reachable(dataset, archives, cache / "tfds" / _DOWNLOADS)
         _download_and_prepare(builder, dataset, archives, cache / "tfds")
     return builder
 
@@ -195,7 +198,7 @@ def _download_and_prepare(
         # TFDS prints what it does; standard output belongs to the command line.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(
-                download_dir=str(tfds_dir / "downloads"), download_config=config
+                download_dir=str(tfds_dir / _DOWNLOADS), download_config=config
             )
     except BnpipeError:
         raise
@@ -206,6 +209,24 @@ def _download_and_prepare(
         raise DataError(
             f"TFDS could not prepare {dataset}: {_one_line(error)}", hint=RENDERED_HINT
         ) from error
+
+
+def _check_reachable(dataset: str, archives: Path | None, downloads: Path) -> None:
+    """Tries once to reach what TFDS would download; TFDS itself would try for minutes."""
+    infos = [info.read_text() for info in downloads.rglob("*.INFO")] if downloads.exists() else []
+    missing = [
+        archive
+        for archive in missing_archives(dataset, archives)
+        if not any(archive.url in info for info in infos)
+    ]
+    if not missing:
+        return
+    import requests
+
+    try:
+        requests.get(missing[0].url, stream=True, timeout=_CONNECT_SECONDS).close()
+    except requests.RequestException as error:
+        raise _unreachable(dataset, archives, error) from error
 
 
 def _unreachable(dataset: str, archives: Path | None, error: OSError) -> DataError:
