@@ -15,10 +15,13 @@ from data.errors import BnpipeError, DataError
 from data.examples import encode, read_batches
 from data.preprocessing import PIXEL_MAX, flatten_and_scale
 from data.shards import Report, ShardWriter, write_reports
+from data.tfrecord import DamagedRecordError
 
 PREFIX = "transformed_examples"
 INK_BINS = 1 << 16
 """Resolution of the ink histogram that the quartiles are read from: 0.004 grey levels."""
+
+_AGAIN = "run example_gen again: bnpipe run --force example_gen"
 
 Counts = npt.NDArray[np.int64]
 
@@ -116,9 +119,11 @@ class TransformShard(beam.DoFn):
                     raise DataError(
                         f"{self._source / name}: expected {expected} records, received "
                         f"{writer.count}: the file is cut short",
-                        hint="run example_gen again: bnpipe run --force example_gen",
+                        hint=_AGAIN,
                     )
             yield Report(name, {result: writer.count}, cuts=cuts)
+        except DamagedRecordError as error:
+            yield Report.failed(name, DataError(error.headline, hint=_AGAIN))
         except BnpipeError as error:
             yield Report.failed(name, error)
         except OSError as error:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from data.errors import DataError
 from data.examples import Batch, decode_run
 from data.png import decode_any, decode_stored
-from data.tfrecord import Run, read_runs
+from data.tfrecord import DamagedRecordError, Run, read_runs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -101,14 +101,17 @@ def _read_file(
     if not path.is_file():
         raise DataError(f"prepared data is incomplete: {path} is missing", hint=_again(path))
     row = 0
-    for run in read_runs(path):
-        count = len(run.payload)
-        if row + count > low and row < high:
-            cut = _rows(run, max(low - row, 0), min(high - row, count))
-            yield from _decode(source, cut, first + max(low, row), on_bad)
-        row += count
-        if row >= high:
-            break
+    try:
+        for run in read_runs(path):
+            count = len(run.payload)
+            if row + count > low and row < high:
+                cut = _rows(run, max(low - row, 0), min(high - row, count))
+                yield from _decode(source, cut, first + max(low, row), on_bad)
+            row += count
+            if row >= high:
+                break
+    except DamagedRecordError as error:
+        raise DataError(error.headline, hint=_again(path)) from error
     if row < high or row > length:
         raise DataError(
             f"{path}: expected {length} records, received {row}: the file is cut short",

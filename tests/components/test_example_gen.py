@@ -1,0 +1,229 @@
+"""example_gen: what a user finds in the Examples that it writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.artifacts import SPLITS, Examples
+from components.example_gen import COMPONENT, Inputs, Params, probe
+from data.dataset_info import DatasetInfo
+from data.errors import DataError
+from data.examples import as_strings, read_batches
+from data.source import Source
+from data.tfds_source import prepare
+
+PARAMS = Params(dataset="rendered_digits", size=512, shards=2)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def column(examples: Examples, split: str, name: str) -> np.ndarray:
+    parts = [b.columns[name] for shard in examples.shards(split) for b in read_batches(shard)]
+    if name == "id":
+        parts = [as_strings(part) for part in parts]
+    return np.concatenate(parts)
+
+
+def test_the_splits_hold_every_image_once(tiny_examples: Examples) -> None:
+    info = DatasetInfo.read(tiny_examples.path)
+    assert (info.name, info.version, info.synthetic) == ("rendered_digits", "1.0.0", True)
+    assert info.splits["train"] + info.splits["validation"] == 427
+    assert info.splits["test"] == 85
+    assert 15 <= info.splits["validation"] <= 60
+    ids = np.concatenate([column(tiny_examples, split, "id") for split in SPLITS]).tolist()
+    prefix = "rendered_digits:1.0.0"
+    expected = [f"{prefix}/train/{i}" for i in range(427)]
+    expected += [f"{prefix}/test/{i}" for i in range(85)]
+    assert sorted(ids) == sorted(name.encode() for name in expected)
+
+
+def test_tensorflow_reads_the_examples(tiny_examples: Examples) -> None:
+    import tensorflow as tf
+
+    spec = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+        "id": tf.io.FixedLenFeature([], tf.string),
+        "content_hash": tf.io.FixedLenFeature([], tf.string),
+    }
+    files = [str(path) for path in tiny_examples.shards("test")]
+    parsed = tf.io.parse_example(next(iter(tf.data.TFRecordDataset(files).batch(1000))), spec)
+    images = tf.io.decode_raw(parsed["image"], tf.uint8).numpy()
+    assert images.shape == (85, 784)
+    np.testing.assert_array_equal(images, column(tiny_examples, "test", "image"))
+    assert set(parsed["label"].numpy()) <= set(range(10))
+    assert len(set(parsed["content_hash"].numpy())) == 85
+
+
+def test_equal_data_gives_equal_bytes_whatever_the_workers(
+    tiny_examples: Examples, run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    again = run_component(COMPONENT, Inputs(), PARAMS, tmp_path / "again")
+    assert tree(again.outputs.examples.path) == tree(tiny_examples.path)
+    threads = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
+    spread = run_component(COMPONENT, Inputs(), PARAMS, tmp_path / "spread", beam_flags=threads)
+    assert tree(spread.outputs.examples.path) == tree(tiny_examples.path)
+
+
+@pytest.mark.slow
+def test_worker_processes_write_the_same_bytes(
+    tiny_examples: Examples, run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    processes = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    spread = run_component(COMPONENT, Inputs(), PARAMS, tmp_path, beam_flags=processes)
+    assert tree(spread.outputs.examples.path) == tree(tiny_examples.path)
+
+
+def test_the_number_of_shards_moves_no_image_between_splits(
+    tiny_examples: Examples, run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    params = Params(dataset="rendered_digits", size=512, shards=3)
+    other = run_component(COMPONENT, Inputs(), params, tmp_path).outputs.examples
+    for split in SPLITS:
+        assert len(other.shards(split)) == 3
+        mine, theirs = (column(examples, split, "id") for examples in (tiny_examples, other))
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_facts_name_the_data_and_the_leak(
+    run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data import rendered_digits
+    from data.digit_renderer import draw_chunk
+
+    def with_duplicates(seed: int, split: str, chunk: int) -> Any:
+        images, labels = draw_chunk(seed, split, chunk)
+        if split == "test":
+            train = draw_chunk(seed, "train", 0)[0]
+            images[:3] = train[:3]  # three test images are train images
+        else:
+            images[100:140] = images[0]  # one image many times
+        return images, labels
+
+    monkeypatch.setattr(rendered_digits, "draw_chunk", with_duplicates)
+    ran = run_component(COMPONENT, Inputs(), PARAMS, tmp_path / "out", cache=tmp_path / "cache")
+    assert ran.facts["test_images_in_train_or_validation"] == 3
+    assert ran.facts["dataset"] == "rendered_digits"
+    assert ran.facts["train"] + ran.facts["validation"] + ran.facts["test"] == 512
+    hashes = {split: column(ran.outputs.examples, split, "content_hash") for split in SPLITS}
+    train, validation = ({row.tobytes() for row in hashes[s]} for s in ("train", "validation"))
+    assert not train & validation
+
+
+def damaged_source(cache: Path, damage: Callable[[bytearray], None]) -> Path:
+    """Prepares 512 digits and damages the train file."""
+    builder = prepare("rendered_digits", None, cache, size=512)
+    path = Path(builder.info.splits["train"].filepaths[0])
+    content = bytearray(path.read_bytes())
+    damage(content)
+    path.write_bytes(content)
+    return path
+
+
+def flip_one_bit(content: bytearray) -> None:
+    content[len(content) // 427 * 5 + 100] ^= 1
+
+
+def cut_short(content: bytearray) -> None:
+    del content[-10:]
+
+
+def cut_at_a_boundary(content: bytearray) -> None:
+    del content[-len(content) // 427 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (flip_one_bit, r"at offset \d+ \(train record 5\): the checksum"),
+        (cut_short, r"is cut short at offset \d+: expected a record of"),
+        (cut_at_a_boundary, "expected 427 records, received 426"),
+    ],
+)
+def test_damaged_prepared_data_is_named(
+    run_component: Callable[..., Any], tmp_path: Path, damage: Any, complaint: str
+) -> None:
+    path = damaged_source(tmp_path / "cache", damage)
+    with pytest.raises(DataError, match=complaint) as caught:
+        run_component(COMPONENT, Inputs(), PARAMS, tmp_path / "out", cache=tmp_path / "cache")
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_budget_of_bad_records_is_set_aside_and_counted(
+    run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    damaged_source(tmp_path / "cache", flip_one_bit)
+    params = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=1)
+    ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
+    assert ran.facts["bad_records"] == 1
+    assert ran.facts["train"] + ran.facts["validation"] == 426
+    (aside,) = (ran.outputs.examples.path / "quarantine").iterdir()
+    record = json.loads(aside.read_text())
+    assert record["record"] == 5
+    assert "checksum" in record["reason"]
+    assert str(tmp_path) not in aside.read_text()
+
+
+def test_labels_out_of_range_are_bad_records(
+    run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data import tfds_source
+
+    original = tfds_source.source
+
+    def fewer_classes(builder: Any, split: str) -> Source:
+        import dataclasses
+
+        return dataclasses.replace(original(builder, split), classes=9)
+
+    monkeypatch.setattr(tfds_source, "source", fewer_classes)
+    with pytest.raises(DataError, match=r"expected a label in 0\.\.8, received 9"):
+        run_component(COMPONENT, Inputs(), PARAMS, tmp_path)
+
+
+def test_a_split_without_images_is_refused(
+    run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    params = Params(dataset="rendered_digits", size=12, validation_fraction=1e-9)
+    with pytest.raises(DataError, match="the validation split is empty: 12 images are too few"):
+        run_component(COMPONENT, Inputs(), params, tmp_path)
+
+
+def test_intact_archives_do_not_change_the_probe(mnist_archives: Path, tmp_path: Path) -> None:
+    with_archives = probe(Params(archives=str(mnist_archives)), tmp_path)
+    assert with_archives == probe(Params(), tmp_path)
+    assert with_archives
+    assert probe(Params(dataset="kmnist"), tmp_path) != with_archives
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"damaged")
+    assert probe(Params(archives=str(tmp_path)), tmp_path) != with_archives
+
+
+def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean"):
+        probe(Params(dataset="mnits"), tmp_path)
+    with pytest.raises(DataError, match="not a folder"):
+        probe(Params(archives=str(tmp_path / "nowhere")), tmp_path)
+    assert probe(Params(dataset="rendered_digits"), tmp_path) == {}
+
+
+@pytest.mark.timeout(120)
+def test_mnist_in_full(
+    mnist_archives: Path, run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    ran = run_component(COMPONENT, Inputs(), Params(archives=str(mnist_archives)), tmp_path)
+    splits = {split: ran.facts[split] for split in SPLITS}
+    assert splits == {"train": 55004, "validation": 4996, "test": 10000}
+    assert ran.facts["test_images_in_train_or_validation"] == 0
+    labels = np.concatenate([column(ran.outputs.examples, s, "label") for s in SPLITS])
+    # The class counts of the original files.
+    assert np.bincount(labels).tolist() == [
+        *(6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958)
+    ]

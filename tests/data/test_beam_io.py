@@ -1,0 +1,51 @@
+"""Beam pipelines: the local default, and the flags behind `--`."""
+
+import pytest
+
+from data.beam_io import BeamFlagError, check_flags, pipeline
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--runner=DirectRunner"],
+        ["--runner", "SwitchingDirectRunner"],
+        ["--runner=apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"],
+    ],
+)
+def test_local_means_in_this_process(flags: list[str]) -> None:
+    assert check_flags(flags) == ["--runner=FnApiRunner"]
+
+
+def test_a_pipeline_runs_without_flags() -> None:
+    import apache_beam as beam
+    from apache_beam.testing.util import assert_that, equal_to
+
+    with pipeline([]) as p:
+        assert_that(p | beam.Create([1, 2]) | beam.Map(lambda x: x + 1), equal_to([2, 3]))
+
+
+def test_an_unknown_flag_gets_a_near_miss() -> None:
+    with pytest.raises(BeamFlagError, match=r"received --direct_num_worker; did you mean --direct"):
+        check_flags(["--direct_num_worker=2"])
+    with pytest.raises(BeamFlagError, match="received stray"):
+        check_flags(["stray"])
+
+
+def test_a_wrong_value_is_one_line() -> None:
+    with pytest.raises(BeamFlagError, match="invalid int value: 'two'"):
+        check_flags(["--direct_num_workers=two"])
+
+
+def test_known_local_flags_are_kept() -> None:
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    assert check_flags(flags) == [*flags, "--runner=FnApiRunner"]
+
+
+def test_remote_workers_get_the_project_unless_they_have_it() -> None:
+    remote = ["--runner=FlinkRunner", "--flink_master=host:8081", "--option_of_the_job_server=1"]
+    assert check_flags(remote)[-1].startswith("--setup_file=")
+    assert check_flags(remote)[-1].endswith("/setup.py")
+    for own in ("--sdk_container_image=bnpipe:1", "--environment_type=EXTERNAL"):
+        assert check_flags([*remote, own]) == [*remote, own]
