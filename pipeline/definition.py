@@ -31,9 +31,13 @@ def build(config: Config, home: Path) -> Graph:
     without_bn = replace(training, normalization="none")
 
     examples = g.add(example_gen.COMPONENT, example_gen.Inputs(), config.data).examples
-    digits = g.add(transform.COMPONENT, transform.Inputs(examples), config.transform).transformed
-    candidate = g.add(trainer.COMPONENT, trainer.Inputs(digits), training).model
-    baseline = g.add(trainer.COMPONENT, trainer.Inputs(digits), without_bn, name="baseline").model
+    digits = g.add(
+        transform.COMPONENT, transform.Inputs(examples=examples), config.transform
+    ).transformed
+    candidate = g.add(trainer.COMPONENT, trainer.Inputs(examples=digits), training).model
+    baseline = g.add(
+        trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
+    ).model
     champion = g.external("champion", ServedModel, champion_of(served), candidate=candidate)
     evaluation = g.add(
         evaluator.COMPONENT,

@@ -9,6 +9,7 @@ name it declares in `Component.uses`.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import platform
@@ -47,6 +48,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@functools.cache
 def environment() -> dict[str, str]:
     """Versions that are part of every key; a library that is missing is named so."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
@@ -71,7 +73,7 @@ class CodeDigests:
         self._root = root
         self._memo_file = memo
         self._memo: dict[str, tuple[str, list[str]]] = {}
-        self._modules: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._closures: dict[tuple[str, ...], dict[str, str]] = {}
         self._dirty = False
         if memo is not None and memo.exists():
             try:
@@ -80,7 +82,22 @@ class CodeDigests:
                 self._memo = {}  # half-written by a kill: only time is lost
 
     def closure(self, modules: Iterable[str]) -> dict[str, str]:
-        """Digest by module name, of the given modules and all first-party code they import."""
+        """Digest by module name, of the given modules and all first-party code they import.
+
+        Files are read once per instance; `again` reads them anew.
+        """
+        asked = tuple(modules)
+        if asked not in self._closures:
+            self._closures[asked] = self._closure(asked)
+        return self._closures[asked]
+
+    def again(self) -> CodeDigests:
+        """An instance that reads every file anew, and parses only those that were edited."""
+        fresh = CodeDigests(self._root)
+        fresh._memo = self._memo
+        return fresh
+
+    def _closure(self, modules: tuple[str, ...]) -> dict[str, str]:
         found: dict[str, str] = {}
         waiting = list(modules)
         while waiting:
@@ -90,7 +107,7 @@ class CodeDigests:
             source = self._source(name)
             if source is None:
                 continue
-            digest, imports = self._module(name, source)
+            digest, imports = self._module(source)
             found[name] = digest
             waiting.extend(imports)
             if "." in name:  # importing a.b runs a/__init__.py first
@@ -111,17 +128,15 @@ class CodeDigests:
                 return path
         return None
 
-    def _module(self, name: str, source: Path) -> tuple[str, tuple[str, ...]]:
-        if name not in self._modules:
-            text = source.read_bytes()
-            by_text = hashlib.sha256(text).hexdigest()
-            if by_text not in self._memo:
-                tree = ast.parse(text)
-                self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))
-                self._dirty = True
-            digest, imports = self._memo[by_text]
-            self._modules[name] = (digest, tuple(imports))
-        return self._modules[name]
+    def _module(self, source: Path) -> tuple[str, list[str]]:
+        """A module's digest and the first-party names it imports."""
+        text = source.read_bytes()
+        by_text = hashlib.sha256(text).hexdigest()
+        if by_text not in self._memo:
+            tree = ast.parse(text)
+            self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))
+            self._dirty = True
+        return self._memo[by_text]
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

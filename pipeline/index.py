@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -51,13 +51,11 @@ class Index:
 
     def add_step(self, record: StepRecord) -> None:
         """Index a committed step record."""
-        with self._open() as db, db:
-            _add_step(db, record)
+        self._add(lambda db: _add_step(db, record))
 
     def add_run(self, summary: dict[str, Any]) -> None:
         """Index a run's summary; replaces an older one of the same run."""
-        with self._open() as db, db:
-            _add_run(db, summary)
+        self._add(lambda db: _add_run(db, summary))
 
     def rebuild(self) -> None:
         """Make the index anew from the files."""
@@ -68,6 +66,14 @@ class Index:
                 _add_step(db, record)
             for summary in _summaries(self._store):
                 _add_run(db, summary)
+
+    def _add(self, insert: Callable[[sqlite3.Connection], None]) -> None:
+        """Insert one row; the file that it stands for is there already."""
+        try:
+            with closing(self._connect()) as db, db:
+                insert(db)
+        except sqlite3.DatabaseError:  # no tables yet, or damaged
+            self.rebuild()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 from components.artifacts import Artifact
@@ -171,10 +170,7 @@ class Planner:
         self._code = code or CodeDigests(ROOT, store.home / "cache" / "code.json")
         self._outside = {} if outside is None else outside
         self._found: dict[str, StepRecord | None] = {}
-
-    @cached_property
-    def _environment(self) -> dict[str, str]:
-        return environment()
+        self._described: dict[str, StepPlan] = {}
 
     def step(self, name: str) -> StepPlan:
         """What would happen to a step now."""
@@ -211,6 +207,11 @@ class Planner:
 
     def _describe(self, node: Node) -> StepPlan:
         """Inputs, parts and key of a step, as far as they are known."""
+        if node.name not in self._described:
+            self._described[node.name] = self._description(node)
+        return self._described[node.name]
+
+    def _description(self, node: Node) -> StepPlan:
         bound: dict[str, Artifact | None] = {}
         digests: dict[str, str | None] = {}
         pending: list[Reason] = []
@@ -251,7 +252,7 @@ class Planner:
             "inputs": dict(digests),
             "outside": self._probe(node),
             "files": {f: file_sha256(ROOT / f) for f in component.data_files},
-            "environment": self._environment,
+            "environment": environment(),
         }
 
     def _probe(self, node: Node) -> Mapping[str, str]:

@@ -263,7 +263,7 @@ class Runner:
         if component.effect is not None:
             return False
         # Sources that were edited while the step ran may or may not be what it imported.
-        now = CodeDigests(ROOT).closure([component.module, *component.uses])
+        now = self._code.again().closure([component.module, *component.uses])
         return now == plan.parts["code"]
 
     def _attempts(self, plan: StepPlan) -> tuple[dict[str, Artifact], Mapping[str, Any]]:

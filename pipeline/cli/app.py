@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -59,13 +58,10 @@ def call(arguments: list[str]) -> int:
     """
     try:
         result = app()(arguments, prog_name="bnpipe", standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return ExitCode.INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # usage errors and the help of a group
         return ExitCode.USAGE
     return int(result or 0)
 
