@@ -33,6 +33,11 @@ class Split(Protocol):
         """Number of rows."""
         ...
 
+    @property
+    def labels(self) -> Integers:
+        """The labels of all rows."""
+        ...
+
     def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
         """The features[n, D] and labels[n] of some rows, in the order given."""
         ...
@@ -135,8 +140,12 @@ def open_splits(
 
     train, validation = open_split("train"), open_split("validation")
     if not train.size:
-        raise TrainingError(
-            "the train split is empty: expected at least one example",
-            hint="look at the data set with: bnpipe show latest/transform",
-        )
+        raise TrainingError("the train split is empty: expected at least one example")
+    for name, split in (("train", train), ("validation", validation)):
+        low, high = split.labels.min(initial=0), split.labels.max(initial=0)
+        if low < 0 or high >= info.classes:
+            raise TrainingError(
+                f"split {name}: expected labels from 0 to {info.classes - 1}, received "
+                f"{low if low < 0 else high}"
+            )
     return train, validation

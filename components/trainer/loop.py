@@ -127,12 +127,14 @@ class Trainer:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`steps` training steps, on the rows `order[i]`: float[steps] losses, correct count."""
         losses = tf.TensorArray(tf.float32, self.chunk_steps)
-        correct = tf.constant(0)
-        for step in tf.range(steps):
+        correct = step = tf.constant(0)
+        # Not `for step in tf.range(steps)`: XLA would compile it anew for every number of steps.
+        while step < steps:
             rows = order[step]
             loss, hits = self._trace_one_step(tf.gather(features, rows), tf.gather(labels, rows))
             losses = losses.write(step, loss)
             correct += hits
+            step += 1
         return losses.stack(), correct
 
     def _trace_one_step(

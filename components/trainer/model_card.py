@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,7 @@ def write_model_card(
         path,
         {
             "format": FORMAT,
-            "data": {
-                "name": info.name,
-                "version": info.version,
-                "synthetic": info.synthetic,
-                "digest": data_digest,
-                "splits": info.splits,
-                "image": [info.height, info.width],
-                "labels": info.label_names,
-            },
+            "dataset": {**asdict(info), "digest": data_digest},
             "network": [
                 {"name": each.name, "kind": type(each).__name__, "parameters": each.count_params()}
                 for each in net.layers
