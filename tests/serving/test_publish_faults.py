@@ -50,8 +50,7 @@ def test_stopped_at_every_file_system_call(
     scenario: str, fault: str, record_property: Callable[[str, object], None]
 ) -> None:
     found = json.loads(output(python("-m", "tests.serving.crash_points", scenario, fault)))
-    record_property("points", found["points"])
-    sys.stdout.write(f"{scenario}, {fault}: {found['points']} points\n")
+    record_property("crash points", found["points"])
     assert found["broken"] == []
     assert found["points"] >= (3 if fault == "tear" else 90)
     # Most faults must reach the user as one line; those in clean-up may be absorbed.
@@ -60,7 +59,9 @@ def test_stopped_at_every_file_system_call(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC", "error=EIO"])
-def test_stopped_at_every_system_call(tmp_path: Path, fault: str) -> None:
+def test_stopped_at_every_system_call(
+    tmp_path: Path, fault: str, record_property: Callable[[str, object], None]
+) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: it stops a process at a chosen system call")
     points = 0
@@ -85,7 +86,7 @@ def test_stopped_at_every_system_call(tmp_path: Path, fault: str) -> None:
                 tmp_path / "b"
             ), where
             assert torn(base) == leftovers(base) == [] and len(visible(base)) == 2, where
-    sys.stdout.write(f"{fault}: {points} points\n")
+    record_property("crash points", points)
     assert points >= 40
 
 
