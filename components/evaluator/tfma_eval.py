@@ -11,43 +11,66 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 
-from components.evaluator import tfma_config
 from components.evaluator.predictions import Predictions
+from components.evaluator.tfma_batches import batched
 
-BATCH_ROWS = 1000
+BATCH_ROWS = 10_000
 
 
 class ReadPredictions(beam.DoFn):  # type: ignore[misc]
-    """Turns `(start, stop)` into TFMA extracts of those rows of `predictions.npz`."""
+    """Turns `(start, stop)` into a TFMA extract of these rows of `predictions.npz`, in slice order.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: the file.
+        columns: the columns that the slices are cut by.
+        models: whose answers to read.
+    """
+
+    def __init__(self, path: str, columns: tuple[str, ...], models: tuple[str, ...]) -> None:
         self._path = path
+        self._columns = columns
+        self._models = models
 
     def setup(self) -> None:
         """Reads the file once per worker."""
         self._stored = Predictions.read(Path(self._path))
+        self._order, _ = slice_order(self._stored, self._columns)
 
     def process(self, element: tuple[int, int]) -> Iterator[dict[str, Any]]:
-        """`(start, stop)` -> the extracts of these rows."""
-        rows = slice(*element)
-        stored = self._stored
-        features = {"label": stored.labels[rows, None]}
-        features |= {name: column[rows, None] for name, column in stored.columns.items()}
-        features |= {
-            tfma_config.prediction_key(name): value[rows]
-            for name, value in stored.probabilities.items()
+        """Yields one extract; its images are equal in every slice column."""
+        rows = self._order[slice(*element)]
+        answers = {name: self._stored.probabilities[name][rows] for name in self._models}
+        yield {
+            tfma.FEATURES_KEY: {n: self._stored.column(n)[rows[:1]] for n in self._columns},
+            tfma.LABELS_KEY: self._stored.labels[rows],
+            # TFMA keys answers by model only when there are several.
+            tfma.PREDICTIONS_KEY: answers if len(answers) > 1 else answers[self._models[0]],
         }
-        yield {tfma.FEATURES_KEY: features}
+
+
+def slice_order(
+    stored: Predictions, columns: tuple[str, ...]
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
+    """An order of the rows in which equal slices are together, and the ranges of equal slices."""
+    keys = [stored.column(name) for name in columns]
+    order = np.lexsort(keys) if keys else np.arange(stored.labels.size)
+    changes = np.zeros(order.size, dtype=bool)
+    changes[::BATCH_ROWS] = True
+    for key in keys:
+        changes[1:] |= key[order][1:] != key[order][:-1]
+    starts = np.flatnonzero(changes).tolist()
+    return order, list(zip(starts, [*starts[1:], order.size], strict=True))
 
 
 def evaluate(
     pipeline: Callable[[], AbstractContextManager[Any]],
     stored: Path,
-    rows: int,
     configs: Mapping[Path, config_pb2.EvalConfig],
 ) -> None:
     """Runs every config over the stored predictions in one Beam pipeline.
@@ -55,27 +78,36 @@ def evaluate(
     Args:
         pipeline: makes the Beam pipeline to run in.
         stored: `predictions.npz`.
-        rows: how many images it holds.
         configs: what to compute, by output folder.
     """
-    ranges = [(start, min(start + BATCH_ROWS, rows)) for start in range(0, rows, BATCH_ROWS)]
-    with pipeline() as p:
-        extracts = (
-            p | "Ranges" >> beam.Create(ranges) | "Read" >> beam.ParDo(ReadPredictions(str(stored)))
-        )
+    predictions = Predictions.read(stored)
+    with pipeline() as p, batched():
         for folder, config in configs.items():
-            models = [
-                # Only displayed: a name instead of a path keeps eval_config.json free of places.
-                tfma.default_eval_shared_model(
-                    eval_saved_model_path=spec.name, model_name=spec.name, eval_config=config
+            slicings = [spec.feature_keys for spec in config.slicing_specs]
+            columns = tuple(sorted({name for keys in slicings for name in keys}))
+            names = tuple(spec.name for spec in config.model_specs)
+            _, ranges = slice_order(predictions, columns)
+            _ = (
+                p
+                | f"Ranges {folder.name}" >> beam.Create(ranges)
+                | f"Read {folder.name}" >> beam.ParDo(ReadPredictions(str(stored), columns, names))
+                | f"TFMA {folder.name}"
+                >> tfma.ExtractEvaluateAndWriteResults(
+                    eval_shared_model=[_display_only(name, config) for name in names],
+                    eval_config=config,
+                    extractors=[tfma.extractors.SliceKeyExtractor(eval_config=config)],
+                    output_path=str(folder),
                 )
-                for spec in config.model_specs
-            ]
-            _ = extracts | f"TFMA {folder.name}" >> tfma.ExtractEvaluateAndWriteResults(
-                eval_shared_model=models, eval_config=config, output_path=str(folder)
             )
     for folder in configs:
         _sort_records(folder)
+
+
+def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
+    """A model for TFMA to name: nothing loads it, and no path gets into eval_config.json."""
+    return tfma.default_eval_shared_model(
+        eval_saved_model_path=name, model_name=name, eval_config=config
+    )
 
 
 def _sort_records(folder: Path) -> None:
@@ -83,6 +115,7 @@ def _sort_records(folder: Path) -> None:
     for prefix, message in (
         ("metrics", metrics_for_slice_pb2.MetricsForSlice),
         ("plots", metrics_for_slice_pb2.PlotsForSlice),
+        ("attributions", metrics_for_slice_pb2.AttributionsForSlice),
     ):
         for path in sorted(folder.glob(f"{prefix}-*")):
             stored = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()

@@ -56,7 +56,6 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         tfma_eval.evaluate(
             ctx.beam,
             folder / "predictions.npz",
-            answers.labels.size,
             _tfma_configs(folder / "tfma", usable, info.classes, params),
         )
         checked = first[:BATCH_CHECK_IMAGES]
