@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data.errors import BnpipeError
+from data.errors import RequestError
 
 LOCAL_RUNNERS = frozenset(
     {"fnapirunner", "directrunner", "switchingdirectrunner", "bundlebaseddirectrunner"}
@@ -21,7 +21,7 @@ Beam's DirectRunner first tries Prism, a binary that it downloads when it runs a
 _SHIPS_OWN_CODE = ("setup_file", "sdk_container_image", "environment_type", "extra_package")
 
 
-class BeamFlagError(BnpipeError):
+class BeamFlagError(RequestError):
     """A flag behind `--` that Beam does not know, or with a value that it does not take."""
 
 

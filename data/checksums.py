@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DataError
+from data.errors import DataError, RequestError
 
 RENDERED = "rendered_digits"
 """Our own data set, drawn by `data/rendered_digits.py`: nothing to download."""
@@ -49,7 +49,7 @@ def check_dataset_name(dataset: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    raise DataError(
+    raise RequestError(
         f"unknown data set {dataset!r}: expected the name of a TFDS image classification set, "
         f"e.g. mnist, fashion_mnist, kmnist, emnist/digits or {RENDERED}",
         hint=f"did you mean --set data.dataset={near[0]}?" if near else RENDERED_HINT,

@@ -63,7 +63,7 @@ class DatasetInfo:
                 splits={str(k): int(v) for k, v in stored["splits"].items()},
                 synthetic=bool(stored["synthetic"]),
             )
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path} does not describe a data set: {type(error).__name__}: {error}",
                 hint="run example_gen again: bnpipe run --force example_gen",

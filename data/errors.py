@@ -30,5 +30,9 @@ class DataError(BnpipeError):
     """The data cannot be had, or is not what it should be."""
 
 
+class RequestError(BnpipeError):
+    """What was asked for does not exist: a data set's name, a flag for Beam."""
+
+
 def _rebuild(cls: type[BnpipeError], headline: str, hint: str) -> BnpipeError:
     return cls(headline, hint=hint)
