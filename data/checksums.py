@@ -38,18 +38,22 @@ class Archive:
     name: str
 
 
+class UnknownDatasetError(DataError, RequestError):
+    """Neither TFDS nor this project has a data set of this name."""
+
+
 def check_dataset_name(dataset: str) -> None:
     """Checks that TFDS, or this project, has a data set of this name; needs no network.
 
     Raises:
-        DataError: with a near miss.
+        UnknownDatasetError: with a near miss.
     """
     name = dataset.partition("/")[0]
     known = _known_names()
     if name in known:
         return
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    raise RequestError(
+    raise UnknownDatasetError(
         f"unknown data set {dataset!r}: expected the name of a TFDS image classification set, "
         f"e.g. mnist, fashion_mnist, kmnist, emnist/digits or {RENDERED}",
         hint=f"did you mean --set data.dataset={near[0]}?" if near else RENDERED_HINT,

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from data.errors import BnpipeError
+from data.errors import BnpipeError as BnpipeError
+from data.errors import RequestError
 from serving.errors import ServingError
 
 
@@ -105,6 +106,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return error.exit_code
     if isinstance(error, ServingError):
         return ExitCode.SERVING
+    if isinstance(error, RequestError):
+        return ExitCode.USAGE
     return ExitCode.FAILED
 
 

@@ -143,13 +143,15 @@ class _Record:
 
 
 def _pushed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """Facts of the push, or the sentence that says why there was none."""
+    """Which version was published, or the sentence that says why none was."""
     for outcome in outcomes:
-        if outcome.plan.component != "pusher":
+        if outcome.plan.component != "pusher" or outcome.error is not None:
             continue
-        facts = dict(outcome.record.facts) if outcome.record else {}
-        sentences = [r.sentence for r in outcome.plan.reasons]
-        return {**facts, "sentence": facts.get("sentence") or "; ".join(sentences)}
+        if outcome.record is None:
+            return {"sentence": "; ".join(r.sentence for r in outcome.plan.reasons)}
+        facts = outcome.record.facts
+        path = str(Path(str(facts["base_path"])) / str(facts["version"]))
+        return {**facts, "path": path, "sentence": f"v{facts['version']} is live in {path}"}
     return None
 
 

@@ -197,7 +197,10 @@ class RunView:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    shown = list(facts.items())[:_SHOWN_FACTS]
+    """The first few numbers that a step tells."""
+    numbers = {k: v for k, v in facts.items() if isinstance(v, int | float) and v is not True}
+    ordered = sorted(numbers.items(), key=lambda fact: "accuracy" not in fact[0])
+    shown = ordered[:_SHOWN_FACTS]
     return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown)
 
 
@@ -218,8 +221,6 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         lines.append(("verdict", summary["verdict"]["sentence"]))
     if summary["pushed"]:
         lines.append(("pushed", summary["pushed"]["sentence"]))
-        if summary["pushed"].get("path"):
-            lines.append(("path", summary["pushed"]["path"]))
     lines.append(("report", f"{summary['folder']}/report.json"))
     took = ", ".join(
         f"{s['name']} {s['seconds']:.1f}"
