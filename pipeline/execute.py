@@ -114,7 +114,7 @@ class _Record:
             "started": self.started,
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
-            "verdict": (refused or verdicts[-1:] or [None])[0],
+            "verdict": refused[0] if refused else verdicts[-1] if verdicts else None,
             "pushed": _pushed(outcomes),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),
