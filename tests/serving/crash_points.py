@@ -4,15 +4,10 @@
 and every broken promise. It is a program of its own so that it can fork: one child per point, from
 a process without threads.
 
-Faults: `kill` (SIGKILL before the call), `kill twice` (and the next attempt at some call too),
-`tear` (half of a write, then SIGKILL), `enospc` and `eio` (the call fails; a write fails after
-half of its bytes).
+Faults: those of `tests.fault_injection`, and `kill twice` (the next attempt is killed at some call
+too).
 """
 
-import builtins
-import errno
-import fcntl
-import io
 import json
 import os
 import random
@@ -27,17 +22,8 @@ from typing import Any
 
 from serving import publish, versions
 from serving.errors import ServingError
+from tests.fault_injection import DONE, ESCAPED, NOT_REACHED, REFUSED, stopped
 from tests.serving.served import events, leftovers, push, saved_model, torn, visible
-
-CALLS = (
-    *((os, name) for name in ("open", "mkdir", "write", "fsync", "rename", "replace", "unlink")),
-    *((os, name) for name in ("rmdir", "chmod", "fchmod", "ftruncate", "truncate", "sendfile")),
-    *((os, name) for name in ("listdir", "scandir", "stat", "lstat", "fstat")),
-    (builtins, "open"),
-    (io, "open"),
-    (fcntl, "flock"),
-)
-DONE, REFUSED, NOT_REACHED, ESCAPED = 0, 7, 50, 99
 
 
 @dataclass(frozen=True)
@@ -118,50 +104,8 @@ SCENARIOS = {
 }
 
 
-def _inject(fault: str, at: int) -> Callable[[], bool]:
-    """Make the call number `at` fail; returns whether it was reached."""
-    seen = 0
-
-    def wrap(owner: Any, name: str) -> None:
-        real = getattr(owner, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen == at and fault.startswith("kill"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            if seen == at:
-                if name == "write":
-                    real(args[0], args[1][: len(args[1]) // 2])
-                if fault == "tear":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                code = getattr(errno, fault.upper())
-                raise OSError(code, os.strerror(code))
-            return real(*args, **kwargs)
-
-        setattr(owner, name, call)
-
-    for owner, name in CALLS:
-        if fault != "tear" or name == "write":
-            wrap(owner, name)
-    return lambda: seen >= at
-
-
 def _stopped(change: Callable[[], None], fault: str, at: int) -> int:
-    """Run a change in a child with one fault; returns its exit status, -9 when killed."""
-    child = os.fork()
-    if child:
-        status = os.waitpid(child, 0)[1]
-        return os.waitstatus_to_exitcode(status)
-    code = ESCAPED
-    try:
-        reached = _inject(fault, at)
-        change()
-        code = DONE if reached() else NOT_REACHED
-    except ServingError:
-        code = REFUSED
-    finally:
-        os._exit(code)
+    return stopped(change, fault, at, refusals=(ServingError,))
 
 
 def _broken_after_fault(scenario: Scenario, base: Path, digests: dict[str, str]) -> list[str]:
