@@ -233,7 +233,8 @@ class Evaluation(Artifact):
 
     Layout: `metrics.json` (per model: overall and per slice), `tfma/` (standard TFMA output),
     `predictions.npz` (ids, labels, probabilities per model), `golden.npz` (requests and answers
-    per signature, for the infra validator).
+    per signature, for the infra validator), `pictures.npz` (images of the worst mistakes and of
+    disagreements).
     """
 
     # TFMA writes absolute model and data paths there.
@@ -241,7 +242,7 @@ class Evaluation(Artifact):
 
     def check(self) -> None:
         """All that the report and the infra validator read is there."""
-        self.need("metrics.json", "tfma", "predictions.npz", "golden.npz")
+        self.need("metrics.json", "tfma", "predictions.npz", "golden.npz", "pictures.npz")
 
 
 @dataclass(frozen=True)

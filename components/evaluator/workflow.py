@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from components.artifacts import Blessing
 from components.base import Context, Facts
-from components.evaluator import golden, inference, measure, tfma_config, tfma_eval
+from components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
 from components.evaluator.gate import Decision, decide
 from components.evaluator.params import Params
@@ -48,6 +48,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     first = _first_rows(shards, max(BATCH_CHECK_IMAGES, params.golden_images))
     candidate = None if CANDIDATE in problems else models[CANDIDATE]
     golden.write(candidate, first[: params.golden_images], info, folder / "golden.npz")
+    pictures.write(usable, shards, info, params.pictures, folder / "pictures.npz")
     counted = time.monotonic()
 
     ctx.progress(2, 3, "TensorFlow Model Analysis")
