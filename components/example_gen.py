@@ -66,11 +66,18 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     Intact archives add nothing, so that runs with and without a local copy have the same key.
 
     Raises:
-        DataError: unknown data set, or `archives` is not a folder.
+        DataError: unknown data set, a `size` for one that is not drawn, or `archives` is not a
+            folder.
     """
     check_dataset_name(params.dataset)
     if params.dataset == RENDERED:
         return {}
+    if params.size is not None:
+        raise DataError(
+            f"data.size: only {RENDERED} can be drawn in any number, received {params.size} for "
+            f"{params.dataset}",
+            hint="leave data.size out, or --set data.dataset=rendered_digits",
+        )
     registered = registered_archives(params.dataset)[0]
     named = {"registered checksums": hashlib.sha256(registered.encode()).hexdigest()}
     if params.archives:

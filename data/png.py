@@ -10,6 +10,7 @@ Format: https://www.w3.org/TR/png-3, zlib: RFC 1950, deflate stored blocks: RFC 
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -21,8 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_BLOCK = 65535
-_HEAD = 43  # up to the pixels: signature 8, IHDR 25, IDAT length and name 8, zlib header 2
-_BLOCK_HEAD = 5
+_PIXELS_AT = 48  # up to the pixels: signature 8, IHDR 25, IDAT 8, zlib 2, block 5
 
 
 def encode_stored(image: Bytes) -> bytes:
@@ -34,13 +34,19 @@ def encode_stored(image: Bytes) -> bytes:
     height, width = image.shape[:2]
     rows = np.zeros((height, 1 + width), np.uint8)  # the first byte of a row names its filter
     rows[:, 1:] = image.reshape(height, width)
-    idat = zlib.compress(rows.tobytes(), level=0)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", idat) + _chunk(b"IEND", b"")
+    return _head(height, width) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), level=0)) + _END
+
+
+@functools.cache
+def _head(height: int, width: int) -> bytes:
+    return SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+_END = _chunk(b"IEND", b"")
 
 
 def decode_stored(pngs: Bytes, height: int, width: int) -> Bytes | None:
@@ -60,10 +66,9 @@ def decode_stored(pngs: Bytes, height: int, width: int) -> Bytes | None:
     template = np.frombuffer(encode_stored(np.zeros((height, width), np.uint8)), np.uint8)
     if pngs.shape[1] != len(template) or raw > _LARGEST_BLOCK:
         return None
-    start = _HEAD + _BLOCK_HEAD
-    if not (pngs[:, :start] == template[:start]).all():
+    if not (pngs[:, :_PIXELS_AT] == template[:_PIXELS_AT]).all():
         return None
-    rows = pngs[:, start : start + raw].reshape(-1, height, 1 + width)
+    rows = pngs[:, _PIXELS_AT : _PIXELS_AT + raw].reshape(-1, height, 1 + width)
     return None if rows[:, :, 0].any() else rows[:, :, 1:]
 
 

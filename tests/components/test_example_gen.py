@@ -211,7 +211,9 @@ def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
         probe(Params(dataset="mnits"), tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         probe(Params(archives=str(tmp_path / "nowhere")), tmp_path)
-    assert probe(Params(dataset="rendered_digits"), tmp_path) == {}
+    with pytest.raises(DataError, match="data.size: only rendered_digits"):
+        probe(Params(size=1000), tmp_path)
+    assert probe(Params(dataset="rendered_digits", size=1000), tmp_path) == {}
 
 
 @pytest.mark.timeout(120)
