@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import ExitCode, PipelineError, Terminated, exit_code_of, one_line
+from pipeline.errors import BnpipeError, ExitCode, PipelineError, Terminated, exit_code_of, one_line
 from pipeline.events import JsonLines, RunFinished, Sink
 from pipeline.files import write_json, write_text
 from pipeline.fingerprint import digest_of
@@ -20,8 +20,9 @@ from pipeline.graph import Graph
 from pipeline.index import Index
 from pipeline.lock import run_lock
 from pipeline.plan import Plan, make_plan
-from pipeline.runner import Outcome, Runner, Settings
+from pipeline.runner import Outcome, Runner
 from pipeline.runs import RunFolder, close_dead_runs, new_run
+from pipeline.step import Settings
 from pipeline.store import Store
 
 _STATUS = {
@@ -85,7 +86,7 @@ def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseEx
         return ExitCode.INTERRUPTED, error
     except Terminated as error:
         return ExitCode.TERMINATED, error
-    except PipelineError as error:
+    except (BnpipeError, OSError) as error:
         return exit_code_of(error), error
     failed = [o.error for o in runner.outcomes if o.error is not None]
     return code, failed[0] if failed else None

@@ -13,7 +13,7 @@ from pipeline.definition import build
 from pipeline.events import Sink
 from pipeline.execute import Result, run_graph
 from pipeline.plan import Selection
-from pipeline.runner import Settings
+from pipeline.step import Settings
 
 
 @dataclass(frozen=True)

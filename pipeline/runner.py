@@ -1,4 +1,4 @@
-"""Executes a plan, step by step, in this process.
+"""Runs a plan, step by step, in this process.
 
 For every step: plan it with the digests known by now, answer it from the cache or run it into a
 staging folder, check, hash and commit what it made, then write its record. Nothing else is state:
@@ -8,64 +8,29 @@ after a crash the next run plans again and finds what was committed.
 from __future__ import annotations
 
 import dataclasses
-import errno
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from components.artifacts import Artifact, Verdict, VerdictArtifact
-from components.base import Context
 from data.errors import BnpipeError
-from pipeline.capture import captured
 from pipeline.errors import ConfigError, ExitCode, StepFailed, StoreError, exit_code_of, one_line
 from pipeline.events import (
     GateDecided,
-    Progress,
     RunStarted,
     Sink,
     StepErrored,
     StepFinished,
-    StepRetried,
     StepStarted,
 )
 from pipeline.fingerprint import ROOT, CodeDigests
 from pipeline.graph import Graph
 from pipeline.index import Index
-from pipeline.plan import Action, Plan, Planner, Reason, Selection, StepPlan
-from pipeline.provenance import provenance
+from pipeline.plan import Action, Plan, Planner, Reason, StepPlan
 from pipeline.runs import RunFolder
+from pipeline.step import Settings, StepRunner
 from pipeline.store import Manifest, StepRecord, Store, describe
-
-# Trying again cannot help: the disk is full, the file is not there, access is denied.
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run behaves, whatever its graph.
-
-    Attributes:
-        dataset: the data set's name, for people.
-        config: the resolved configuration, as plain values.
-        beam: opens a Beam pipeline with the run's options.
-        selection: which steps.
-        keep_going: after a failed step, go on with those that do not need it.
-        attempts: how often a step may be tried when it meets a fault.
-        backoff_seconds: upper bound of the first wait between attempts; doubles each time.
-        budget_seconds: all waits of a run together.
-    """
-
-    dataset: str
-    config: Mapping[str, Any]
-    beam: Callable[[], AbstractContextManager[Any]]
-    selection: Selection = Selection()
-    keep_going: bool = False
-    attempts: int = 3
-    backoff_seconds: float = 2.0
-    budget_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -128,9 +93,7 @@ class Runner:
         self._code = CodeDigests(ROOT, store.home / "cache" / "code.json")
         self._outside: dict[str, Mapping[str, str]] = {}
         self._done: dict[str, StepRecord] = {}
-        self._verified: set[str] = set()
-        self._waited = 0.0
-        self._provenance: dict[str, str] = {}
+        self._step_runner = StepRunner(graph, store, folder, settings, self._emit)
         self.outcomes: list[Outcome] = []
 
     def run(self, plan: Plan) -> ExitCode:
@@ -160,27 +123,30 @@ class Runner:
         return ExitCode.VERDICT if refused else ExitCode.OK
 
     def verify(self) -> list[str]:
-        """Run every finished step again and compare; returns one line per difference."""
+        """Run every finished step again and compare; returns one line per difference.
+
+        Raises:
+            StepFailed: a step does not run a second time.
+        """
+        again = (Reason("verify", "again, to compare"),)
         found: list[str] = []
         for outcome in self.outcomes:
             record = outcome.record
-            if record is None or outcome.plan.action not in (Action.RUN, Action.CACHED):
+            if record is None or self._graph.nodes[record.name].component.effect is not None:
                 continue
-            if self._graph.nodes[record.name].component.effect is not None:
-                continue
-            plan = dataclasses.replace(outcome.plan, action=Action.RUN)
-            self._emit(
-                StepStarted(
-                    dataclasses.replace(plan, reasons=(Reason("verify", "again, to compare"),))
-                )
-            )
+            plan = dataclasses.replace(outcome.plan, action=Action.RUN, reasons=again)
             began = time.monotonic()
-            artifacts, facts = self._execute(plan, scratch=f"{record.key}-verify")
-            for field, artifact in artifacts.items():
-                again, before = describe(artifact), self._store.manifest(record.outputs[field])
-                found += [f"{record.name}.{field}: {d}" for d in _differing_files(before, again)]
+            self._emit(StepStarted(plan))
+            try:
+                made = self._step_runner.execute(plan, scratch=f"{record.key}-verify")
+            except Exception as error:
+                raise self._failure(record.name, error) from error
+            for field, artifact in made.artifacts.items():
+                before = self._store.manifest(record.outputs[field])
+                found += [f"{record.name}.{field}: {d}" for d in _differing(before, artifact)]
+            self._store.drop_scratch(f"{record.key}-verify")
             self._store.unstage(self._folder.id, record.name)
-            self._emit(StepFinished(plan, time.monotonic() - began, facts, record.outputs))
+            self._emit(StepFinished(plan, time.monotonic() - began, made.facts, record.outputs))
         return found
 
     def _emit(self, event: Any) -> None:
@@ -231,8 +197,8 @@ class Runner:
         return Outcome(plan, time.monotonic() - began, plan.record)
 
     def _run_step(self, plan: StepPlan, began: float) -> Outcome:
-        artifacts, facts = self._attempts(plan)
-        manifests = {f: self._store.commit_object(a) for f, a in artifacts.items()}
+        made = self._step_runner.attempt(plan)
+        manifests = {f: self._store.commit_object(a) for f, a in made.artifacts.items()}
         outputs = {f: m.digest for f, m in manifests.items()}
         seconds = time.monotonic() - began
         assert plan.key is not None
@@ -241,8 +207,8 @@ class Runner:
             name=plan.name,
             component=plan.component,
             outputs=outputs,
-            facts=dict(facts),
-            verdict=self._verdict(artifacts, outputs),
+            facts=dict(made.facts),
+            verdict=self._verdict(made.artifacts, outputs),
             parts=plan.parts,
             run=self._folder.id,
             seconds=round(seconds, 3),
@@ -266,81 +232,6 @@ class Runner:
         now = self._code.again().closure([component.module, *component.uses])
         return now == plan.parts["code"]
 
-    def _attempts(self, plan: StepPlan) -> tuple[dict[str, Artifact], Mapping[str, Any]]:
-        """Execute a step, again after faults, within the budget."""
-        for attempt in range(1, self._settings.attempts + 1):
-            self._emit(StepStarted(plan, attempt))
-            try:
-                return self._execute(plan)
-            except Exception as error:
-                last = attempt == self._settings.attempts or not _may_pass(error)
-                wait = random.uniform(0, self._settings.backoff_seconds * 2 ** (attempt - 1))
-                if last or self._waited + wait > self._settings.budget_seconds:
-                    raise
-                self._waited += wait
-                self._emit(StepRetried(plan.name, one_line(error), wait))
-                time.sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _execute(
-        self, plan: StepPlan, scratch: str | None = None
-    ) -> tuple[dict[str, Artifact], Mapping[str, Any]]:
-        """Run a step's code into staging folders and check what it made."""
-        node = self._graph.nodes[plan.name]
-        self._verify_inputs(plan)
-        assert plan.key is not None
-        scratch_folder = self._store.scratch(scratch or plan.key)
-        scratch_folder.mkdir(parents=True, exist_ok=True)
-        outputs = {
-            field: artifact.at(self._store.stage(self._folder.id, plan.name, field))
-            for field, artifact in node.artifacts("outputs").items()
-            if artifact is not None
-        }
-        with captured(self._folder.log(plan.name), plan.name) as log:
-            context = Context(
-                step=plan.name,
-                run_id=self._folder.id,
-                scratch=scratch_folder,
-                cache=self._store.cache,
-                log=log,
-                progress=self._progress(plan.name),
-                beam=self._settings.beam,
-                input_digests={f: d for f, d in plan.digests.items() if d is not None},
-                provenance=self._provenance_of_run(),
-            )
-            inputs = node.component.Inputs(**plan.bound)
-            try:
-                facts = node.component.run(
-                    inputs, node.component.Outputs(**outputs), node.params, context
-                )
-                for artifact in outputs.values():
-                    artifact.check()
-            except Exception:
-                log.exception("%s failed", plan.name)
-                raise
-        return outputs, facts
-
-    def _progress(self, step: str) -> Callable[[int, int, str], None]:
-        def tell(done: int, total: int, note: str = "") -> None:
-            self._emit(Progress(step, done, total, note))
-
-        return tell
-
-    def _verify_inputs(self, plan: StepPlan) -> None:
-        """Hash every input object once per run, before anything is computed from it."""
-        for field, digest in plan.digests.items():
-            artifact = plan.bound[field]
-            if digest is None or artifact is None or digest in self._verified:
-                continue
-            if artifact.path == self._store.object_path(digest):
-                self._store.require(digest, deep=True)
-            self._verified.add(digest)
-
-    def _provenance_of_run(self) -> dict[str, str]:
-        if not self._provenance:
-            self._provenance = provenance(self._folder.id, self._settings.config, self._folder.path)
-        return self._provenance
-
     def _verdict(
         self, artifacts: Mapping[str, Artifact], outputs: Mapping[str, str]
     ) -> Verdict | None:
@@ -357,28 +248,18 @@ class Runner:
 
     def _failed(self, plan: StepPlan, error: Exception, seconds: float) -> Outcome:
         self._store.unstage(self._folder.id, plan.name)
-        log = self._folder.log(plan.name)
-        hint = (
-            f"see `bnpipe logs {self._folder.id} {plan.name}`, then `bnpipe run` goes on from here"
-        )
-        failure = StepFailed(plan.name, error, hint=hint)
-        if isinstance(error, BnpipeError):  # it has a hint of its own; the log is the second one
-            failure = StepFailed(plan.name, error, hint="")
-        self._emit(StepErrored(plan.name, str(failure), str(log)))
+        failure = self._failure(plan.name, error)
+        self._emit(StepErrored(plan.name, str(failure), str(self._folder.log(plan.name))))
         return Outcome(plan, seconds, error=failure)
 
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same step may succeed when it is tried again: faults, not verdicts or bugs."""
-    if isinstance(error, BnpipeError):
-        return False
-    if isinstance(error, OSError):
-        return error.errno not in _HOPELESS
-    # A Beam worker that died shows as a bare RuntimeError.
-    return type(error) is RuntimeError and "Channel closed" in str(error)
+    def _failure(self, step: str, error: Exception) -> StepFailed:
+        if isinstance(error, BnpipeError):  # it has a hint of its own
+            return StepFailed(step, error, hint="")
+        logs = f"bnpipe logs {self._folder.id} {step}"
+        return StepFailed(step, error, hint=f"see `{logs}`, then `bnpipe run` goes on from here")
 
 
-def _differing_files(before: Manifest, after: Manifest) -> list[str]:
+def _differing(before: Manifest, artifact: Artifact) -> list[str]:
     old = {f.path: f.sha256 for f in before.files if f.digested}
-    new = {f.path: f.sha256 for f in after.files if f.digested}
+    new = {f.path: f.sha256 for f in describe(artifact).files if f.digested}
     return [f"{path} differs" for path in sorted({*old, *new}) if old.get(path) != new.get(path)]

@@ -178,7 +178,7 @@ def toy_settings(**changes: object) -> object:
     """Settings of a toy run."""
     from contextlib import nullcontext
 
-    from pipeline.runner import Settings
+    from pipeline.step import Settings
 
     values = {"dataset": "toy", "config": {"toy": True}, "beam": nullcontext, **changes}
     return Settings(**values)  # type: ignore[arg-type]

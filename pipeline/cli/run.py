@@ -53,6 +53,8 @@ def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> i
     if view is not None:
         view.close()
         ui.show_summary(result.summary)
+        if request.verify and result.error is None:
+            ui.say("verified  every step gave the same bytes again")
     else:
         ui.write_json(result.summary)
     if result.error is not None and isinstance(result.error, Exception):
