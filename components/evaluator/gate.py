@@ -101,7 +101,9 @@ def _summary(evidence: Evidence, params: Params) -> str:
     overall = evidence.overall
     assert overall is not None, "a candidate without answers cannot pass"
     bound = overall.lower_bound(params.level)
-    parts = [f"accuracy {overall.accuracy:.4f} ({1 - params.level:.0%} at least {bound:.4f})"]
+    parts = [
+        f"accuracy {overall.accuracy:.4f} ({100 * (1 - params.level):g} % at least {bound:.4f})"
+    ]
     for name in (BASELINE, CHAMPION):
         if name in overall.against:
             difference = points(overall.difference(name), signed=True)

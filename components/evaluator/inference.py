@@ -63,7 +63,7 @@ def ask(saved_model: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.f
     return np.asarray(answer["probabilities"].numpy(), dtype=np.float32)
 
 
-class Predict(beam.DoFn):  # type: ignore[misc]
+class Predict(beam.DoFn):
     """Reads one shard, asks every model for it in batches, and leaves the answers as one file."""
 
     def __init__(self, models: Mapping[str, str], batch_size: int, folder: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator import statistics
+from components.evaluator import rules, statistics
 from components.evaluator.evidence import SliceEvidence
 from components.evaluator.params import Params
 from components.evaluator.predictions import Predictions, Slice
@@ -41,7 +41,7 @@ def confusion_matrix(predictions: Predictions, model: str) -> npt.NDArray[np.int
     return np.bincount(cells, minlength=k * k).reshape(k, k)
 
 
-def per_class(matrix: FloatArray) -> Mapping[str, FloatArray]:
+def per_class(matrix: npt.NDArray[Any]) -> Mapping[str, FloatArray]:
     """Precision, recall and F1 of every class, from confusion matrices [..., K, K].
 
     A class that is never predicted has precision 0, one without images recall 0, as in
@@ -196,9 +196,7 @@ def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
         "p_worse": float(statistics.mcnemar_worse(b, c)),
         "p_better": better,
         "better": bool(better <= params.level),
-        "smallest_detectable_loss": float(
-            statistics.smallest_detectable((b + c) / max(n, 1), n, params.level, params.power)
-        ),
+        "smallest_detectable_loss": rules.detectable_loss(part, reference, params),
     }
 
 

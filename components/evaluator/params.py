@@ -24,6 +24,10 @@ RuleName = Literal[
 ]
 """The rules of the gate that config can switch off or turn into a warning."""
 
+SLICES_SHARE = 0.2
+"""Share of the error level that looking at slices may cost: an equal model is then called worse, on
+the whole or on any slice, with probability `level` at most (Bonferroni)."""
+
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 Level = Annotated[float, Gt(0.0), Lt(0.5)]
 
@@ -53,7 +57,7 @@ class Params:
     """Largest difference of a probability between a row alone and the same row in a batch."""
 
     level: Level = 0.05
-    """Error level of every one-sided bound and test."""
+    """Error level of every one-sided bound, and of all tests against one reference together."""
     power: Annotated[float, Gt(0.5), Lt(1.0)] = 0.8
     """Power at which the smallest detectable loss of accuracy is reported."""
     confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
@@ -72,3 +76,13 @@ class Params:
     """Images in each request of `golden.npz`."""
     pictures: Annotated[int, Ge(0)] = 24
     """Pictures kept of the worst mistakes, and of the images on which the models disagree."""
+
+    @property
+    def overall_level(self) -> float:
+        """The part of `level` that the test on the whole split may use."""
+        return (1 - SLICES_SHARE) * self.level
+
+    @property
+    def slices_level(self) -> float:
+        """The part of `level` that the tests on the slices may use together."""
+        return SLICES_SHARE * self.level

@@ -149,40 +149,52 @@ def non_inferior(
     return Finding(passed, bound, -params.margin, sentence)
 
 
+def detectable_loss(part: SliceEvidence, reference: str, params: Params) -> float:
+    """The smallest true loss that `not_worse` finds with `power`, at the observed discordance."""
+    pair = part.against[reference]
+    discordance = (pair.only_candidate + pair.only_reference) / max(part.images, 1)
+    return float(
+        statistics.smallest_detectable(discordance, part.images, params.overall_level, params.power)
+    )
+
+
 def not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Finding:
-    """The exact one-sided McNemar test does not call the candidate worse at `level`."""
+    """The exact one-sided McNemar test does not call the candidate worse at `overall_level`."""
     pair = overall.against.get(reference)
     if pair is None:
         return _absent(reference, evidence)
     p = float(statistics.mcnemar_worse(pair.only_candidate, pair.only_reference))
-    passed = p > params.level
-    verb = "is not significantly" if passed else "is significantly"
+    passed = p > params.overall_level
     sentence = (
-        f"the candidate {verb} worse than {_called(reference, evidence)}: "
+        f"{points(overall.difference(reference), signed=True)} is "
+        f"{'not ' if passed else ''}significantly worse than {_called(reference, evidence)}: "
         f"{pair.only_reference} images only the other gets right, {pair.only_candidate} only the "
-        f"candidate (McNemar p {p:.3g})"
+        f"candidate (McNemar p {p:.3g}; {overall.images} images show a loss of "
+        f"{points(detectable_loss(overall, reference, params))} with {params.power:.0%} power)"
     )
-    return Finding(passed, p, params.level, sentence)
+    return Finding(passed, p, params.overall_level, sentence)
 
 
 def slices_not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Finding:
-    """No slice by one column is significantly worse, after Holm's correction over all of them."""
+    """No slice by one column is significantly worse at `slices_level`, with Holm's correction."""
     if reference not in overall.against:
         return _absent(reference, evidence)
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.images]
     if not parts:
-        return Finding(None, None, params.level, "there are no slices", "not checked")
+        return Finding(None, None, params.slices_level, "there are no slices", "not checked")
     pairs = [part.against[reference] for part in parts]
     adjusted = statistics.holm(
         statistics.mcnemar_worse(
             [pair.only_candidate for pair in pairs], [pair.only_reference for pair in pairs]
         )
     )
-    worse = [p.name for p, value in zip(parts, adjusted, strict=True) if value <= params.level]
+    worse = [
+        p.name for p, value in zip(parts, adjusted, strict=True) if value <= params.slices_level
+    ]
     lowest = int(np.argmin(adjusted))
     part = parts[lowest]
     named = ", ".join(worse) if worse else "no slice"
@@ -191,7 +203,7 @@ def slices_not_worse(
         f"{len(parts)}: {part.name} {points(part.difference(reference), signed=True)} "
         f"(Holm p {adjusted[lowest]:.3g})"
     )
-    return Finding(not worse, float(adjusted[lowest]), params.level, sentence)
+    return Finding(not worse, float(adjusted[lowest]), params.slices_level, sentence)
 
 
 def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:

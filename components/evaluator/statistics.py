@@ -166,7 +166,7 @@ def percentile_interval(resampled: FloatArray, confidence: float) -> Interval:
     return Interval(low, high)
 
 
-def area_under_roc(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float:
+def area_under_roc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> float:
     """Area under the ROC curve as the Mann-Whitney statistic, ties counted half.
 
     NaN when one of the two classes is empty.

@@ -23,7 +23,7 @@ from components.evaluator.tfma_batches import batched
 BATCH_ROWS = 10_000
 
 
-class ReadPredictions(beam.DoFn):  # type: ignore[misc]
+class ReadPredictions(beam.DoFn):
     """Turns `(start, stop)` into a TFMA extract of these rows of `predictions.npz`, in slice order.
 
     Args:
