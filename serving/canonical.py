@@ -1,13 +1,15 @@
 """Makes a SavedModel's bytes depend on the model alone.
 
-TensorFlow names the functions of a graph by a counter of the process, so the same export after
-other work gives other names, in another order. Here they get numbers of their own.
+TensorFlow names the functions of a graph by a counter of the process and notes its number of
+threads, so the same export after other work, or on another machine, gives other names in another
+order. Here functions get numbers of their own, and notes of the process are dropped.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 _COUNTED = re.compile(r"(?P<base>.+)_(?P<count>\d+)")
 _USER_NAME = "_user_specified_name"
+_CONFIG = "config_proto"
 
 
 def make_canonical(folder: Path) -> None:
@@ -30,7 +33,8 @@ def make_canonical(folder: Path) -> None:
         _rename(meta_graph, _Renaming([function.signature.name for function in functions]))
         functions.sort(key=lambda function: function.signature.name)
         for function in functions:
-            _drop_captured_ids(function)
+            _drop_traces_of_the_process(function.node_def, function.arg_attr.values())
+        _drop_traces_of_the_process(meta_graph.graph_def.node, ())
     path.write_bytes(model.SerializeToString(deterministic=True))
     (folder / "fingerprint.pb").unlink(missing_ok=True)
 
@@ -56,13 +60,15 @@ class _Renaming:
         return self._pattern.sub(lambda match: self._names[match[1]], text)
 
 
-def _drop_captured_ids(function: Any) -> None:
-    """Removes the names of captured tensors: TensorFlow writes the ids of Python objects there."""
-    nodes = [node.attr for node in function.node_def]
-    arguments = [argument.attr for argument in function.arg_attr.values()]
-    for attributes in nodes + arguments:
-        if _USER_NAME in attributes and attributes[_USER_NAME].s.isdigit():
-            del attributes[_USER_NAME]
+def _drop_traces_of_the_process(nodes: Iterable[Any], arguments: Iterable[Any]) -> None:
+    """Removes the ids and settings of the exporting process from nodes and function arguments."""
+    for part in (*nodes, *arguments):
+        # A captured tensor has the id of a Python object for a name.
+        if _USER_NAME in part.attr and part.attr[_USER_NAME].s.isdigit():
+            del part.attr[_USER_NAME]
+        # Calls carry the number of threads and of GPUs.
+        if _CONFIG in part.attr:
+            part.attr[_CONFIG].s = b""
 
 
 def _rename(message: Any, renamed: _Renaming) -> None:

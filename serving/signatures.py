@@ -20,6 +20,7 @@ from serving.folding import BatchNormalization, Dense, Layer, LayerNormalization
 
 SIGNATURES = ("serving_default", "serve_images", "serve_png", "classify", "probabilities_only")
 
+NO_CLASS = np.int64(-1)
 PNG_BYTES_PER_PIXEL = 4
 PNG_SPARE_BYTES = 64 * 1024
 
@@ -44,11 +45,20 @@ class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type inf
                     setattr(self, key, variable)
 
     def probabilities(self, features: tf.Tensor) -> tf.Tensor:
-        """float32[N, D] in [0, 1] -> float32[N, K]; a row with a NaN gives a row of NaN."""
+        """float32[N, D] in [0, 1] -> float32[N, K]."""
         x = features
         for layer in self._layers:
             x = self._apply(layer, x)
-        return tf.nn.softmax(x, name="probabilities")
+        return tf.nn.softmax(x)
+
+    def checked_probabilities(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same, and bool[N]: rows with a feature that is not finite are False, and all NaN.
+
+        A relu turns NaN into 0, so they would be answered as if nothing were wrong. An error would
+        also hit the requests that a server has put into the same batch.
+        """
+        valid = tf.reduce_all(tf.math.is_finite(features), axis=1)
+        return tf.where(valid[:, None], self.probabilities(features), np.nan), valid
 
     def _apply(self, layer: Layer, x: tf.Tensor) -> tf.Tensor:
         def array(name: str) -> tf.Variable:
@@ -67,18 +77,21 @@ class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type inf
         return (x - mean) * factor + array("beta")
 
     def serving_default(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features -> probabilities and the most probable class."""
-        probabilities = self.probabilities(features)
-        class_id = tf.argmax(probabilities, axis=1, output_type=tf.int64, name="class_id")
-        return {"probabilities": probabilities, "class_id": class_id}
+        """Features -> probabilities and the most probable class, -1 where there is none."""
+        probabilities, valid = self.checked_probabilities(features)
+        return {
+            "probabilities": probabilities,
+            "class_id": tf.where(valid, tf.argmax(probabilities, axis=1), NO_CLASS),
+        }
 
     def probabilities_only(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Features -> probabilities; a single output is not wrapped in REST answers."""
-        return {"probabilities": self.probabilities(features)}
+        return {"probabilities": self.checked_probabilities(features)[0]}
 
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Pixels uint8[N, H, W] -> as `serving_default`."""
-        return self.serving_default(flatten_and_scale(images))
+        probabilities = self.probabilities(flatten_and_scale(images))
+        return {"probabilities": probabilities, "class_id": tf.argmax(probabilities, axis=1)}
 
     def serve_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """PNG files string[N] -> as `serving_default`."""
@@ -96,7 +109,7 @@ class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type inf
         """Serialized tf.Examples string[N] with `features` -> labels and their probabilities."""
         feature = tf.io.FixedLenFeature([self._info.features], tf.float32)
         features = tf.io.parse_example(inputs, {"features": feature})["features"]
-        scores = self.probabilities(features)
+        scores, _ = self.checked_probabilities(features)
         labels = tf.constant([self._info.label_names])
         return {"classes": tf.tile(labels, [tf.shape(scores)[0], 1]), "scores": scores}
 

@@ -63,7 +63,7 @@ def save(folder: Path, position: Position, state: Arrays, best: Arrays) -> None:
 def load(folder: Path) -> tuple[Position, Arrays, Arrays] | None:
     """The last checkpoint as `save` took it, or None if there is none that can be read."""
     try:
-        with np.load(folder / FILE_NAME, allow_pickle=False) as stored:
+        with (folder / FILE_NAME).open("rb") as file, np.load(file) as stored:
             position = Position(**json.loads(str(stored["position"])))
             state = [stored[name] for name in sorted(stored) if name.startswith("state_")]
             best = [stored[name] for name in sorted(stored) if name.startswith("best_")]

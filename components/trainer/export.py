@@ -129,7 +129,8 @@ def layers_of(model: keras.Model) -> list[Layer]:
 
 
 def _array(variable: keras.Variable) -> npt.NDArray[np.floating]:
-    return np.array(variable)
+    array: npt.NDArray[np.floating] = variable.numpy()
+    return array
 
 
 def _names(layers: list[Layer]) -> list[str]:

@@ -277,7 +277,7 @@ def _optimizer(params: Params, steps: int) -> keras.optimizers.Optimizer:
 
 
 def _values(variables: list[keras.Variable]) -> Arrays:
-    return [np.array(variable) for variable in variables]
+    return [variable.numpy() for variable in variables]
 
 
 def _assign(variables: list[keras.Variable], values: Arrays) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+from typing import Literal
 
+import keras
 import tensorflow as tf
 
 from components.artifacts import Model, TransformedExamples
@@ -18,6 +21,8 @@ from components.trainer.precise_statistics import estimate_statistics
 from components.trainer.step import Params, TrainingError
 from components.trainer.weights import write_weights
 from data.dataset_info import DatasetInfo
+
+SERVED_DTYPE: Literal["float32"] = "float32"
 
 
 def train_and_export(
@@ -34,7 +39,10 @@ def train_and_export(
         if params.precise_statistics:
             estimate_statistics(net, train)
         loss, accuracy = evaluate(net, validation)
-        exported = export_verified(net, model.saved_model, info, validation, params.fold_batch_norm)
+        served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
+        exported = export_verified(
+            served, model.saved_model, info, validation, params.fold_batch_norm
+        )
     final = trainer.position.history[(trainer.position.best_epoch or 0) - 1]
     metrics = {
         "train_loss": final["train_loss"],
@@ -76,6 +84,15 @@ def _train(
     for row in trainer.position.history:
         ctx.log.info("%s", row)
     return trainer
+
+
+def _in_served_dtype(net: keras.Model, info: DatasetInfo, params: Params) -> keras.Model:
+    """The network with the same weights and the precision in which it is served."""
+    params = dataclasses.replace(params, dtype=SERVED_DTYPE)
+    served = network.build(info.features, info.classes, params)
+    for variable, trained in zip(served.variables, net.variables, strict=True):
+        variable.assign(keras.ops.cast(trained, variable.dtype))
+    return served
 
 
 def _device(name: str) -> tf.device:
