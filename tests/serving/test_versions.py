@@ -1,7 +1,9 @@
 """Which version is live, what a digest would do, and which names are versions."""
 
 import ctypes
+import errno
 import json
+import os
 import string
 from pathlib import Path
 
@@ -281,6 +283,43 @@ def test_a_lost_ledger_is_refused_not_started_afresh(base: Path, model_a: Path) 
     (base / ledger.LEDGER).unlink()
     with pytest.raises(ServingError, match=r"is missing.*restore it"):
         push(base, model_a)
+
+
+def test_a_push_that_stopped_short_of_models_config_is_still_to_do(
+    base: Path, model_a: Path
+) -> None:
+    digest = push(base, model_a).digest
+    (base / model_config.MODELS_CONFIG).unlink()
+    assert versions.live(base) == 1
+    assert versions.state_of(base, digest) == versions.Standing(True, "publish (finish v1)")
+    assert push(base, model_a).new is False
+    assert versions.state_of(base, digest) == versions.Standing(False, "up to date (v1 live)")
+
+
+def test_a_number_whose_folder_never_came_is_given_up_and_not_used_again(
+    base: Path, model_a: Path, model_b: Path
+) -> None:
+    digest = push(base, model_a).digest
+    taken = {"digest": "d", "model_name": "mnist", "compared_with": 1, "provenance": {}}
+    ledger.append(base, "reserved", 2, **taken, force=None)
+    assert versions.state_of(base, digest).needed is True
+    push(base, model_a)
+    assert versions.state_of(base, digest).needed is False
+    assert push(base, model_b).version == 3
+
+
+def test_a_ledger_line_that_cannot_be_made_durable_is_taken_back(
+    base: Path, model_a: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    push(base, model_a)
+    before = (base / ledger.LEDGER).read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        ledger.append(base, "removed", 1)
+    assert (base / ledger.LEDGER).read_bytes() == before
 
 
 def test_reading_leaves_no_trace(base: Path, model_a: Path) -> None:
