@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Lt
 
@@ -90,17 +90,9 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     """Prepares the data set through TFDS, then splits, encodes and writes it on Beam."""
     from data.beam_ingest import LEAKED, Plan, ingest
     from data.shards import merged, read_reports, remove_parts
-    from data.tfds_source import describe, prepare, source
+    from data.tfds_source import describe, source
 
-    ctx.progress(0, 0, f"preparing {params.dataset}")
-    builder = prepare(
-        params.dataset,
-        Path(params.archives) if params.archives else None,
-        ctx.cache,
-        size=params.size,
-        seed=params.seed,
-        log=ctx.log,
-    )
+    builder = _prepare(params, ctx)
     info = describe(builder)
     plan = Plan(
         name=f"{info.name}:{info.version}",
@@ -131,6 +123,17 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         "bad_records": bad,
         LEAKED: counts[LEAKED],
     }
+
+
+def _prepare(params: Params, ctx: Context) -> Any:
+    """The prepared TFDS builder."""
+    from data.tfds_source import prepare
+
+    ctx.progress(0, 0, f"preparing {params.dataset}")
+    archives = Path(params.archives) if params.archives else None
+    return prepare(
+        params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
+    )
 
 
 def _records(shards: Mapping[str, int], split: str) -> int:
