@@ -1,45 +1,19 @@
-"""Durable file operations: what is visible is complete, what was promised survives a crash."""
+"""Files of the store: replaced durably, removed for good. The basics are `serving.durable`'s."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-
-def fsync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fsync_file(path: Path) -> None:
-    """Make a file's bytes durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+from serving.durable import fsync as fsync
+from serving.durable import replace_text
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file atomically and durably: a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+    replace_text(path, text, staging=path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,7 +22,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or folder if it is there."""
+    """Remove a file or folder if it is there, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

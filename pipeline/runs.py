@@ -70,12 +70,14 @@ def find_run(store: Store, name: str) -> RunFolder:
 
 def close_dead_runs(store: Store) -> None:
     """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
-    for path in store.runs.glob("*/run.json"):
-        try:
-            summary = json.loads(path.read_text())
-        except ValueError:
+    index = Index(store)
+    for listed in index.runs():
+        if listed["status"] != "running":
             continue
-        if summary.get("status") == "running":
+        # A run that was killed between its last two writes has ended in its file, not in the index.
+        path = store.runs / listed["id"] / "run.json"
+        summary = json.loads(path.read_text())
+        if summary["status"] == "running":
             summary["status"] = "killed"
             write_json(path, summary)
-            Index(store).add_run(summary)
+        index.add_run(summary)

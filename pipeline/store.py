@@ -29,7 +29,7 @@ from typing import Any
 
 from components.artifacts import Artifact, ArtifactError, Verdict
 from pipeline.errors import StoreError
-from pipeline.files import fsync_file, fsync_folder, remove_tree, write_json, write_text
+from pipeline.files import fsync, remove_tree, write_json, write_text
 from pipeline.fingerprint import file_sha256
 
 FORMAT = 1
@@ -140,13 +140,22 @@ class Store:
         return self.home / "runs"
 
     def prepare(self) -> None:
-        """Make the folders; called by whoever holds the lock. Empties `tmp`."""
+        """Make the folders and remove what killed runs left; the caller holds the lock."""
         for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         if not (self.home / "format").exists():
             write_text(self.home / "format", f"{FORMAT}\n")
-        for leftover in (self.home / "tmp").iterdir():
+        for leftover in self._leftovers():
             remove_tree(leftover)
+
+    def _leftovers(self) -> Iterator[Path]:
+        """What killed runs left: staging, half-written files, scratch of steps that committed."""
+        yield from (self.home / "tmp").iterdir()
+        for pattern in (".staging-*", "steps/.staging-*", "runs/*/.staging-*", "cache/*.tmp"):
+            yield from self.home.glob(pattern)
+        for scratch in (self.home / "scratch").iterdir():
+            if (self.home / "steps" / f"{scratch.name}.json").exists():
+                yield scratch
 
     def stage(self, run: str, step: str, field: str) -> Path:
         """A new, empty folder to build an artifact in."""
@@ -186,14 +195,16 @@ class Store:
             if not self.faults(manifest.digest, deep=True):
                 remove_tree(staged)
                 return manifest
-            target.rename(self.home / "tmp" / f"damaged-{manifest.digest}")
+            damaged = self.home / "tmp" / f"damaged-{manifest.digest}"
+            target.rename(damaged)  # out of sight in one step
+            remove_tree(damaged)
         entries = [asdict(f) for f in manifest.files]
         content = {"kind": manifest.kind, "digest": manifest.digest, "files": entries}
         write_json(staged / MANIFEST, content)
         _make_durable(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(target)
-        fsync_folder(target.parent)
+        fsync(target.parent)
         return manifest
 
     def manifest(self, digest: str) -> Manifest:
@@ -308,7 +319,7 @@ def describe(artifact: Artifact) -> Manifest:
     """Hash an artifact's files.
 
     Raises:
-        ArtifactError: something in it is neither a file nor a folder.
+        ArtifactError: something in it is neither a file nor a folder, or has the manifest's name.
     """
     folder = artifact.path
     paths = []
@@ -317,6 +328,8 @@ def describe(artifact: Artifact) -> Manifest:
             raise ArtifactError(f"{artifact.producer} holds {path.name}, which is not a plain file")
         if path.is_file():
             paths.append(path)
+    if folder / MANIFEST in paths:
+        raise ArtifactError(f"{artifact.producer} holds {MANIFEST}, a name that the store needs")
     counts = artifact.record_counts()
     # Hashing releases the GIL; two threads are worth it for the 200 MB of transformed MNIST.
     with ThreadPoolExecutor(2) as pool:
@@ -334,5 +347,5 @@ def _make_durable(folder: Path) -> None:
         for name in names:
             path = Path(parent) / name
             path.chmod(0o444)  # immutable by intent; a stray editor is told so
-            fsync_file(path)
-        fsync_folder(Path(parent))
+            fsync(path)
+        fsync(Path(parent))
