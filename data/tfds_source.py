@@ -74,7 +74,7 @@ def prepare(
     return builder
 
 
-def describe(builder: Any, *, synthetic: bool | None = None) -> DatasetInfo:
+def describe(builder: Any) -> DatasetInfo:
     """What the builder holds, in its own splits."""
     image, label = image_and_label(builder)
     features = builder.info.features
@@ -86,7 +86,7 @@ def describe(builder: Any, *, synthetic: bool | None = None) -> DatasetInfo:
         width=features[image].shape[1],
         label_names=tuple(features[label].names),
         splits={str(key): split.num_examples for key, split in builder.info.splits.items()},
-        synthetic=name == RENDERED if synthetic is None else synthetic,
+        synthetic=name == RENDERED,
     )
 
 
