@@ -12,8 +12,10 @@ import ast
 import functools
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,11 +77,10 @@ class CodeDigests:
         self._memo: dict[str, tuple[str, list[str]]] = {}
         self._closures: dict[tuple[str, ...], dict[str, str]] = {}
         self._dirty = False
-        if memo is not None and memo.exists():
-            try:
+        if memo is not None:
+            # Not there, or half-written by a kill: only time is lost.
+            with suppress(OSError, ValueError, TypeError, AttributeError):
                 self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
-            except (ValueError, TypeError):
-                self._memo = {}  # half-written by a kill: only time is lost
 
     def closure(self, modules: Iterable[str]) -> dict[str, str]:
         """Digest by module name, of the given modules and all first-party code they import.
@@ -115,11 +116,12 @@ class CodeDigests:
         return dict(sorted(found.items()))
 
     def save(self) -> None:
-        """Write the memo, if something new was parsed."""
+        """Write the memo, if something new was parsed and there is room for it."""
         if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
-            temporary = self._memo_file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._memo))
-            temporary.replace(self._memo_file)
+            temporary = self._memo_file.with_suffix(f".{os.getpid()}.tmp")
+            with suppress(OSError):
+                temporary.write_text(json.dumps(self._memo))
+                temporary.replace(self._memo_file)
 
     def _source(self, name: str) -> Path | None:
         base = self._root.joinpath(*name.split("."))

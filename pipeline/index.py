@@ -46,7 +46,9 @@ class Index:
     def runs(self) -> list[dict[str, Any]]:
         """Summaries (`run.json`) of all runs, newest first."""
         with self._open() as db:
-            rows = db.execute("SELECT summary FROM runs ORDER BY length(id) DESC, id DESC").fetchall()
+            rows = db.execute(
+                "SELECT summary FROM runs ORDER BY length(id) DESC, id DESC"
+            ).fetchall()
         return [json.loads(row[0]) for row in rows]
 
     def add_step(self, record: StepRecord) -> None:

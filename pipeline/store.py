@@ -154,7 +154,9 @@ class Store:
         for pattern in (".staging-*", "steps/.staging-*", "runs/*/.staging-*", "cache/*.tmp"):
             yield from self.home.glob(pattern)
         for scratch in (self.home / "scratch").iterdir():
-            if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(scratch.iterdir()):
+            if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(
+                scratch.iterdir()
+            ):
                 yield scratch
 
     def stage(self, run: str, step: str, field: str) -> Path:
