@@ -1,5 +1,6 @@
 """Data sets from TFDS: what is prepared, what is refused, and what an interruption leaves."""
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from data.errors import DataError
 from data.source import BadRecord, Source, read_slice
 from data.tfds_source import describe, prepare, source
 
-FLIPPED = "t10k-labels-idx1-ubyte.gz"
+LABELS = "t10k-labels-idx1-ubyte.gz"
 
 
 @pytest.fixture
@@ -88,8 +89,8 @@ def test_mnist_comes_from_the_archives(
 def test_a_damaged_archive_is_named_even_when_data_is_prepared(
     tmp_path: Path, shared_cache: Path
 ) -> None:
-    (tmp_path / FLIPPED).write_bytes(b"\x1f\x8bdamaged")
-    with pytest.raises(DataError, match=f"{FLIPPED} is damaged: expected sha256 f7ae60f9"):
+    (tmp_path / LABELS).write_bytes(b"\x1f\x8bdamaged")
+    with pytest.raises(DataError, match=f"{LABELS} is damaged: expected sha256 f7ae60f9"):
         prepare("mnist", tmp_path, shared_cache)
 
 
@@ -101,6 +102,14 @@ def test_no_network_and_no_archives_names_both_ways_out(tmp_path: Path, no_netwo
     assert "BNPIPE_ARCHIVES" in message
     assert "--set data.dataset=rendered_digits" in message
     assert "\n" not in message
+
+
+def test_an_archive_that_the_folder_lacks_is_named_when_it_cannot_be_had(
+    mnist_archives: Path, tmp_path: Path, no_network: None
+) -> None:
+    shutil.copy(mnist_archives / LABELS, tmp_path)
+    with pytest.raises(DataError, match=f"{tmp_path} does not hold t10k-images-idx3-ubyte.gz"):
+        prepare("mnist", tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
