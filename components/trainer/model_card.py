@@ -28,7 +28,7 @@ def write_history(path: Path, position: Position) -> None:
         path: the file.
         position: where training ended.
     """
-    _write(
+    write_json(
         path,
         {
             "epochs": position.history,
@@ -38,20 +38,17 @@ def write_history(path: Path, position: Position) -> None:
     )
 
 
-def write_model_card(
-    path: Path,
-    *,
+def model_card(
     info: DatasetInfo,
     data_digest: str,
     params: Params,
     net: keras.Model,
     metrics: Mapping[str, float | None],
     folded: tuple[str, ...],
-) -> None:
-    """Writes the model card. It holds nothing that differs between equal runs.
+) -> dict[str, Any]:
+    """The model card. It holds nothing that differs between equal runs.
 
     Args:
-        path: the file.
         info: the data set.
         data_digest: digest of the examples.
         params: the component's parameters.
@@ -59,26 +56,24 @@ def write_model_card(
         metrics: the final metrics.
         folded: names of the normalisations that were folded for serving.
     """
-    _write(
-        path,
-        {
-            "format": FORMAT,
-            "dataset": {**asdict(info), "digest": data_digest},
-            "network": [
-                {"name": each.name, "kind": type(each).__name__, "parameters": each.count_params()}
-                for each in net.layers
-            ],
-            "parameters": net.count_params(),
-            "folded_for_serving": folded,
-            "params": key_params(params),
-            "metrics": dict(metrics),
-            "versions": {
-                "python": platform.python_version(),
-                **{library: version(library) for library in LIBRARIES},
-            },
+    return {
+        "format": FORMAT,
+        "dataset": {**asdict(info), "digest": data_digest},
+        "network": [
+            {"name": each.name, "kind": type(each).__name__, "parameters": each.count_params()}
+            for each in net.layers
+        ],
+        "parameters": net.count_params(),
+        "folded_for_serving": folded,
+        "params": key_params(params),
+        "metrics": dict(metrics),
+        "versions": {
+            "python": platform.python_version(),
+            **{library: version(library) for library in LIBRARIES},
         },
-    )
+    }
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON with its keys in order; NaN is an error."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")

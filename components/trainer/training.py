@@ -16,10 +16,9 @@ from components.trainer import network
 from components.trainer.examples import Split, open_splits
 from components.trainer.export import export_verified
 from components.trainer.loop import Trainer, evaluate
-from components.trainer.model_card import write_history, write_model_card
+from components.trainer.model_card import model_card, write_history, write_json
 from components.trainer.precise_statistics import estimate_statistics
 from components.trainer.step import Params, TrainingError
-from components.trainer.weights import write_weights
 from data.dataset_info import DatasetInfo
 
 SERVED_DTYPE: Literal["float32"] = "float32"
@@ -31,36 +30,29 @@ def train_and_export(
     """See `step.run`."""
     info = DatasetInfo.read(examples.path)
     train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
+    started = time.perf_counter()
     with _device(params.device):
-        started = time.perf_counter()
         trainer = _train(info, train, validation, params, ctx)
-        train_seconds = time.perf_counter() - started
-        net = trainer.model
-        if params.precise_statistics:
-            estimate_statistics(net, train)
-        loss, accuracy = evaluate(net, validation)
-        served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
-        exported = export_verified(
-            served, model.saved_model, info, validation, params.fold_batch_norm
-        )
-    final = trainer.position.history[(trainer.position.best_epoch or 0) - 1]
+        loss, accuracy = evaluate(trainer.model, validation)
+    train_seconds = time.perf_counter() - started
+    net = trainer.model
+    served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
+    exported = export_verified(served, model.saved_model, info, validation, params.fold_batch_norm)
+    if exported.left:
+        ctx.log.info("exported without folding: %s", ", ".join(exported.left))
+    # Early stopping returns to the best epoch, else the last one counts.
+    final = trainer.position.history[trainer.position.best_epoch - 1]
     metrics = {
         "train_loss": final["train_loss"],
         "train_accuracy": final["train_accuracy"],
         "validation_loss": loss,
         "validation_accuracy": accuracy,
     }
-    write_weights(net, model.path / "training.weights.h5")
+    net.save_weights(model.path / "training.weights.h5")
     write_history(model.path / "history.json", trainer.position)
-    write_model_card(
-        model.path / "model_card.json",
-        info=info,
-        data_digest=ctx.input_digests.get("examples", ""),
-        params=params,
-        net=net,
-        metrics=metrics,
-        folded=exported.folded,
-    )
+    digest = ctx.input_digests.get("examples", "")
+    card = model_card(info, digest, params, net, metrics, exported.folded)
+    write_json(model.path / "model_card.json", card)
     return {
         "train_seconds": train_seconds,
         "compile_seconds": trainer.compile_seconds,
@@ -83,6 +75,8 @@ def _train(
         ctx.log.info("went on from a checkpoint after %d steps", trainer.resumed_from)
     for row in trainer.position.history:
         ctx.log.info("%s", row)
+    if params.precise_statistics:
+        estimate_statistics(net, train)
     return trainer
 
 
