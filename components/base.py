@@ -29,6 +29,11 @@ def machine_local(default: Any) -> Any:
     return field(default=default, metadata={"in_key": False})
 
 
+def configured_as(key: str, default: Any) -> Any:
+    """A `Params` field that users know under another config key, which the definition fills in."""
+    return field(default=default, metadata={"config": key})
+
+
 def key_params(params: Any) -> dict[str, Any]:
     """`params` as a plain dict, without its `machine_local` fields (nested dataclasses too)."""
     kept: dict[str, Any] = {}

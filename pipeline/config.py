@@ -72,8 +72,7 @@ class Config:
 
     def snapshot(self) -> dict[str, Any]:
         """As plain values, for YAML and JSON."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        return _section(self)
 
 
 def home_from(environ: Mapping[str, str] = os.environ) -> Path:
@@ -98,7 +97,9 @@ def load(
     """
     values = _read_file(file, environ)
     if environ.get("BNPIPE_ARCHIVES"):
-        values.setdefault("data", {}).setdefault("archives", environ["BNPIPE_ARCHIVES"])
+        section = values.setdefault("data", {})
+        if isinstance(section, dict):  # else `from_values` tells what is wrong with it
+            section["archives"] = environ["BNPIPE_ARCHIVES"]
     for text in sets:
         _set(values, text)
     return from_values(values)
@@ -155,19 +156,31 @@ def parse_yaml(text: str, where: str) -> Any:
     """YAML without tags and aliases: the first run code, the second blow up memory.
 
     Raises:
-        ConfigError: not YAML, or an alias.
+        ConfigError: not YAML, a tag, an alias, or a key that stands twice.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            if isinstance(event, yaml.events.AliasEvent):
                 raise yaml.YAMLError("aliases are not allowed")
+            if event.tag is not None:
+                raise yaml.YAMLError(f"tags are not allowed: {event.tag}")
             return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value]
+            for name in names:
+                if names.count(name) > 1:
+                    raise yaml.YAMLError(f"{name} stands there twice")
+            return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -212,9 +225,13 @@ def _check_keys(cls: type[Any], values: Any, path: str) -> None:
             _check_keys(typing.cast("type[Any]", hints[key]), value, dotted)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
+def _section(section: Any) -> dict[str, Any]:
+    """A section as plain values, without the fields that are configured under another key."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        if dataclasses.is_dataclass(value):
+            found[f.name] = _section(value)
+        elif "config" not in f.metadata:
+            found[f.name] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -198,7 +198,9 @@ class RunView:
 
 def _facts(facts: Mapping[str, Any]) -> str:
     """The first few numbers that a step tells."""
-    numbers = {k: v for k, v in facts.items() if isinstance(v, int | float) and v is not True}
+    numbers = {
+        k: v for k, v in facts.items() if isinstance(v, int | float) and not isinstance(v, bool)
+    }
     ordered = sorted(numbers.items(), key=lambda fact: "accuracy" not in fact[0])
     shown = ordered[:_SHOWN_FACTS]
     return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from components.artifacts import Model, TransformedExamples
-from components.base import Component, Context, Facts, machine_local
+from components.base import Component, Context, Facts, configured_as, machine_local
 from data.errors import BnpipeError
 
 
@@ -66,7 +66,7 @@ class Params:
     """Where to train: `cpu`, `gpu`, `gpu:1`."""
     dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
     """Keras' name of the precision; what is exported is float32 in any case."""
-    fold_batch_norm: bool = True
+    fold_batch_norm: bool = configured_as("serving.fold_batch_norm", True)
     """Whether the exported model has its batch normalisation folded into the Dense layers."""
     memory_budget_mb: Annotated[int, Ge(1)] = machine_local(1024)
     """Examples of more megabytes than this stay on disk; the result is the same."""
