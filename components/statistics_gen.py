@@ -1,0 +1,83 @@
+"""statistics_gen: what the examples hold, per split, in one pass over the data.
+
+Every split gets `FeatureStats.pb`, which TFDV and Facets read, and beside it `summary.json` and
+`arrays.npz` with what a proto has no place for: mean images, exact histograms, content hashes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from components.artifacts import SPLITS, Examples, Statistics
+from components.base import Component, Context, Facts
+from data.dataset_info import DatasetInfo
+
+if TYPE_CHECKING:
+    from data.statistics import SplitSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the step reads."""
+
+    examples: Examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What the step makes."""
+
+    statistics: Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """There is nothing to choose."""
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Summarises every split on Beam.
+
+    Raises:
+        DataError: a shard is damaged or cut short; it names the file and the offset.
+    """
+    from data.beam_statistics import summarize
+    from data.shards import read_reports
+    from data.statistics import SplitSummary
+    from data.statistics_proto import write_statistics
+
+    examples, target = inputs.examples, outputs.statistics.path
+    info = DatasetInfo.read(examples.path)
+    counts = examples.record_counts()
+    shards = [
+        (name.partition("/")[0].removeprefix("Split-"), name, count)
+        for name, count in sorted(counts.items())
+    ]
+    total = sum(counts.values())
+    ctx.progress(0, total, "images")
+    with ctx.beam() as pipeline:
+        summarize(pipeline, examples.path, target, shards, ctx.scratch / "reports.json")
+    read_reports(ctx.scratch / "reports.json")
+    facts: dict[str, int | float] = {"images": total}
+    for split in SPLITS:
+        if not (target / f"Split-{split}").exists():  # no record, so no batch either
+            empty = SplitSummary(info.height, info.width, info.classes)
+            write_statistics(info, target, split, empty)
+        facts |= _facts(split, SplitSummary.read(target / f"Split-{split}"))
+    ctx.progress(total, total, "images")
+    return facts
+
+
+def _facts(split: str, summary: SplitSummary) -> dict[str, int | float]:
+    """The main numbers of a split."""
+    return {
+        f"{split}_images": summary.images,
+        f"{split}_duplicates": summary.duplicates,
+        f"{split}_constant_images": summary.constant,
+        f"{split}_smallest_class": int(summary.classes.min()),
+        f"{split}_mean_grey_level": round(summary.mean_level, 3),
+    }
+
+
+COMPONENT = Component(name="statistics_gen", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)

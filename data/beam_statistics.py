@@ -1,0 +1,117 @@
+"""Beam transforms of statistics_gen: shards of examples in, one summary per split out.
+
+Batches never leave the worker that read them: the combiner is lifted into the reading stage, and
+what is shuffled are summaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from data.dataset_info import DatasetInfo
+from data.errors import BnpipeError, DataError
+from data.examples import read_batches
+from data.shards import Report, write_reports
+from data.statistics import SplitSummary
+from data.statistics_proto import write_statistics
+
+_AGAIN = "run example_gen again: bnpipe run --force example_gen"
+
+
+def summarize(
+    pipeline: Any, source: Path, target: Path, shards: Sequence[tuple[str, str, int]], reports: Path
+) -> None:
+    """Adds the whole of statistics_gen to a Beam pipeline; `reports` is written when it has run.
+
+    Args:
+        pipeline: the Beam pipeline.
+        source: the Examples folder.
+        target: the Statistics folder.
+        shards: (split, path in source, expected number of records) of every shard.
+        reports: a Report per shard.
+    """
+    info = DatasetInfo.read(source)
+    read = (
+        pipeline
+        | "Shards" >> beam.Create(list(shards))
+        | "SpreadShards" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(ReadShard(source)).with_outputs("reports", main="batches")
+    )
+    _ = (
+        read.batches
+        | "Summarize" >> beam.CombinePerKey(Summarize(info))
+        | "WriteStatistics" >> beam.MapTuple(partial(write_statistics, info, target))
+    )
+    _ = (
+        read.reports
+        | "CollectReports" >> beam.combiners.ToList()
+        | "WriteReports" >> beam.Map(write_reports, reports)
+    )
+
+
+class ReadShard(beam.DoFn):
+    """Reads a shard: (split, columns) for every batch, and a Report."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+
+    def process(self, shard: tuple[str, str, int]) -> Iterator[Any]:
+        """Handles one shard."""
+        split, name, expected = shard
+        path = self._source / name
+        count = 0
+        try:
+            for batch in read_batches(path):
+                if not batch.columns:
+                    raise DataError(
+                        f"{path} at offset {batch.offset}: expected a tf.Example with features, "
+                        "received one without"
+                    )
+                count += len(next(iter(batch.columns.values())))
+                yield split, batch.columns
+            if count != expected:
+                raise DataError(
+                    f"{path}: expected {expected} records, received {count}: the file is cut short",
+                )
+            report = Report(name, {name: count})
+        except BnpipeError as error:
+            report = Report.failed(name, DataError(error.headline, hint=error.hint or _AGAIN))
+        except OSError as error:
+            report = Report.failed(name, DataError(f"{path}: {error}"))
+        yield beam.pvalue.TaggedOutput("reports", report)
+
+
+class Summarize(beam.CombineFn):
+    """Adds batches and summaries up to the summary of a split."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+
+    def create_accumulator(self, *args: Any, **kwargs: Any) -> SplitSummary:
+        """A summary of nothing."""
+        return SplitSummary(self._info.height, self._info.width, self._info.classes)
+
+    def add_input(
+        self, accumulator: SplitSummary, element: Any, *args: Any, **kwargs: Any
+    ) -> SplitSummary:
+        """Takes the columns of one batch."""
+        accumulator.add(element)
+        return accumulator
+
+    def merge_accumulators(
+        self, accumulators: Iterable[SplitSummary], *args: Any, **kwargs: Any
+    ) -> SplitSummary:
+        """Adds summaries up; none of them is changed."""
+        total = self.create_accumulator()
+        for accumulator in accumulators:
+            total.merge(accumulator)
+        return total
+
+    def extract_output(self, accumulator: SplitSummary, *args: Any, **kwargs: Any) -> SplitSummary:
+        """The summary itself."""
+        return accumulator
