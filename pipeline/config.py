@@ -6,10 +6,14 @@ key is an error that names a near miss; a bad value is an error that says what w
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
 import os
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,10 +131,42 @@ def from_values(values: Mapping[str, Any]) -> Config:
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the configuration, with types, bounds, defaults and descriptions."""
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import TypeAdapter
 
-    adapter = TypeAdapter(Config, config=ConfigDict(use_attribute_docstrings=True))
-    return adapter.json_schema()
+    described = TypeAdapter(Config).json_schema()
+    for section, cls in typing.get_type_hints(Config).items():
+        reference = described["properties"][section]["$ref"]
+        keys = described["$defs"][reference.rpartition("/")[2]].get("properties", {})
+        for key, text in _descriptions(cls).items():
+            keys[key]["description"] = text
+        for elsewhere in (key for name, key in _spelt_elsewhere() if name == section):
+            del keys[elsewhere]
+    return described
+
+
+def _descriptions(cls: type[Any]) -> dict[str, str]:
+    """The texts that stand under the fields of a dataclass, by field."""
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        statement.target.id: inspect.cleandoc(below.value.value)
+        for statement, below in itertools.pairwise(definition.body)
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
+
+
+def _spelt_elsewhere() -> list[tuple[str, str]]:
+    """Section and key of the parameters that are configured under another name."""
+    return [
+        (section.name, f.name)
+        for section in dataclasses.fields(Config)
+        for f in dataclasses.fields(typing.get_type_hints(Config)[section.name])
+        if f.metadata.get("config")
+    ]
 
 
 def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -162,7 +198,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             if isinstance(event, yaml.events.AliasEvent):
                 raise yaml.YAMLError("aliases are not allowed")
             if event.tag is not None:
@@ -170,10 +206,10 @@ def parse_yaml(text: str, where: str) -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value]
-            for name in names:
-                if names.count(name) > 1:
-                    raise yaml.YAMLError(f"{name} stands there twice")
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = [name for name, times in Counter(names).items() if times > 1]
+            if twice:
+                raise yaml.YAMLError(f"{twice[0]} stands there twice")
             return super().construct_mapping(node, deep)
 
     try:
