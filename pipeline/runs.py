@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.evaluation import RunEvaluation
 from pipeline.files import write_json
 from pipeline.index import Index
 from pipeline.store import Store
@@ -41,6 +42,21 @@ class RunFolder:
         """`run.json`."""
         value: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         return value
+
+    def report(self) -> dict[str, Any]:
+        """`report.json`; the summary alone for a run that was killed."""
+        path = self.path / "report.json"
+        return json.loads(path.read_text()) if path.exists() else self.summary()
+
+    @property
+    def evaluation(self) -> RunEvaluation | None:
+        """What the evaluator found; None when none took part."""
+        return RunEvaluation.of(self.report())
+
+    def _repr_html_(self) -> str:
+        from pipeline.report.notebook import run_card
+
+        return run_card(self)
 
 
 def new_run(store: Store) -> RunFolder:

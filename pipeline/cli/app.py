@@ -12,7 +12,7 @@ from pipeline.errors import ExitCode
 
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),
-    "look": ("runs", "show", "logs", "graph"),
+    "look": ("runs", "show", "logs", "report", "graph"),
     "ship": ("export",),
     "care": ("gc", "config", "doctor"),
 }

@@ -1,0 +1,34 @@
+"""`bnpipe report`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import Json, open_store
+
+
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's number, or latest.")
+    ] = "latest",
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a run's report: one HTML file that needs nothing but a browser."""
+    from pipeline import ui
+    from pipeline.report import write_report
+    from pipeline.runs import find_run
+
+    store = open_store()
+    folder = find_run(store, run)
+    path = write_report(store, folder)
+    if as_json:
+        ui.write_json({"run": folder.id, "report": str(path)})
+    else:
+        ui.write(str(path))
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(path.absolute().as_uri())

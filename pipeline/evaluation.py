@@ -1,0 +1,117 @@
+"""One run's evaluation: what `show`, `diff`, the report and notebooks read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+MODELS = ("candidate", "baseline", "champion")
+
+METRICS = {
+    "accuracy": "accuracy",
+    "top_2_accuracy": "top-2 accuracy",
+    "loss": "cross-entropy",
+    "macro_f1": "macro F1",
+    "macro_auc": "macro AUC",
+    "calibration_error": "calibration error",
+    "brier_score": "Brier score",
+}
+"""Keys of `metrics.json` by model, in the order they are shown, and what they are called."""
+
+
+class Measured(NamedTuple):
+    """A value and its interval, if it has one."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        if self.interval is None:
+            return number(self.value)
+        return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """The evaluator's findings and the gate's verdict.
+
+    Attributes:
+        metrics: `metrics.json` of the Evaluation.
+        blessing: `blessing.json` of the Blessing.
+    """
+
+    metrics: Mapping[str, Any]
+    blessing: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> RunEvaluation | None:
+        """From a run's `report.json`; None when no evaluator took part."""
+        if not report.get("blessing") and not report.get("evaluation"):
+            return None
+        return cls(report.get("evaluation") or {}, report.get("blessing") or {})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that were evaluated, the candidate first."""
+        return tuple(name for name in MODELS if name in self.metrics.get("models", {}))
+
+    @property
+    def rules(self) -> Sequence[Mapping[str, Any]]:
+        """Every rule of the gate with its outcome."""
+        rules: Sequence[Mapping[str, Any]] = self.blessing.get("rules", ())
+        return rules
+
+    @property
+    def differences(self) -> Mapping[str, Measured]:
+        """Accuracy of the candidate minus that of each reference."""
+        return {
+            name: measured(found, "difference", "interval")
+            for name, found in self.metrics.get("against", {}).items()
+        }
+
+    def table(self) -> list[tuple[str, ...]]:
+        """One row per metric: its name, and the value of every model as text."""
+        models = self.metrics.get("models", {})
+        return [
+            (label, *(str(measured(models[name], key)) for name in self.models))
+            for key, label in METRICS.items()
+        ]
+
+    def rule_table(self) -> list[tuple[str, str, str, str, str]]:
+        """One row per rule: outcome, name, value, bound and the finding in words."""
+        return [
+            (
+                str(rule.get("outcome", "")),
+                str(rule.get("name", "")),
+                str(Measured(rule.get("value"))),
+                str(Measured(rule.get("bound"))),
+                str(rule.get("sentence", "")),
+            )
+            for rule in self.rules
+        ]
+
+    def _repr_html_(self) -> str:
+        from pipeline.report.notebook import evaluation_card
+
+        return evaluation_card(self)
+
+
+def measured(found: Mapping[str, Any], key: str, interval: str | None = None) -> Measured:
+    """A metric and its interval (`<key>_interval` unless named) from `metrics.json`."""
+    bounds = found.get(interval or f"{key}_interval")
+    return Measured(found.get(key), (bounds[0], bounds[1]) if bounds else None)
+
+
+def number(value: float) -> str:
+    """A number in four digits, small ones in scientific notation."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if value == round(value, 2) else f"{value:.4f}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.2f}"

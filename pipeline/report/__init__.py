@@ -1,0 +1,35 @@
+"""The report of a run: one HTML file that needs nothing but a browser.
+
+It is drawn from the run's `report.json` and small files in the store, never from TFRecords, and
+holds everything it shows: no script, no font, no picture comes from elsewhere. jinja2 and
+matplotlib are imported nowhere else in the pipeline.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.runs import RunFolder
+from pipeline.store import Store
+
+FILE = "report.html"
+
+
+def write_report(store: Store, run: RunFolder) -> Path:
+    """Draw a run's report into its folder.
+
+    Drawing a run twice gives the same bytes.
+
+    Returns:
+        the file.
+
+    Raises:
+        ConfigError: the run is still at work.
+    """
+    from pipeline.files import write_text
+    from pipeline.report.contents import gather
+    from pipeline.report.page import render
+
+    path = run.path / FILE
+    write_text(path, render(gather(store, run)))
+    return path

@@ -1,0 +1,119 @@
+"""Charts of a run: how the models were trained, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.evaluation import number
+from pipeline.report.contents import Contents
+from pipeline.report.svg import BASELINE, CANDIDATE, CHAMPION, INK, draw, tick_names
+
+COLOURS = (CANDIDATE, BASELINE, CHAMPION)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers behind a chart, as texts."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture, what it says, and its numbers.
+
+    Attributes:
+        title: above it.
+        alt: what it shows, in a sentence.
+        svg: the drawing.
+        table: its numbers.
+    """
+
+    title: str
+    alt: str
+    svg: Markup
+    table: Table
+
+
+def training(contents: Contents) -> Iterator[Chart]:
+    """Loss and accuracy by epoch, all models in one chart."""
+    for metric, title in (("loss", "Loss (cross-entropy)"), ("accuracy", "Accuracy")):
+        if contents.histories:
+            yield _training_curves(contents, metric, title)
+
+
+def _training_curves(contents: Contents, metric: str, title: str) -> Chart:
+    names = {step: contents.model_name(step) for step in contents.histories}
+
+    def paint(axes: Axes) -> None:
+        for (step, epochs), colour in zip(contents.histories.items(), COLOURS, strict=False):
+            x = [e["epoch"] for e in epochs]
+            for split, line in (("train", "--"), ("validation", "-")):
+                y = [e.get(f"{split}_{metric}") for e in epochs]
+                label = f"{names[step]}, {split}"
+                marker = "o" if len(x) == 1 else None
+                axes.plot(x, y, line, color=colour, label=label, marker=marker)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8)
+
+    last = [
+        f"{names[step]} ends at {number(epochs[-1][f'validation_{metric}'])}"
+        for step, epochs in contents.histories.items()
+        if epochs[-1].get(f"validation_{metric}") is not None
+    ]
+    alt = f"{title} by epoch. On validation images {'; '.join(last)}."
+    columns = [f"{names[s]}, {split}" for s in names for split in ("train", "validation")]
+    rows = [
+        [str(i + 1), *_row(contents, metric, i)]
+        for i in range(max(map(len, contents.histories.values())))
+    ]
+    svg = draw(f"training-{metric}", 2.9, alt, paint)
+    return Chart(title, alt, svg, Table(["epoch", *columns], rows))
+
+
+def _row(contents: Contents, metric: str, epoch: int) -> Iterator[str]:
+    """Every model's numbers of one epoch; empty for models that had fewer."""
+    for epochs in contents.histories.values():
+        found = epochs[epoch] if epoch < len(epochs) else {}
+        for split in ("train", "validation"):
+            value = found.get(f"{split}_{metric}")
+            yield "" if value is None else number(value)
+
+
+def step_times(contents: Contents) -> Chart | None:
+    """How long every step that ran took; None when everything came from the cache."""
+    ran = [s for s in contents.run["steps"] if s["action"] in ("run", "failed")]
+    if not ran:
+        return None
+    names = [s["name"] for s in ran]
+    seconds = [s["seconds"] for s in ran]
+
+    def paint(axes: Axes) -> None:
+        axes.barh(range(len(ran)), seconds, color=CANDIDATE, height=0.6)
+        tick_names(axes, "y", names)
+        for row, value in enumerate(seconds):
+            axes.annotate(
+                f" {value:.1f} s", (value, row), va="center", color=INK, annotation_clip=False
+            )
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("seconds")
+        axes.set_xlim(0, max(*seconds, 0.1) * 1.15)
+
+    slowest = max(ran, key=lambda s: s["seconds"])
+    alt = (
+        f"Seconds per step. {slowest['name']} took longest, {slowest['seconds']:.1f} of "
+        f"{sum(seconds):.1f} seconds."
+    )
+    rows = [(s["name"], f"{s['seconds']:.2f}") for s in ran]
+    height = 0.7 + 0.26 * len(ran)
+    return Chart(
+        "Seconds per step", alt, draw("times", height, alt, paint), Table(("step", "seconds"), rows)
+    )

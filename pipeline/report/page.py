@@ -1,0 +1,220 @@
+"""The page itself: templates filled with contents, charts and pictures."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from data.png import encode_stored
+from pipeline.evaluation import RunEvaluation, measured, number, points
+from pipeline.report import charts, evaluation_charts
+from pipeline.report.charts import Table
+from pipeline.report.contents import Contents, Picture
+from pipeline.report.lineage import lineage
+
+Json = Mapping[str, Any]
+
+# What decides how the headline looks; the words say it too, for those who see no colour.
+_GOOD, _BAD, _NEUTRAL = "good", "bad", "neutral"
+
+_GROUPS = {
+    "mistakes": "Worst mistakes",
+    "disagreements/baseline": "Disagreements with the baseline",
+    "disagreements/champion": "Disagreements with the champion",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first thing that the page says.
+
+    Attributes:
+        mood: `good`, `bad` or `neutral`.
+        title: in two words.
+        sentence: in one sentence.
+    """
+
+    mood: str
+    title: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that everybody asks for."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture on the page.
+
+    Attributes:
+        uri: a `data:` URI of a PNG.
+        id: the record's id.
+        label: what it is.
+        answers: what each model took it for, and how sure it was.
+    """
+
+    uri: str
+    id: str
+    label: str
+    answers: Sequence[str]
+
+
+def templates() -> Environment:
+    """The templates of reports and notebook cards; every value is escaped."""
+    return Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(contents: Contents) -> str:
+    """The whole page as text."""
+    evaluation = contents.evaluation
+    evaluated = evaluation if evaluation is not None and evaluation.models else None
+    page = templates().get_template("report.html.j2")
+    return page.render(
+        contents=contents,
+        run=contents.run,
+        headline=headline(contents.run),
+        started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
+        tiles=list(_tiles(contents)),
+        rules=evaluation.rule_table() if evaluation else [],
+        training=list(charts.training(contents)),
+        metrics=_metrics(contents, evaluated) if evaluated else None,
+        slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
+        confusion=list(evaluation_charts.confusion(contents, evaluated)) if evaluated else [],
+        classes=_classes(contents, evaluated) if evaluated else None,
+        reliability=list(evaluation_charts.reliability(contents, evaluated)) if evaluated else [],
+        pictures={
+            _GROUPS.get(group, group): [_thumbnail(contents, p) for p in pictures]
+            for group, pictures in contents.pictures.items()
+            if pictures
+        },
+        dataset=_dataset(contents),
+        lineage=lineage(contents.run),
+        times=charts.step_times(contents),
+        config=list(flat(contents.config)),
+        versions=_versions(contents),
+    )
+
+
+def headline(run: Json) -> Headline:
+    """The verdict where there is one, else how the run ended."""
+    verdict = run.get("verdict")
+    if run.get("error"):
+        return Headline(_BAD, run["status"].capitalize(), run["error"])
+    if verdict is not None:
+        passed = verdict["passed"]
+        title = "Blessed" if passed else "Not blessed"
+        if verdict["step"] != "evaluator":
+            title = f"{'Passed' if passed else 'Stopped'} by {verdict['step']}"
+        # The evaluator's sentence begins with the title.
+        sentence = verdict["sentence"].removeprefix(f"{title.lower()}: ")
+        return Headline(_GOOD if passed else _BAD, title, sentence)
+    mood = _NEUTRAL if run["status"] == "succeeded" else _BAD
+    return Headline(mood, run["status"].capitalize(), "no gate took part in this run")
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as dotted names and texts."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, "-" if value is None else str(value)
+
+
+def _tiles(contents: Contents) -> Iterator[Tile]:
+    evaluation = contents.evaluation
+    if evaluation is not None:
+        for model in evaluation.models:
+            found = measured(evaluation.metrics["models"][model], "accuracy")
+            note = _interval(found.interval, number)
+            name = f"Accuracy {contents.model_name(model)}"
+            yield Tile(name, number(found.value or 0), note)
+        for name, found in evaluation.differences.items():
+            note = _interval(found.interval, points)
+            title = f"Points against {contents.model_name(name)}"
+            yield Tile(title, points(found.value or 0), note)
+    pushed = contents.run.get("pushed")
+    if pushed:
+        version = pushed.get("version")
+        note = "" if version else pushed["sentence"]
+        yield Tile("Published", f"v{version}" if version else "nothing new", note)
+
+
+def _interval(bounds: tuple[float, float] | None, text: Any) -> str:
+    return f"{text(bounds[0])} to {text(bounds[1])}" if bounds else ""
+
+
+def _metrics(contents: Contents, evaluation: RunEvaluation) -> Table:
+    columns = ("metric", *(contents.model_name(m) for m in evaluation.models))
+    return Table(columns, evaluation.table())
+
+
+def _classes(contents: Contents, evaluation: RunEvaluation) -> Table:
+    """Per class of the candidate: images, precision, recall, F1, AUC."""
+    found = evaluation.metrics["models"][evaluation.models[0]]
+    rows = []
+    for k, scores in enumerate(found.get("classes", ())):
+        images = sum(found["confusion_matrix"][k])
+        shown = (str(measured(scores, key)) for key in ("precision", "recall", "f1", "auc"))
+        rows.append((contents.class_name(k), str(images), *shown))
+    return Table(("class", "images", "precision", "recall", "F1", "AUC"), rows)
+
+
+def _thumbnail(contents: Contents, picture: Picture) -> Thumbnail:
+    uri = "data:image/png;base64," + base64.b64encode(encode_stored(picture.pixels)).decode()
+    answers = [
+        f"{contents.model_name(name)}: {contents.class_name(label)} ({probability:.2f})"
+        for name, (label, probability) in picture.answers.items()
+    ]
+    return Thumbnail(uri, picture.id, f"is {contents.class_name(picture.label)}", answers)
+
+
+def _dataset(contents: Contents) -> list[tuple[str, str]]:
+    """What is known of the data."""
+    found = contents.dataset
+    if not found:
+        return [("name", str(contents.run.get("dataset", "")))]
+    facts = [
+        ("name", f"{found.get('name')} {found.get('version')}"),
+        ("origin", "drawn by this project" if found.get("synthetic") else "TensorFlow Datasets"),
+        ("images", f"{found.get('height')} x {found.get('width')} pixels, grey"),
+        ("classes", ", ".join(map(str, found.get("label_names", ())))),
+    ]
+    facts += [(f"{split} images", str(n)) for split, n in found.get("splits", {}).items()]
+    if "ink_cuts" in found:
+        cuts = ", ".join(f"{cut:.4f}" for cut in found["ink_cuts"])
+        facts.append(("mean intensity between ink quartiles", cuts))
+    for step in contents.run["steps"]:
+        facts += [
+            (name.replace("_", " "), str(value))
+            for name, value in step["facts"].items()
+            if name in ("bad_records", "test_images_in_train_or_validation")
+        ]
+    return facts
+
+
+def _versions(contents: Contents) -> list[tuple[str, str]]:
+    """What the run was made with."""
+    provenance = contents.run.get("provenance") or {}
+    return [
+        *contents.environment.items(),
+        *((name, str(value)) for name, value in provenance.items() if name not in ("run",)),
+        ("config digest", str(contents.run.get("config_digest", "-"))),
+    ]
