@@ -18,6 +18,12 @@ from components.evaluator.rules import REFERENCE_NAMES, RULES, points
 PASSED, FAILED, WARNED, OFF, NOT_CHECKED = "passed", "failed", "warned", "off", "not checked"
 
 
+SOUNDNESS_RULES = frozenset(
+    {"usable_models", "no_empty_slice", "batch_invariance", "tfma_validation"}
+)
+"""Rules that any model can pass, however bad: by themselves they bless nothing."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One rule's outcome.
@@ -59,8 +65,8 @@ class Decision:
 def decide(evidence: Evidence, params: Params) -> Decision:
     """Holds the evidence against every rule. Bad evidence is a verdict, not an exception."""
     rules = [_usable_models(evidence), *(_apply(n, evidence, params) for n in get_args(RuleName))]
-    if evidence.overall and all(rule.outcome not in (PASSED, FAILED) for rule in rules[1:]):
-        sentence = "no rule is switched on that could block, so nothing was decided"
+    if evidence.overall and not any(_judges_quality(rule, params) for rule in rules):
+        sentence = "no rule about quality is switched on that could block, so nothing was decided"
         rules.insert(1, Rule("thresholds", FAILED, False, None, None, sentence))
     failed = [rule for rule in rules if rule.outcome == FAILED]
     if not failed:
@@ -69,6 +75,12 @@ def decide(evidence: Evidence, params: Params) -> Decision:
     if len(failed) > 1:
         sentence += f" (also failed: {', '.join(rule.name for rule in failed[1:])})"
     return Decision(False, sentence, tuple(rules))
+
+
+def _judges_quality(rule: Rule, params: Params) -> bool:
+    """Whether the rule was checked, could block, and says more than that the evidence is sound."""
+    checked = rule.outcome in (PASSED, FAILED)
+    return checked and rule.name not in SOUNDNESS_RULES and rule.name not in params.warn
 
 
 def _usable_models(evidence: Evidence) -> Rule:

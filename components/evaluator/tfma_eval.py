@@ -5,7 +5,8 @@ Importing TFMA costs seconds, so only `run` imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
+from tensorflow_model_analysis.proto import (
+    config_pb2,
+    metrics_for_slice_pb2,
+    validation_result_pb2,
+)
 
 from components.evaluator.predictions import Predictions
 from components.evaluator.tfma_batches import batched
@@ -47,6 +52,7 @@ class ReadPredictions(beam.DoFn):
         rows = self._order[slice(*element)]
         answers = {name: self._stored.probabilities[name][rows] for name in self._models}
         yield {
+            tfma.INPUT_KEY: b"",  # TFMA measures its size, and warns when there is none.
             tfma.FEATURES_KEY: {n: self._stored.column(n)[rows[:1]] for n in self._columns},
             tfma.LABELS_KEY: self._stored.labels[rows],
             # TFMA keys answers by model only when there are several.
@@ -100,7 +106,7 @@ def evaluate(
                 )
             )
     for folder in configs:
-        _sort_records(folder)
+        _canonical(folder)
 
 
 def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
@@ -110,27 +116,56 @@ def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
     )
 
 
-def _sort_records(folder: Path) -> None:
-    """Brings TFMA's records into one order: they come in the order of a hash table."""
+def _canonical(folder: Path) -> None:
+    """Brings TFMA's output into one order: it comes in the order of hash tables."""
     for prefix, message in (
         ("metrics", metrics_for_slice_pb2.MetricsForSlice),
         ("plots", metrics_for_slice_pb2.PlotsForSlice),
         ("attributions", metrics_for_slice_pb2.AttributionsForSlice),
+        ("validations", validation_result_pb2.ValidationResult),
     ):
-        for path in sorted(folder.glob(f"{prefix}-*")):
+        for path in sorted(folder.glob(f"{prefix}*.tfrecord")):
             stored = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
             records = [message.FromString(record) for record in stored]
-            records.sort(key=lambda record: record.slice_key.SerializeToString(deterministic=True))
+            for record in records:
+                if prefix == "validations":
+                    _sort_validation(record)
             with tf.io.TFRecordWriter(str(path)) as writer:
-                for record in records:
-                    writer.write(record.SerializeToString(deterministic=True))
+                for line in sorted(map(_bytes, records)):
+                    writer.write(line)
+    config = folder / "eval_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()), indent=2, sort_keys=True) + "\n")
 
 
-def failures(folder: Path) -> tuple[str, ...] | None:
-    """The thresholds that TFMA found broken, as sentences; None when it had none to check."""
-    result = tfma.load_validation_result(str(folder))
-    if result.missing_thresholds:
+def _sort_validation(result: Any) -> None:
+    for part in result.metric_validations_per_slice:
+        part.failures.sort(key=_bytes)
+    for parts in (
+        result.metric_validations_per_slice,
+        result.missing_slices,
+        result.validation_details.slicing_details,
+    ):
+        parts.sort(key=_bytes)
+
+
+def _bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def failures(folders: Iterable[Path]) -> tuple[str, ...] | None:
+    """The thresholds that TFMA found broken, as sentences; None when it had none to check.
+
+    Args:
+        folders: TFMA output folders; those of configs without thresholds say nothing.
+    """
+    results = [tfma.load_validation_result(str(folder)) for folder in folders]
+    checked = [result for result in results if not result.missing_thresholds]
+    if not checked:
         return None
+    return tuple(sorted({told for result in checked for told in _failures(result)}))
+
+
+def _failures(result: Any) -> list[str]:
     told = []
     for part in result.metric_validations_per_slice:
         name = tfma.slicer.stringify_slice_key(tfma.slicer.deserialize_slice_key(part.slice_key))
@@ -139,4 +174,4 @@ def failures(folder: Path) -> tuple[str, ...] | None:
     told += [f"slice {spec} has no image" for spec in result.missing_slices]
     if not result.validation_ok and not told:
         told.append("not ok, without a reason")
-    return tuple(sorted(told))
+    return told

@@ -54,15 +54,12 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     ctx.progress(2, 3, "TensorFlow Model Analysis")
     (folder / "tfma").mkdir()
     if candidate is not None:
-        tfma_eval.evaluate(
-            ctx.beam,
-            folder / "predictions.npz",
-            _tfma_configs(folder / "tfma", usable, info.classes, params),
-        )
+        configs = _tfma_configs(folder / "tfma", usable, info.classes, params)
+        tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", configs)
         checked = first[:BATCH_CHECK_IMAGES]
         evidence = replace(
             evidence,
-            tfma_failures=tfma_eval.failures(folder / "tfma"),
+            tfma_failures=tfma_eval.failures(configs),
             batch_difference=inference.batch_difference(
                 str(candidate), checked, usable.probabilities[CANDIDATE][: len(checked)]
             ),

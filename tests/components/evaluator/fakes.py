@@ -70,7 +70,7 @@ def fit(features: Floats, labels: npt.NDArray[np.int64]) -> tuple[Floats, Floats
     x = np.concatenate([features, np.ones((len(features), 1))], axis=1).astype(np.float64)
     y = np.eye(CLASSES)[labels] - 1 / CLASSES
     weights = np.linalg.solve(x.T @ x + 1e-1 * np.eye(x.shape[1]), x.T @ y)
-    weights *= 8.0
+    weights *= 16.0
     return weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
 
 

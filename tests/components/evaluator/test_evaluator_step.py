@@ -1,0 +1,169 @@
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.artifacts import Model
+from components.evaluator import COMPONENT, Inputs, Params
+from components.evaluator.predictions import Predictions
+from serving.digest import tree_digest
+from tests.components.evaluator import fakes
+
+
+def blessing(ran):
+    return ran.outputs.blessing.read_json("blessing.json")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_step_declares_a_gate():
+    assert COMPONENT.gate
+    assert COMPONENT.name == "evaluator"
+
+
+def test_a_good_candidate_is_blessed(evaluated, world):
+    said = blessing(evaluated)
+    assert said["passed"], said["sentence"]
+    assert evaluated.outputs.blessing.verdict().sentence == said["sentence"]
+    assert (evaluated.outputs.blessing.path / "BLESSED").exists()
+    assert said["model"] == tree_digest(world.candidate.saved_model)
+    assert said["champion"] == {"version": 3, "digest": tree_digest(world.champion.path)}
+    assert evaluated.facts["blessed"] is True
+    assert evaluated.facts["images"] == 1000
+
+
+def test_metrics_hold_every_model_slice_and_comparison(evaluated):
+    metrics = evaluated.outputs.evaluation.read_json("metrics.json")
+    assert set(metrics["models"]) == {"candidate", "baseline", "champion"}
+    assert set(metrics["against"]) == {"baseline", "champion"}
+    names = set(metrics["slices"])
+    assert {"overall", "label:0", "label:9", "ink_quartile:3"} <= names
+    assert "ink_quartile_X_label:3_X_9" in names
+    low, high = metrics["models"]["candidate"]["calibration_error_interval"]
+    assert 0 <= low <= high <= 1
+    assert metrics["dataset"]["name"] == "stripes"
+    assert metrics["dataset"]["synthetic"] is True
+
+
+def test_predictions_are_those_of_the_saved_model_itself(evaluated, world):
+    import tensorflow as tf
+
+    from data.examples import read_transformed
+
+    stored = Predictions.read(evaluated.outputs.evaluation.path / "predictions.npz")
+    split = read_transformed(world.examples.shards("test"))
+    assert stored.ids.tolist() == split.id.tolist()
+    served = tf.saved_model.load(str(world.candidate.saved_model)).signatures["serving_default"]
+    expected = served(features=tf.constant(split.features))["probabilities"].numpy()
+    np.testing.assert_allclose(stored.probabilities["candidate"], expected, atol=1e-6)
+
+
+def test_golden_requests_get_their_answers_again(evaluated, world):
+    import tensorflow as tf
+
+    signatures = tf.saved_model.load(str(world.candidate.saved_model)).signatures
+    golden: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(evaluated.outputs.evaluation.path / "golden.npz", allow_pickle=False) as stored:
+        for key in stored.files:
+            signature, kind, name = key.split("/")
+            value = stored[key]
+            if name.endswith(".b64"):
+                texts = [base64.b64decode(text) for text in value.ravel()]
+                value = np.array(texts, dtype=object).reshape(value.shape)
+            golden.setdefault(f"{signature}/{kind}", {})[name.removesuffix(".b64")] = value
+    assert {key.split("/")[0] for key in golden} == set(signatures)
+    for name, function in signatures.items():
+        request = {k: tf.constant(v) for k, v in golden[f"{name}/request"].items()}
+        for key, expected in golden[f"{name}/answer"].items():
+            received = function(**request)[key].numpy()
+            assert len(received) == 4
+            if received.dtype == object:
+                assert received.tolist() == expected.tolist()
+            else:
+                np.testing.assert_allclose(received, expected, atol=1e-6)
+
+
+def test_equal_inputs_give_equal_bytes(evaluated, world, run_component, tmp_path):
+    again = run_component(COMPONENT, Inputs(*world), Params(golden_images=4), tmp_path)
+    for name in ("evaluation", "blessing"):
+        first = getattr(evaluated.outputs, name).path
+        assert digests(first) == digests(getattr(again.outputs, name).path)
+
+
+@pytest.mark.slow
+def test_another_process_with_another_hash_seed_writes_the_same_bytes(evaluated, world, tmp_path):
+    script = (
+        "import sys, pathlib\n"
+        "from components.artifacts import Model, ServedModel, TransformedExamples\n"
+        "from components.evaluator import COMPONENT, Inputs, Params\n"
+        "from tests.conftest import _run\n"
+        "kinds = (TransformedExamples, Model, Model, ServedModel)\n"
+        "paths = map(pathlib.Path, sys.argv[2:])\n"
+        "inputs = Inputs(*(kind('x', path) for kind, path in zip(kinds, paths)))\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "_run(COMPONENT, inputs, Params(golden_images=4), out, cache=out)\n"
+    )
+    paths = [str(artifact.path) for artifact in world]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    arguments = [sys.executable, "-c", script, str(tmp_path), *paths]
+    subprocess.run(arguments, check=True, env=environment, capture_output=True, timeout=300)
+    for name in ("evaluation", "blessing"):
+        assert digests(getattr(evaluated.outputs, name).path) == digests(tmp_path / name)
+
+
+def test_nothing_that_is_written_names_a_place(evaluated):
+    root = str(evaluated.outputs.evaluation.path.parent).encode()
+    for path in evaluated.outputs.evaluation.path.rglob("*"):
+        assert path.is_dir() or root not in path.read_bytes(), path
+
+
+def test_a_missing_baseline_is_not_blessed_and_tfma_evaluates_the_candidate_alone(
+    world, run_component, tmp_path
+):
+    import tensorflow_model_analysis as tfma
+
+    gone = Model("baseline.model", tmp_path / "gone")
+    inputs = Inputs(world.examples, world.candidate, gone)
+    ran = run_component(COMPONENT, inputs, Params(), tmp_path / "run")
+    said = blessing(ran)
+    assert not said["passed"]
+    assert said["sentence"].startswith(
+        "not blessed: the baseline cannot be used: there is no SavedModel in its folder"
+    )
+    assert (ran.outputs.blessing.path / "NOT_BLESSED").exists()
+    result = tfma.load_eval_result(str(ran.outputs.evaluation.path / "tfma"))
+    metrics = json.loads((ran.outputs.evaluation.path / "metrics.json").read_text())
+    (overall,) = [found for key, found in result.slicing_metrics if key == ()]
+    accuracy = overall[""][""]["accuracy"]["doubleValue"]
+    assert accuracy == pytest.approx(metrics["models"]["candidate"]["accuracy"], abs=1e-6)
+
+
+def test_a_candidate_that_answers_nan_is_not_blessed(world, run_component, tmp_path):
+    kernel = np.full((fakes.HEIGHT * fakes.WIDTH, fakes.CLASSES), np.nan, np.float32)
+    broken = fakes.write_model(tmp_path / "nan", kernel, np.zeros(fakes.CLASSES, np.float32))
+    inputs = Inputs(world.examples, broken, world.baseline)
+    ran = run_component(COMPONENT, inputs, Params(), tmp_path / "run")
+    assert blessing(ran)["sentence"] == (
+        "not blessed: the candidate cannot be used: its answers are not finite numbers "
+        "(NaN or infinite) for 1000 of 1000 images"
+    )
+
+
+def test_a_column_that_does_not_exist_is_one_clear_line(world, run_component, tmp_path):
+    from data.errors import DataError
+
+    inputs = Inputs(world.examples, world.candidate, world.baseline)
+    with pytest.raises(DataError, match=r"expected a column of the examples \(ink_quartile, label"):
+        run_component(COMPONENT, inputs, Params(slices=("colour",)), tmp_path)

@@ -1,0 +1,197 @@
+import dataclasses
+import json
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
+from components.evaluator.gate import Decision, decide
+from components.evaluator.params import Params, RuleName
+from tests.components.evaluator.simulated import sound
+
+MNIST_LIKE = Pair(only_candidate=118, only_reference=90)
+EVEN = Pair(only_candidate=10, only_reference=9)
+
+
+def part(name="overall", columns=(), images=10_000, correct=9782, pair=MNIST_LIKE, **more):
+    return SliceEvidence(name, columns, images, correct, {BASELINE: pair, **more})
+
+
+def label(k, images=1000, correct=975, pair=EVEN):
+    return part(f"label:{k}", ("label",), images, correct, pair)
+
+
+def healthy(**changes) -> Evidence:
+    return dataclasses.replace(sound(part(), *map(label, range(10))), **changes)
+
+
+def rule(decision: Decision, name: str):
+    return next(found for found in decision.rules if found.name == name)
+
+
+def test_a_healthy_candidate_is_blessed_in_one_sentence_with_numbers():
+    decision = decide(healthy(), Params())
+    assert decision.passed
+    assert decision.sentence == (
+        "blessed: accuracy 0.9782 (95 % at least 0.9756), +0.28 points against the network "
+        "without batch normalisation"
+    )
+
+
+def test_every_rule_is_reported_whether_it_passed_or_not():
+    decision = decide(healthy(calibration_bound=0.2), Params())
+    assert [found.name for found in decision.rules] == ["usable_models", *get_args(RuleName)]
+    assert not decision.passed
+    assert decision.sentence.startswith("not blessed: expected calibration error")
+
+
+def test_below_the_floor_the_sentence_names_accuracy_floor_and_bound():
+    decision = decide(healthy(overall=part(correct=9312)), Params())
+    assert decision.sentence == (
+        "not blessed: accuracy 0.9312 is below the floor 0.96 (lower bound 0.9269)"
+    )
+
+
+def test_an_accuracy_above_the_floor_is_not_enough_without_images_to_show_it():
+    few = part(images=100, correct=97, pair=Pair(1, 1))
+    decision = decide(healthy(overall=few), Params())
+    found = rule(decision, "accuracy_floor")
+    assert not found.passed
+    assert "0.9700 is not shown to reach the floor 0.96 by 100 images" in found.sentence
+
+
+def test_the_worst_class_is_named():
+    weak = label(8, correct=840)
+    evidence = healthy(slices=(label(0), weak, label(9)))
+    assert "label:8 is the weakest of 3" in decide(evidence, Params()).sentence
+
+
+def test_a_loss_that_cannot_be_ruled_out_is_inferior():
+    decision = decide(healthy(overall=part(pair=Pair(600, 650))), Params())
+    assert not rule(decision, "baseline_non_inferior").passed
+    assert rule(decision, "baseline_not_worse").passed
+
+
+def test_a_small_sure_loss_is_significantly_worse_though_non_inferior():
+    decision = decide(healthy(overall=part(pair=Pair(60, 110))), Params())
+    assert rule(decision, "baseline_non_inferior").passed
+    assert not rule(decision, "baseline_not_worse").passed
+    assert "-0.50 points is significantly worse" in decision.sentence
+
+
+def test_one_slice_that_is_much_worse_blocks():
+    hurt = label(3, pair=Pair(2, 30))
+    decision = decide(healthy(slices=(*map(label, range(3)), hurt)), Params())
+    assert not rule(decision, "baseline_slices").passed
+    assert "label:3 significantly worse" in decision.sentence
+
+
+def test_a_slice_that_is_unlucky_among_many_does_not_block():
+    unlucky = label(3, pair=Pair(4, 13))  # p = 0.025 by itself
+    decision = decide(healthy(slices=(*map(label, range(3)), unlucky)), Params())
+    assert rule(decision, "baseline_slices").passed
+
+
+def test_no_champion_yet_is_a_named_outcome():
+    decision = decide(healthy(), Params())
+    found = rule(decision, "champion_non_inferior")
+    assert found.outcome == "no champion yet"
+    assert found.passed is None
+    assert decision.passed
+
+
+def test_the_champion_is_held_against_like_the_baseline():
+    overall = part(champion=Pair(10, 300))
+    slices = [dataclasses.replace(label(k), against={CHAMPION: Pair(1, 1)}) for k in range(2)]
+    evidence = healthy(overall=overall, slices=tuple(slices), champion="version 3")
+    decision = decide(evidence, Params(off=("baseline_slices",)))
+    assert not decision.passed
+    assert "against the champion (version 3)" in decision.sentence
+
+
+def test_a_champion_that_cannot_be_used_blocks():
+    evidence = healthy(problems={CHAMPION: "it answers for 47 classes"}, champion="version 3")
+    decision = decide(evidence, Params())
+    assert decision.sentence.startswith(
+        "not blessed: the champion cannot be used: it answers for 47 classes"
+    )
+
+
+def test_a_missing_baseline_blocks():
+    evidence = healthy(
+        overall=dataclasses.replace(part(), against={}), problems={BASELINE: "there is none"}
+    )
+    decision = decide(evidence, Params())
+    assert not decision.passed
+    assert not rule(decision, "baseline_not_worse").passed
+
+
+def test_a_candidate_without_answers_blocks_and_the_rest_is_not_checked():
+    nan = "its answers are not finite numbers (NaN or infinite) for 3 of 10 images"
+    decision = decide(Evidence(overall=None, problems={"candidate": nan}), Params())
+    assert decision.sentence == f"not blessed: the candidate cannot be used: {nan}"
+    assert {found.outcome for found in decision.rules[1:]} == {"not checked"}
+
+
+def test_no_rule_switched_on_is_not_a_pass():
+    decision = decide(healthy(), Params(off=get_args(RuleName)))
+    assert not decision.passed
+    assert decision.sentence.endswith("so nothing was decided")
+
+
+def test_sound_evidence_alone_blesses_nothing():
+    sound_only = {"no_empty_slice", "batch_invariance", "tfma_validation"}
+    off = tuple(name for name in get_args(RuleName) if name not in sound_only)
+    assert not decide(healthy(), Params(off=off)).passed
+
+
+def test_rules_that_only_warn_cannot_bless_either():
+    assert not decide(healthy(), Params(warn=get_args(RuleName))).passed
+
+
+def test_a_warning_is_listed_and_does_not_block():
+    decision = decide(healthy(calibration_bound=0.2), Params(warn=("calibration",)))
+    assert decision.passed
+    assert rule(decision, "calibration").outcome == "warned"
+    assert rule(decision, "calibration").passed is False
+
+
+def test_a_rule_that_is_off_is_listed_as_off():
+    decision = decide(healthy(calibration_bound=0.2), Params(off=("calibration",)))
+    assert decision.passed
+    assert rule(decision, "calibration").outcome == "off"
+
+
+def test_an_empty_class_blocks():
+    decision = decide(healthy(slices=(label(0), label(1, 0, 0, Pair(0, 0)))), Params())
+    assert "no image to judge by in 1 slices (label:1)" in decision.sentence
+
+
+@pytest.mark.parametrize("field", ["calibration_bound", "batch_difference"])
+def test_a_number_that_could_not_be_computed_blocks(field):
+    decision = decide(healthy(**{field: float("nan")}), Params())
+    assert not decision.passed
+    json.dumps([found.to_json() for found in decision.rules], allow_nan=False)
+
+
+def test_answers_that_depend_on_the_batch_block_and_the_sentence_says_what_to_look_for():
+    decision = decide(healthy(batch_difference=0.31), Params())
+    assert "a row alone differs by 0.31" in decision.sentence
+    assert "batch statistics at inference" in decision.sentence
+
+
+def test_tfma_disagreeing_blocks():
+    decision = decide(healthy(tfma_failures=("accuracy on overall: too low",)), Params())
+    assert "TFMA's validation fails: accuracy on overall: too low" in decision.sentence
+
+
+def test_the_same_evidence_gives_the_same_bytes():
+    first, second = (decide(healthy(), Params()) for _ in range(2))
+    assert [r.to_json() for r in first.rules] == [r.to_json() for r in second.rules]
+
+
+def test_identical_models_pass():
+    decision = decide(healthy(overall=part(pair=Pair(0, 0))), Params())
+    assert decision.passed
+    assert np.isclose(rule(decision, "baseline_not_worse").value, 1.0)
