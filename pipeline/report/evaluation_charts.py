@@ -244,7 +244,7 @@ def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int
     alt += f"; most often {', '.join(told)}." if told else "."
     rows = [(name, *map(str, counts)) for name, counts in zip(classes, matrix, strict=True)]
     table = Table(("true \\ answered", *classes), rows)
-    return Chart(title, alt, draw(f"confusion-{model}", 4.3, alt, paint), table)
+    return Chart(title, alt, draw(f"confusion-{model}", 3.9, alt, paint), table)
 
 
 def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float) -> None:
@@ -288,7 +288,7 @@ def _reliability_diagram(
             axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1.2, label=name)
         axes.set_xlabel("confidence (probability of the answer)")
         axes.set_ylabel("share of right answers")
-        axes.legend(fontsize=8, loc="upper left")
+        axes.legend(fontsize=8, loc="upper left", reverse=True)
 
     for model, bins in diagrams.items():
         rows += [

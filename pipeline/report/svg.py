@@ -28,7 +28,7 @@ BAD: Final = "#070707"
 GOOD: Final = "#080808"
 
 MODEL_COLOURS = {"candidate": CANDIDATE, "baseline": BASELINE, "champion": CHAMPION}
-WIDTH = 4.6
+WIDTH = 4.1
 """Inches. A chart is as wide as a phone's screen, so that its text is not shrunk there."""
 
 _VARIABLES = {

@@ -1,0 +1,122 @@
+"""`bnpipe diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+
+if TYPE_CHECKING:
+    from pipeline.diff import Change, Paired, RunDiff
+    from pipeline.runs import RunFolder
+    from pipeline.store import Store
+
+_NAMES = "A run's number, latest, or champion: the run behind the live version."
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help=_NAMES)],
+    after: Annotated[str, typer.Argument(metavar="B", help=_NAMES)] = "latest",
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Say what differs between two runs: config, code, data, metrics, verdict.
+
+    Examples: `bnpipe diff 3 4`, `bnpipe diff 3` (against the latest), `bnpipe diff champion`.
+    """
+    from pipeline import ui
+    from pipeline.diff import diff_runs
+
+    store = open_store()
+    runs = [_run(store, name, sets, config) for name in (before, after)]
+    found = diff_runs(store, runs[0], runs[1])
+    if as_json:
+        ui.write_json(found.to_json())
+    else:
+        _show(found)
+
+
+def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
+    from pipeline.runs import find_run
+
+    if name != "champion":
+        return find_run(store, name)
+    from pipeline.definition import served_folder
+    from pipeline.errors import ConfigError
+    from serving import versions
+
+    base = served_folder(config_from(config, sets), store.home)
+    version = versions.live(base)
+    if version is None:
+        raise ConfigError(f"nothing is served in {base} yet", hint="list runs: bnpipe runs")
+    return find_run(store, str(versions.provenance_of(base, version).get("run")))
+
+
+def _show(found: RunDiff) -> None:
+    from pipeline import ui
+
+    a, b = found.before, found.after
+    ui.say(f"run {a['id']} ({a['status']}) -> run {b['id']} ({b['status']})", style="bold")
+    _section("config", found.config, a, b)
+    _section("code", found.code, a, b, short=True)
+    if found.not_compared:
+        ui.say(f"code not compared for lack of a record: {', '.join(found.not_compared)}")
+    _section("data", found.data, a, b, short=True)
+    _section("environment", found.environment, a, b)
+    _show_metrics(found)
+    _section("gate", found.gate, a, b)
+
+
+def _section(title: str, changes: Sequence[Change], a: Any, b: Any, *, short: bool = False) -> None:
+    from pipeline import ui
+
+    if not changes:
+        ui.say(f"\n{title}: the same")
+        return
+
+    def text(value: Any) -> str:
+        return "-" if value is None else str(value)[:12] if short else str(value)
+
+    ui.say("")
+    rows = [(change.name, text(change.before), text(change.after)) for change in changes]
+    ui.table((title, f"run {a['id']}", f"run {b['id']}"), rows)
+
+
+def _show_metrics(found: RunDiff) -> None:
+    from pipeline import ui
+
+    rows = [
+        (
+            change.model,
+            change.metric,
+            str(change.before),
+            str(change.after),
+            "=" if not change.difference else f"{change.difference:+.4f}",
+        )
+        for change in found.metrics
+        if change.model == "candidate" or change.difference
+    ]
+    if not rows:
+        ui.say("\nmetrics: not in both runs")
+        return
+    ui.say("")
+    runs = (f"run {found.before['id']}", f"run {found.after['id']}")
+    ui.table(("model", "metric", *runs, "difference"), rows)
+    if found.paired is not None:
+        ui.say(_sentence(found.paired))
+
+
+def _sentence(paired: Paired) -> str:
+    from pipeline.evaluation import points
+
+    low, high = paired.interval
+    return (
+        f"on the same {paired.images} images the candidate's accuracy differs by "
+        f"{points(paired.difference)} points ({points(low)} to {points(high)}): "
+        f"{paired.only_after} only the second gets right, {paired.only_before} only the first "
+        f"(McNemar p {paired.p_value:.3g})"
+    )
