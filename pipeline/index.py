@@ -1,7 +1,9 @@
 """The index: one SQLite file that answers what scanning the files would, only faster.
 
-It holds nothing that the files do not: when the counts disagree it is rebuilt. Journal mode is
-DELETE, not WAL: SQLite before 3.51.3 can corrupt a WAL database that two processes write.
+It holds nothing that the files do not. Whoever holds the home's lock writes it, and rebuilds it
+when the counts disagree; readers that meet a disagreement or damage scan the files instead and
+leave the index alone, so two processes never write at once. Journal mode is DELETE, not WAL:
+SQLite before 3.51.3 can corrupt a WAL database that two processes write.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 from pipeline.store import StepRecord, Store
@@ -31,13 +33,11 @@ class Index:
 
     def latest(self, name: str) -> StepRecord | None:
         """The newest record of a step name: what reasons are told against."""
-        with self._open() as db:
-            row = db.execute(
-                "SELECT key FROM steps WHERE name = ? ORDER BY finished DESC LIMIT 1", (name,)
-            ).fetchone()
-        if row is None:
+        sql = "SELECT key FROM steps WHERE name = ? ORDER BY finished DESC LIMIT 1"
+        rows = self._query(sql, name)
+        if not rows:
             return None
-        path = self._store.home / "steps" / f"{row[0]}.json"
+        path = self._store.home / "steps" / f"{rows[0][0]}.json"
         try:
             return StepRecord.parse(path.read_text())
         except (OSError, ValueError, TypeError, KeyError):
@@ -45,10 +45,7 @@ class Index:
 
     def runs(self) -> list[dict[str, Any]]:
         """Summaries (`run.json`) of all runs, newest first."""
-        with self._open() as db:
-            rows = db.execute(
-                "SELECT summary FROM runs ORDER BY length(id) DESC, id DESC"
-            ).fetchall()
+        rows = self._query("SELECT summary FROM runs ORDER BY length(id) DESC, id DESC")
         return [json.loads(row[0]) for row in rows]
 
     def add_step(self, record: StepRecord) -> None:
@@ -59,51 +56,63 @@ class Index:
         """Index a run's summary; replaces an older one of the same run."""
         self._add(lambda db: _add_run(db, summary))
 
+    def repair(self) -> None:
+        """Rebuild the index if it disagrees with the files; the caller holds the lock."""
+        try:
+            with closing(self._connect()) as db:
+                agrees = self._agrees(db)
+        except sqlite3.DatabaseError:
+            agrees = False
+        if not agrees:
+            self.rebuild()
+
     def rebuild(self) -> None:
-        """Make the index anew from the files."""
+        """Make the index anew from the files; the caller holds the lock."""
         self._path.unlink(missing_ok=True)
-        with closing(self._connect()) as db, db:
-            db.executescript(_SCHEMA)
-            for record in self._store.records():
-                _add_step(db, record)
-            for summary in _summaries(self._store):
-                _add_run(db, summary)
+        try:
+            with closing(self._connect()) as db, db:
+                self._fill(db)
+        except sqlite3.DatabaseError:  # the disk is full: without an index, files are scanned
+            self._path.unlink(missing_ok=True)
 
     def _add(self, insert: Callable[[sqlite3.Connection], None]) -> None:
         """Insert one row; the file that it stands for is there already."""
         try:
             with closing(self._connect()) as db, db:
                 insert(db)
-        except sqlite3.DatabaseError:  # no tables yet, or damaged
+        except sqlite3.DatabaseError:  # no tables yet, damaged, or no room
             self.rebuild()
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        if not self._store.home.is_dir():
-            with closing(sqlite3.connect(":memory:")) as db:
-                db.executescript(_SCHEMA)
-                yield db
-            return
-        if not self._trusted():
-            self.rebuild()
-        with closing(self._connect()) as db:
-            yield db
-
-    def _trusted(self) -> bool:
-        """Whether the index agrees with the files in number (both are append-only between gc's)."""
-        if not self._path.exists():
-            return False
+    def _query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        """Ask the index, or one made in memory when it disagrees with the files."""
         try:
-            with closing(self._connect()) as db:
-                steps = db.execute("SELECT count(*) FROM steps").fetchone()[0]
-                runs = db.execute("SELECT count(*) FROM runs").fetchone()[0]
+            address = f"{self._path.as_uri()}?mode=ro"
+            with closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
+                if self._agrees(db):
+                    return db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError:
-            return False
+            pass
+        with closing(sqlite3.connect(":memory:")) as db:
+            self._fill(db)
+            return db.execute(sql, values).fetchall()
+
+    def _agrees(self, db: sqlite3.Connection) -> bool:
+        """Whether an index has as many rows as there are files (append-only between gc's)."""
+        (steps,), (runs,) = db.execute(
+            "SELECT count(*) FROM steps UNION ALL SELECT count(*) FROM runs"
+        ).fetchall()
         home = self._store.home
         return bool(
             steps == sum(1 for _ in (home / "steps").glob("*.json"))
             and runs == sum(1 for _ in (home / "runs").glob("*/run.json"))
         )
+
+    def _fill(self, db: sqlite3.Connection) -> None:
+        db.executescript(_SCHEMA)
+        for record in self._store.records():
+            _add_step(db, record)
+        for summary in _summaries(self._store):
+            _add_run(db, summary)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +24,27 @@ def run_lock(home: Path) -> Iterator[None]:
     # The file stays: unlinking it would let two processes hold locks on two inodes.
     descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(descriptor):
             raise LockHeld(
                 f"another run is at work in {home} ({_holder(home)})",
                 hint="wait for it, or point BNPIPE_HOME at another folder",
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock; a moment's patience, because `is_held` takes it for an instant to look."""
+    for _ in range(20):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.005)
+    return False
 
 
 def is_held(home: Path) -> bool:
@@ -55,5 +65,5 @@ def is_held(home: Path) -> bool:
 def _holder(home: Path) -> str:
     try:
         return f"process {json.loads((home / 'lock').read_text())['pid']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "process unknown"

@@ -87,6 +87,7 @@ def find_run(store: Store, name: str) -> RunFolder:
 def close_dead_runs(store: Store) -> None:
     """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
     index = Index(store)
+    index.repair()
     for listed in index.runs():
         if listed["status"] != "running":
             continue
