@@ -46,6 +46,9 @@ def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) 
     pinned = set(pinned_runs)
     kept = [r for i, r in enumerate(runs) if i < keep_runs or r["id"] in pinned]
     used = {digest for run in kept for digest in _digests(run)}
+    ids = {run["id"] for run in kept}
+    # What a killed run finished is in no summary; the next run goes on from it.
+    used |= {d for record in store.records() if record.run in ids for d in record.outputs.values()}
     doomed = [d for d in store.digests() if d not in used]
     gone = set(doomed)
     records = tuple(r for r in store.records() if gone & set(r.outputs.values()))
