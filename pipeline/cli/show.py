@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+
+if TYPE_CHECKING:
+    from pipeline.runs import RunFolder
 
 
 def show(
@@ -18,7 +21,11 @@ def show(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show a run, one of its steps, or where a served version came from."""
+    """Show a run, one of its steps, or where a served version came from.
+
+    Examples: `bnpipe show`, `bnpipe show 3/trainer`, `bnpipe show latest/evaluator`,
+    `bnpipe show served/1`.
+    """
     from pipeline import ui
 
     head, _, tail = what.partition("/")
@@ -29,23 +36,20 @@ def show(
         else:
             ui.table(("", ""), [(k, v) for k, v in _flat(found)])
         return
-    summary = _run(head)
+    folder = _run(head)
+    summary = folder.summary()
     if tail:
-        step = _step(summary, tail)
-        if as_json:
-            ui.write_json(step)
-        else:
-            ui.table(("", ""), [(k, v) for k, v in _flat(step)])
+        _show_step(folder, _step(summary, tail), as_json=as_json)
     elif as_json:
         ui.write_json(summary)
     else:
         _show_run(summary)
 
 
-def _run(name: str) -> dict[str, Any]:
+def _run(name: str) -> RunFolder:
     from pipeline.runs import find_run
 
-    return find_run(open_store(), name).summary()
+    return find_run(open_store(), name)
 
 
 def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
@@ -57,6 +61,30 @@ def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
             return found
     names = ", ".join(s["name"] for s in summary["steps"])
     raise ConfigError(f"run {summary['id']} has no step {name!r}", hint=f"it has: {names}")
+
+
+def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
+    """A step; the evaluator's with what it found."""
+    from pipeline import ui
+
+    evaluation = folder.evaluation if step["component"] == "evaluator" else None
+    if as_json:
+        found = (
+            {"evaluation": evaluation.metrics, "blessing": evaluation.blessing}
+            if evaluation
+            else {}
+        )
+        ui.write_json({**step, **found})
+        return
+    if evaluation is None:
+        ui.table(("", ""), _flat(step))
+        return
+    ui.say(str(evaluation.blessing.get("sentence", "")), style="bold")
+    ui.say("")
+    ui.table(("metric", *evaluation.models), evaluation.table())
+    ui.say("")
+    ui.table(("outcome", "rule", "value", "bound", "finding"), evaluation.rule_table())
+    ui.say(f"\nby slice and in pictures: bnpipe report {folder.id} --open")
 
 
 def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
