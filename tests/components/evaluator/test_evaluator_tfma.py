@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
-from tfx_bsl.tfxio import tf_example_record
 
 from components.evaluator import tfma_config
 from components.evaluator.evidence import BASELINE, CANDIDATE
 from components.evaluator.params import Params
-from data.beam_io import pipeline
+from tests.components.evaluator import fakes, tfma_alone
 
 
 def values(folder) -> dict[tuple[str, str], float]:
@@ -34,37 +33,8 @@ def plots(folder) -> dict[str, object]:
 def loaded_by_tfma(world, tmp_path_factory):
     """TFMA loading the SavedModels itself (tf_generic), asked for the same metrics."""
     folder = tmp_path_factory.mktemp("loaded_by_tfma")
-    paths = {CANDIDATE: world.candidate.saved_model, BASELINE: world.baseline.saved_model}
-    configs = {
-        "scalars": tfma_config.slice_metrics(Params(), BASELINE),
-        "one_vs_rest": tfma_config.one_vs_rest_metrics(10, BASELINE),
-    }
-    shards = [str(shard) for shard in world.examples.shards("test")]
-    with pipeline([]) as p:
-        for name, config in configs.items():
-            for spec in config.model_specs:
-                spec.model_type = "tf_generic"
-                spec.signature_name = "serving_default"
-                spec.prediction_key = "probabilities"
-            models = [
-                tfma.default_eval_shared_model(
-                    eval_saved_model_path=str(paths[spec.name]),
-                    model_name=spec.name,
-                    eval_config=config,
-                )
-                for spec in config.model_specs
-            ]
-            source = tf_example_record.TFExampleRecord(
-                file_pattern=shards, raw_record_column_name=tfma.ARROW_INPUT_COLUMN
-            )
-            _ = (
-                p
-                | f"Read {name}" >> source.BeamSource(batch_size=250)
-                | f"TFMA {name}"
-                >> tfma.ExtractEvaluateAndWriteResults(
-                    eval_shared_model=models, eval_config=config, output_path=str(folder / name)
-                )
-            )
+    models = {CANDIDATE: world.candidate.saved_model, BASELINE: world.baseline.saved_model}
+    tfma_alone.evaluate(world.examples.shards("test"), models, Params(), fakes.CLASSES, folder)
     return folder
 
 
