@@ -115,7 +115,10 @@ def test_unknown_keys_and_bad_settings_are_one_line(text: str, told: str) -> Non
         ("trainer.hidden_units=[64, 0]", "trainer.hidden_units.1: "),
         ("data.dataset=3", "data.dataset: input should be a valid string, got 3"),
         ("data.size=5", "data.size: input should be greater than or equal to 12, got 5"),
-        ("serving.fold_batch_norm=perhaps", "serving.fold_batch_norm: input should be a valid bool"),
+        (
+            "serving.fold_batch_norm=perhaps",
+            "serving.fold_batch_norm: input should be a valid bool",
+        ),
         ("beam.options=--x", "beam.options: input should be a valid tuple, got '--x'"),
         ("run.attempts=0", "run.attempts: input should be greater than or equal to 1, got 0"),
     ],
