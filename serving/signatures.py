@@ -52,13 +52,13 @@ class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type inf
         return tf.nn.softmax(x)
 
     def checked_probabilities(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same, and bool[N]: rows with a feature that is not finite are False, and all NaN.
+        """The same, and bool[N, 1]: a row with a feature that is not finite is False, and all NaN.
 
         A relu turns NaN into 0, so they would be answered as if nothing were wrong. An error would
         also hit the requests that a server has put into the same batch.
         """
-        valid = tf.reduce_all(tf.math.is_finite(features), axis=1)
-        return tf.where(valid[:, None], self.probabilities(features), np.nan), valid
+        valid = tf.reduce_all(tf.math.is_finite(features), axis=1, keepdims=True)
+        return tf.where(valid, self.probabilities(features), np.nan), valid
 
     def _apply(self, layer: Layer, x: tf.Tensor) -> tf.Tensor:
         def array(name: str) -> tf.Variable:
@@ -79,10 +79,8 @@ class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type inf
     def serving_default(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Features -> probabilities and the most probable class, -1 where there is none."""
         probabilities, valid = self.checked_probabilities(features)
-        return {
-            "probabilities": probabilities,
-            "class_id": tf.where(valid, tf.argmax(probabilities, axis=1), NO_CLASS),
-        }
+        class_id = tf.where(tf.squeeze(valid, 1), tf.argmax(probabilities, axis=1), NO_CLASS)
+        return {"probabilities": probabilities, "class_id": class_id}
 
     def probabilities_only(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Features -> probabilities; a single output is not wrapped in REST answers."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -95,17 +95,21 @@ class OnDisk:
 
     def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
         """See `Split`."""
-        return self._map()[order], self.labels[order]
+        features = np.empty((len(order), self.features), np.float32)
+        # Not mapped into memory: the pages around every row would count as this process' memory.
+        with self.path.open("rb", buffering=0) as file:
+            for row, target in zip(order.tolist(), features, strict=True):
+                file.seek(row * target.nbytes)
+                file.readinto(target.data)
+        return features, self.labels[order]
 
     def blocks(self) -> Iterator[tuple[Floats, Integers]]:
         """See `Split`."""
-        for start in range(0, self.size, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.size)
-            yield np.array(self._map()[start:stop]), self.labels[start:stop]
-
-    def _map(self) -> Any:
-        # Mapped anew each time: pages that were read count as this process' memory until unmapped.
-        return np.memmap(self.path, np.float32, "r", shape=(self.size, self.features))
+        with self.path.open("rb") as file:
+            for start in range(0, self.size, BLOCK_ROWS):
+                labels = self.labels[start : start + BLOCK_ROWS]
+                features = np.fromfile(file, np.float32, len(labels) * self.features)
+                yield features.reshape(-1, self.features), labels
 
 
 def open_splits(

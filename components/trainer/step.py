@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -68,8 +68,8 @@ class Params:
     """Keras' name of the precision; what is exported is float32 in any case."""
     fold_batch_norm: bool = configured_as("serving.fold_batch_norm", True)
     """Whether the exported model has its batch normalisation folded into the Dense layers."""
-    memory_budget_mb: Annotated[int, Ge(1)] = machine_local(1024)
-    """Examples of more megabytes than this stay on disk; the result is the same."""
+    memory_budget_mb: Annotated[int, Ge(1)] = machine_local(512)
+    """Features of more megabytes than this stay on disk; the result is the same."""
     checkpoint_seconds: Annotated[float, Ge(0)] = machine_local(30.0)
     """Time between checkpoints; a killed run goes on from the last one."""
 
