@@ -20,7 +20,7 @@ from components.base import Component, Context, Effect, Facts, machine_local
 from serving import versions
 from serving.errors import ServingError
 from serving.names import default_model_name
-from serving.publish import prune, publish
+from serving.publish import Published, prune, publish
 
 
 @dataclass(frozen=True)
@@ -66,37 +66,75 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         ServingError: the blessing did not pass or is another model's, the live version is no
             longer the one that the model was compared with, or the folder refuses it.
     """
-    base = _base_path(params)
-    blessing = _read(inputs.blessing, inputs.blessing.verdict_file)
-    digest = versions.tree_digest(inputs.model.saved_model)
-    _check_blessing(blessing, digest)
-    dataset = _read(inputs.model, "model_card.json").get("dataset")
-    if not isinstance(dataset, dict) or "name" not in dataset:
-        raise ServingError(
-            f"{inputs.model.producer}: model_card.json: expected a dataset with a name, "
-            f"received {json.dumps(dataset)}"
-        )
-    published = publish(
-        base,
-        inputs.model.saved_model,
-        model_name=params.model_name or default_model_name(dataset["name"]),
-        provenance={
-            "run": ctx.run_id,
-            "code": dict(ctx.provenance),
-            "inputs": dict(ctx.input_digests),
-            "dataset": dataset,
-            "verdict": blessing.get("sentence", ""),
-            "metrics": {rule["name"]: rule["value"] for rule in blessing.get("rules", [])},
-        },
-        compared_with=_champion_version(base, blessing, digest),
-        expected=digest,
+    published = publish_model(
+        inputs.model,
+        inputs.blessing,
+        params,
+        run=ctx.run_id,
+        code=ctx.provenance,
+        digests=ctx.input_digests,
     )
-    pushed: Facts = {"version": published.version, "base_path": str(base), "digest": digest}
+    base = str(_base_path(params))
+    pushed: Facts = {"version": published.version, "base_path": base, "digest": published.digest}
     (outputs.pushed.path / "pushed.json").write_text(json.dumps(pushed, indent=2) + "\n")
-    return {**pushed, "new": published.new, "removed": _prune(base, params, ctx)}
+    return {**pushed, "new": published.new, "removed": _prune(params, ctx)}
 
 
 COMPONENT = Component("pusher", Inputs, Outputs, Params, run, effect=effect)
+
+
+def publish_model(
+    model: Model,
+    blessing: Blessing,
+    params: Params,
+    *,
+    run: str,
+    code: Mapping[str, str],
+    digests: Mapping[str, str],
+    force: str | None = None,
+) -> Published:
+    """Publish a model with its provenance.
+
+    Args:
+        model: what to publish.
+        blessing: the evaluator's word on it.
+        params: where to.
+        run: the run that made the model.
+        code: code, lock and config digests.
+        digests: digests of model and blessing.
+        force: why the model is published although it is not blessed, or was withdrawn, or another
+            version went live since; recorded in the ledger. None for a plain push.
+
+    Raises:
+        ServingError: see `run`; with `force`, only when the blessing is another model's or the
+            folder refuses it.
+    """
+    base = _base_path(params)
+    verdict = _read(blessing, blessing.verdict_file)
+    digest = versions.tree_digest(model.saved_model)
+    _check_blessing(verdict, digest, force)
+    dataset = _read(model, "model_card.json").get("dataset")
+    if not isinstance(dataset, dict) or "name" not in dataset:
+        raise ServingError(
+            f"{model.producer}: model_card.json: expected a dataset with a name, "
+            f"received {json.dumps(dataset)}"
+        )
+    return publish(
+        base,
+        model.saved_model,
+        model_name=params.model_name or default_model_name(dataset["name"]),
+        provenance={
+            "run": run,
+            "code": dict(code),
+            "inputs": dict(digests),
+            "dataset": dataset,
+            "verdict": verdict.get("sentence", ""),
+            "metrics": {rule["name"]: rule["value"] for rule in verdict.get("rules", [])},
+        },
+        compared_with=_champion_version(base, verdict, digest, force),
+        force=force,
+        expected=digest,
+    )
 
 
 def _base_path(params: Params) -> Path:
@@ -116,9 +154,9 @@ def _read(artifact: Model | Blessing, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _check_blessing(blessing: Mapping[str, Any], digest: str) -> None:
+def _check_blessing(blessing: Mapping[str, Any], digest: str, force: str | None) -> None:
     """Only a blessing of these very bytes counts."""
-    if blessing.get("passed") is not True:
+    if blessing.get("passed") is not True and force is None:
         raise ServingError(f"the model is not blessed: {blessing.get('sentence', 'no verdict')}")
     if blessing.get("model") != digest:
         raise ServingError(
@@ -128,7 +166,9 @@ def _check_blessing(blessing: Mapping[str, Any], digest: str) -> None:
         )
 
 
-def _champion_version(base: Path, blessing: Mapping[str, Any], digest: str) -> int | None:
+def _champion_version(
+    base: Path, blessing: Mapping[str, Any], digest: str, force: str | None
+) -> int | None:
     """The version in this folder that the model was compared with.
 
     Raises:
@@ -138,6 +178,8 @@ def _champion_version(base: Path, blessing: Mapping[str, Any], digest: str) -> i
     if champion is None:
         return None
     now = versions.champion(base, None)
+    if force is not None and (now is None or now.digest != champion["digest"]):
+        return None
     if now is None or now.digest not in (champion["digest"], digest):
         raise ServingError(
             f"the live version changed while this run was at work: the model was compared with "
@@ -147,10 +189,10 @@ def _champion_version(base: Path, blessing: Mapping[str, Any], digest: str) -> i
     return now.version if now.digest == champion["digest"] else int(champion["version"])
 
 
-def _prune(base: Path, params: Params, ctx: Context) -> int:
+def _prune(params: Params, ctx: Context) -> int:
     """Retention; the model is live, so a fault here is a warning."""
     try:
-        return len(prune(base, params.keep_versions))
+        return len(prune(_base_path(params), params.keep_versions))
     except ServingError as error:
         ctx.log.warning("old versions were not removed: %s", error)
         return 0

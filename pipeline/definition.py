@@ -23,6 +23,15 @@ def model_name(config: Config) -> str:
     return config.serving.model_name or default_model_name(config.data.dataset)
 
 
+def pusher_params(config: Config, home: Path) -> pusher.Params:
+    """Where and how models are published."""
+    return pusher.Params(
+        base_path=str(served_folder(config, home)),
+        model_name=model_name(config),
+        keep_versions=config.serving.keep_versions,
+    )
+
+
 def build(config: Config, home: Path) -> Graph:
     """The pipeline: MNIST from TFDS to a served model, judged against its twin without BN."""
     g = Graph()
@@ -47,10 +56,6 @@ def build(config: Config, home: Path) -> Graph:
     g.add(
         pusher.COMPONENT,
         pusher.Inputs(candidate, evaluation.blessing),
-        pusher.Params(
-            base_path=str(served),
-            model_name=model_name(config),
-            keep_versions=config.serving.keep_versions,
-        ),
+        pusher_params(config, home),
     )
     return g

@@ -1,0 +1,55 @@
+"""Publishes a finished run's model by hand, which a plain run would not, or not any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components import pusher
+from components.artifacts import Blessing, Model
+from pipeline.errors import ConfigError
+from pipeline.provenance import provenance
+from pipeline.runs import RunFolder
+from pipeline.store import Store
+from serving.publish import Published
+
+CANDIDATE, JUDGE = "trainer", "evaluator"
+
+
+def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | None) -> Published:
+    """Publish the candidate of a run.
+
+    Args:
+        store: where the run's artifacts lie.
+        run: a run that trained and evaluated, or answered both from the cache.
+        params: where to publish.
+        force: why, if the model is not blessed or was withdrawn.
+
+    Raises:
+        ConfigError: the run has no model or no blessing.
+        StoreError: an artifact is damaged.
+        ServingError: see `components.pusher.publish_model`.
+    """
+    steps = {s["name"]: s for s in run.summary()["steps"]}
+    digests = {
+        "model": _output(run, steps, CANDIDATE, "model"),
+        "blessing": _output(run, steps, JUDGE, "blessing"),
+    }
+    folders = {name: store.require(digest, deep=True) for name, digest in digests.items()}
+    return pusher.publish_model(
+        Model(f"{CANDIDATE}.model", folders["model"]),
+        Blessing(f"{JUDGE}.blessing", folders["blessing"]),
+        params,
+        run=run.id,
+        code=provenance(run.id, run.summary()["config_digest"], run.path),
+        digests=digests,
+        force=force,
+    )
+
+
+def _output(run: RunFolder, steps: dict[str, Any], step: str, field: str) -> str:
+    digest = steps.get(step, {}).get("outputs", {}).get(field)
+    if digest is None:
+        raise ConfigError(
+            f"run {run.id} has no {field} of {step}", hint="name another run: bnpipe runs"
+        )
+    return str(digest)
