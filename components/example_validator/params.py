@@ -1,0 +1,104 @@
+"""The validator's section of the config: what blocks, what warns, and by which bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from components.base import machine_local
+
+Action = Literal["block", "warn", "off"]
+"""What a check may do: stop the run, only warn, or not be made at all."""
+
+CheckName = Literal[
+    "presence",
+    "types",
+    "shape",
+    "finite",
+    "labels",
+    "classes",
+    "count",
+    "range",
+    "constant_images",
+    "duplicates",
+    "label_conflicts",
+    "leak",
+    "label_drift",
+    "label_divergence",
+    "image_drift",
+]
+"""The checks, in the order in which the first that blocks becomes the verdict's sentence."""
+
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The `validator` section of the configuration."""
+
+    schema: str | None = machine_local(None)
+    """A schema file (tensorflow_metadata Schema, text format) instead of the data set's own."""
+
+    presence: Action = "block"
+    """Every record has every feature of the schema; one that it does not name is warned of."""
+    types: Action = "block"
+    """Every feature has the type of the schema."""
+    shape: Action = "block"
+    """Every image has as many bytes as the schema says."""
+    finite: Action = "block"
+    """No number is NaN or infinite."""
+    labels: Action = "block"
+    """Every label lies in the schema's range."""
+    classes: Action = "block"
+    """Every class has enough examples."""
+    count: Action = "block"
+    """There are enough examples, and about as many as the champion was trained on."""
+    range: Action = "block"
+    """Image statistics lie in the schema's ranges, and pixels use the range of a byte."""
+    constant_images: Action = "block"
+    """Few images are constant; a single one is warned of."""
+    duplicates: Action = "block"
+    """Few images of a split repeat another one of it; a single one is warned of."""
+    label_conflicts: Action = "block"
+    """Few equal images have different labels; a single pair is warned of."""
+    leak: Action = "block"
+    """Few images of a split also occur in one that is trained on; a single one is warned of."""
+    label_drift: Action = "block"
+    """The shares of classes are those of the champion's data, by the largest difference."""
+    label_divergence: Action = "block"
+    """The shares of classes are those of the champion's data, by Jensen-Shannon divergence."""
+    image_drift: Action = "block"
+    """Image statistics are distributed as in the champion's data, by Kolmogorov-Smirnov tests."""
+
+    level: Annotated[float, Gt(0.0), Lt(0.5)] = 0.01
+    """Probability that data without a fault trips the drift checks (together), or any other check
+    that counts."""
+    min_examples: Annotated[int, Ge(1)] = 100
+    """Fewest examples to train on."""
+    min_class_examples: Annotated[int, Ge(1)] = 1
+    """Fewest examples of a class in the train split."""
+    min_class_share: Share = 0.1
+    """Smallest share of a class in the train split, relative to equally large classes."""
+    min_count_ratio: Share = 0.5
+    """Smallest train split, relative to the champion's; it warns two thirds of the way down."""
+    max_count_ratio: Annotated[float, Gt(1.0)] = 10.0
+    """Largest train split, relative to the champion's."""
+    min_brightest: Annotated[int, Ge(0), Le(255)] = 32
+    """Grey level that the brightest pixel of a split must reach; scaled data reaches 1."""
+    max_constant_share: Share = 0.001
+    """Tolerated share of constant images."""
+    max_duplicate_share: Share = 0.01
+    """Tolerated share of images that repeat another one of their split."""
+    max_conflict_share: Share = 0.001
+    """Tolerated share of images that occur with two different labels."""
+    max_leak_share: Share = 0.001
+    """Tolerated share of images that also occur in a split that is trained on."""
+    label_drift_tolerance: Share = 0.05
+    """Tolerated change of the share of a class."""
+    label_divergence_tolerance: Share = 0.02
+    """Tolerated divergence of the shares of classes, in bits (a population stability index of
+    about 0.1)."""
+    image_drift_tolerance: Share = 0.1
+    """Tolerated Kolmogorov-Smirnov distance of an image statistic."""

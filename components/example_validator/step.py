@@ -1,0 +1,74 @@
+"""example_validator: the gate that data must pass before anything is trained on it.
+
+The statistics of every split are held against a schema, against each other and, when there is a
+champion, against the data that it was trained on. A check blocks, warns or is off, as config says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.artifacts import Anomalies, Examples, Statistics
+from components.base import Component, Context, Facts
+from components.example_validator.params import Params
+from data.errors import RequestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What is checked, and the statistics of what the champion was trained on."""
+
+    examples: Examples
+    statistics: Statistics
+    champion_statistics: Statistics | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The verdict."""
+
+    anomalies: Anomalies
+
+
+def probe(params: Params, cache: Path) -> Mapping[str, str]:
+    """Names the schema file that the user gave: its bytes count, not its place.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    if params.schema is None:
+        return {}
+    try:
+        return {"schema": hashlib.sha256(Path(params.schema).read_bytes()).hexdigest()}
+    except OSError as error:
+        raise RequestError(
+            f"validator.schema: cannot read {params.schema}: {error.strerror}",
+            hint="data/schema.pbtxt is an example",
+        ) from error
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Checks the data and writes the verdict. Bad data is a verdict, not an exception.
+
+    Raises:
+        DataError: the schema or a statistics artifact cannot be read.
+    """
+    # numpy, scipy and protobuf are not needed to plan a run.
+    from components.example_validator.validate import validate
+
+    return validate(inputs, outputs, params, ctx)
+
+
+COMPONENT = Component(
+    name="example_validator",
+    Inputs=Inputs,
+    Outputs=Outputs,
+    Params=Params,
+    run=run,
+    gate=True,
+    probe=probe,
+    data_files=("data/schema.pbtxt",),
+)

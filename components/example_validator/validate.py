@@ -1,0 +1,87 @@
+"""The validator's work, in order: read the statistics, make the checks, write the verdict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from components.artifacts import SPLITS, Statistics
+from components.base import Context, Facts
+from components.example_validator.anomalies import FILE_NAME, anomalies
+from components.example_validator.findings import Evidence
+from components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
+from components.example_validator.params import Params
+from components.example_validator.step import Inputs, Outputs
+from data.dataset_info import DatasetInfo
+from data.errors import DataError
+from data.schema import schema_of
+from data.statistics import SplitSummary
+
+
+def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    ctx.progress(0, 2, "reading statistics")
+    info = DatasetInfo.read(inputs.examples.path)
+    schema, origin = schema_of(info, Path(params.schema) if params.schema else None)
+    evidence = Evidence(
+        info=info,
+        schema=schema,
+        splits={s: SplitSummary.read(inputs.statistics.path / f"Split-{s}") for s in SPLITS},
+        champion=_champion(inputs.champion_statistics, params),
+        params=params,
+    )
+    ctx.progress(1, 2, "checking")
+    decision = decide(evidence)
+    _write(outputs.anomalies.path, decision, evidence, origin)
+    ctx.progress(2, 2, decision.sentence)
+    return _facts(decision, origin)
+
+
+def _champion(statistics: Statistics | None, params: Params) -> SplitSummary | None:
+    """The statistics of what the champion was trained on, if there is one.
+
+    Raises:
+        DataError: there is one, but its statistics cannot be read.
+    """
+    if statistics is None:
+        return None
+    try:
+        return SplitSummary.read(statistics.path / "Split-train")
+    except DataError as error:
+        if all(getattr(params, name) == OFF for name in DRIFT_CHECKS):
+            return None
+        switches = " ".join(f"--set validator.{name}=off" for name in DRIFT_CHECKS)
+        raise DataError(
+            f"the champion's statistics cannot be read: {error.headline}",
+            hint=f"to go on without comparing: {switches}",
+        ) from error
+
+
+def _write(folder: Path, decision: Decision, evidence: Evidence, origin: str) -> None:
+    verdict = decision.to_json() | {
+        "dataset": evidence.info.name,
+        "schema": origin,
+        "champion": evidence.champion is not None,
+    }
+    (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
+    (folder / "schema.pbtxt").write_text(text_format.MessageToString(evidence.schema))
+    for split in SPLITS:
+        (folder / f"Split-{split}").mkdir()
+        proto = anomalies(split, decision.findings, evidence)
+        path = folder / f"Split-{split}" / FILE_NAME
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _facts(decision: Decision, origin: str) -> Facts:
+    named = {check.name: check for check in decision.checks}
+    levels = [check.level for check in decision.checks]
+    return {
+        "passed": decision.passed,
+        "verdict": decision.sentence,
+        "schema": origin,
+        "blocked": levels.count("block"),
+        "warned": levels.count("warn"),
+        **{name: named[name].value for name in ("duplicates", "leak", *DRIFT_CHECKS)},
+    }

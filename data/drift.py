@@ -1,0 +1,123 @@
+"""Whether two samples differ: three distances, each with what chance alone makes of it.
+
+A distance between two samples is never zero, and how far from zero it lies when nothing has
+changed depends on how many there are. So every distance comes with a `noise` bound: the value that
+two samples of one distribution exceed with probability `level` at most. What exceeds it differs.
+Whether that difference matters is another question, answered by a tolerance: `exceeds` adds it to
+the noise, so that a distance above is shown to be larger than tolerated, not only seen to be.
+
+All functions work along the last axis, so that a thousand simulated samples are one call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+FloatArray = npt.NDArray[np.float64]
+_BISECTIONS = 40
+
+
+def shares(counts: npt.ArrayLike) -> FloatArray:
+    """Counts as shares of their sum; zeros where there is nothing to share."""
+    counts = np.asarray(counts, np.float64)
+    return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1.0)
+
+
+def infinity_distance(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArray:
+    """Largest difference between the shares of a class (L-infinity, as TFDV compares labels)."""
+    return _float(np.abs(shares(counts) - shares(others)).max(axis=-1))
+
+
+def infinity_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
+    """What chance makes of `infinity_distance`.
+
+    The difference t of the shares of one class has variance p (1 - p) (1/n + 1/m), p estimated from
+    both samples together. Rare classes have longer tails than a normal distribution; Bernstein's
+    inequality accounts for them by t / (3 min(n, m)) more variance. The bound is the t at which the
+    two-sided tails of all classes add up to `level` (the union bound), found by bisection.
+    """
+    counts, others = np.asarray(counts, np.float64), np.asarray(others, np.float64)
+    p = shares(counts + others)
+    variance = p * (1.0 - p) * _inverse_size(counts, others)[..., None]
+    per_unit = 1.0 / (3.0 * _smaller(counts, others)[..., None])
+    low, high = np.zeros(p.shape[:-1]), np.ones(p.shape[:-1])
+    for _ in range(_BISECTIONS):
+        t = (low + high)[..., None] / 2.0
+        # A class that nobody has differs by nothing.
+        tails = np.where(p > 0, 2.0 * special.ndtr(-t / np.sqrt(variance + t * per_unit)), 0.0)
+        too_low = tails.sum(axis=-1) > level
+        low, high = np.where(too_low, t[..., 0], low), np.where(too_low, high, t[..., 0])
+    return _float(high)
+
+
+def divergence(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArray:
+    """Jensen-Shannon divergence in bits, in [0, 1] (Lin, 1991)."""
+    p, q = shares(counts), shares(others)
+    middle = (p + q) / 2.0
+    nats = special.rel_entr(p, middle).sum(axis=-1) + special.rel_entr(q, middle).sum(axis=-1)
+    return _float(nats / (2.0 * np.log(2.0)))
+
+
+def divergence_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
+    """What chance makes of `divergence`.
+
+    To second order the divergence is sum((p - q)**2 / r) / (8 ln 2), r the common shares, and that
+    sum is distributed as (1/n + 1/m) chi2 with one degree of freedom less than there are classes.
+    What the expansion leaves out counts where classes have few members; the factor
+    1 + classes / min(n, m) covers it, as simulation shows.
+    """
+    counts, others = np.asarray(counts, np.float64), np.asarray(others, np.float64)
+    classes = ((counts + others) > 0).sum(axis=-1)
+    quantile = special.chdtri(np.maximum(classes - 1, 1), level)
+    few = 1.0 + classes / _smaller(counts, others)
+    return _float(_inverse_size(counts, others) * quantile * few / (8.0 * np.log(2.0)))
+
+
+def ks_distance(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArray:
+    """Kolmogorov-Smirnov distance of two histograms with the same bins.
+
+    Never more than that of the values in them, so a bound for values holds for bins too.
+    """
+    difference = shares(counts) - shares(others)
+    return _float(np.abs(np.cumsum(difference, axis=-1)).max(axis=-1))
+
+
+def ks_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
+    """What chance makes of `ks_distance`: P(D > t) <= 2 exp(-2 t**2 / (1/n + 1/m)).
+
+    The two-sample form of the Dvoretzky-Kiefer-Wolfowitz inequality (Wei and Dudley, 2012).
+    """
+    inverse = _inverse_size(np.asarray(counts, np.float64), np.asarray(others, np.float64))
+    return _float(np.sqrt(inverse * np.log(2.0 / level) / 2.0))
+
+
+def exceeds(noise: npt.ArrayLike, tolerance: float) -> FloatArray:
+    """The bound above which a true distance is shown to be larger than `tolerance`.
+
+    By the triangle inequality a measured distance is at most the true one plus the noise.
+    """
+    return _float(np.asarray(noise) + tolerance)
+
+
+def exceeds_divergence(noise: npt.ArrayLike, tolerance: float) -> FloatArray:
+    """`exceeds` for divergences, whose square roots are distances (Endres and Schindelin, 2003)."""
+    return _float((np.sqrt(np.asarray(noise)) + np.sqrt(tolerance)) ** 2)
+
+
+def _inverse_size(counts: FloatArray, others: FloatArray) -> FloatArray:
+    """1/n + 1/m; an empty sample counts as one value, so that noise is large, not infinite."""
+    n, m = (np.maximum(c.sum(axis=-1), 1.0) for c in (counts, others))
+    return _float(1.0 / n + 1.0 / m)
+
+
+def _smaller(counts: FloatArray, others: FloatArray) -> FloatArray:
+    """The size of the smaller sample, at least 1."""
+    return _float(np.maximum(np.minimum(counts.sum(axis=-1), others.sum(axis=-1)), 1.0))
+
+
+def _float(value: Any) -> FloatArray:
+    return np.asarray(value, np.float64)
