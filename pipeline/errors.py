@@ -86,6 +86,12 @@ class StoreError(PipelineError):
     exit_code = ExitCode.STORE
 
 
+class NotBlessed(PipelineError):
+    """A gate refused the model that was to be published."""
+
+    exit_code = ExitCode.VERDICT
+
+
 class StepFailed(PipelineError):
     """A step raised; `cause` is what it raised."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from components import pusher
 from components.artifacts import Blessing, Model
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NotBlessed
 from pipeline.provenance import provenance
 from pipeline.runs import RunFolder
 from pipeline.store import Store
@@ -26,6 +26,7 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
 
     Raises:
         ConfigError: the run has no model or no blessing.
+        NotBlessed: the model was refused, and there is no `force`.
         StoreError: an artifact is damaged.
         ServingError: see `components.pusher.publish_model`.
     """
@@ -35,9 +36,13 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
         "blessing": _output(run, steps, JUDGE, "blessing"),
     }
     folders = {name: store.require(digest, deep=True) for name, digest in digests.items()}
+    blessing = Blessing(f"{JUDGE}.blessing", folders["blessing"])
+    verdict = blessing.verdict()
+    if not verdict.passed and force is None:
+        raise NotBlessed(verdict.sentence, hint=f"bnpipe push {run.id} --force --reason WHY")
     return pusher.publish_model(
         Model(f"{CANDIDATE}.model", folders["model"]),
-        Blessing(f"{JUDGE}.blessing", folders["blessing"]),
+        blessing,
         params,
         run=run.id,
         code=provenance(run.id, run.summary()["config_digest"], run.path),

@@ -1,0 +1,108 @@
+"""push, versions, rollback and promote, on the toy pipeline."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import push as pushing
+from pipeline.cli.app import call
+from pipeline.errors import ConfigError, NotBlessed
+from serving import versions
+from serving.errors import ServingError
+from tests.pipeline.toy_home import ToyHome
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyHome:
+    home = ToyHome(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNPIPE_HOME", str(home.home))
+    monkeypatch.delenv("BNPIPE_ARCHIVES", raising=False)
+    monkeypatch.setattr(pushing, "CANDIDATE", "train")
+    monkeypatch.setattr(pushing, "JUDGE", "judge")
+    (tmp_path / "bnpipe.yaml").write_text(
+        f"serving: {{base_path: '{home.served}', model_name: toy}}"
+    )
+    return home
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert call([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_refused_model_is_pushed_only_by_force_and_with_a_reason(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run(passes=False)
+    with pytest.raises(NotBlessed, match=r"not good enough.*--force --reason"):
+        call(["push"])
+    assert call(["push", "--force"]) == 2
+    assert versions.live(toy.served) is None
+    pushed = answer(capsys, "push", "--force", "--reason", "a demo")
+    assert (pushed["version"], pushed["new"]) == (1, True)
+    (row,) = answer(capsys, "versions", "list")["versions"]
+    assert row["note"] == "forced: a demo" and row["run"] == "0001" and row["live"]
+
+
+def test_a_withdrawn_model_comes_back_under_a_new_number(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    toy.run(rate=2)
+    back = answer(capsys, "rollback", "--reason", "odd sevens")
+    assert (back["from"], back["to"]) == (2, 1)
+    with pytest.raises(ServingError, match="withdrawn"):
+        call(["push", "2"])
+    assert answer(capsys, "push", "2", "--force", "--reason", "mended")["version"] == 3
+    notes = {r["version"]: r["note"] for r in answer(capsys, "versions", "list")["versions"]}
+    assert notes[3] == "forced: mended"
+    assert versions.live(toy.served) == 3
+
+
+def test_pushing_what_is_live_changes_nothing(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    assert answer(capsys, "push")["new"] is False
+    assert versions.complete_versions(toy.served) == [1]
+
+
+def test_a_run_without_a_model_cannot_be_pushed(toy: ToyHome) -> None:
+    from pipeline.plan import Selection
+
+    toy.run(Selection(to="source"))
+    with pytest.raises(ConfigError, match="run 0001 has no model of train"):
+        call(["push"])
+
+
+def test_verify_finds_a_changed_byte(toy: ToyHome, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.run()
+    assert call(["versions", "verify"]) == 0
+    graph = toy.served / "1" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    assert call(["versions", "verify"]) == 7
+    assert "v1" in capsys.readouterr().out
+
+
+def test_promote_moves_a_label_forward_only(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    toy.run(rate=2)
+    assert answer(capsys, "promote", "1", "--label", "canary") == {"version": 1, "label": "canary"}
+    with pytest.raises(ServingError, match="rollback --to 1"):
+        call(["promote", "1"])
+    with pytest.raises(ServingError, match="expected stable or canary, received 'best'"):
+        call(["promote", "2", "--label", "best"])
+
+
+def test_prune_keeps_the_newest_and_the_live(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rate in range(1, 5):
+        toy.run(rate=rate)
+    assert answer(capsys, "versions", "prune", "--keep", "1")["removed"] == [1, 2]
+    assert versions.complete_versions(toy.served) == [3, 4]
