@@ -1,0 +1,12 @@
+"""A stand-in for TensorFlow Serving: for laptops and tests, not a product.
+
+It speaks the same REST and gRPC interfaces, follows the same folders, policies and labels, and
+answers with the same texts and codes, so what works with it works with `tensorflow_model_server`.
+It runs signatures through the same session kernels; requests, JSON and versions are handled in
+Python. Where it differs on purpose is listed in README.md here.
+
+    rapidjson, json_tensor, json_reply, json_examples   the JSON rules; numpy only
+    config, manager                                     models.config, versions and labels
+    servable, inference, warmup                         a loaded SavedModel and what it computes
+    http, grpc_service, main                            the two interfaces, and the process
+"""

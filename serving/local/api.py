@@ -1,0 +1,195 @@
+"""Requests of REST, answered: routes, codes and bodies. No sockets here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import urllib.parse
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+from tensorflow.core.example import example_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from serving.local import inference, json_reply, json_tensor, rapidjson
+from serving.local.json_examples import Example, examples
+from serving.local.manager import Manager
+from serving.local.servable import Servable
+from serving.local.status import Code, StatusError, invalid
+
+_INFERENCE = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?:(classify|regress|predict)", re.I
+)
+_MODELS = re.compile(
+    r"/v1/models(?:/([^/:]+))?(?:/versions/([0-9]+)|/labels/([^/:]+))?(?:/(metadata))?", re.I
+)
+_OURS = re.compile(r"/v1/.*", re.I | re.S)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_LARGEST_VERSION = 2**63 - 1
+_LARGEST_BODY = 100 << 20
+_NOT_FOUND = (
+    b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
+    b"</BODY></HTML>\n"
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to be sent."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+
+
+class BadUrl(Exception):
+    """A part of the URL cannot be decoded; the answer has no body."""
+
+
+class RestApi:
+    """Answers requests.
+
+    Args:
+        manager: what is loaded.
+    """
+
+    def __init__(self, manager: Manager[Servable]) -> None:
+        self._manager = manager
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The answer to a request; never raises."""
+        if not _OURS.fullmatch(path):
+            return Reply(404, _NOT_FOUND, "text/html")
+        if method == "OPTIONS":
+            known = (headers.get("Origin") or "").startswith(("http://", "https://"))
+            return Reply(200 if known else 400)
+        try:
+            return Reply(200, self._answer(method, path, _inflated(headers, body)))
+        except BadUrl:
+            return Reply(400)
+        except StatusError as error:
+            return Reply(error.code.http, json_reply.error_body(error.message))
+        except Exception as error:  # the connection must survive a fault of ours
+            message = f"{type(error).__name__}: {error}"
+            return Reply(Code.INTERNAL.http, json_reply.error_body(message))
+
+    def _answer(self, method: str, path: str, body: bytes) -> bytes:
+        if method == "POST" and (found := _INFERENCE.fullmatch(path)):
+            verb = {
+                "predict": self._predict,
+                "classify": self._classify,
+                "regress": self._regress,
+            }.get(found[4])
+            if verb is not None:
+                return verb(_decoded(found[1]), _version(found[2]), _decoded(found[3]), body)
+        if method == "GET" and (found := _MODELS.fullmatch(path)):
+            name, version = _decoded(found[1]), _version(found[2])
+            if found[4] == "metadata":
+                return self._metadata(name, version, _decoded(found[3]))
+            return self._status(name, version)
+        raise invalid(f"Malformed request: {method} {path}")
+
+    def _predict(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
+        request = rapidjson.parse_object(body)
+        signature = json_tensor.signature_name(request)
+        with self._manager.acquire(name, version, label) as (_, servable):
+            specs = inference.input_specs(servable, signature)
+            inputs = json_tensor.predict_inputs(request, specs)
+            outputs = inference.predict(servable, signature, inputs.arrays)
+        write = json_reply.predictions if inputs.row else json_reply.outputs_by_name
+        return write(outputs)
+
+    def _classify(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
+        signature, serialized = _examples(body)
+        with self._manager.acquire(name, version, label) as (_, servable):
+            return json_reply.classifications(inference.classify(servable, signature, serialized))
+
+    def _regress(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
+        signature, serialized = _examples(body)
+        with self._manager.acquire(name, version, label) as (_, servable):
+            return json_reply.regressions(inference.regress(servable, signature, serialized))
+
+    def _status(self, name: str, version: int | None) -> bytes:
+        if not name:
+            raise invalid("Missing model name in request.")
+        versions = [
+            {
+                "version": str(found.version),
+                "state": found.state.name,
+                "status": {
+                    "error_code": found.error.code.name if found.error else "OK",
+                    "error_message": found.error.message if found.error else "",
+                },
+            }
+            for found in self._manager.statuses(name, version)
+        ]
+        return _json({"model_version_status": versions})
+
+    def _metadata(self, name: str, version: int | None, label: str) -> bytes:
+        if not name:
+            raise invalid("Missing model name in request.")
+        with self._manager.acquire(name, version, label) as (number, servable):
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
+        shown = json_format.MessageToDict(
+            signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        spec = {"name": name, "signature_name": "", "version": str(number)}
+        return _json({"model_spec": spec, "metadata": {"signature_def": shown}})
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _decoded(part: str | None) -> str:
+    if part is None:
+        return ""
+    if _BAD_ESCAPE.search(part):
+        raise BadUrl
+    return urllib.parse.unquote(part)
+
+
+def _version(digits: str | None) -> int | None:
+    if digits is None:
+        return None
+    if len(digits.lstrip("0")) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+        raise BadUrl
+    return int(digits)
+
+
+def _inflated(headers: Mapping[str, str], body: bytes) -> bytes:
+    if (headers.get("Content-Encoding") or "").lower() != "gzip":
+        return body
+    try:
+        inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        inflated = inflater.decompress(body, _LARGEST_BODY)
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise invalid(f"Failed to uncompress the request body: {error}") from error
+    if inflater.unconsumed_tail:
+        raise invalid(f"The uncompressed request body has more than {_LARGEST_BODY} bytes")
+    return inflated
+
+
+def _examples(body: bytes) -> tuple[str, list[bytes]]:
+    """The signature that a request names, and its examples as the graph reads them.
+
+    A context's bytes come before those of every example; merging is what the parser then does.
+    """
+    request = rapidjson.parse_object(body)
+    signature = json_tensor.signature_name(request)
+    found, context = examples(request)
+    head = _serialized(context) if context is not None else b""
+    return signature, [head + _serialized(example) for example in found]
+
+
+def _serialized(example: Example) -> bytes:
+    message = example_pb2.Example()
+    for name, (kind, values) in example.items():
+        feature = message.features.feature[name]
+        if kind:
+            getattr(feature, f"{kind}_list").value.extend(values)
+    return bytes(message.SerializeToString())

@@ -1,0 +1,223 @@
+"""The gRPC port: PredictionService and ModelService."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving.local import config, inference
+from serving.local.manager import Manager
+from serving.local.servable import Servable
+from serving.local.status import Code, StatusError, invalid
+
+_LONGEST_MESSAGE = 1024
+_VALUES = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int64": "int64_val",
+    "int32": "int_val",
+    "int16": "int_val",
+    "int8": "int_val",
+    "uint8": "int_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+    "object": "string_val",
+}
+_THREADS = 16
+
+
+class GrpcServer:
+    """Serves gRPC.
+
+    Args:
+        manager: what is loaded.
+        host: the address to listen on.
+        port: the port; 0 for any free one.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, manager: Manager[Servable], host: str, port: int) -> None:
+        workers = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc")
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        self._server = grpc.server(workers, options=options)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(manager), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(manager), self._server
+        )
+        address = f"[{host}]" if ":" in host else host
+        try:
+            self.port = int(self._server.add_insecure_port(f"{address}:{port}"))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}:{port}: {error}") from error
+        self._server.start()
+
+    def stop(self, grace: float) -> None:
+        """Accept nothing new, and wait for requests in flight, at most `grace` seconds."""
+        self._server.stop(grace).wait()
+
+
+def _answered(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+    """A method whose StatusError becomes the call's status."""
+
+    def method(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return call(self, request)
+        except StatusError as error:
+            code, message = error.code, error.message
+        except Exception as error:  # a fault of ours is told like any other
+            code, message = Code.INTERNAL, f"{type(error).__name__}: {error}"
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}...TRUNCATED"
+        codes = {status.value[0]: status for status in grpc.StatusCode}
+        context.abort(codes[int(code)], message)
+        return None
+
+    return method
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Inference; MultiInference is not implemented."""
+
+    def __init__(self, manager: Manager[Servable]) -> None:
+        self._manager = manager
+
+    @_answered
+    def Predict(self, request: Any) -> Any:  # noqa: N802
+        """Outputs by name."""
+        spec = request.model_spec
+        with self._acquire(spec) as (version, servable):
+            inputs = {name: _array(name, proto) for name, proto in request.inputs.items()}
+            outputs = inference.predict(
+                servable, spec.signature_name, inputs, list(request.output_filter)
+            )
+        response = predict_pb2.PredictResponse()
+        _fill_spec(response.model_spec, spec, version)
+        for name, array in outputs.items():
+            response.outputs[name].CopyFrom(tensor_proto(array))
+        return response
+
+    @_answered
+    def Classify(self, request: Any) -> Any:  # noqa: N802
+        """Label and score of every class."""
+        spec = request.model_spec
+        with self._acquire(spec) as (version, servable):
+            rows = inference.classify(
+                servable, spec.signature_name, inference.serialized_examples(request.input)
+            )
+        response = classification_pb2.ClassificationResponse()
+        _fill_spec(response.model_spec, spec, version)
+        for row in rows:
+            classes = response.result.classifications.add().classes
+            for label, score in row:
+                classes.add(label=label, score=score)
+        return response
+
+    @_answered
+    def Regress(self, request: Any) -> Any:  # noqa: N802
+        """One number for every example."""
+        spec = request.model_spec
+        with self._acquire(spec) as (version, servable):
+            values = inference.regress(
+                servable, spec.signature_name, inference.serialized_examples(request.input)
+            )
+        response = regression_pb2.RegressionResponse()
+        _fill_spec(response.model_spec, spec, version)
+        for value in values:
+            response.result.regressions.add(value=value)
+        return response
+
+    @_answered
+    def GetModelMetadata(self, request: Any) -> Any:  # noqa: N802
+        """The signatures of a loaded version."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self._acquire(request.model_spec) as (version, servable):
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = version
+        response.metadata["signature_def"].Pack(signatures)
+        return response
+
+    def _acquire(self, spec: Any) -> Any:
+        version = spec.version.value if spec.HasField("version") else None
+        return self._manager.acquire(spec.name, version, spec.version_label)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """What is loaded, and what should be."""
+
+    def __init__(self, manager: Manager[Servable]) -> None:
+        self._manager = manager
+
+    @_answered
+    def GetModelStatus(self, request: Any) -> Any:  # noqa: N802
+        """State of one version, or of all that were ever seen."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for found in self._manager.statuses(spec.name, version):
+            shown = response.model_version_status.add(version=found.version, state=int(found.state))
+            shown.status.error_message = found.error.message if found.error else ""
+            shown.status.error_code = int(found.error.code) if found.error else 0
+        return response
+
+    @_answered
+    def HandleReloadConfigRequest(self, request: Any) -> Any:  # noqa: N802
+        """Take over a configuration."""
+        self._manager.reload(config.entries(request.config))
+        return model_management_pb2.ReloadConfigResponse()
+
+
+def tensor_proto(array: Any) -> Any:
+    """A tensor in typed fields, as the server sends it (`make_tensor_proto` would pack bytes)."""
+    array = np.asarray(array)
+    field = _VALUES.get(array.dtype.name)
+    if field is None:
+        return tf.make_tensor_proto(array)
+    proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    getattr(proto, field).extend(array.ravel().tolist())
+    return proto
+
+
+def _array(name: str, proto: Any) -> Any:
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError) as error:
+        raise invalid(f"tensor parsing error: {name}") from error
+
+
+def _fill_spec(shown: Any, asked: Any, version: int) -> None:
+    shown.name = asked.name
+    shown.signature_name = asked.signature_name or inference.DEFAULT_SIGNATURE
+    shown.version.value = version

@@ -1,0 +1,330 @@
+"""JSON as RapidJSON reads and writes it: the dialect and the error texts of TF Serving's REST.
+
+Differences from strict JSON: NaN and Infinity are values, whatever follows the first value is
+ignored, bytes outside ASCII are not validated. Python's C scanner reads what it agrees on; the
+parser below is the truth for the rest, and finds the place of every error.
+
+RapidJSON (iterative parser, NaN and infinity, stop when done): https://rapidjson.org
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from serving.local.status import StatusError, invalid
+
+# Escapes of surrogates and numbers near the end of a double are judged differently by Python.
+_NEEDS_CARE = re.compile(rb"\\u|[eE]\+?0*[3-9][0-9]{2}|[0-9]{300}")
+_SPACE = re.compile(rb"[ \n\r\t]*")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_DIGITS = re.compile(rb"[0-9]*")
+_HEX = re.compile(rb"[0-9A-Fa-f]{4}")
+_ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
+_BOM = b"\xef\xbb\xbf"
+
+_INVALID_VALUE = "Invalid value."
+_NO_NAME = "Missing a name for object member."
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_LARGEST_UINT64 = 2**64 - 1
+_SMALLEST_INT64 = -(2**63)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object at the start of a request body.
+
+    Raises:
+        StatusError: it is not JSON, or its first value is not an object.
+    """
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    value = _parse(body)
+    if not isinstance(value, dict):
+        raise format_error(value, "Is not object")
+    return value
+
+
+def format_error(value: Any, what: str) -> StatusError:
+    """A value is not what was expected."""
+    return invalid(f"JSON Value: {text(value)} {what}")
+
+
+def _parse(body: bytes) -> Any:
+    body = body.removeprefix(_BOM)
+    try:
+        if not _NEEDS_CARE.search(body):
+            decoded = body.decode("utf-8", "surrogateescape")
+            return _DECODER.raw_decode(decoded, _end(_SPACE, body, 0))[0]
+    except ValueError:
+        pass
+    except RecursionError:
+        raise invalid("JSON Parse error: nested too deeply") from None
+    try:
+        return Parser(body).value()
+    except RecursionError:
+        raise invalid("JSON Parse error: nested too deeply") from None
+
+
+def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """RapidJSON finds the first of several members with one name."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else dict(reversed(pairs))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_wins)
+
+
+class Parser:
+    """Reads one value; errors as RapidJSON names and places them."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def value(self) -> Any:
+        """The value at the start.
+
+        Raises:
+            StatusError: there is none.
+        """
+        self._skip_space()
+        if self._at == len(self._body):
+            raise self._error("The document is empty.")
+        return self._value()
+
+    def _value(self) -> Any:
+        match self._peek():
+            case b"{":
+                return self._object()
+            case b"[":
+                return self._array()
+            case b'"':
+                return self._string()
+            case b"t":
+                return self._word(b"true", True)
+            case b"f":
+                return self._word(b"false", False)
+            case b"n":
+                return self._word(b"null", None)
+        return self._number()
+
+    def _object(self) -> dict[str, Any]:
+        self._at += 1
+        pairs: list[tuple[str, Any]] = []
+        self._skip_space()
+        while self._peek() != b"}" or pairs:
+            if self._peek() != b'"':
+                raise self._error(_NO_NAME)
+            name = self._string()
+            self._skip_space()
+            self._expect(b":", "Missing a colon after a name of object member.")
+            pairs.append((name, self._member()))
+            if self._peek() == b"}":
+                break
+            self._expect(b",", "Missing a comma or } after an object member.")
+        self._at += 1
+        return _first_wins(pairs)
+
+    def _member(self) -> Any:
+        value = self._value()
+        self._skip_space()
+        return value
+
+    def _array(self) -> list[Any]:
+        self._at += 1
+        found: list[Any] = []
+        self._skip_space()
+        while self._peek() != b"]" or found:
+            found.append(self._member())
+            if self._peek() == b"]":
+                break
+            self._expect(b",", "Missing a comma or ] after an array element.")
+        self._at += 1
+        return found
+
+    def _word(self, word: bytes, value: Any) -> Any:
+        for letter in word:
+            if self._peek() != bytes([letter]):
+                raise self._error(_INVALID_VALUE)
+            self._at += 1
+        return value
+
+    def _number(self) -> int | float:
+        start = self._at
+        sign = -1 if self._take(b"-") else 1
+        if self._peek() in (b"N", b"I"):
+            return sign * self._nan_or_infinity()
+        if not self._take(b"0") and not self._digits():
+            raise self._error(_INVALID_VALUE)
+        whole = True
+        if self._take(b"."):
+            whole = False
+            if not self._digits():
+                raise self._error("Miss fraction part in number.")
+        if self._take(b"e") or self._take(b"E"):
+            whole = False
+            if not self._take(b"+"):
+                self._take(b"-")
+            if not self._digits():
+                raise self._error("Miss exponent in number.")
+        token = self._body[start : self._at]
+        # Python refuses to convert very long integers; they are no integers here either.
+        if whole and len(token) < 22:
+            return int(token)
+        number = float(token)
+        if math.isinf(number):
+            raise self._error("Number too big to be stored in double.", start)
+        return number
+
+    def _nan_or_infinity(self) -> float:
+        if self._peek() == b"N":
+            return float(self._word(b"NaN", math.nan))
+        self._word(b"Inf", None)
+        if self._peek() == b"i":
+            self._word(b"inity", None)
+        return math.inf
+
+    def _string(self) -> str:
+        self._at += 1
+        parts = bytearray()
+        while True:
+            start, self._at = self._at, _end(_PLAIN, self._body, self._at)
+            parts += self._body[start : self._at]
+            match self._peek():
+                case b'"':
+                    self._at += 1
+                    return parts.decode("utf-8", "surrogateescape")
+                case b"\\":
+                    parts += self._escape()
+                case b"" | b"\0":
+                    raise self._error("Missing a closing quotation mark in string.")
+                case _:
+                    raise self._error("Invalid encoding in string.")
+
+    def _escape(self) -> bytes:
+        start = self._at
+        letter = self._body[start + 1 : start + 2]
+        if letter == b"u":
+            return self._unicode_escape(start)
+        if not letter or letter[0] not in _ESCAPES:
+            raise self._error("Invalid escape character in string.", start)
+        self._at += 2
+        return bytes([_ESCAPES[letter[0]]])
+
+    def _unicode_escape(self, start: int) -> bytes:
+        unit = self._hex(start + 2, start)
+        if 0xD800 <= unit <= 0xDFFF:
+            wrong = self._error("The surrogate pair in string is invalid.", start)
+            if unit >= 0xDC00 or self._body[self._at : self._at + 2] != b"\\u":
+                raise wrong
+            low = self._hex(self._at + 2, start)
+            if not 0xDC00 <= low <= 0xDFFF:
+                raise wrong
+            unit = 0x10000 + ((unit - 0xD800) << 10) + low - 0xDC00
+        return chr(unit).encode()
+
+    def _hex(self, at: int, escape: int) -> int:
+        digits = _HEX.match(self._body, at)
+        if digits is None:
+            raise self._error("Incorrect hex digit after \\u escape in string.", escape)
+        self._at = digits.end()
+        return int(digits[0], 16)
+
+    def _peek(self) -> bytes:
+        return self._body[self._at : self._at + 1]
+
+    def _take(self, expected: bytes) -> bool:
+        found = self._peek() == expected
+        self._at += found
+        return found
+
+    def _expect(self, expected: bytes, error: str) -> None:
+        if not self._take(expected):
+            raise self._error(error)
+        self._skip_space()
+
+    def _digits(self) -> bool:
+        start, self._at = self._at, _end(_DIGITS, self._body, self._at)
+        return self._at > start
+
+    def _skip_space(self) -> None:
+        self._at = _end(_SPACE, self._body, self._at)
+
+    def _error(self, what: str, at: int | None = None) -> StatusError:
+        return invalid(f"JSON Parse error: {what} at offset: {self._at if at is None else at}")
+
+
+def _end(pattern: re.Pattern[bytes], body: bytes, at: int) -> int:
+    """Where a match that may be empty ends."""
+    found = pattern.match(body, at)
+    return found.end() if found else at
+
+
+def text(value: Any) -> str:
+    """A value as RapidJSON's pretty writer shows it: objects on several lines, arrays on one."""
+    if isinstance(value, float):
+        return decimal(value, single=not math.isfinite(value) or abs(value) <= LARGEST_FLOAT)
+    return _pretty(value, 0)
+
+
+def _pretty(value: Any, depth: int) -> str:
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
+        inner = "    " * (depth + 1)
+        members = [f"{inner}{quoted(k)}: {_pretty(v, depth + 1)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(members) + "\n" + "    " * depth + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_pretty(v, depth) for v in value) + "]"
+    if isinstance(value, float):
+        return repr(value).replace("e+", "e")
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def quoted(value: str) -> str:
+    """A string literal; bytes that are no UTF-8 pass through as `surrogateescape` has them."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def decimal(value: float, *, single: bool = True) -> str:
+    """A number as TF Serving writes it: six digits if they suffice, else all, never a bare integer.
+
+    Args:
+        value: the number.
+        single: whether it is a float32.
+    """
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    kind, digits = (np.float32, 9) if single else (np.float64, 17)
+    rounded = kind(value)
+    shown = f"{rounded:g}"
+    if kind(shown) != rounded:
+        shown = f"{rounded:.{digits}g}"
+    return shown if "." in shown or "e" in shown else f"{shown}.0"
+
+
+def type_name(value: Any) -> str:
+    """RapidJSON's name of a value's type."""
+    match value:
+        case None:
+            return "Null"
+        case bool():
+            return "True" if value else "False"
+        case dict():
+            return "Object"
+        case list():
+            return "Array"
+        case str():
+            return "String"
+    return "Number"
+
+
+def is_integer(value: Any, low: int = _SMALLEST_INT64, high: int = _LARGEST_UINT64) -> bool:
+    """Whether a value is an integer token within bounds; beyond 64 bits numbers are doubles."""
+    return type(value) is int and low <= value <= high

@@ -1,0 +1,92 @@
+"""Warmup: a version answers its recorded requests before it is available.
+
+Format: `assets.extra/tf_serving_warmup_requests`, a TFRecord file of `PredictionLog`,
+https://www.tensorflow.org/tfx/serving/saved_model_warmup
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
+
+from data.tfrecord import DamagedRecordError, read_runs
+from serving.local import inference
+from serving.local.servable import Servable
+from serving.local.status import Code, StatusError, invalid
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MOST_RECORDS = 1000
+
+
+def load_and_warm_up(path: Path) -> Servable:
+    """Load a version and replay its warmup requests.
+
+    Raises:
+        StatusError: it cannot be loaded, or a request fails.
+    """
+    servable = Servable(path)
+    try:
+        warm_up(servable, path / WARMUP_FILE)
+    except BaseException:
+        servable.close()
+        raise
+    return servable
+
+
+def warm_up(servable: Servable, file: Path) -> None:
+    """Replay recorded requests; nothing if there is no file.
+
+    Raises:
+        StatusError: there are too many, one is damaged or fails.
+    """
+    if not file.is_file():
+        return
+    try:
+        for index, record in enumerate(_records(file)):
+            if index == MOST_RECORDS:
+                raise invalid(
+                    f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {file}"
+                )
+            _replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
+    except (DamagedRecordError, DecodeError) as error:
+        raise StatusError(
+            Code.DATA_LOSS, f"{error}. Please verify your warmup data is in TFRecord format."
+        ) from error
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    for run in read_runs(file):
+        if len(run.damaged):
+            raise DamagedRecordError(f"corrupted record at {run.offset_of(int(run.damaged[0]))}")
+        for row in run.payload:
+            yield row.tobytes()
+
+
+def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+    match log.WhichOneof("log_type"):
+        case "predict_log":
+            request = log.predict_log.request
+            arrays = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+            inference.predict(servable, request.model_spec.signature_name, arrays)
+        case "classify_log":
+            request = log.classify_log.request
+            inference.classify(
+                servable,
+                request.model_spec.signature_name,
+                inference.serialized_examples(request.input),
+            )
+        case "regress_log":
+            request = log.regress_log.request
+            inference.regress(
+                servable,
+                request.model_spec.signature_name,
+                inference.serialized_examples(request.input),
+            )
+        case None:
+            return
+        case other:
+            raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {other}")
