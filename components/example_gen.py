@@ -1,14 +1,16 @@
 """example_gen: a TFDS data set becomes sharded tf.Examples in train, validation and test.
 
 TFDS's train split is cut into train and validation by a hash of the pixels; its test split stays
-as it is. Two runs over the same data give the same bytes.
+as it is. The splits of spans are treated alike and come behind; the column `span` tells them apart.
+Two runs over the same data give the same bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from components.base import Component, Context, Facts, machine_local
 from data.checksums import RENDERED, check_dataset_name, damaged_archives, registered_archives
 from data.dataset_info import FILE_NAME
 from data.errors import DataError
+from data.spans import Span, content_digests, find_spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +62,44 @@ class Params:
     max_bad_records: Annotated[int, Ge(0)] = 0
     """How many unusable records may be set aside in quarantine/ before the step fails."""
 
+    # Which spans there are, and what they hold, is in the key by way of `probe`.
+    spans: str | None = machine_local(None)
+    """Newer labelled data to add, e.g. /data/spans/{SPAN}: folders whose {SPAN} is a number or a
+    date, with {train,test}/<label>/*.png or TFRecords {train,test}/* (features image and label)."""
+
+    span_window: Annotated[int, Ge(1)] | None = machine_local(None)
+    """How many of the newest spans to take; by default all."""
+
+    first_span: Annotated[int, Ge(1)] = machine_local(1)
+    """Spans with smaller numbers are left out; the number of 2026-11-20 is 20261120."""
+
+    span_settle_seconds: Annotated[float, Ge(0)] = machine_local(300.0)
+    """How long a span without the file _SUCCESS must have been left alone to be complete."""
+
 
 def probe(params: Params, cache: Path) -> Mapping[str, str]:
-    """Names the data that the step would read: what TFDS registers, and archives that differ.
+    """Names the data that the step would read: what TFDS registers, archives that differ, spans.
 
     Intact archives add nothing, so that runs with and without a local copy have the same key.
 
     Raises:
-        DataError: unknown data set, a `size` for one that is not drawn, or `archives` is not a
-            folder.
+        DataError: unknown data set, a `size` for one that is not drawn, `archives` is not a
+            folder, or a span that cannot be one.
     """
     check_dataset_name(params.dataset)
-    if params.dataset == RENDERED:
-        return {}
+    named = {} if params.dataset == RENDERED else _registered(params)
+    if params.spans is not None:
+        spans = find_spans(
+            params.spans,
+            window=params.span_window,
+            first=params.first_span,
+            settle=params.span_settle_seconds,
+        )
+        named |= _named(spans, cache)
+    return named
+
+
+def _registered(params: Params) -> dict[str, str]:
     if params.size is not None:
         raise DataError(
             f"data.size: only {RENDERED} can be drawn in any number, received {params.size} for "
@@ -86,43 +114,79 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     return named
 
 
+def _named(spans: Sequence[Span], cache: Path) -> dict[str, str]:
+    """The content digests of spans as the probe names them."""
+    digests = content_digests(spans, cache)
+    return {span.key: f"sha256 {digests[span.name]}" for span in spans}
+
+
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
-    """Prepares the data set through TFDS, then splits, encodes and writes it on Beam."""
-    from data.beam_ingest import LEAKED, Plan, ingest
+    """Prepares the data set through TFDS, then splits, encodes and writes it and spans on Beam."""
+    from data.beam_ingest import LEAKED, Plan, arrange, ingest
     from data.shards import merged, read_reports, remove_parts
+    from data.span_layout import span_sources
     from data.tfds_source import describe, source
 
+    outside = ctx.outside or probe(params, ctx.cache)
+    spans = _planned_spans(params, outside)
+    _check_unchanged(spans, outside, ctx.cache)
     builder = _prepare(params, ctx)
     info = describe(builder)
+    base = {split: source(builder, split) for split in ("train", "test")}
+    added = {span: span_sources(span, info) for span in spans}
     plan = Plan(
-        name=f"{info.name}:{info.version}",
-        sources={split: source(builder, split) for split in ("train", "test")},
+        parts=arrange(info, base, added, params.shards),
         folder=str(outputs.examples.path),
-        shards=params.shards,
         validation_fraction=params.validation_fraction,
         max_bad_records=params.max_bad_records,
     )
-    total = sum(part.size for part in plan.sources.values())
+    total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
         ingest(pipeline, plan, ctx.scratch / "reports.json")
     reports = read_reports(ctx.scratch / "reports.json")
     remove_parts(outputs.examples.path)
+    _check_unchanged(spans, outside, ctx.cache)
     shards, counts = merged(reports, "shards"), merged(reports, "counts")
     splits = {split: _records(shards, split) for split in SPLITS}
     bad = counts["bad_records"]
-    _check_counts(total, splits, bad, params.max_bad_records)
+    _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
-    (outputs.examples.path / FILE_NAME).write_text(info.to_json(shards=shards))
+    told = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
+    (outputs.examples.path / FILE_NAME).write_text(info.to_json(shards=shards, spans=told))
     ctx.progress(total, total, "images")
     return {
         "dataset": info.name,
         "dataset_version": info.version,
         "synthetic": info.synthetic,
         **splits,
+        **({"spans": ", ".join(span.name for span in spans)} if spans else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
     }
+
+
+def _planned_spans(params: Params, outside: Mapping[str, str]) -> list[Span]:
+    """The spans that the step key names, whatever has been added since."""
+    if params.spans is None:
+        return []
+    return [span for span in find_spans(params.spans, settle=0.0) if span.key in outside]
+
+
+def _check_unchanged(spans: Sequence[Span], outside: Mapping[str, str], cache: Path) -> None:
+    """What is read must be what the step key names.
+
+    Raises:
+        DataError: a span has changed or is gone.
+    """
+    planned = {key: digest for key, digest in outside.items() if key.startswith(Span.PREFIX)}
+    found = _named(spans, cache)
+    changed = [key for key in planned if planned[key] != found.get(key)]
+    if changed:
+        raise DataError(
+            f"{changed[0]} has changed since the run was planned",
+            hint="run again when it is complete",
+        )
 
 
 def _prepare(params: Params, ctx: Context) -> Any:
@@ -140,16 +204,22 @@ def _records(shards: Mapping[str, int], split: str) -> int:
     return sum(n for name, n in shards.items() if name.startswith(f"Split-{split}/"))
 
 
-def _check_counts(total: int, splits: Mapping[str, int], bad: int, allowed: int) -> None:
+def _check_counts(
+    total: int, splits: Mapping[str, int], bad: int, allowed: int, folder: Path
+) -> None:
     """Nothing is dropped silently: what came in went out or was set aside, within the budget."""
     if sum(splits.values()) + bad != total:
         raise DataError(
             f"expected {total} records, but {sum(splits.values())} were written and {bad} set aside"
         )
     if bad > allowed:
+        aside = sorted((folder / "quarantine").iterdir())
+        records = [json.loads(line) for path in aside for line in path.read_text().splitlines()]
+        listed = ", ".join(f"{r['file']} at offset {r['offset']}" for r in records[:3])
         raise DataError(
-            f"{bad} unusable records, data.max_bad_records allows {allowed}",
-            hint="see quarantine/ for where they lie, or raise --set data.max_bad_records=N",
+            f"{bad} unusable records ({listed}{', ...' if bad > 3 else ''}), "
+            f"data.max_bad_records allows {allowed}",
+            hint="repair them, or raise --set data.max_bad_records=N to set them aside",
         )
     for split, count in splits.items():
         if not count:

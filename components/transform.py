@@ -1,7 +1,7 @@
 """transform: images become the features that the model is trained on.
 
 Every shard of Examples becomes one shard of TransformedExamples: pixels flattened and scaled to
-[0, 1], the label, the id, and the column `ink_quartile` that metrics are sliced by.
+[0, 1], the label, the id, and the columns `ink_quartile` and `span` that metrics are sliced by.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     reports = read_reports(ctx.scratch / "reports.json")
     remove_parts(target)
     cuts = reports[0].cuts
-    text = info.to_json(shards=merged(reports, "shards"), ink_cuts=cuts)
+    spans = examples.read_json(FILE_NAME).get("spans", {})
+    text = info.to_json(shards=merged(reports, "shards"), spans=spans, ink_cuts=cuts)
     (target / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {"images": total, "features": info.features, "ink_cuts": json.dumps(cuts)}

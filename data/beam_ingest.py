@@ -8,6 +8,7 @@ between stages and every shard has one writer.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,15 +18,82 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from data.dataset_info import DatasetInfo
 from data.errors import BnpipeError, DataError
 from data.examples import encode
-from data.record_ids import as_numbers, content_hashes, ids, in_validation
+from data.image_folder import ImageFolder
+from data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
 from data.shards import Report, ShardWriter, shard_name, write_reports
-from data.source import BadRecord, Source, read_slice
+from data.source import BadRecord, LabelledImages, Source
+from data.spans import Span
 
 PREFIX = "data_tfrecord"
 LEAKED = "test_images_in_train_or_validation"
 _BUCKETS = 16
+_SPAN_SHARD = 10_000  # records in a shard of a span, from which on it has several
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one source adds to one split.
+
+    Attributes:
+        split: `train` or `test` of the data set, or of a span.
+        source: where the records lie.
+        ids: the beginning of their ids, `<dataset>:<version>/<split>`.
+        span: the span's number; 0 is the data set.
+        place: the beginning of file names in quarantine, e.g. `span-3/train/`.
+        shards: instructions, and so output shards.
+        first_shard: number of its first shard among those of the split.
+    """
+
+    split: str
+    source: Source | ImageFolder
+    ids: str
+    span: int = 0
+    place: str = ""
+    shards: int = 1
+    first_shard: int = 0
+
+    def slice(self, index: int) -> tuple[int, int]:
+        """Which records of the source an instruction covers."""
+        size = self.source.size
+        return index * size // self.shards, (index + 1) * size // self.shards
+
+
+def arrange(
+    info: DatasetInfo,
+    base: Mapping[str, Source],
+    spans: Mapping[Span, Mapping[str, Source | ImageFolder]],
+    shards: int,
+) -> tuple[Part, ...]:
+    """The parts of a plan: the data set's splits, and behind each those of the spans.
+
+    Args:
+        info: the data set.
+        base: its sources by split.
+        spans: the spans in order, with their sources by split.
+        shards: shards per split of the data set; a small span has fewer.
+    """
+    name = f"{info.name}:{info.version}"
+    parts = []
+    for split, source in base.items():
+        parts.append(Part(split, source, f"{name}/{split}", shards=shards))
+        first = shards
+        for span, sources in spans.items():
+            if split in sources:
+                part = Part(
+                    split,
+                    sources[split],
+                    f"{name}/span-{span.name}/{split}",
+                    span=span.number,
+                    place=f"span-{span.name}/{split}/",
+                    shards=min(shards, math.ceil(sources[split].size / _SPAN_SHARD)),
+                    first_shard=first,
+                )
+                parts.append(part)
+                first += part.shards
+    return tuple(parts)
 
 
 @dataclass(frozen=True)
@@ -33,29 +101,43 @@ class Plan:
     """What every worker needs to know.
 
     Attributes:
-        name: `<dataset>:<version>`, the beginning of every record id.
-        sources: the source of `train` and of `test`.
+        parts: the sources, those of one split in the order of their shards.
         folder: the artifact.
-        shards: instructions, and so output shards, per split.
         validation_fraction: share of train that becomes validation.
         max_bad_records: how many unusable records may be left out.
     """
 
-    name: str
-    sources: Mapping[str, Source]
+    parts: tuple[Part, ...]
     folder: str
-    shards: int
     validation_fraction: float
     max_bad_records: int
 
-    def instructions(self) -> list[tuple[str, int]]:
-        """(split, shard index), one for every slice that is read and written on its own."""
-        return [(split, index) for split in self.sources for index in range(self.shards)]
+    def instructions(self) -> list[tuple[int, int]]:
+        """(part, index within it), one for every slice that is read and written on its own."""
+        return [(n, index) for n, part in enumerate(self.parts) for index in range(part.shards)]
 
-    def slice(self, split: str, index: int) -> tuple[int, int]:
-        """Which records of a source an instruction covers."""
-        size = self.sources[split].size
-        return index * size // self.shards, (index + 1) * size // self.shards
+    def counts(self, span: int, shards: Mapping[str, int]) -> dict[str, int]:
+        """What came in and what was written of a span.
+
+        Args:
+            span: its number.
+            shards: number of records by shard.
+        """
+        found = {"number": span, "train": 0, "validation": 0, "test": 0, "bad_records": 0}
+        for part in self.parts:
+            if part.span == span:
+                found["bad_records"] += part.source.size
+                for name in (n for i in range(part.shards) for n in self.shards(part, i)):
+                    split = name.partition("/")[0].removeprefix("Split-")
+                    found[split] += shards[name]
+                    found["bad_records"] -= shards[name]
+        return found
+
+    def shards(self, part: Part, index: int) -> list[str]:
+        """The shards that an instruction writes: train becomes train and validation."""
+        total = sum(other.shards for other in self.parts if other.split == part.split)
+        names = ("train", "validation") if part.split == "train" else (part.split,)
+        return [shard_name(name, PREFIX, part.first_shard + index, total) for name in names]
 
 
 def ingest(pipeline: Any, plan: Plan, reports: Path) -> None:
@@ -85,12 +167,12 @@ class WriteShards(beam.DoFn):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def process(self, instruction: tuple[str, int]) -> Iterator[Any]:
-        """Handles one instruction (split, shard index)."""
-        unit = f"{instruction[0]}-{instruction[1]:05d}"
+    def process(self, instruction: tuple[int, int]) -> Iterator[Any]:
+        """Handles one instruction (part, index within it)."""
+        slice_writer = _SliceWriter(self._plan, *instruction)
+        unit = slice_writer.unit
         try:
-            slice_writer = _SliceWriter(self._plan, *instruction)
-            yield slice_writer.run(unit)
+            yield slice_writer.run()
             yield from slice_writer.hashes_by_bucket()
         except BnpipeError as error:
             yield Report.failed(unit, error)
@@ -101,67 +183,72 @@ class WriteShards(beam.DoFn):
 class _SliceWriter:
     """One instruction: a slice of `train` becomes a train and a validation shard."""
 
-    def __init__(self, plan: Plan, split: str, index: int) -> None:
-        self.plan, self.split, self.index = plan, split, index
+    def __init__(self, plan: Plan, part: int, index: int) -> None:
+        self.plan, self.part, self.index = plan, plan.parts[part], index
+        self.unit = f"{self.part.split}-{self.part.first_shard + index:05d}"
         self.bad: list[BadRecord] = []
         self.hashes: list[Any] = []
 
-    def run(self, unit: str) -> Report:
+    def run(self) -> Report:
         plan, folder = self.plan, Path(self.plan.folder)
-        start, stop = plan.slice(self.split, self.index)
-        names = ("train", "validation") if self.split == "train" else (self.split,)
+        start, stop = self.part.slice(self.index)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(
-                    ShardWriter(folder, shard_name(name, PREFIX, self.index, plan.shards))
-                )
-                for name in names
+                stack.enter_context(ShardWriter(folder, name))
+                for name in plan.shards(self.part, self.index)
             ]
-            for batch in read_slice(plan.sources[self.split], start, stop, self._on_bad):
+            for batch in self.part.source.read_slice(start, stop, self._on_bad):
                 self._write(batch, writers)
-        self._quarantine(folder, unit)
+        self._quarantine(folder)
         written = sum(writer.count for writer in writers)
         if written + len(self.bad) != stop - start:
             raise DataError(
-                f"{unit}: read {stop - start} records, but wrote {written} and set "
+                f"{self.unit}: read {stop - start} records, but wrote {written} and set "
                 f"{len(self.bad)} aside"
             )
         shards = {writer.name: writer.count for writer in writers}
-        return Report(unit, shards, {"bad_records": len(self.bad)})
+        return Report(self.unit, shards, {"bad_records": len(self.bad)})
 
-    def _write(self, batch: Any, writers: list[ShardWriter]) -> None:
+    def _write(self, batch: LabelledImages, writers: list[ShardWriter]) -> None:
         hashes = content_hashes(batch.images)
         self.hashes.append(as_numbers(hashes))
         pixels = batch.images.reshape(len(hashes), -1)
-        for part, named in ids(f"{self.plan.name}/{self.split}", batch.numbers):
+        for rows, named in self._ids(batch):
             columns = {
-                "image": pixels[part],
-                "label": batch.labels[part],
+                "image": pixels[rows],
+                "label": batch.labels[rows],
                 "id": named,
-                "content_hash": hashes[part],
+                "content_hash": hashes[rows],
+                "span": np.full(len(named), self.part.span, np.int64),
             }
             if len(writers) == 1:
                 writers[0].write(encode(columns))
                 continue
-            held_out = in_validation(hashes[part], self.plan.validation_fraction)
+            held_out = in_validation(hashes[rows], self.plan.validation_fraction)
             for writer, chosen in zip(writers, (~held_out, held_out), strict=True):
                 if chosen.any():
                     writer.write(encode({k: column[chosen] for k, column in columns.items()}))
 
+    def _ids(self, batch: LabelledImages) -> Iterator[tuple[slice, Any]]:
+        if batch.names is None:
+            return ids(self.part.ids, batch.numbers)
+        return named_ids(self.part.ids, batch.names)
+
     def _on_bad(self, record: BadRecord) -> None:
+        record = record._replace(file=f"{self.part.place}{record.file}")
         self.bad.append(record)
         if len(self.bad) > self.plan.max_bad_records:
             raise DataError(
-                f"{record.file} at offset {record.offset} ({self.split} record {record.record}): "
-                f"{record.reason}; {len(self.bad)} unusable records, "
+                f"{record.file} at offset {record.offset} ({self.part.split} record "
+                f"{record.record}): {record.reason}; {len(self.bad)} unusable records, "
                 f"data.max_bad_records allows {self.plan.max_bad_records}",
-                hint="delete the prepared data to have it made anew, or raise "
-                "--set data.max_bad_records=N to set unusable records aside",
+                hint=f"{self.part.source.hint}; or raise --set data.max_bad_records=N to set "
+                "unusable records aside",
             )
 
-    def _quarantine(self, folder: Path, unit: str) -> None:
+    def _quarantine(self, folder: Path) -> None:
         if self.bad:
-            path = folder / "quarantine" / f"{unit}.jsonl"
+            path = folder / "quarantine" / f"{self.unit}.jsonl"
             path.parent.mkdir(exist_ok=True)
             path.write_text("".join(json.dumps(r._asdict()) + "\n" for r in self.bad))
 
@@ -171,7 +258,7 @@ class _SliceWriter:
         bucket = hashes >> np.uint64(60)
         for number in range(_BUCKETS):
             part = hashes[bucket == number].tobytes()
-            yield beam.pvalue.TaggedOutput("hashes", (number, (self.split == "test", part)))
+            yield beam.pvalue.TaggedOutput("hashes", (number, (self.part.split == "test", part)))
 
 
 def count_leaks(bucket: int, parts: Iterable[tuple[bool, bytes]]) -> Report:

@@ -18,6 +18,7 @@ from data.shards import Report, ShardWriter, write_reports
 from data.tfrecord import DamagedRecordError
 
 PREFIX = "transformed_examples"
+_COLUMNS = ("image", "label", "id", "span")
 INK_BINS = 1 << 16
 """Resolution of the ink histogram that the quartiles are read from: 0.004 grey levels."""
 
@@ -130,12 +131,19 @@ class TransformShard(beam.DoFn):
             yield Report.failed(name, DataError(f"{self._source / name}: {error}"))
 
     def _write(self, batch: Any, cuts: list[float], writer: ShardWriter) -> None:
-        pixels = batch.columns.get("image")
-        if pixels is None or pixels.shape[1] != self._info.features:
-            received = "no image" if pixels is None else f"{pixels.shape[1]} bytes"
+        missing = [name for name in _COLUMNS if name not in batch.columns]
+        if missing:
+            raise DataError(
+                f"{batch.path} at offset {batch.offset}: expected the features "
+                f"{', '.join(_COLUMNS)}, received none named {missing[0]}",
+                hint=_AGAIN,
+            )
+        pixels = batch.columns["image"]
+        if pixels.shape[1] != self._info.features:
             raise DataError(
                 f"{batch.path} at offset {batch.offset}: expected an image of "
-                f"{self._info.features} bytes, received {received}"
+                f"{self._info.features} bytes, received {pixels.shape[1]} bytes",
+                hint=_AGAIN,
             )
         images = pixels.reshape(-1, self._info.height, self._info.width)
         columns = {
@@ -143,5 +151,6 @@ class TransformShard(beam.DoFn):
             "label": batch.columns["label"],
             "id": batch.columns["id"],
             "ink_quartile": np.searchsorted(np.array(cuts), mean_ink(pixels), side="right"),
+            "span": batch.columns["span"],
         }
         writer.write(encode(columns))

@@ -1,4 +1,4 @@
-"""8-bit grey PNG images without compression, a thousand at a time.
+"""8-bit grey PNG images: those without compression a thousand at a time, others one by one.
 
 TFDS stores images as PNG. Encoding a small image with zlib takes longer than everything else that
 happens to it, so the PNGs that this project has TFDS store are not compressed (zlib "stored"
@@ -23,6 +23,10 @@ Bytes = npt.NDArray[np.uint8]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_BLOCK = 65535
 _PIXELS_AT = 48  # up to the pixels: signature 8, IHDR 25, IDAT 8, zlib 2, block 5
+_HEAD_START = SIGNATURE + struct.pack(">I4s", 13, b"IHDR")
+_HEAD_BYTES = 33  # signature 8, IHDR 25
+_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_METADATA = 1 << 14
 
 
 def encode_stored(image: Bytes) -> bytes:
@@ -72,25 +76,64 @@ def decode_stored(pngs: Bytes, height: int, width: int) -> Bytes | None:
     return None if rows[:, :, 0].any() else rows[:, :, 1:]
 
 
-def decode_any(png: bytes, height: int, width: int) -> Bytes:
-    """Decodes one image file of any format that Pillow reads, after a look at its header.
+def are_png(files: Bytes) -> npt.NDArray[np.bool_]:
+    """Which rows of uint8[N, k] begin as PNG files do, bool[N]."""
+    signature = np.frombuffer(SIGNATURE, np.uint8)
+    equal: npt.NDArray[np.bool_] = (files[:, : len(signature)] == signature).all(axis=1)
+    return equal if files.shape[1] >= len(signature) else np.zeros(len(files), bool)
+
+
+def largest_file(height: int, width: int) -> int:
+    """How many bytes a PNG of this size may have: all its pixels and some metadata."""
+    return _PIXELS_AT + 2 * height * (1 + width) + _METADATA
+
+
+def check_header(png: bytes, height: int, width: int) -> None:
+    """Checks what a PNG file says of itself, in a microsecond and before anything is decoded.
+
+    Args:
+        png: the file.
+        height: expected height.
+        width: expected width.
+
+    Raises:
+        ValueError: not a PNG file, of another size or kind than 8-bit grey, or too long.
+    """
+    if png[:16] != _HEAD_START or len(png) < _HEAD_BYTES:
+        raise ValueError(f"expected a PNG image, received {len(png)} bytes that are none")
+    columns, rows, depth, color = struct.unpack(">IIBB", png[16:26])
+    if (rows, columns, depth, color) != (height, width, 8, 0):
+        kind = _COLOR_TYPES.get(color, f"color type {color}")
+        raise ValueError(
+            f"expected {height}x{width} pixels of 8-bit grey, received {rows}x{columns} of "
+            f"{depth}-bit {kind}"
+        )
+    if len(png) > largest_file(height, width):
+        raise ValueError(
+            f"expected a PNG image of at most {largest_file(height, width)} bytes, "
+            "received a longer one"
+        )
+
+
+def decode_any(file: bytes, height: int, width: int) -> Bytes:
+    """Decodes one PNG or JPEG file after a look at its header, so that a bomb costs nothing.
 
     Returns:
         uint8[H, W].
 
     Raises:
-        ValueError: not an image, or one of another size or kind; nothing is decoded before the
-            header has been checked, so a decompression bomb costs nothing.
+        ValueError: not an image, or one of another size or kind.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
+    if file.startswith(SIGNATURE):
+        check_header(file, height, width)
     try:
-        with Image.open(io.BytesIO(png)) as image:
-            if image.size != (width, height) or image.mode not in ("L", "1"):
-                raise ValueError(
-                    f"expected {height}x{width} grey pixels, received "
-                    f"{image.size[1]}x{image.size[0]} of mode {image.mode}"
-                )
-            return np.asarray(image.convert("L"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"expected an image, received {len(png)} bytes that are not") from error
+        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
+            received = f"{image.size[1]}x{image.size[0]} pixels of mode {image.mode}"
+            if image.size == (width, height) and image.mode == "L":
+                return np.asarray(image)
+    # Pillow raises whatever comes up while it parses damaged bytes: struct.error, zlib.error, ...
+    except Exception as error:
+        raise ValueError(f"expected an image, received {len(file)} bytes that are none") from error
+    raise ValueError(f"expected {height}x{width} pixels of 8-bit grey, received {received}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -35,6 +36,24 @@ def ids(prefix: str, index: npt.NDArray[np.int64]) -> Iterator[tuple[slice, Byte
         named[:, len(head) :] = index[start:stop, None] // powers % 10 + ord("0")
         yield slice(start, stop), named
         start = stop
+
+
+def named_ids(prefix: str, names: Sequence[bytes]) -> Iterator[tuple[slice, Bytes]]:
+    """Record ids `<prefix>/<name>`, a batch at a time.
+
+    Args:
+        prefix: `<dataset>:<version>/span-<span>/<split>`.
+        names: what the records are called, N of them.
+
+    Yields:
+        as `ids`.
+    """
+    start = 0
+    for length, group in itertools.groupby(names, key=len):
+        joined = b"".join(f"{prefix}/".encode() + name for name in group)
+        named = np.frombuffer(joined, np.uint8).reshape(-1, len(prefix.encode()) + 1 + length)
+        yield slice(start, start + len(named)), named
+        start += len(named)
 
 
 def content_hashes(images: Bytes) -> Bytes:

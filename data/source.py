@@ -1,14 +1,14 @@
-"""Prepared TFDS data as batches of numpy arrays.
+"""TFRecord files of labelled images as batches of numpy arrays.
 
 A `Source` says in plain values where a split's records lie, so that a Beam worker can read a slice
-of it without TFDS or TensorFlow. The images come in TFDS's order; that order is what record ids
-count.
+of it without TFDS or TensorFlow. The images come in the order of the files; that order is what
+record ids count.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from data.errors import DataError
 from data.examples import Batch, decode_run
-from data.png import decode_any, decode_stored
+from data.png import are_png, decode_any, decode_stored
 from data.tfrecord import DamagedRecordError, Run, read_runs
 
 Images = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """One split of a prepared TFDS data set.
+    """One split of a prepared TFDS data set, or of a span.
 
     Attributes:
         files: its TFRecord files, in order.
@@ -38,6 +38,8 @@ class Source:
         height: image height in pixels.
         width: image width in pixels.
         classes: number of classes.
+        raw: whether images of H * W bytes that are no PNG are pixels, as they are in Examples.
+        hint: what to do when a file is damaged.
     """
 
     files: tuple[str, ...]
@@ -47,11 +49,32 @@ class Source:
     height: int
     width: int
     classes: int
+    raw: bool = False
+    hint: str = ""
 
     @property
     def size(self) -> int:
         """Number of records."""
         return sum(self.lengths)
+
+    def read_slice(self, start: int, stop: int, on_bad: OnBad) -> Iterator[LabelledImages]:
+        """Reads records start to stop of the split, in batches of about 1,000.
+
+        Args:
+            start: first index.
+            stop: one behind the last index.
+            on_bad: is told of every record that cannot be used; it may raise.
+
+        Raises:
+            DataError: a file is missing, cut short, or holds another number of records than it
+                should.
+        """
+        first = 0
+        for name, length in zip(self.files, self.lengths, strict=True):
+            low, high = max(start - first, 0), min(stop - first, length)
+            if low < high:
+                yield from _read_file(self, Path(name), low, high, length, first, on_bad)
+            first += length
 
 
 class BadRecord(NamedTuple):
@@ -64,34 +87,22 @@ class BadRecord(NamedTuple):
 
 
 class LabelledImages(NamedTuple):
-    """A batch: numbers int64[N] in the split, images uint8[N, H, W], labels int64[N]."""
+    """A batch.
+
+    Attributes:
+        numbers: int64[N], which records of the split these are.
+        images: uint8[N, H, W].
+        labels: int64[N].
+        names: what the records are called; None when they are called by their numbers.
+    """
 
     numbers: Labels
     images: Images
     labels: Labels
+    names: Sequence[bytes] | None = None
 
 
 OnBad = Callable[[BadRecord], None]
-
-
-def read_slice(source: Source, start: int, stop: int, on_bad: OnBad) -> Iterator[LabelledImages]:
-    """Reads records start to stop of a split, in batches of about 1,000.
-
-    Args:
-        source: the split.
-        start: first index.
-        stop: one behind the last index.
-        on_bad: is told of every record that cannot be used; it may raise.
-
-    Raises:
-        DataError: a file is missing, cut short, or holds another number of records than TFDS wrote.
-    """
-    first = 0
-    for name, length in zip(source.files, source.lengths, strict=True):
-        low, high = max(start - first, 0), min(stop - first, length)
-        if low < high:
-            yield from _read_file(source, Path(name), low, high, length, first, on_bad)
-        first += length
 
 
 def _read_file(
@@ -99,7 +110,7 @@ def _read_file(
 ) -> Iterator[LabelledImages]:
     """Records low to high of one file whose first record has index `first` in the split."""
     if not path.is_file():
-        raise DataError(f"prepared data is incomplete: {path} is missing", hint=_again(path))
+        raise DataError(f"the data is incomplete: {path} is missing", hint=source.hint)
     row = 0
     try:
         for run in read_runs(path):
@@ -111,11 +122,11 @@ def _read_file(
             if row >= high:
                 break
     except DamagedRecordError as error:
-        raise DataError(error.headline, hint=_again(path)) from error
+        raise DataError(error.headline, hint=source.hint) from error
     if row < high or row > length:
         raise DataError(
             f"{path}: expected {length} records, received {row}: the file is cut short",
-            hint=_again(path),
+            hint=source.hint,
         )
 
 
@@ -141,7 +152,9 @@ def _decode_sound(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterat
             for row in range(len(run.payload)):
                 yield from _decode_sound(source, _rows(run, row, row + 1), first + row, on_bad)
         else:
-            on_bad(BadRecord(run.path.name, run.offset, first, error.headline))
+            # The folder is this machine's; quarantined records say the same on all of them.
+            reason = error.headline.removeprefix(f"{run.path} at offset {run.offset}: ")
+            on_bad(BadRecord(run.path.name, run.offset, first, reason))
         return
     for images, labels in batches:
         yield LabelledImages(np.arange(first, first + len(labels)), images, labels)
@@ -150,28 +163,35 @@ def _decode_sound(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterat
 
 def _labelled(source: Source, batch: Batch) -> tuple[Images, Labels]:
     """The images and labels of a batch; raises DataError when one record is unusable."""
-    where = f"{batch.path.name} at offset {batch.offset}"
-    try:
-        encoded, labels = batch.columns[source.image], batch.columns[source.label]
-    except KeyError as error:
+    encoded, labels = (batch.columns.get(name) for name in (source.image, source.label))
+    if encoded is None or encoded.dtype != np.uint8 or labels is None or labels.dtype != np.int64:
         raise DataError(
-            f"{where}: expected the features {source.image} and {source.label}, "
-            f"received {', '.join(sorted(batch.columns))}"
-        ) from error
+            f"expected {source.image} as bytes and {source.label} as an integer, "
+            f"received {_kinds(batch) or 'no feature'}"
+        )
     wrong = (labels < 0) | (labels >= source.classes)
     if wrong.any():
-        raise DataError(
-            f"{where}: expected a label in 0..{source.classes - 1}, received {labels[wrong][0]}"
-        )
-    images = decode_stored(encoded, source.height, source.width)
-    if images is None:
-        try:
-            images = np.stack(
-                [decode_any(row.tobytes(), source.height, source.width) for row in encoded]
-            )
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from error
-    return images, labels
+        raise DataError(f"expected a label in 0..{source.classes - 1}, received {labels[wrong][0]}")
+    return _pixels(source, encoded), labels
+
+
+def _kinds(batch: Batch) -> str:
+    kinds = {"u": "bytes", "i": "an integer", "f": "floats"}
+    return ", ".join(f"{n} as {kinds[c.dtype.kind]}" for n, c in sorted(batch.columns.items()))
+
+
+def _pixels(source: Source, encoded: Images) -> Images:
+    """The images of equally long records; raises DataError when one of them is unusable."""
+    height, width = source.height, source.width
+    stored = decode_stored(encoded, height, width)
+    if stored is not None:
+        return stored
+    if source.raw and encoded.shape[1] == height * width and not are_png(encoded).any():
+        return encoded.reshape(-1, height, width)
+    try:
+        return np.stack([decode_any(row.tobytes(), height, width) for row in encoded])
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _rows(run: Run, start: int, stop: int) -> Run:
@@ -179,7 +199,3 @@ def _rows(run: Run, start: int, stop: int) -> Run:
     return dataclasses.replace(
         run, offset=run.offset_of(start), payload=run.payload[start:stop], damaged=inside
     )
-
-
-def _again(path: Path) -> str:
-    return f"delete {path.parent} and run again: it is prepared anew"

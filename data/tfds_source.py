@@ -121,6 +121,7 @@ def source(builder: Any, split: str) -> Source:
         height=info.height,
         width=info.width,
         classes=info.classes,
+        hint=f"delete {builder.data_dir} and run again: it is prepared anew",
     )
 
 

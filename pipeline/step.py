@@ -138,6 +138,7 @@ class StepRunner:
                 progress=self._progress(plan.name),
                 beam=self._settings.beam,
                 input_digests={f: d for f, d in plan.digests.items() if d is not None},
+                outside=plan.parts["outside"],
                 provenance=self._provenance_of_run(),
             )
             inputs = node.component.Inputs(**plan.bound)

@@ -38,7 +38,7 @@ def test_other_pngs_are_left_to_the_general_decoder() -> None:
 
 def test_images_of_another_size_are_refused_by_their_header() -> None:
     bomb = encode_stored(np.zeros((2000, 2000), np.uint8))[:200]  # pixels are not even there
-    with pytest.raises(ValueError, match="expected 28x20 grey pixels, received 2000x2000"):
+    with pytest.raises(ValueError, match="expected 28x20 pixels of 8-bit grey, received 2000x2000"):
         decode_any(bomb, 28, 20)
 
 

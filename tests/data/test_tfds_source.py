@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.source import BadRecord, Source, read_slice
+from data.source import BadRecord, Source
 from data.tfds_source import describe, prepare, source
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
@@ -28,7 +28,7 @@ def read_all(source: Source, on_bad: Any = None) -> tuple[np.ndarray, np.ndarray
     def fail(record: BadRecord) -> None:
         raise AssertionError(record)
 
-    batches = list(read_slice(source, 0, source.size, on_bad or fail))
+    batches = list(source.read_slice(0, source.size, on_bad or fail))
     return (
         np.concatenate([batch.images for batch in batches]),
         np.concatenate([batch.labels for batch in batches]),
@@ -210,7 +210,7 @@ def test_slices_of_a_source_add_up(shared_cache: Path) -> None:
         raise AssertionError(record)
 
     for start, stop in [(0, 1), (999, 1001), (1500, train.size), (7, 7)]:
-        batches = list(read_slice(train, start, stop, fail))
+        batches = list(train.read_slice(start, stop, fail))
         assert [int(n) for b in batches for n in b.numbers] == list(range(start, stop))
         if batches:
             images = np.concatenate([b.images for b in batches])

@@ -1,0 +1,251 @@
+"""Spans: folders of newer labelled data that are added to a data set. Standard library only.
+
+A pattern such as `/data/spans/{SPAN}` names them, as in TFX. What stands for `{SPAN}` is a number
+or a date (`2026-11-20` has the number 20261120). A span is complete when it holds the file
+`_SUCCESS`, or when nothing in it has changed for a while; until then it is left out. Its layout is
+`<split>/<label>/*.png` (TFDS's ImageFolder) or `<split>/*` (TFRecords of tf.Example), `<split>`
+being train or test. Names that begin with `.` or `_` are not data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import ClassVar
+
+from data.errors import DataError
+
+PLACEHOLDER = "{SPAN}"
+MARKER = "_SUCCESS"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LARGEST = 2**63 - 1  # spans are an int64 column
+_MEMO_FILE = "spans.json"
+_MEMO_ENTRIES = 1000
+_RACY_NS = 2_000_000_000
+"""A file this young may change again without a new time stamp: clocks of file systems are coarse.
+Its digest is not remembered."""
+
+_log = logging.getLogger("bnpipe.spans")
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span.
+
+    Attributes:
+        name: what stands for {SPAN}, e.g. `3` or `2026-11-20`.
+        number: the same as a number; never 0, which is the data set itself.
+        folder: where it lies.
+    """
+
+    name: str
+    number: int
+    folder: Path
+
+    PREFIX: ClassVar[str] = "span "
+
+    @property
+    def key(self) -> str:
+        """How plans name it."""
+        return f"{self.PREFIX}{self.name}"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a span, and what the file system says about it."""
+
+    name: str
+    path: str
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+def find_spans(
+    pattern: str, *, window: int | None = None, first: int = 1, settle: float
+) -> list[Span]:
+    """The complete spans that a pattern names, by number.
+
+    Args:
+        pattern: a path with `{SPAN}` in it.
+        window: how many of the newest to take; None takes all.
+        first: spans with smaller numbers are left out.
+        settle: seconds without a change after which a span without `_SUCCESS` is complete.
+
+    Raises:
+        DataError: the pattern is none; its folder does not exist; a span's name is neither a
+            number nor a date; two spans have one number.
+    """
+    spans: dict[int, Span] = {}
+    for span in _named(pattern):
+        if span.number in spans:
+            raise DataError(
+                f"data.spans: {spans[span.number].name} and {span.name} are both span "
+                f"{span.number}",
+                hint="rename one of them",
+            )
+        spans[span.number] = span
+    chosen = [spans[number] for number in sorted(spans) if number >= first]
+    complete = [span for span in chosen if _is_complete(span, settle)]
+    return complete[-window:] if window else complete
+
+
+def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
+    """sha256 over names and contents of all files of each span, by span name.
+
+    The place of a span does not count, nor do time stamps. Digests are remembered in the cache
+    folder by name, size, inode and times of all files of a span, so that an unchanged span is not
+    read again; the memo may be deleted at any time.
+
+    Raises:
+        DataError: a span is empty or cannot be read.
+    """
+    memo_file = cache / _MEMO_FILE
+    memo = _read_memo(memo_file)
+    found, learnt = {}, {}
+    for span in spans:
+        started = time.time_ns()
+        try:
+            files = sorted(_files(span.folder), key=lambda file: file.name)
+            if not files:
+                raise DataError(
+                    f"span {span.name} is empty: {span.folder} holds no data",
+                    hint=f"expected train/<label>/*.png in it; remove {MARKER} while it is written",
+                )
+            listing = repr([(f.name, f.size, f.modified, f.changed, f.inode) for f in files])
+            seen = hashlib.sha256(listing.encode()).hexdigest()
+            found[span.name] = memo.get(seen) or _content(files)
+        except OSError as error:
+            raise DataError(
+                f"span {span.name} cannot be read: {error.filename}: {error.strerror}"
+            ) from error
+        if seen not in memo and max(f.changed for f in files) < started - _RACY_NS:
+            learnt[seen] = found[span.name]
+    if learnt:
+        _write_memo(memo_file, memo | learnt)
+    return found
+
+
+def is_data(name: str) -> bool:
+    """Whether a file or folder of this name holds data: not a marker, nor hidden."""
+    return not name.startswith((".", "_"))
+
+
+def _named(pattern: str) -> Iterator[Span]:
+    """All folders that the pattern names, complete or not, in any order."""
+    parts = Path(pattern).absolute().parts
+    holders = [i for i, part in enumerate(parts) if PLACEHOLDER in part]
+    rest = pattern.replace(PLACEHOLDER, "", 1)
+    if len(holders) != 1 or "{" in rest or "}" in rest:
+        raise DataError(
+            f"data.spans: expected a path with {PLACEHOLDER} in it once, received {pattern}",
+            hint=f"--set data.spans=<folder>/{PLACEHOLDER}",
+        )
+    at = holders[0]
+    base, below = Path(*parts[:at]), parts[at + 1 :]
+    before, after = map(re.escape, parts[at].split(PLACEHOLDER))
+    if not base.is_dir():
+        raise DataError(
+            f"data.spans: {base} is not a folder",
+            hint="create it, or leave data.spans out",
+        )
+    for entry in base.iterdir():
+        match = re.fullmatch(f"{before}(.+){after}", entry.name)
+        folder = entry.joinpath(*below)
+        if match and is_data(match[1]) and folder.is_dir():
+            yield Span(match[1], _number(match[1], folder), folder)
+
+
+def _number(name: str, folder: Path) -> int:
+    """The number of a span; a date counts as the number that its digits are."""
+    number = 0
+    if re.fullmatch(r"[0-9]{1,19}", name):
+        number = int(name)
+    elif _DATE.fullmatch(name):
+        with suppress(ValueError):
+            number = int(date.fromisoformat(name).strftime("%Y%m%d"))
+    if not 0 < number <= _LARGEST:
+        raise DataError(
+            f"data.spans: expected a number from 1 on or a date like 2026-11-20 for {PLACEHOLDER}, "
+            f"received {name!r} ({folder})",
+            hint="rename it; names that begin with _ are left alone",
+        )
+    return number
+
+
+def _is_complete(span: Span, settle: float) -> bool:
+    if (span.folder / MARKER).exists():
+        return True
+    # The change time, because tools that copy set the modification time to that of the original.
+    age = max(time.time() - max(map(_change_time, _everything(span.folder))), 0.0)
+    if age < settle:
+        _log.warning(
+            "span %s is left out: it has no %s and changed %.0f s ago; it counts as complete "
+            "after %.0f s without a change (data.span_settle_seconds)",
+            *(span.name, MARKER, age, settle),
+        )
+        return False
+    return True
+
+
+def _everything(folder: Path) -> Iterator[str]:
+    """The folder and all that is in it, data or not."""
+    for parent, _, files in os.walk(folder):
+        yield parent
+        yield from (os.path.join(parent, name) for name in files)
+
+
+def _change_time(path: str) -> float:
+    try:
+        return os.stat(path).st_ctime
+    except OSError:  # just removed or renamed: someone is at work there
+        return time.time()
+
+
+def _files(folder: Path, prefix: str = "") -> Iterator[_File]:
+    """All data files below a folder, in any order."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if not is_data(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _files(Path(entry.path), f"{name}/")
+            else:
+                s = entry.stat()
+                times = (s.st_mtime_ns, s.st_ctime_ns)
+                yield _File(name, entry.path, s.st_size, *times, s.st_ino)
+
+
+def _content(files: Sequence[_File]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with open(file.path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(os.fsencode(file.name) + f"\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _read_memo(path: Path) -> dict[str, str]:
+    # Not there, or damaged: only time is lost.
+    with suppress(OSError, ValueError, AttributeError):
+        return {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
+    return {}
+
+
+def _write_memo(path: Path, memo: dict[str, str]) -> None:
+    newest = dict(list(memo.items())[-_MEMO_ENTRIES:])
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with suppress(OSError):
+        temporary.write_text(json.dumps(newest))
+        temporary.replace(path)
