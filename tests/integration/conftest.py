@@ -1,0 +1,102 @@
+"""The real command line on few rendered digits, each call in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# 90 steps on so few digits: larger ones, moving averages of batch normalisation with less inertia,
+# and a gate that asks for what 400 test images can show.
+SMALL = """\
+data: {dataset: rendered_digits, size: 2400, shards: 2}
+trainer: {epochs: 6, batch_size: 128, learning_rate: 0.003, momentum: 0.9}
+evaluator:
+  slices: [label]
+  min_accuracy: 0.8
+  min_class_accuracy: 0.4
+  margin: 0.1
+  max_calibration_error: 0.2
+  resamples: 500
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a configuration; the home is `.bnpipe` in it, as for a user."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".bnpipe"
+
+    def start(self, *words: str, code: str = "", **environ: str) -> subprocess.Popen[str]:
+        command = ["-c", code] if code else ["-m", "pipeline"]
+        return subprocess.Popen(
+            [sys.executable, *command, *words],
+            cwd=self.folder,
+            env=environment(**environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *words: str, exit_code: int = 0, code: str = "", **environ: str) -> str:
+        """Runs a command, expects its exit code, returns what it wrote to stdout."""
+        child = self.start(*words, code=code, **environ)
+        out, err = child.communicate(timeout=300)
+        assert child.returncode == exit_code, f"{words}: exit {child.returncode}\n{out}\n{err}"
+        return out
+
+    def fail(self, *words: str, exit_code: int, **environ: str) -> str:
+        """Runs a command that must fail, returns its one line on stderr."""
+        child = self.start(*words, **environ)
+        out, err = child.communicate(timeout=120)
+        assert child.returncode == exit_code, f"{words}: exit {child.returncode}\n{out}\n{err}"
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in out
+        return lines[0]
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.call(*words, "--json"))
+
+
+MakeProject = Callable[..., Project]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a user who has set nothing of ours."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("BNPIPE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **changes}
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> MakeProject:
+    """Makes an empty project; `config` is the text of its bnpipe.yaml."""
+
+    def make(config: str = SMALL) -> Project:
+        folder = tmp_path_factory.mktemp("project")
+        (folder / "bnpipe.yaml").write_text(config)
+        return Project(folder)
+
+    return make
+
+
+def steps(summary: dict[str, Any]) -> dict[str, str]:
+    """What happened to every step, by name."""
+    return {step["name"]: step["action"] for step in summary["steps"]}
+
+
+def digests(summary: dict[str, Any]) -> dict[str, Any]:
+    """What every step but the pusher made: its output records the folder it pushed to."""
+    return {s["name"]: s["outputs"] for s in summary["steps"] if s["name"] != "pusher"}

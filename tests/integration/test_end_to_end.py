@@ -1,0 +1,212 @@
+"""The whole pipeline through the command line: run, run again, change, kill, look back."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from components.artifacts import Examples, TransformedExamples
+from data.dataset_info import DatasetInfo
+from data.examples import as_strings, read_batches, read_transformed
+from data.png import encode_stored
+from pipeline.store import Store
+from tests.integration.conftest import MakeProject, Project, digests, steps
+
+STEPS = ("example_gen", "transform", "trainer", "baseline", "evaluator", "pusher")
+CHANGE = ("--set", "trainer.epochs=2")
+_RUN_AND_NAME_HEAVY_MODULES = """
+import sys
+from pipeline.cli import _main
+code = _main(["run"])
+print("heavy:", {"tensorflow", "apache_beam", "tensorflow_datasets"} & sys.modules.keys() or "none")
+sys.exit(code)
+"""
+
+
+class Run(NamedTuple):
+    """What a command printed, and the run's own summary."""
+
+    printed: str
+    summary: dict[str, Any]
+
+
+class Change(NamedTuple):
+    """A changed parameter: what was planned, then what happened."""
+
+    plan: dict[str, Any]
+    run: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def project(make_project: MakeProject) -> Project:
+    return make_project()
+
+
+@pytest.fixture(scope="session")
+def first(project: Project) -> Run:
+    printed = project.call("run")
+    return Run(printed, project.json("show", "latest"))
+
+
+@pytest.fixture(scope="session")
+def copy(project: Project, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as the first run left it."""
+    return Project(shutil.copytree(project.folder, tmp_path_factory.mktemp("copy") / "project"))
+
+
+@pytest.fixture(scope="session")
+def again(project: Project, first: Run) -> Run:
+    printed = project.call(code=_RUN_AND_NAME_HEAVY_MODULES)
+    return Run(printed, project.json("show", "latest"))
+
+
+@pytest.fixture(scope="session")
+def changed(project: Project, copy: Project, again: Run) -> Change:
+    return Change(project.json("plan", *CHANGE), json.loads(_any_verdict(project)))
+
+
+def _any_verdict(project: Project) -> str:
+    """Runs the change: whether fewer epochs are good enough is not the question here."""
+    child = project.start("run", *CHANGE, "--json")
+    out, err = child.communicate(timeout=300)
+    assert child.returncode in (0, 3), err
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(first: Run) -> Any:
+    """The pushed SavedModel."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(first.summary["pushed"]["path"])
+
+
+def output(project: Project, run: Run, step: str, field: str) -> Path:
+    return Store(project.home).object_path(digests(run.summary)[step][field])
+
+
+def test_first_run_runs_every_step_and_publishes(first: Run) -> None:
+    assert steps(first.summary) == dict.fromkeys(STEPS, "run")
+    assert first.summary["status"] == "succeeded"
+    assert first.summary["verdict"]["passed"]
+    assert first.summary["pushed"]["version"] == 1
+
+
+def test_summary_names_data_accuracies_verdict_version_and_report(
+    project: Project, first: Run
+) -> None:
+    facts = {s["name"]: s["facts"] for s in first.summary["steps"]}["evaluator"]
+    told = dict(line.split(maxsplit=1) for line in first.printed.splitlines()[-8:])
+    assert f"data set  {first.summary['dataset']}" in first.printed
+    assert f"{facts['candidate_accuracy']:.4f} with batch normalisation" in told["accuracy"]
+    assert f"{facts['baseline_accuracy']:.4f} without" in told["accuracy"]
+    assert told["verdict"] == first.summary["verdict"]["sentence"]
+    assert told["pushed"] == f"v1 is live in {project.home}/served/rendered_digits/1"
+    assert Path(told["report"]).is_file()
+    assert all(f"{step} " in told["seconds"] for step in STEPS)
+
+
+def test_report_holds_all_that_a_reader_asks_for(first: Run) -> None:
+    report = json.loads(Path(first.summary["folder"], "report.json").read_text())
+    assert report["config"]["data"]["dataset"] == report["dataset"] == "rendered_digits"
+    assert {"candidate", "baseline"} <= report["evaluation"]["models"].keys()
+    assert {rule["name"] for rule in report["blessing"]["rules"]} >= {"accuracy_floor"}
+    assert [s["name"] for s in report["steps"]] == list(STEPS)
+    assert all(s["reasons"] for s in report["steps"])
+
+
+def test_second_run_is_cached_and_imports_no_framework(first: Run, again: Run) -> None:
+    assert steps(again.summary) == dict.fromkeys(STEPS, "cached") | {"pusher": "keep"}
+    assert "heavy: none" in again.printed
+    assert digests(again.summary) == digests(first.summary)
+
+
+def test_changed_parameter_reruns_what_depends_on_it_as_planned(changed: Change) -> None:
+    planned = {s["name"]: (s["action"], s["reasons"]) for s in changed.plan["steps"]}
+    assert [name for name, (action, _) in planned.items() if action == "run"] == list(STEPS[2:])
+    assert planned["trainer"][1][0]["sentence"] == "epochs: 6 -> 2"
+    ran = steps(changed.run)
+    assert [ran[name] for name in STEPS[:2]] == ["cached", "cached"]
+    assert [ran[name] for name in STEPS[2:5]] == ["run", "run", "run"]
+
+
+def test_killed_training_ends_in_the_same_bytes(copy: Project, changed: Change) -> None:
+    known = len(copy.json("runs"))
+    child = copy.start("run", *CHANGE, "--to", "trainer")
+    killed = copy.home / "runs" / f"{known + 1:04}"
+    events = killed / "events.jsonl"
+    while '"StepStarted"' not in (events.read_text() if events.exists() else ""):
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    summary = copy.json("run", *CHANGE, "--to", "trainer")
+    assert steps(summary) == {"example_gen": "cached", "transform": "cached", "trainer": "run"}
+    assert digests(summary)["trainer"] == digests(changed.run)["trainer"]
+    assert copy.json("show", killed.name)["status"] == "killed"
+
+
+def test_pushed_model_answers_every_signature_alike(
+    project: Project, first: Run, model: Any
+) -> None:
+    import tensorflow as tf
+
+    examples = Examples("", output(project, first, "example_gen", "examples"))
+    transformed = TransformedExamples("", output(project, first, "transform", "transformed"))
+    raw = next(read_batches(examples.shards("test")[0])).columns
+    seen = read_transformed(transformed.shards("test")[:1])
+    assert list(as_strings(raw["id"])[:8]) == list(seen.id[:8])
+    info = DatasetInfo.read(examples.path)
+    images = raw["image"][:8].reshape(-1, info.height, info.width)
+    features = seen.features[:8]
+    protos = [
+        tf.train.Example(
+            features=tf.train.Features(
+                feature={"features": tf.train.Feature(float_list=tf.train.FloatList(value=row))}
+            )
+        ).SerializeToString()
+        for row in features
+    ]
+    asked = {
+        "serving_default": {"features": tf.constant(features)},
+        "serve_images": {"images": tf.constant(images)},
+        "serve_png": {"image_bytes": tf.constant([encode_stored(image) for image in images])},
+        "classify": {"inputs": tf.constant(protos)},
+        "probabilities_only": {"features": tf.constant(features)},
+    }
+    assert set(model.signatures) == set(asked)
+    answers = {name: model.signatures[name](**request) for name, request in asked.items()}
+    expected = answers["serving_default"]["probabilities"].numpy()
+    assert expected.shape == (8, info.classes)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-5)
+    for name, answer in answers.items():
+        got = answer["scores" if name == "classify" else "probabilities"].numpy()
+        np.testing.assert_allclose(got, expected, atol=1e-6, err_msg=name)
+    classes = answers["serve_png"]["class_id"].numpy()
+    assert list(classes) == list(expected.argmax(axis=1))
+    assert (classes == seen.label[:8]).mean() >= 0.5
+
+
+def test_served_version_leads_back_to_run_data_code_and_lock(project: Project, first: Run) -> None:
+    found = project.json("show", "served/1")
+    assert found["run"] == first.summary["id"]
+    assert found["dataset"]["name"] == "rendered_digits"
+    assert found["dataset"]["digest"] == digests(first.summary)["transform"]["transformed"]
+    assert found["inputs"]["model"] == digests(first.summary)["trainer"]["model"]
+    assert found["code"]["config_digest"] == first.summary["config_digest"]
+    assert len(found["code"]["lock_digest"]) == 64
+
+
+def test_export_is_the_model_that_was_pushed(project: Project, first: Run, tmp_path: Path) -> None:
+    from serving.versions import tree_digest
+
+    project.call("export", f"{first.summary['id']}/trainer", str(tmp_path / "model"))
+    exported = tree_digest(tmp_path / "model" / "saved_model")
+    assert exported == tree_digest(Path(first.summary["pushed"]["path"]))

@@ -1,0 +1,166 @@
+"""The README works as written.
+
+Its `sh` blocks run in order, in one shell, in a folder that looks like a fresh checkout and has a
+`bnpipe.yaml` for few rendered digits; then its `python` blocks, in order. Blocks marked
+`sh parse-only` (docker, clusters) are only parsed.
+"""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pipeline.cli.app import app
+from pipeline.config import Config, from_values, parse_yaml
+from pipeline.errors import ExitCode
+from tests.integration.conftest import ROOT, SMALL, MakeProject, Project, environment
+
+pytestmark = pytest.mark.timeout(1200)
+README = (ROOT / "README.md").read_text()
+# The README speaks of MNIST; the model of the test has the name that its paths have.
+CONFIG = SMALL + "serving: {model_name: mnist}\n"
+
+
+class Block(NamedTuple):
+    """A fenced block: what follows its fence, and its text."""
+
+    info: str
+    text: str
+
+
+BLOCKS = [Block(*found) for found in re.findall(r"^```(.*)\n((?:.*\n)*?)^```$", README, re.M)]
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```(?:.*\n)*?^```$", "", README, flags=re.M))
+
+
+def blocks(info: str) -> list[str]:
+    found = [block.text for block in BLOCKS if block.info == info]
+    assert found, f"README has no block marked {info!r}"
+    return found
+
+
+def table(head: str) -> dict[str, str]:
+    """First and second column of the table whose head row starts so."""
+    rows = README.split(f"\n{head}", 1)[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {first: second for first, second, *_ in cells}
+
+
+@pytest.fixture(scope="module")
+def checkout(make_project: MakeProject) -> Project:
+    """A folder that looks like a checkout with its environment, without state."""
+    project = make_project(CONFIG)
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.name != "bnpipe.yaml":
+            (project.folder / entry.name).symlink_to(entry)
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    return project
+
+
+@pytest.fixture(scope="module")
+def shell(checkout: Project) -> str:
+    """What the shell blocks printed."""
+    # -o: a test does not bring the environment that it runs in up to date with the lock file.
+    lines = ["set -e", "make() { command make -o .venv/.installed VENV=.venv PYTHON=false $@; }"]
+    for number, text in enumerate(blocks("sh"), 1):
+        lines += [f"echo '--- block {number}'", text]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=checkout.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1000,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_shell_blocks_run_in_order(shell: str) -> None:
+    first, second = shell.split("--- block ")[1:]
+    assert "pushed    v1 is live in" in first
+    assert "up to date (v1 live)" in second
+    assert "trainer      > run" in second
+    assert 'schedule: "constant" -> "cosine"' in second
+    assert "latest/trainer is in model" in second
+
+
+def test_python_blocks_run(checkout: Project, shell: str) -> None:
+    for text in blocks("python"):
+        subprocess.run(
+            [sys.executable, "-c", text],
+            cwd=checkout.folder,
+            env=environment(),
+            check=True,
+            timeout=120,
+            capture_output=True,
+        )
+
+
+def test_parse_only_blocks_parse() -> None:
+    for text in blocks("sh parse-only"):
+        subprocess.run(["bash", "-n", "-c", text], check=True)
+
+
+def test_configuration_blocks_are_valid() -> None:
+    for text in blocks("yaml"):
+        from_values(parse_yaml(text, "README.md"))
+
+
+def test_picture_is_the_pipeline(make_project: MakeProject) -> None:
+    assert blocks("mermaid") == [make_project("").call("graph", "--format", "mermaid")]
+
+
+def test_exit_codes_are_all_there() -> None:
+    assert table("| exit code") == {str(int(code)): code.meaning for code in ExitCode}
+
+
+def test_sections_of_the_configuration_are_all_there() -> None:
+    sections = [f"`{field.name}`" for field in dataclasses.fields(Config)]
+    assert list(table("| section")) == sections
+
+
+def test_commands_in_the_text_exist() -> None:
+    import typer.main
+
+    verbs = typer.main.get_command(app()).commands  # type: ignore[attr-defined]
+    commands = [shlex.split(text) for text in INLINE if text.startswith("bnpipe ")]
+    assert commands
+    for _, verb, *words in (c for c in commands if c[1].islower()):
+        command = verbs[verb]
+        if hasattr(command, "commands"):
+            command = command.commands[words[0]]
+        known = {"--help", *(name for p in command.params for name in p.opts)}
+        asked = {w.split("=")[0] for w in words if w.startswith("-")}
+        if "--" in asked:  # what follows is for Beam
+            asked = {w for w in words[: words.index("--")] if w.startswith("-")}
+        assert asked <= known, f"bnpipe {verb}: {asked - known}"
+
+
+def test_files_and_targets_in_the_text_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for text in INLINE:
+        if re.fullmatch(r"(pipeline|components|data|serving|tests)/[\w./]+", text):
+            assert (ROOT / text).exists(), text
+        if text.startswith("make "):
+            assert f"\n{text.split()[1]}:" in makefile, text
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"),
+    [
+        ("README.md", 200),
+        ("pipeline/README.md", 40),
+        ("components/README.md", 40),
+        ("data/README.md", 40),
+        ("serving/README.md", 40),
+        ("tests/README.md", 40),
+    ],
+)
+def test_readmes_are_short(name: str, longest: int) -> None:
+    assert len(Path(ROOT, name).read_text().splitlines()) <= longest
