@@ -116,8 +116,7 @@ class Predictions:
             DataError: a slicing names a column that cannot be sliced by.
         """
         found = [Slice("overall", (), np.ones(self.labels.size, dtype=bool))]
-        for slicing in slicings:
-            names = tuple(sorted(slicing.split("*")))
+        for names in distinct_slicings(slicings):
             arrays = [self.column(name) for name in names]
             if names == ("label",):
                 keys: list[tuple[Any, ...]] = [(label,) for label in range(classes)]
@@ -129,6 +128,23 @@ class Predictions:
                 )
                 found.append(Slice(slice_name(names, key), names, rows))
         return found
+
+
+def distinct_slicings(slicings: Sequence[str]) -> list[tuple[str, ...]]:
+    """The columns of each slicing, sorted.
+
+    Raises:
+        DataError: a column stands twice in a slicing, or a slicing twice in the list.
+    """
+    found = [tuple(sorted(slicing.split("*"))) for slicing in slicings]
+    for names, slicing in zip(found, slicings, strict=True):
+        if len(set(names)) < len(names) or found.count(names) > 1:
+            raise DataError(
+                f"evaluator.slices: expected different columns and slicings, received {slicing!r} "
+                f"in {', '.join(slicings)}",
+                hint="name each column once in a slicing, and each slicing once",
+            )
+    return found
 
 
 def slice_name(columns: Sequence[str], values: Sequence[Any]) -> str:

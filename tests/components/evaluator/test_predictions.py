@@ -56,6 +56,12 @@ def test_crossed_slices_are_the_combinations_that_occur_by_tfmas_names(predictio
     ]
 
 
+@pytest.mark.parametrize("slicings", [("label*label",), ("ink", "ink"), ("label*ink", "ink*label")])
+def test_the_same_thing_twice_is_refused(predictions, slicings):
+    with pytest.raises(DataError, match="expected different columns and slicings"):
+        predictions.slices(slicings, classes=3)
+
+
 def test_names_are_those_of_tfma():
     tfma = pytest.importorskip("tensorflow_model_analysis")
     key = (("ink", 1), ("label", 2))
