@@ -84,6 +84,7 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]  # keras has no type 
                 f"input_shape={input_shape}"
             )
         self.input_spec = keras.InputSpec(ndim=rank, axes={channel_axis: channels})
+        self._channels = channels
         self._reduced = [a for a in range(rank) if a != channel_axis]
         self._broadcast = [channels if a == channel_axis else 1 for a in range(rank)]
         # A moving average in half precision would lose its small increments.
@@ -145,11 +146,11 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]  # keras has no type 
         """Mean[C] and variance[C] over all replicas, and the number of positions they are from."""
         weights = None
         if mask is None:
-            count = ops.cast(ops.size(x) // self._size_of_channels, x.dtype)
+            count = ops.cast(ops.size(x) // self._channels, x.dtype)
         else:
+            # The mask covers all axes but the last. Unless the channels are last, they may differ
+            # in their number of positions.
             weights = ops.cast(ops.expand_dims(mask, -1), x.dtype) * ops.ones_like(x)
-            # The mask covers all axes but the last: every channel has the same number of positions
-            # only when the channels are last, so count per channel.
             count = ops.sum(weights, self._reduced)
 
         def total(values: Any) -> Any:
@@ -171,10 +172,6 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]  # keras has no type 
     def _spread(self, vector: Any) -> Any:
         """A vector[C], shaped so that it broadcasts against the inputs."""
         return ops.reshape(vector, self._broadcast)
-
-    @property
-    def _size_of_channels(self) -> int:
-        return max(self._broadcast)
 
 
 def _sum_over_replicas(tensors: list[Any]) -> list[Any]:
