@@ -81,7 +81,7 @@ class RunDiff:
         metrics: of every model that both evaluated, differing or not.
         paired: the candidates image by image; None when no image is in both evaluations.
         gate: outcomes of rules, and the verdict.
-        not_compared: steps whose code and environment are not recorded for one of the runs.
+        not_compared: steps whose code and environment are recorded for one of the runs only.
     """
 
     before: Json
@@ -148,12 +148,12 @@ def _dig(value: Any, dotted: str) -> Any:
 def _recorded(
     store: Store, before: Json, after: Json
 ) -> tuple[tuple[dict[str, Json], dict[str, Json]], tuple[str, ...]]:
-    """What the keys of the steps that both runs have a record of were made of; the other steps."""
+    """What the keys of the steps in both runs were made of, and the steps recorded in one only."""
     a, b = _parts(store, before), _parts(store, after)
     steps = dict.fromkeys(step["name"] for run in (before, after) for step in run["steps"])
     common = [name for name in steps if name in a and name in b]
     kept = {name: a[name] for name in common}, {name: b[name] for name in common}
-    return kept, tuple(name for name in steps if name not in common)
+    return kept, tuple(name for name in steps if (name in a) != (name in b))
 
 
 def _parts(store: Store, run: Json) -> dict[str, Json]:

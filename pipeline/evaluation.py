@@ -109,7 +109,8 @@ def number(value: float) -> str:
     """A number in four digits, small ones in scientific notation."""
     if value and abs(value) < 1e-3:
         return f"{value:.2g}"
-    return f"{value:.4f}".rstrip("0").rstrip(".") if value == round(value, 2) else f"{value:.4f}"
+    shown = f"{value:.4f}"
+    return shown.rstrip("0").rstrip(".") if shown.endswith("00") else shown
 
 
 def points(value: float) -> str:

@@ -15,7 +15,16 @@ from components.evaluator.statistics import clopper_pearson
 from pipeline.evaluation import RunEvaluation, measured, number, points
 from pipeline.report.charts import Chart, Table
 from pipeline.report.contents import Contents
-from pipeline.report.svg import BAD, CANDIDATE, INK, MODEL_COLOURS, MUTED, draw, tick_names
+from pipeline.report.svg import (
+    BAD,
+    CANDIDATE,
+    INK,
+    MODEL_COLOURS,
+    MUTED,
+    draw,
+    short_name,
+    tick_names,
+)
 
 MOST_ROWS = 40
 """A chart with more slices than this shows the worst ones; its table has all."""
@@ -215,7 +224,9 @@ def _accuracy_by_two(
         for name, values in zip(names[1], grid, strict=True)
     ]
     table = Table((f"{columns[1]} \\ {columns[0]}", *names[0]), rows)
-    yield Chart(title, alt, draw(chart, 0.9 + 0.27 * len(down), alt, paint), table)
+    yield Chart(
+        title, alt, draw(chart, 0.9 + 0.27 * len(down) + _upright(names[0]), alt, paint), table
+    )
 
 
 def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int64]) -> Chart:
@@ -244,7 +255,7 @@ def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int
     alt += f"; most often {', '.join(told)}." if told else "."
     rows = [(name, *map(str, counts)) for name, counts in zip(classes, matrix, strict=True)]
     table = Table(("true \\ answered", *classes), rows)
-    return Chart(title, alt, draw(f"confusion-{model}", 3.9, alt, paint), table)
+    return Chart(title, alt, draw(f"confusion-{model}", 3.9 + _upright(classes), alt, paint), table)
 
 
 def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float) -> None:
@@ -258,10 +269,15 @@ def _cell_text(axes: Axes, row: int, column: int, text: str) -> None:
     axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
 
 
+def _upright(names: list[str]) -> float:
+    """Inches that names need below a matrix when they must stand upright; 0 if they need not."""
+    longest = max((len(short_name(name)) for name in names), default=0)
+    return 0.08 * longest if longest > 3 else 0.0
+
+
 def _frame(axes: Axes, across: list[str], down: list[str]) -> None:
     """Axes of a matrix: names of rows and columns, the first row on top."""
-    long = max(map(len, across), default=0) > 3
-    tick_names(axes, "x", across, rotation=90 if long else 0)
+    tick_names(axes, "x", across, rotation=90 if _upright(across) else 0)
     tick_names(axes, "y", down)
     axes.set_xlim(-0.5, len(across) - 0.5)
     axes.set_ylim(len(down) - 0.5, -0.5)

@@ -85,31 +85,38 @@ def render(contents: Contents) -> str:
     """The whole page as text."""
     evaluation = contents.evaluation
     evaluated = evaluation if evaluation is not None and evaluation.models else None
-    page = templates().get_template("report.html.j2")
-    return page.render(
-        contents=contents,
-        run=contents.run,
-        headline=headline(contents.run),
-        started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
-        tiles=list(_tiles(contents)),
-        rules=evaluation.rule_table() if evaluation else [],
-        training=list(charts.training(contents)),
-        metrics=_metrics(contents, evaluated) if evaluated else None,
-        slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
-        confusion=list(evaluation_charts.confusion(contents, evaluated)) if evaluated else [],
-        classes=_classes(contents, evaluated) if evaluated else None,
-        reliability=list(evaluation_charts.reliability(contents, evaluated)) if evaluated else [],
-        pictures={
-            _GROUPS.get(group, group): [_thumbnail(contents, p) for p in pictures]
-            for group, pictures in contents.pictures.items()
-            if pictures
-        },
-        dataset=_dataset(contents),
-        lineage=lineage(contents.run),
-        times=charts.step_times(contents),
-        config=list(flat(contents.config)),
-        versions=_versions(contents),
+    page = (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            contents=contents,
+            run=contents.run,
+            headline=headline(contents.run),
+            started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
+            tiles=list(_tiles(contents)),
+            rules=evaluation.rule_table() if evaluation else [],
+            training=list(charts.training(contents)),
+            metrics=_metrics(contents, evaluated) if evaluated else None,
+            slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
+            confusion=list(evaluation_charts.confusion(contents, evaluated)) if evaluated else [],
+            classes=_classes(contents, evaluated) if evaluated else None,
+            reliability=list(evaluation_charts.reliability(contents, evaluated))
+            if evaluated
+            else [],
+            pictures={
+                _GROUPS.get(group, group): [_thumbnail(contents, p) for p in pictures]
+                for group, pictures in contents.pictures.items()
+                if pictures
+            },
+            dataset=_dataset(contents),
+            lineage=lineage(contents.run),
+            times=charts.step_times(contents),
+            config=list(flat(contents.config)),
+            versions=_versions(contents),
+        )
     )
+    # Half a surrogate pair is a valid JSON string and cannot be written.
+    return page.encode("utf-8", "replace").decode()
 
 
 def headline(run: Json) -> Headline:

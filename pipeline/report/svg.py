@@ -30,6 +30,8 @@ GOOD: Final = "#080808"
 MODEL_COLOURS = {"candidate": CANDIDATE, "baseline": BASELINE, "champion": CHAMPION}
 WIDTH = 4.1
 """Inches. A chart is as wide as a phone's screen, so that its text is not shrunk there."""
+LONGEST_NAME = 18
+"""Characters; longer names are cut in charts, never in tables."""
 
 _VARIABLES = {
     INK: "--ink",
@@ -85,19 +87,16 @@ def draw(name: str, height: float, alt: str, paint: Callable[[Axes], None]) -> M
     return _inline(buffer.getvalue(), name, alt)
 
 
-def plain(text: str, length: int = 28) -> dict[str, Any]:
-    """Keyword arguments of a matplotlib text that comes from data.
-
-    Names are shown as they are: no mathematics between dollar signs, no control characters.
-    """
-    shown = "".join(c if c.isprintable() else "�" for c in text)
-    return {"text": shown if len(shown) <= length else f"{shown[: length - 1]}…"}
+def short_name(name: str) -> str:
+    """A name from data, short enough for a chart and without control characters."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return clean if len(clean) <= LONGEST_NAME else f"{clean[: LONGEST_NAME - 1]}…"
 
 
 def tick_names(axes: Axes, axis: str, names: list[str], **options: Any) -> None:
-    """Put names from data at 0, 1, 2, ... of an axis."""
-    shown = [plain(name)["text"] for name in names]
-    getattr(axes, f"set_{axis}ticks")(range(len(shown)), shown, parse_math=False, **options)
+    """Put names from data at 0, 1, 2, ... of an axis; dollar signs are not mathematics."""
+    labels = [short_name(name) for name in names]
+    getattr(axes, f"set_{axis}ticks")(range(len(labels)), labels, parse_math=False, **options)
 
 
 def _inline(svg: str, name: str, alt: str) -> Markup:
