@@ -1,0 +1,225 @@
+"""Clients of TF Serving: arrays in, arrays out, retries, deadlines, the server's own error texts.
+
+REST needs numpy and the standard library only. `connect` chooses by the address:
+`http://127.0.0.1:8501` or `grpc://127.0.0.1:8500` (which imports TensorFlow for its messages).
+
+    with connect("http://127.0.0.1:8501", "mnist") as client:
+        answer = client.predict({"images": images}, signature="serve_images", label="stable")
+        answer.outputs["class_id"]
+"""
+
+from __future__ import annotations
+
+import abc
+import random
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy.typing as npt
+
+from serving.errors import ServingError
+from serving.request_log import RequestLog
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Classes = list[list[tuple[str, float]]]
+T = TypeVar("T")
+
+
+class ServerError(ServingError):
+    """A server refused a request, or did not answer.
+
+    Args:
+        headline: the server's own words.
+        hint: what to do about it.
+        status: the HTTP status or the number of the gRPC code; 0 without an answer.
+        transient: whether the same request may succeed a moment later.
+    """
+
+    def __init__(
+        self, headline: str, *, hint: str = "", status: int = 0, transient: bool = False
+    ) -> None:
+        super().__init__(headline, hint=hint)
+        self.status = status
+        self.transient = transient
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer.
+
+    Attributes:
+        outputs: arrays by name.
+        version: which version answered; None over REST, which does not say.
+    """
+
+    outputs: Arrays
+    version: int | None
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """A version as the server sees it: START, LOADING, AVAILABLE, UNLOADING or END."""
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a client asks.
+
+    Attributes:
+        timeout: seconds for one call with all its attempts.
+        attempts: how often a request is sent at most; every call here may be repeated safely.
+        backoff: upper bound of the first wait in seconds; it doubles with every attempt.
+        log: where requests and answers are written, or None.
+    """
+
+    timeout: float = 10.0
+    attempts: int = 4
+    backoff: float = 0.1
+    log: RequestLog | None = None
+
+
+class Client(abc.ABC):
+    """One model on one server; may be used by several threads.
+
+    Args:
+        model: the model's name.
+        options: timeout, retries, log.
+    """
+
+    def __init__(self, model: str, options: Options) -> None:
+        self.model = model
+        self.options = options
+
+    def predict(
+        self,
+        inputs: Arrays,
+        *,
+        signature: str = "serving_default",
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Prediction:
+        """Outputs by name.
+
+        Args:
+            inputs: arrays by name, with the batch as first dimension; bytes as object arrays.
+            signature: which one to run.
+            version: which version to ask; the highest loaded one without version and label.
+            label: which label to ask, e.g. `stable`.
+
+        Raises:
+            ServerError: the server refused, or did not answer in time.
+        """
+        answer = self._predict(inputs, signature, version, label)
+        if self.options.log is not None:
+            seen = answer.version if answer.version is not None else version
+            self.options.log.predict(self.model, signature, seen, inputs, answer.outputs)
+        return answer
+
+    @abc.abstractmethod
+    def _predict(
+        self, inputs: Arrays, signature: str, version: int | None, label: str | None
+    ) -> Prediction: ...
+
+    @abc.abstractmethod
+    def classify(
+        self,
+        examples: Sequence[Mapping[str, Sequence[float]]],
+        *,
+        signature: str = "classify",
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Classes:
+        """Label and score of every class, for examples given as float features by name."""
+
+    @abc.abstractmethod
+    def status(self, version: int | None = None) -> list[VersionState]:
+        """What the server says of one version, or of all it ever saw, the highest first."""
+
+    @abc.abstractmethod
+    def metadata(self, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        """The answer to a metadata request, as REST gives it."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the connections."""
+
+    def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
+        """Wait until a version is AVAILABLE.
+
+        Raises:
+            ServerError: it is not in time, or the server gave it up.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                (now,) = self.status(version)
+            except ServerError as error:
+                if time.monotonic() > deadline:
+                    raise
+                now = VersionState(version, "unknown", "", error.headline)
+            if now.state == "AVAILABLE":
+                return
+            if now.state == "END" or time.monotonic() > deadline:
+                raise ServerError(
+                    f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
+                    f"received {now.state} {now.error_message}".rstrip()
+                )
+            time.sleep(0.1)
+
+    def _retried(self, call: Callable[[float], T]) -> T:
+        """Call with the seconds that are left, again after faults that pass.
+
+        The wait is drawn at random below a bound that doubles, so that many clients do not come
+        back at once.
+        """
+        deadline = time.monotonic() + self.options.timeout
+        for attempt in range(self.options.attempts):
+            left = deadline - time.monotonic()
+            try:
+                return call(max(left, 0.001))
+            except ServerError as error:
+                wait = random.uniform(0, self.options.backoff * 2**attempt)
+                last = attempt == self.options.attempts - 1
+                if not error.transient or last or time.monotonic() + wait > deadline:
+                    raise
+                time.sleep(wait)
+        raise AssertionError("options.attempts is at least 1")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(address: str, model: str, options: Options | None = None) -> Client:
+    """A client for an address.
+
+    Args:
+        address: `http://HOST:PORT` or `grpc://HOST:PORT`.
+        model: the model's name.
+        options: timeout, retries, log.
+
+    Raises:
+        ServingError: the address is neither.
+    """
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
+        raise ServingError(
+            f"server: expected http://HOST:PORT or grpc://HOST:PORT, received {address!r}"
+        )
+    if parts.scheme == "grpc":
+        from serving.grpc_client import GrpcClient
+
+        return GrpcClient(parts.netloc, model, options or Options())
+    from serving.rest_client import RestClient
+
+    return RestClient(address, model, options or Options())
