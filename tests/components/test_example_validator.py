@@ -1,0 +1,166 @@
+"""example_validator as a step: statistics in, a verdict and protos out."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+
+from components import statistics_gen
+from components.artifacts import SPLITS, Anomalies, Examples, Statistics
+from components.example_validator import COMPONENT, Inputs, Params
+from components.example_validator.step import probe
+from data.dataset_info import DatasetInfo
+from data.errors import DataError, RequestError
+from data.schema import derived
+from tests.components.validator_data import evidence, healthy
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def statistics(run_component: Run, tiny_examples: Examples, tmp_path_factory: Any) -> Statistics:
+    inputs = statistics_gen.Inputs(examples=tiny_examples)
+    folder = tmp_path_factory.mktemp("statistics")
+    ran = run_component(statistics_gen.COMPONENT, inputs, statistics_gen.Params(), folder)
+    made: Statistics = ran.outputs.statistics
+    return made
+
+
+@pytest.fixture
+def validate(run_component: Run, tiny_examples: Examples, statistics: Statistics) -> Run:
+    def run(folder: Path, champion: Statistics | None = None, **params: Any) -> Any:
+        inputs = Inputs(examples=tiny_examples, statistics=statistics, champion_statistics=champion)
+        return run_component(COMPONENT, inputs, Params(**params), folder)
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def of_fours_only(folder: Path) -> Statistics:
+    """Statistics of a champion that saw one label only."""
+    splits = healthy()
+    splits["train"]["label"][:] = 4
+    summaries = evidence(splits).splits
+    for name, summary in summaries.items():
+        (folder / f"Split-{name}").mkdir(parents=True)
+        summary.write(folder / f"Split-{name}")
+    return Statistics("champion.statistics", folder)
+
+
+def test_a_small_data_set_of_another_name_passes(
+    validate: Run, tiny_examples: Examples, tmp_path: Path
+) -> None:
+    ran = validate(tmp_path)
+    anomalies: Anomalies = ran.outputs.anomalies
+    assert anomalies.verdict().passed
+    assert anomalies.verdict().sentence.startswith("data passed: 512 images of rendered_digits")
+    assert ran.facts["passed"]
+    stored = anomalies.read_json("verdict.json")
+    assert stored["schema"] == "derived from what TFDS declares of rendered_digits"
+    keys = {"name", "level", "action", "value", "bound", "sentence"}
+    assert all(set(check) == keys for check in stored["checks"])
+    schema = text_format.Parse((anomalies.path / "schema.pbtxt").read_text(), schema_pb2.Schema())
+    assert schema == derived(DatasetInfo.read(tiny_examples.path))
+    for split in SPLITS:
+        proto = anomalies_pb2.Anomalies()
+        proto.ParseFromString((anomalies.path / f"Split-{split}" / "SchemaDiff.pb").read_bytes())
+        assert proto.baseline_v1 == schema
+        severe = [
+            i for i in proto.anomaly_info.values() if i.severity == anomalies_pb2.AnomalyInfo.ERROR
+        ]
+        assert not severe
+
+
+def test_equal_inputs_give_equal_bytes(
+    validate: Run, statistics: Statistics, tmp_path: Path
+) -> None:
+    first = validate(tmp_path / "first", statistics).outputs.anomalies
+    second = validate(tmp_path / "second", statistics).outputs.anomalies
+    assert files(first.path) == files(second.path)
+
+
+def test_the_same_data_as_the_champions_has_not_drifted(
+    validate: Run, statistics: Statistics, tmp_path: Path
+) -> None:
+    ran = validate(tmp_path, statistics)
+    assert ran.outputs.anomalies.read_json("verdict.json")["champion"] is True
+    for name in ("label_drift", "label_divergence", "image_drift"):
+        assert ran.facts[name] == 0.0
+
+
+def test_other_data_than_the_champions_is_a_verdict_and_can_be_let_pass(
+    validate: Run, tmp_path: Path
+) -> None:
+    champion = of_fours_only(tmp_path / "champion")
+    verdict = validate(tmp_path / "out", champion).outputs.anomalies.verdict()
+    assert not verdict.passed
+    assert verdict.sentence.startswith("data blocked: label 4 makes up ")
+    warned = validate(
+        tmp_path / "warned", champion, label_drift="warn", label_divergence="warn"
+    ).outputs.anomalies
+    assert warned.verdict().passed
+    actions = {c["name"]: c["action"] for c in warned.read_json("verdict.json")["checks"]}
+    assert (actions["label_drift"], actions["leak"]) == ("warn", "block")
+
+
+def test_unreadable_statistics_of_the_champion_are_one_line_with_a_way_out(
+    validate: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "champion").mkdir()
+    champion = Statistics("champion.statistics", tmp_path / "champion")
+    with pytest.raises(DataError, match="the champion's statistics cannot be read") as caught:
+        validate(tmp_path / "out", champion)
+    assert "validator.label_drift=off" in caught.value.hint
+    assert "\n" not in str(caught.value)
+    off = dict.fromkeys(("label_drift", "label_divergence", "image_drift"), "off")
+    assert validate(tmp_path / "again", champion, **off).outputs.anomalies.verdict().passed
+
+
+def test_the_users_schema_counts_by_its_bytes(
+    validate: Run, tiny_examples: Examples, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.pbtxt"
+    schema = derived(DatasetInfo.read(tiny_examples.path))
+    schema.feature[1].int_domain.max = 8
+    path.write_text(text_format.MessageToString(schema))
+    verdict = validate(tmp_path / "out", schema=str(path)).outputs.anomalies.verdict()
+    assert not verdict.passed
+    assert "labels in train are out of range: expected 0 to 8" in verdict.sentence
+    moved = Path(shutil.copy(path, tmp_path / "moved.pbtxt"))
+    named = probe(Params(schema=str(path)), tmp_path)
+    assert named == probe(Params(schema=str(moved)), tmp_path)
+    moved.write_text(path.read_text() + "# edited\n")
+    assert named != probe(Params(schema=str(moved)), tmp_path)
+    assert probe(Params(), tmp_path) == {}
+
+
+def test_a_schema_file_that_is_not_there_is_found_when_planning(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"validator\.schema: cannot read .*nowhere"):
+        probe(Params(schema=str(tmp_path / "nowhere")), tmp_path)
+
+
+def test_the_step_is_a_gate_whose_curated_schema_is_in_its_key() -> None:
+    assert COMPONENT.gate
+    for name in COMPONENT.data_files:
+        assert (Path(__file__).parents[2] / name).is_file()
+
+
+def test_planning_a_run_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, json, components.statistics_gen, components.example_validator\n"
+        "print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
+    )
+    loaded = json.loads(
+        subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    )
+    assert not {"numpy", "scipy", "tensorflow", "apache_beam"} & set(loaded)
