@@ -98,7 +98,7 @@ class StepFailed(PipelineError):
     def __init__(self, step: str, cause: BaseException, *, hint: str) -> None:
         super().__init__(f"{step} failed: {one_line(cause)}", hint=hint)
         self.step = step
-        self.cause = cause
+        self.cause = self.__cause__ = cause  # its traceback is what -v shows
         self.exit_code = exit_code_of(cause)
 
 

@@ -73,7 +73,8 @@ def find_run(store: Store, name: str) -> RunFolder:
     Raises:
         ConfigError: there is no such run.
     """
-    taken = sorted((p for p in store.runs.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+    # A run that was killed before it had written its record left nothing to be found.
+    taken = sorted((p.parent for p in store.runs.glob("*/run.json")), key=lambda p: int(p.name))
     if not taken:
         raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
     if name == "latest":

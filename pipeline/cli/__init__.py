@@ -26,13 +26,15 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    from pipeline.errors import BnpipeError, ExitCode, exit_code_of
+    from pipeline.errors import BnpipeError, ExitCode, Terminated, exit_code_of
 
     trace = "-v" in arguments or "--verbose" in arguments
     try:
         from pipeline.cli.app import call
 
-        return call(arguments)
+        code = call(arguments)
+        sys.stdout.flush()
+        return code
     except BnpipeError as error:
         from pipeline import ui
 
@@ -40,7 +42,10 @@ def _main(arguments: list[str]) -> int:
         return exit_code_of(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except Terminated:
+        return ExitCode.TERMINATED
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away, as `head` does; typer makes a SystemExit of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except OSError as error:

@@ -49,9 +49,12 @@ def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> i
 
     assert isinstance(request, Request)
     view = None if as_json else ui.RunView()
-    result = execute(config, home_from(), request, [view] if view else [])
+    try:
+        result = execute(config, home_from(), request, [view] if view else [])
+    finally:
+        if view is not None:
+            view.close()
     if view is not None:
-        view.close()
         ui.show_summary(result.summary)
         if request.verify and result.error is None:
             ui.say("verified  every step gave the same bytes again")
