@@ -101,11 +101,11 @@ def test_a_name_is_used_once() -> None:
         lambda: g.add(SOURCE, NOTHING, NOTHING)
     )
     g.add(STEP, TakesModel(model), NOTHING, name="other")
-    g.external("champion", Model, lambda digest: None, candidate=model)
+    g.external("champion", Model, lambda digest: None, candidate=model.producer)
     for name in ("champion", "other"):
         assert name in refusal(lambda name=name: g.add(SOURCE, NOTHING, NOTHING, name=name))
         assert name in refusal(
-            lambda name=name: g.external(name, Model, lambda digest: None, candidate=model)
+            lambda name=name: g.external(name, Model, lambda digest: None, candidate=model.producer)
         )
 
 
@@ -136,7 +136,7 @@ def test_ancestors_and_gates() -> None:
     first = g.add(SOURCE, NOTHING, NOTHING).model
     second = g.add(STEP, TakesModel(first), NOTHING, name="second").model
     g.add(GATE, TakesModel(first), NOTHING)
-    reference = g.external("champion", Model, lambda digest: None, candidate=second)
+    reference = g.external("champion", Model, lambda digest: None, candidate=second.producer)
     g.add(OPTIONAL, MayTakeModel(second), NOTHING)
     g.add(STEP, TakesModel(reference), NOTHING, name="last")
     assert g.ancestors("source") == set()
