@@ -8,6 +8,7 @@ import pytest
 from pipeline.cli.app import call
 from pipeline.diff import diff_runs
 from pipeline.errors import ConfigError, ExitCode
+from pipeline.runs import RunFolder, find_run
 from tests.pipeline.report.finished_run import IMAGES, Home
 
 
@@ -27,9 +28,7 @@ def at_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def run(home: Home, number: str):  # type: ignore[no-untyped-def]
-    from pipeline.runs import find_run
-
+def run(home: Home, number: str) -> RunFolder:
     return find_run(home.store, number)
 
 
