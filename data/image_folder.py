@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.png import check_header, decode_any, largest_file
+from data.png import decode_png, largest_file
 from data.source import BadRecord, Images, LabelledImages, OnBad
 from data.spans import is_data
 
@@ -93,8 +93,7 @@ class ImageFolder:
                 content = file.read(largest_file(self.height, self.width) + 1)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}", hint=self.hint) from error
-        check_header(content, self.height, self.width)
-        return decode_any(content, self.height, self.width)
+        return decode_png(content, self.height, self.width)
 
 
 def image_names(folder: Path) -> list[str]:

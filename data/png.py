@@ -25,6 +25,7 @@ _LARGEST_BLOCK = 65535
 _PIXELS_AT = 48  # up to the pixels: signature 8, IHDR 25, IDAT 8, zlib 2, block 5
 _HEAD_START = SIGNATURE + struct.pack(">I4s", 13, b"IHDR")
 _HEAD_BYTES = 33  # signature 8, IHDR 25
+_CHUNK_BYTES = 12  # length 4, name 4, checksum 4
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _METADATA = 1 << 14
 
@@ -88,8 +89,8 @@ def largest_file(height: int, width: int) -> int:
     return _PIXELS_AT + 2 * height * (1 + width) + _METADATA
 
 
-def check_header(png: bytes, height: int, width: int) -> None:
-    """Checks what a PNG file says of itself, in a microsecond and before anything is decoded.
+def check_file(png: bytes, height: int, width: int) -> None:
+    """Checks that a PNG file is whole and of the right kind, before anything is decoded.
 
     Args:
         png: the file.
@@ -97,7 +98,8 @@ def check_header(png: bytes, height: int, width: int) -> None:
         width: expected width.
 
     Raises:
-        ValueError: not a PNG file, of another size or kind than 8-bit grey, or too long.
+        ValueError: not a PNG file, of another size or kind than 8-bit grey, too long, cut short,
+            or a checksum is wrong. (Pillow itself skips the checksums of pixels.)
     """
     if png[:16] != _HEAD_START or len(png) < _HEAD_BYTES:
         raise ValueError(f"expected a PNG image, received {len(png)} bytes that are none")
@@ -113,23 +115,51 @@ def check_header(png: bytes, height: int, width: int) -> None:
             f"expected a PNG image of at most {largest_file(height, width)} bytes, "
             "received a longer one"
         )
+    _check_chunks(png)
 
 
-def decode_any(file: bytes, height: int, width: int) -> Bytes:
-    """Decodes one PNG or JPEG file after a look at its header, so that a bomb costs nothing.
+def _check_chunks(png: bytes) -> None:
+    at = len(SIGNATURE)
+    while at + _CHUNK_BYTES <= len(png):
+        length, name = struct.unpack_from(">I4s", png, at)
+        end = at + _CHUNK_BYTES + length
+        if end > len(png):
+            break
+        if zlib.crc32(png[at + 4 : end - 4]) != int.from_bytes(png[end - 4 : end], "big"):
+            raise ValueError(
+                f"expected a whole PNG image, but the checksum of its chunk at byte {at} is wrong"
+            )
+        if name == b"IEND":
+            return
+        at = end
+    raise ValueError(f"expected a whole PNG image, but it is cut short after {len(png)} bytes")
+
+
+def decode_png(file: bytes, height: int, width: int) -> Bytes:
+    """Decodes one PNG file after a look at what it says of itself: a bomb costs nothing.
 
     Returns:
         uint8[H, W].
 
     Raises:
-        ValueError: not an image, or one of another size or kind.
+        ValueError: not a PNG image, damaged, or one of another size or kind.
     """
+    check_file(file, height, width)
+    return _decode(file, "PNG", height, width)
+
+
+def decode_any(file: bytes, height: int, width: int) -> Bytes:
+    """Decodes one file of a format in which TFDS stores images, PNG or JPEG; see `decode_png`."""
+    if file.startswith(SIGNATURE):
+        return decode_png(file, height, width)
+    return _decode(file, "JPEG", height, width)
+
+
+def _decode(file: bytes, kind: str, height: int, width: int) -> Bytes:
     from PIL import Image
 
-    if file.startswith(SIGNATURE):
-        check_header(file, height, width)
     try:
-        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(file), formats=(kind,)) as image:
             received = f"{image.size[1]}x{image.size[0]} pixels of mode {image.mode}"
             if image.size == (width, height) and image.mode == "L":
                 return np.asarray(image)

@@ -45,5 +45,32 @@ def test_images_of_another_size_are_refused_by_their_header() -> None:
 def test_bytes_that_are_no_image_are_refused() -> None:
     with pytest.raises(ValueError, match="expected an image, received 4 bytes"):
         decode_any(b"nope", 28, 20)
-    with pytest.raises(ValueError, match="expected an image"):
-        decode_any(encode_stored(IMAGES[0])[:300], 28, 20)
+
+
+@pytest.mark.parametrize("at", [45, 300, -14, -3])
+def test_every_damaged_byte_is_found(at: int) -> None:
+    file = bytearray(encode_stored(IMAGES[0]))
+    file[at] ^= 1
+    with pytest.raises(ValueError, match="the checksum of its chunk at byte"):
+        decode_any(bytes(file), 28, 20)
+
+
+@pytest.mark.parametrize("length", [40, 300, -12, -1])
+def test_a_file_that_is_cut_short_is_found(length: int) -> None:
+    with pytest.raises(ValueError, match="it is cut short after"):
+        decode_any(encode_stored(IMAGES[0])[:length], 28, 20)
+
+
+def test_checked_files_may_still_hold_no_pixels() -> None:
+    whole = encode_stored(IMAGES[0])
+    without_pixels = whole[:33] + whole[-12:]
+    with pytest.raises(ValueError, match="expected an image, received 45 bytes"):
+        decode_any(without_pixels, 28, 20)
+
+
+def test_jpeg_is_what_tfds_stores_too() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((28, 20), 77, np.uint8)).save(buffer, "JPEG")
+    np.testing.assert_array_equal(decode_any(buffer.getvalue(), 28, 20), 77)
+    with pytest.raises(ValueError, match="received 28x20 pixels of mode L"):
+        decode_any(buffer.getvalue(), 20, 28)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.record_ids import as_numbers, content_hashes, ids, in_validation
+from data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4000, 3, 3), np.uint8)
 
@@ -32,3 +32,11 @@ def test_validation_takes_its_share_and_keeps_duplicates_together() -> None:
     np.testing.assert_array_equal(held_out, again)
     larger = in_validation(hashes, 1 / 6)
     assert (larger | ~held_out).all()  # a larger share only adds images
+
+
+def test_named_ids_keep_their_order_and_cover_the_batch() -> None:
+    names = [b"7/a.png", b"7/b.png", b"7/long.png", b"8/a.png"]
+    parts = list(named_ids("mnist:3.0.1/span-3/train", names))
+    assert [(p.start, p.stop) for p, _ in parts] == [(0, 2), (2, 3), (3, 4)]
+    named = [row.tobytes() for _, rows in parts for row in rows]
+    assert named == [b"mnist:3.0.1/span-3/train/" + name for name in names]
