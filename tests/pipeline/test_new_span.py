@@ -1,0 +1,60 @@
+"""A new span is a reason to run again, the plan names it, and the run does what the plan shows."""
+
+from pathlib import Path
+
+from components import example_gen, transform
+from components.example_gen import Params
+from data.beam_io import pipeline
+from data.digit_renderer import draw_chunk
+from data.png import encode_stored
+from pipeline.execute import run_graph
+from pipeline.graph import Graph
+from pipeline.plan import make_plan
+from pipeline.store import Store
+from tests.toy_graph import toy_settings
+
+
+def write_span(folder: Path, seed: int, images: int) -> None:
+    pixels, labels = draw_chunk(seed, "train", 0)
+    for i in range(images):
+        path = folder / "train" / str(labels[i]) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_stored(pixels[i]))
+    (folder / "_SUCCESS").touch()
+
+
+def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
+    spans, home = tmp_path / "spans", tmp_path / "home"
+    spans.mkdir()
+
+    def reasons(**more: object) -> dict[str, list[str]]:
+        steps = make_plan(graph(**more), Store(home)).steps
+        return {step.name: [r.sentence for r in step.reasons] for step in steps}
+
+    def graph(**more: object) -> Graph:
+        g = Graph()
+        pattern = f"{spans}/{{SPAN}}"
+        params = Params(dataset="rendered_digits", size=512, spans=pattern, **more)  # type: ignore[arg-type]
+        made = g.add(example_gen.COMPONENT, example_gen.Inputs(), params).examples
+        g.add(transform.COMPONENT, transform.Inputs(examples=made), transform.Params())
+        return g
+
+    def images() -> int:
+        settings = toy_settings(beam=lambda: pipeline(()))
+        result = run_graph(graph(), home, settings)  # type: ignore[arg-type]
+        assert result.error is None
+        return int(result.summary["steps"][1]["facts"]["images"])
+
+    assert images() == 512
+    unchanged = reasons()
+    assert unchanged["example_gen"] == ["unchanged since run 0001"]
+
+    write_span(spans / "2026-11-20", seed=5, images=40)
+    assert reasons()["example_gen"] == ["outside changed: span 2026-11-20"]
+    assert images() == 512 + 40
+    assert reasons()["example_gen"] == ["unchanged since run 0002"]
+
+    write_span(spans / "2026-11-21", seed=6, images=9)
+    sentence = "outside changed: span 2026-11-20, span 2026-11-21"
+    assert reasons(span_window=1)["example_gen"] == [sentence]
+    assert reasons(first_span=20261122)["example_gen"] == unchanged["example_gen"]
