@@ -1,0 +1,33 @@
+"""What a server must answer: black-box cases that run against any server of a model of ours.
+
+`bnpipe smoke --url` runs them, and the tests run them against the local server. Texts are those of
+tensorflow_model_server 2.21; each case says how literally its answer is compared.
+
+    case        the case, the server it is asked of, the outcome
+    routing     URLs, status, metadata
+    predict, predict_errors, classify    what REST computes and refuses
+    grpc_cases  the same over gRPC; heavy
+
+Numbers are those of the plan in which the cases were collected; 88 to 99 change folders under a
+running server and are tests (tests/serving/local).
+"""
+
+from __future__ import annotations
+
+from serving.cases.case import Case, Result, Target, run_case
+from serving.cases.classify import CASES as _CLASSIFY
+from serving.cases.predict import CASES as _PREDICT
+from serving.cases.predict_errors import CASES as _PREDICT_ERRORS
+from serving.cases.routing import CASES as _ROUTING
+
+REST_CASES: tuple[Case, ...] = (*_ROUTING, *_PREDICT, *_PREDICT_ERRORS, *_CLASSIFY)
+
+
+def run(target: Target) -> list[Result]:
+    """All cases that the server can be asked: those of gRPC only if its address is known."""
+    cases = REST_CASES
+    if target.grpc_address:
+        from serving.cases.grpc_cases import CASES
+
+        cases = (*cases, *CASES)
+    return [run_case(case, target) for case in cases]
