@@ -29,9 +29,9 @@ def machine_local(default: Any) -> Any:
     return field(default=default, metadata={"in_key": False})
 
 
-def configured_as(key: str, default: Any) -> Any:
+def configured_as(key: str, default: Any, *, in_key: bool = True) -> Any:
     """A `Params` field that users know under another config key, which the definition fills in."""
-    return field(default=default, metadata={"config": key})
+    return field(default=default, metadata={"config": key, "in_key": in_key})
 
 
 def key_params(params: Any) -> dict[str, Any]:

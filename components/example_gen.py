@@ -62,6 +62,10 @@ class Params:
     max_bad_records: Annotated[int, Ge(0)] = 0
     """How many unusable records may be set aside in quarantine/ before the step fails."""
 
+    schema: str | None = machine_local(None)
+    """A schema file (tensorflow_metadata Schema, text format) that the data must meet, instead of
+    the data set's own; it is example_validator that reads it."""
+
     # Which spans there are, and what they hold, is in the key by way of `probe`.
     spans: str | None = machine_local(None)
     """Newer labelled data to add, e.g. /data/spans/{SPAN}: folders whose {SPAN} is a number or a
@@ -213,7 +217,7 @@ def _check_counts(
             f"expected {total} records, but {sum(splits.values())} were written and {bad} set aside"
         )
     if bad > allowed:
-        aside = sorted((folder / "quarantine").iterdir())
+        aside = sorted((folder / "quarantine").glob("*.jsonl"))
         records = [json.loads(line) for path in aside for line in path.read_text().splitlines()]
         listed = ", ".join(f"{r['file']} at offset {r['offset']}" for r in records[:3])
         raise DataError(

@@ -1,11 +1,15 @@
-"""Looks up the champion: what the served folder really serves now."""
+"""Looks up the champion: what the served folder really serves now, and what it was trained on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pipeline.graph import Resolved, Resolver
+from pipeline.store import Store
 from serving import versions
+from serving.errors import ServingError
 
 
 def champion_of(served: Path) -> Resolver:
@@ -22,3 +26,40 @@ def champion_of(served: Path) -> Resolver:
         return Resolved(found.path, found.digest, f"v{found.version}")
 
     return resolve
+
+
+def champion_statistics_of(served: Path, home: Path) -> Resolver:
+    """A resolver for the statistics of the data that the champion was trained on.
+
+    They lie in the store of the home that pushed it; elsewhere, or when they were collected, there
+    is nothing to compare new data with.
+    """
+    store = Store(home)
+
+    def resolve(candidate: str | None) -> Resolved | None:
+        found = versions.champion(served, candidate)
+        digest = _statistics_behind(store, served, found.version) if found else None
+        if found is None or digest is None or not store.object_path(digest).is_dir():
+            return None
+        return Resolved(store.object_path(digest), digest, f"data of v{found.version}")
+
+    return resolve
+
+
+def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
+    """Digest of the statistics in the run that pushed a version, if that was a run of this home."""
+    try:
+        source = versions.provenance_of(served, version)
+        summary = json.loads((store.runs / str(source["run"]) / "run.json").read_text())
+    except (ServingError, OSError, ValueError, KeyError):
+        return None
+    outputs = {step["name"]: step["outputs"] for step in summary["steps"]}
+    model = _digest(outputs, "trainer", "model")
+    if model is None or model != source.get("inputs", {}).get("model"):
+        return None  # a run of the same number in another home
+    return _digest(outputs, "statistics_gen", "statistics")
+
+
+def _digest(outputs: dict[str, Any], step: str, field: str) -> str | None:
+    found = outputs.get(step, {}).get(field)
+    return None if found is None else str(found)

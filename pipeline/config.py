@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
-from components import evaluator, example_gen, trainer, transform
+from components import evaluator, example_gen, example_validator, trainer, transform
 from pipeline.errors import ConfigError
 
 DEFAULT_FILE = "bnpipe.yaml"
@@ -67,6 +67,7 @@ class Config:
     """Everything that can be configured."""
 
     data: example_gen.Params = field(default_factory=example_gen.Params)
+    validator: example_validator.Params = field(default_factory=example_validator.Params)
     transform: transform.Params = field(default_factory=transform.Params)
     trainer: trainer.Params = field(default_factory=trainer.Params)
     evaluator: evaluator.Params = field(default_factory=evaluator.Params)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from components import evaluator, example_gen, pusher, trainer, transform
-from components.artifacts import ServedModel
-from pipeline.champion import champion_of
+from components import (
+    evaluator,
+    example_gen,
+    example_validator,
+    pusher,
+    statistics_gen,
+    trainer,
+    transform,
+)
+from components.artifacts import ServedModel, Statistics
+from pipeline.champion import champion_of, champion_statistics_of
 from pipeline.config import Config
 from pipeline.graph import Graph
 from serving.names import default_model_name
+
+CANDIDATE = "trainer.model"
 
 
 def served_folder(config: Config, home: Path) -> Path:
@@ -40,6 +50,19 @@ def build(config: Config, home: Path) -> Graph:
     without_bn = replace(training, normalization="none")
 
     examples = g.add(example_gen.COMPONENT, example_gen.Inputs(), config.data).examples
+    statistics = g.add(
+        statistics_gen.COMPONENT, statistics_gen.Inputs(examples=examples), statistics_gen.Params()
+    ).statistics
+    champion_data = g.external(
+        "champion_data", Statistics, champion_statistics_of(served, home), candidate=CANDIDATE
+    )
+    g.add(
+        example_validator.COMPONENT,
+        example_validator.Inputs(
+            examples=examples, statistics=statistics, champion_statistics=champion_data
+        ),
+        replace(config.validator, schema=config.data.schema),
+    )
     digits = g.add(
         transform.COMPONENT, transform.Inputs(examples=examples), config.transform
     ).transformed
@@ -47,7 +70,7 @@ def build(config: Config, home: Path) -> Graph:
     baseline = g.add(
         trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
     ).model
-    champion = g.external("champion", ServedModel, champion_of(served), candidate=candidate)
+    champion = g.external("champion", ServedModel, champion_of(served), candidate=CANDIDATE)
     evaluation = g.add(
         evaluator.COMPONENT,
         evaluator.Inputs(digits, candidate, baseline, champion),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.artifacts import Artifact, Model
+from components.artifacts import Artifact
 from components.base import Component, I, O, P
 from pipeline.errors import DefinitionError
 
@@ -47,7 +47,7 @@ class Reference:
     name: str
     kind: type[Artifact]
     resolve: Resolver
-    candidate: Model
+    candidate: str
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ class Graph:
         self.nodes[name] = Node(name, component, inputs, params, outputs)
         return outputs
 
-    def external(self, name: str, kind: type[A], resolve: Resolver, *, candidate: Model) -> A:
+    def external(self, name: str, kind: type[A], resolve: Resolver, *, candidate: str) -> A:
         """Refer to an artifact from outside, resolved at plan time.
 
         Args:
             name: e.g. `champion`.
             kind: its artifact kind.
             resolve: looks it up; None means that there is none.
-            candidate: the model that the reference is compared with. When its digest is known at
-                plan time (its step is cached) the resolver is told, so that a model that is
-                already live is not compared with itself.
+            candidate: the model that the reference is compared with, e.g. `trainer.model`; its
+                step may come later. When its digest is known at plan time (its step is cached) the
+                resolver is told, so that a model that is already live is not compared with itself.
         """
         if name in self.nodes or name in self.references:
             raise DefinitionError(f"two steps or references are called {name}")

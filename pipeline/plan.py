@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from components.artifacts import Artifact
+from components.artifacts import Artifact, Model
 from components.base import key_params
 from pipeline.errors import ConfigError
 from pipeline.fingerprint import (
@@ -265,7 +265,7 @@ class Planner:
     def _resolve(self, step: str, name: str) -> tuple[bool, Resolved | None]:
         """An external reference for a step: whether it can be known yet, and what it names."""
         reference = self._graph.references[name]
-        source, _, output = reference.candidate.producer.partition(".")
+        source, _, output = reference.candidate.partition(".")
         record = self.record(source)
         if record is None:
             # The step comes after the candidate: what to compare it with depends on its digest.
@@ -273,7 +273,7 @@ class Planner:
                 return False, None
             return True, reference.resolve(None)
         manifest = self._store.manifest(record.outputs[output])
-        return True, reference.resolve(manifest.subtree_digest(reference.candidate.served_subtree))
+        return True, reference.resolve(manifest.subtree_digest(Model.served_subtree))
 
     def _stopping_verdict(self, name: str) -> Reason | None:
         for gate in self._graph.gates_before(name):

@@ -153,7 +153,7 @@ def toy_graph(
     params = TrainParams(rate=rate, dataset=dataset)
     candidate = g.add(TRAIN, TrainInputs(numbers), params).model
     baseline = g.add(TRAIN, TrainInputs(numbers), TrainParams(rate=0), name="twin").model
-    champion = g.external("champion", ServedModel, champion_of(served), candidate=candidate)
+    champion = g.external("champion", ServedModel, champion_of(served), candidate="train.model")
     judged = g.add(JUDGE, JudgeInputs(candidate, baseline, champion), JudgeParams(passes=passes))
     g.add(
         pusher.COMPONENT,

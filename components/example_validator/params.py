@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from components.base import machine_local
+from components.base import configured_as
 
 Action = Literal["block", "warn", "off"]
 """What a check may do: stop the run, only warn, or not be made at all."""
@@ -38,7 +38,7 @@ Share = Annotated[float, Ge(0.0), Le(1.0)]
 class Params:
     """The `validator` section of the configuration."""
 
-    schema: str | None = machine_local(None)
+    schema: str | None = configured_as("data.schema", None, in_key=False)
     """A schema file (tensorflow_metadata Schema, text format) instead of the data set's own."""
 
     presence: Action = "block"

@@ -45,7 +45,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
         return {"schema": hashlib.sha256(Path(params.schema).read_bytes()).hexdigest()}
     except OSError as error:
         raise RequestError(
-            f"validator.schema: cannot read {params.schema}: {error.strerror}",
+            f"data.schema: cannot read {params.schema}: {error.strerror}",
             hint="data/schema.pbtxt is an example",
         ) from error
 
