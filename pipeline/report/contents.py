@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.artifacts import SPLITS
+from data.errors import DataError
+from data.statistics import SUMMARY, SplitSummary
 from pipeline.errors import ConfigError
 from pipeline.evaluation import MODELS, RunEvaluation
 from pipeline.runs import RunFolder
@@ -55,6 +58,8 @@ class Contents:
         histories: epochs of every trained model, by step.
         cards: model cards, by step.
         dataset: `dataset.json`.
+        statistics: what every split holds, by split.
+        data_checks: the checks of the data gate, as its `verdict.json` holds them.
         environment: versions of Python and the libraries that are in the step keys.
         pictures: groups of pictures worth looking at, by group.
         missing: objects of the run that are not in the store any more, as `step.field`.
@@ -66,6 +71,8 @@ class Contents:
     histories: Mapping[str, Sequence[Json]] = field(default_factory=dict)
     cards: Mapping[str, Json] = field(default_factory=dict)
     dataset: Json = field(default_factory=dict)
+    statistics: Mapping[str, SplitSummary] = field(default_factory=dict)
+    data_checks: Sequence[Json] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -113,6 +120,8 @@ def gather(store: Store, folder: RunFolder) -> Contents:
     cards: dict[str, Json] = {}
     histories: dict[str, Sequence[Json]] = {}
     dataset: dict[str, Any] = {}
+    statistics: dict[str, SplitSummary] = {}
+    checks: Sequence[Json] = ()
     for step, path in _outputs(store, run):
         card, history = _read(path / "model_card.json"), _read(path / "history.json")
         if isinstance(card, dict):
@@ -120,6 +129,8 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         if isinstance(history, dict) and history.get("epochs"):
             histories[step] = history["epochs"]
         dataset |= _read(path / "dataset.json") or {}
+        statistics |= _statistics(path)
+        checks = (_read(path / "verdict.json") or {}).get("checks") or checks
     return Contents(
         run=run,
         config=report.get("config") or {},
@@ -127,6 +138,8 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         histories=histories,
         cards=cards,
         dataset=dataset,
+        statistics=statistics,
+        data_checks=checks,
         environment=_environment(store, run),
         pictures={g: p for _, path in _outputs(store, run) for g, p in _pictures(path).items()},
         missing=tuple(_missing(store, run)),
@@ -138,6 +151,16 @@ def _outputs(store: Store, run: Json) -> Iterator[tuple[str, Path]]:
     for step in run["steps"]:
         for digest in step["outputs"].values():
             yield step["name"], store.object_path(digest)
+
+
+def _statistics(folder: Path) -> dict[str, SplitSummary]:
+    """By split, from a Statistics artifact; empty for any other."""
+    found = {}
+    for split in SPLITS:
+        if (folder / f"Split-{split}" / SUMMARY).exists():
+            with suppress(DataError):
+                found[split] = SplitSummary.read(folder / f"Split-{split}")
+    return found
 
 
 def _missing(store: Store, run: Json) -> Iterator[str]:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data.png import encode_stored
 from pipeline.evaluation import RunEvaluation, measured, number, points
-from pipeline.report import charts, evaluation_charts
+from pipeline.report import charts, data_charts, evaluation_charts
 from pipeline.report.charts import Table
 from pipeline.report.contents import Contents, Picture
 from pipeline.report.lineage import lineage
@@ -59,8 +61,8 @@ class Thumbnail:
 
     Attributes:
         uri: a `data:` URI of a PNG.
-        id: the record's id.
-        label: what it is.
+        id: the record's id, or what it is.
+        label: the class.
         answers: what each model took it for, and how sure it was.
     """
 
@@ -109,6 +111,10 @@ def render(contents: Contents) -> str:
                 if pictures
             },
             dataset=_dataset(contents),
+            checks=data_charts.checks(contents),
+            splits=data_charts.splits(contents),
+            balance=list(data_charts.classes(contents)),
+            means=list(_mean_images(contents)),
             lineage=lineage(contents.run),
             times=charts.step_times(contents),
             config=list(flat(contents.config)),
@@ -185,12 +191,26 @@ def _classes(contents: Contents, evaluation: RunEvaluation) -> Table:
 
 
 def _thumbnail(contents: Contents, picture: Picture) -> Thumbnail:
-    uri = "data:image/png;base64," + base64.b64encode(encode_stored(picture.pixels)).decode()
     answers = [
         f"{contents.model_name(name)}: {contents.class_name(label)} ({probability:.2f})"
         for name, (label, probability) in picture.answers.items()
     ]
-    return Thumbnail(uri, picture.id, f"is {contents.class_name(picture.label)}", answers)
+    return Thumbnail(
+        _png(picture.pixels), picture.id, f"is {contents.class_name(picture.label)}", answers
+    )
+
+
+def _mean_images(contents: Contents) -> Iterator[Thumbnail]:
+    """The mean image of every class of the training split."""
+    found = contents.statistics.get("train")
+    for label, mean in enumerate(found.class_means if found else ()):
+        name = contents.class_name(label)
+        yield Thumbnail(_png(np.rint(mean).astype(np.uint8)), f"mean image of {name}", name, ())
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> str:
+    """uint8[H, W] as a `data:` URI."""
+    return "data:image/png;base64," + base64.b64encode(encode_stored(pixels)).decode()
 
 
 def _dataset(contents: Contents) -> list[tuple[str, str]]:

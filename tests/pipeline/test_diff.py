@@ -47,6 +47,8 @@ def test_what_changed_is_named(home: Home) -> None:
         "components.baseline",
         "components.evaluator",
         "components.example_gen",
+        "components.example_validator",
+        "components.statistics_gen",
         "components.trainer",
     ]
     assert "trainer.model" in {c.name for c in found.data}

@@ -9,13 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from components.artifacts import Artifact, Blessing, Evaluation, Examples, Model
+from components.artifacts import (
+    Anomalies,
+    Artifact,
+    Blessing,
+    Evaluation,
+    Examples,
+    Model,
+    Statistics,
+)
 from components.evaluator.gate import decide
 from components.evaluator.measure import plain
 from components.evaluator.params import Params
 from components.evaluator.predictions import Predictions
 from components.evaluator.workflow import measured
 from data.dataset_info import DatasetInfo
+from data.statistics import SplitSummary
 from pipeline.files import write_json
 from pipeline.runs import RunFolder
 from pipeline.store import StepRecord, Store
@@ -27,6 +36,21 @@ NASTY = (
     r"$\frac{",
     "line\nbreak\x00",
 )
+
+DATA_VERDICT: dict[str, Any] = {
+    "passed": True,
+    "sentence": "the data passes",
+    "checks": [
+        {
+            "name": "duplicates",
+            "level": "warn",
+            "value": 3.0,
+            "bound": 1.0,
+            "sentence": "3 <twice>",
+        },
+        {"name": "drift", "level": "not checked", "value": None, "bound": None, "sentence": "new"},
+    ],
+}
 
 
 def predictions(wrong: float, seed: int, labels: tuple[str, ...], bins: int = 3) -> Predictions:
@@ -88,10 +112,27 @@ class Home:
             "baseline": self._commit(Model, _model("none", epochs, 0)),
             "evaluation": self._evaluation(answers, plain(metrics)),
             "blessing": self._commit(Blessing, {"blessing.json": json.dumps(plain(blessing))}),
+            "statistics": self._statistics(len(labels)),
+            "anomalies": self._commit(Anomalies, {"verdict.json": json.dumps(DATA_VERDICT)}),
         }
         verdict = {"passed": decision.passed, "sentence": decision.sentence}
         steps = [
             self._step(run, "example_gen", {}, {"examples": digests["examples"]}, code),
+            self._step(
+                run,
+                "statistics_gen",
+                {"examples": digests["examples"]},
+                {"statistics": digests["statistics"]},
+                code,
+            ),
+            self._step(
+                run,
+                "example_validator",
+                {"statistics": digests["statistics"]},
+                {"anomalies": digests["anomalies"]},
+                code,
+                {"passed": True, "sentence": DATA_VERDICT["sentence"]},
+            ),
             *(
                 self._step(run, n, {"examples": digests["examples"]}, {"model": digests[n]}, code)
                 for n in ("trainer", "baseline")
@@ -144,6 +185,16 @@ class Home:
         arrays = {"mistakes/row": rows, "mistakes/image": images}
         np.savez(folder / "pictures.npz", **arrays)
         return self.store.commit_object(Evaluation("evaluator.evaluation", folder)).digest
+
+    def _statistics(self, classes: int) -> str:
+        folder = self.store.stage("made", "statistics_gen", "statistics")
+        for split in ("train", "test"):
+            images = np.random.default_rng(0).integers(0, 255, (30, 16), dtype=np.uint8)
+            summary = SplitSummary(4, 4, classes)
+            summary.add({"image": images, "label": np.arange(30) % classes})
+            (folder / f"Split-{split}").mkdir()
+            summary.write(folder / f"Split-{split}")
+        return self.store.commit_object(Statistics("statistics_gen.statistics", folder)).digest
 
     def _commit(self, kind: type[Artifact], files: dict[str, str]) -> str:
         folder = self.store.stage("made", "made", kind.__name__)

@@ -1,0 +1,81 @@
+"""What the data looks like: counts by split, the share of every class, its mean image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from data.statistics import SplitSummary
+from pipeline.report.charts import COLOURS, Chart, Table
+from pipeline.report.contents import Contents
+from pipeline.report.svg import draw, tick_names
+
+_OUTCOMES = {"ok": "passed", "warn": "warned", "block": "failed"}
+
+
+def checks(contents: Contents) -> list[tuple[str, ...]]:
+    """The checks of the data gate, in the form of the evaluation gate's rules."""
+    return [
+        (
+            _OUTCOMES.get(check["level"], str(check["level"])),
+            str(check["name"]),
+            *("-" if check[key] is None else f"{check[key]:.4g}" for key in ("value", "bound")),
+            str(check["sentence"]),
+        )
+        for check in contents.data_checks
+    ]
+
+
+def splits(contents: Contents) -> Table | None:
+    """The main numbers of every split."""
+    if not contents.statistics:
+        return None
+    rows = [
+        (
+            split,
+            str(found.images),
+            str(found.duplicates),
+            str(found.constant),
+            f"{found.mean_level:.2f}",
+        )
+        for split, found in contents.statistics.items()
+    ]
+    return Table(("split", "images", "duplicates", "constant", "mean grey level"), rows)
+
+
+def classes(contents: Contents) -> Iterator[Chart]:
+    """The share of every class in every split."""
+    shares = {split: _shares(found) for split, found in contents.statistics.items()}
+    if not shares:
+        return
+    names = [contents.class_name(k) for k in range(len(next(iter(shares.values()))))]
+
+    def paint(axes: Axes) -> None:
+        for offset, (split, share) in enumerate(shares.items()):
+            y = np.arange(len(names)) + 0.2 * (offset - (len(shares) - 1) / 2)
+            colour = COLOURS[offset % len(COLOURS)]
+            axes.hlines(y, 0, 100 * share, color=colour, linewidth=2.4, label=split)
+        tick_names(axes, "y", names)
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set_xlabel("% of the split's images")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+    first = next(iter(shares.values()))
+    alt = (
+        f"Share of every class by split. In {next(iter(shares))}, {names[int(first.argmax())]} is "
+        f"the largest class with {100 * first.max():.1f} %, {names[int(first.argmin())]} the "
+        f"smallest with {100 * first.min():.1f} %."
+    )
+    rows = [
+        (name, *(str(int(found.classes[k])) for found in contents.statistics.values()))
+        for k, name in enumerate(names)
+    ]
+    svg = draw("classes", 0.9 + 0.28 * len(names), alt, paint)
+    yield Chart("Classes by split", alt, svg, Table(("class", *shares), rows))
+
+
+def _shares(found: SplitSummary) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return found.classes / max(int(found.classes.sum()), 1)
