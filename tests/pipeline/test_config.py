@@ -83,7 +83,7 @@ def test_home_is_here_or_where_the_environment_says(tmp_path: Path) -> None:
         ("trainer.epoch=3", "unknown config key trainer.epoch; did you mean trainer.epochs?"),
         ("trianer.epochs=3", "unknown config key trianer; did you mean trainer?"),
         ("trainer.zzz=3", "unknown config key trainer.zzz; known here: normalization, "),
-        ("zzz=3", "unknown config key zzz; known here: data, transform, trainer, "),
+        ("zzz=3", "unknown config key zzz; known here: data, validator, transform, "),
         (
             "trainer.fold_batch_norm=false",
             "unknown config key trainer.fold_batch_norm; it is serving.fold_batch_norm",
