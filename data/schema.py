@@ -70,14 +70,19 @@ def derived(info: DatasetInfo) -> Any:
     """The schema that follows from a data set's shape and classes."""
     schema = schema_pb2.Schema()
     features = {
-        name: schema.feature.add(name=name, type=schema_pb2.BYTES)
-        for name in ("image", "label", "id", "content_hash")
+        name: schema.feature.add(name=name, type=kind)
+        for name, kind in (
+            ("image", schema_pb2.BYTES),
+            ("label", schema_pb2.INT),
+            ("id", schema_pb2.BYTES),
+            ("content_hash", schema_pb2.BYTES),
+            ("span", schema_pb2.INT),
+        )
     }
     for added in features.values():
         added.presence.min_fraction, added.presence.min_count = 1.0, 1
     features["image"].image_domain.max_image_byte_size = info.features
     label = features["label"]
-    label.type = schema_pb2.INT
     label.int_domain.min, label.int_domain.max = 0, info.classes - 1
     label.int_domain.is_categorical = True
     return schema

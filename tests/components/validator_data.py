@@ -30,7 +30,8 @@ def records(images: np.ndarray, labels: np.ndarray) -> Columns:
     """Columns as example_gen writes them; ids and hashes are not looked into."""
     named = np.zeros((len(labels), 8), np.uint8)
     pixels = np.ascontiguousarray(images).reshape(len(labels), -1)
-    return {"image": pixels, "label": labels, "id": named, "content_hash": named}
+    span = np.zeros(len(labels), np.int64)
+    return {"image": pixels, "label": labels, "id": named, "content_hash": named, "span": span}
 
 
 def healthy() -> dict[str, Columns]:
