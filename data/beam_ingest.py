@@ -26,6 +26,7 @@ from data.record_ids import as_numbers, content_hashes, ids, in_validation, name
 from data.shards import Report, ShardWriter, shard_name, write_reports
 from data.source import BadRecord, LabelledImages, Source
 from data.spans import Span
+from data.tfrecord import frame
 
 PREFIX = "data_tfrecord"
 LEAKED = "test_images_in_train_or_validation"
@@ -247,10 +248,15 @@ class _SliceWriter:
             )
 
     def _quarantine(self, folder: Path) -> None:
+        """`<unit>.jsonl` says where bad records lay and why; `<unit>.tfrecord` has their bytes."""
         if self.bad:
-            path = folder / "quarantine" / f"{self.unit}.jsonl"
+            path = folder / "quarantine" / self.unit
             path.parent.mkdir(exist_ok=True)
-            path.write_text("".join(json.dumps(r._asdict()) + "\n" for r in self.bad))
+            told = [record._asdict() for record in self.bad]
+            contents = [np.frombuffer(line.pop("content"), np.uint8) for line in told]
+            path.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+            framed = b"".join(frame(content[None]).tobytes() for content in contents)
+            path.with_suffix(".tfrecord").write_bytes(framed)
 
     def hashes_by_bucket(self) -> Iterator[Any]:
         """(bucket, (is test, hashes as bytes)) for the leak check: 8 bytes per image."""

@@ -76,24 +76,24 @@ class ImageFolder:
         images: list[Images] = []
         numbers: list[int] = []
         for number, name in enumerate(names, first):
+            content = self._content(folder / name)
             try:
-                images.append(self._image(folder / name))
+                images.append(decode_png(content, self.height, self.width))
                 numbers.append(number)
             except ValueError as error:
-                on_bad(BadRecord(f"{folder.name}/{name}", 0, number, str(error)))
+                on_bad(BadRecord(f"{folder.name}/{name}", 0, number, str(error), content))
         if images:
             labels = np.full(len(images), label, np.int64)
             called = [os.fsencode(f"{folder.name}/{names[n - first]}") for n in numbers]
             yield LabelledImages(np.array(numbers), np.stack(images), labels, called)
 
-    def _image(self, path: Path) -> Images:
-        """Reads no more of a file than an image may have."""
+    def _content(self, path: Path) -> bytes:
+        """A file's bytes, but hardly more than an image may have."""
         try:
             with path.open("rb") as file:
-                content = file.read(largest_file(self.height, self.width) + 1)
+                return file.read(largest_file(self.height, self.width) + 1)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}", hint=self.hint) from error
-        return decode_png(content, self.height, self.width)
 
 
 def image_names(folder: Path) -> list[str]:

@@ -78,12 +78,21 @@ class Source:
 
 
 class BadRecord(NamedTuple):
-    """A record that cannot be used: where it lies and why."""
+    """A record that cannot be used.
+
+    Attributes:
+        file: the file that it lies in.
+        offset: its first byte in the file.
+        record: its number in the split.
+        reason: what was expected and what was received.
+        content: its bytes.
+    """
 
     file: str
     offset: int
     record: int
     reason: str
+    content: bytes
 
 
 class LabelledImages(NamedTuple):
@@ -134,7 +143,8 @@ def _decode(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterator[Lab
     """The good records of a run; the others are reported."""
     for row in run.damaged:
         reason = "the checksum of the record does not match its bytes"
-        on_bad(BadRecord(run.path.name, run.offset_of(int(row)), first + int(row), reason))
+        offset, content = run.offset_of(int(row)), run.payload[row].tobytes()
+        on_bad(BadRecord(run.path.name, offset, first + int(row), reason, content))
     edges = [-1, *run.damaged.tolist(), len(run.payload)]
     for before, after in pairwise(edges):
         if after - before > 1:
@@ -154,7 +164,8 @@ def _decode_sound(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterat
         else:
             # The folder is this machine's; quarantined records say the same on all of them.
             reason = error.headline.removeprefix(f"{run.path} at offset {run.offset}: ")
-            on_bad(BadRecord(run.path.name, run.offset, first, reason))
+            content = run.payload[0].tobytes()
+            on_bad(BadRecord(run.path.name, run.offset, first, reason, content))
         return
     for images, labels in batches:
         yield LabelledImages(np.arange(first, first + len(labels)), images, labels)

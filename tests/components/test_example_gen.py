@@ -15,6 +15,7 @@ from data.errors import DataError
 from data.examples import as_strings, read_batches
 from data.source import Source
 from data.tfds_source import prepare
+from data.tfrecord import read_runs
 
 PARAMS = Params(dataset="rendered_digits", size=512, shards=2)
 
@@ -165,11 +166,14 @@ def test_a_budget_of_bad_records_is_set_aside_and_counted(
     ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
     assert ran.facts["bad_records"] == 1
     assert ran.facts["train"] + ran.facts["validation"] == 426
-    (aside,) = (ran.outputs.examples.path / "quarantine").iterdir()
+    (aside,) = (ran.outputs.examples.path / "quarantine").glob("*.jsonl")
     record = json.loads(aside.read_text())
     assert record["record"] == 5
     assert "checksum" in record["reason"]
     assert str(tmp_path) not in aside.read_text()
+    (kept,) = read_runs(aside.with_suffix(".tfrecord"))
+    assert kept.payload.shape[0] == 1
+    assert b"\x89PNG" in kept.payload.tobytes()
 
 
 def test_labels_out_of_range_are_bad_records(
@@ -211,7 +215,7 @@ def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
         probe(Params(dataset="mnits"), tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         probe(Params(archives=str(tmp_path / "nowhere")), tmp_path)
-    with pytest.raises(DataError, match="data.size: only rendered_digits"):
+    with pytest.raises(DataError, match=r"data\.size: only rendered_digits"):
         probe(Params(size=1000), tmp_path)
     assert probe(Params(dataset="rendered_digits", size=1000), tmp_path) == {}
 

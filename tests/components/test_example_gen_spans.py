@@ -17,7 +17,7 @@ from components.example_gen import Params, probe
 from data.digit_renderer import draw_chunk
 from data.errors import DataError
 from data.examples import as_strings, encode, read_batches, read_transformed
-from data.tfrecord import frame
+from data.tfrecord import frame, read_runs
 
 BASE = "rendered_digits:1.0.0"
 
@@ -197,10 +197,15 @@ def test_a_budget_of_unreadable_images_is_set_aside(
     assert ran.facts["bad_records"] == 2
     assert sum(stored["splits"].values()) == 512 + 60 + 9 - 2
     assert {n: s["bad_records"] for n, s in stored["spans"].items()} == {"2": 1, "3": 1}
-    aside = sorted((examples.path / "quarantine").iterdir())
+    aside = sorted((examples.path / "quarantine").glob("*.jsonl"))
     records = [json.loads(line) for path in aside for line in path.read_text().splitlines()]
     assert sorted(r["file"] for r in records) == [name, "span-3/test/part-0.tfrecord"]
     assert str(tmp_path) not in "".join(path.read_text() for path in aside)
+    spoilt = (tmp_path / "spans" / name.removeprefix("span-")).read_bytes()
+    kept = [
+        run.payload.tobytes() for path in aside for run in read_runs(path.with_suffix(".tfrecord"))
+    ]
+    assert spoilt in kept
 
 
 def test_bad_records_of_all_workers_count_together(
