@@ -13,7 +13,7 @@ from pipeline.errors import ExitCode
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),
     "look": ("runs", "show", "diff", "logs", "report", "graph"),
-    "ship": ("push", "versions", "rollback", "promote", "export"),
+    "ship": ("push", "versions", "rollback", "promote", "export", "serve", "predict", "smoke"),
     "care": ("gc", "config", "doctor"),
 }
 _CODES = "  ".join(f"{int(code)} {code.meaning}." for code in ExitCode)

@@ -14,7 +14,10 @@ running server and are tests (tests/serving/local).
 
 from __future__ import annotations
 
-from serving.cases.case import Case, Result, Target, run_case
+from serving.cases.case import Case as Case
+from serving.cases.case import Result as Result
+from serving.cases.case import Target as Target
+from serving.cases.case import run_case
 from serving.cases.classify import CASES as _CLASSIFY
 from serving.cases.predict import CASES as _PREDICT
 from serving.cases.predict_errors import CASES as _PREDICT_ERRORS

@@ -1,0 +1,61 @@
+"""`bnpipe smoke`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from pipeline.cli.predict import DEFAULT_URL
+from pipeline.errors import ExitCode
+
+_OUTCOMES = ("passed", "failed", "skipped")
+
+
+def smoke(
+    url: Annotated[str, typer.Option(help="http://HOST:PORT of REST.")] = DEFAULT_URL,
+    grpc: Annotated[
+        str | None, typer.Option(help="HOST:PORT of gRPC; without it only REST is asked.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="By default serving.model_name.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show the cases that passed too.")] = False,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """Ask a server everything that its clients rely on; exit 7 if an answer is wrong."""
+    from pipeline import ui
+    from pipeline.definition import model_name
+    from serving.cases import Target, run
+
+    name = model or model_name(config_from(config, sets))
+    results = run(Target(url, name, grpc))
+    counts = {kind: sum(r.outcome == kind for r in results) for kind in _OUTCOMES}
+    rows = [
+        {
+            "case": r.case.number,
+            "title": r.case.title,
+            "match": str(r.case.match),
+            "seen_on_a_real_server": r.case.seen,
+            "outcome": r.outcome,
+            "detail": r.detail,
+        }
+        for r in results
+    ]
+    if as_json:
+        ui.write_json({"url": url, "grpc": grpc, "model": name, **counts, "cases": rows})
+    else:
+        shown = [
+            (r["case"], r["match"], r["outcome"], r["title"], r["detail"])
+            for r in rows
+            if every or r["outcome"] != "passed"
+        ]
+        if shown:
+            ui.table(("case", "compared", "outcome", "asked", "why"), shown)
+        ui.say(
+            f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped "
+            f"of {len(results)} cases against {name} at {url}"
+            + ("" if grpc else " (gRPC: --grpc HOST:PORT)")
+        )
+    return ExitCode.SERVING if counts["failed"] else ExitCode.OK
