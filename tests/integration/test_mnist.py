@@ -10,6 +10,7 @@ from tests.integration.conftest import MakeProject, digests, steps
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_mnist_reaches_97_percent_and_is_published(
     make_project: MakeProject, mnist_archives: Path
 ) -> None:
@@ -24,9 +25,7 @@ def test_mnist_reaches_97_percent_and_is_published(
 
     evaluation = Store(project.home).object_path(digests(summary)["evaluator"]["evaluation"])
     result = tfma.load_eval_result(str(evaluation / "tfma"), model_name="candidate")
-    overall = dict(result.slicing_metrics)[()]
-    values = {name: value for by in overall[""].values() for name, value in by.items()}
-    accuracy = values["sparse_categorical_accuracy"]["doubleValue"]
+    accuracy = dict(result.slicing_metrics)[()][""][""]["accuracy"]["doubleValue"]
     assert accuracy >= 0.97
     facts = {s["name"]: s["facts"] for s in summary["steps"]}["evaluator"]
     assert facts["candidate_accuracy"] == pytest.approx(accuracy, abs=1e-6)
