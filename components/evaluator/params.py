@@ -51,6 +51,9 @@ class Params:
     """Floor of the accuracy on every other slice by one column, by the same bound."""
     margin: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
     """Largest loss of accuracy against the baseline or the champion that is still non-inferior."""
+    slice_margin: Share = 0.03
+    """Loss on a single slice that is tolerated even when it is significant: two trainings of one
+    network that differ in their seed trade whole points between classes."""
     max_calibration_error: Share = 0.05
     """Ceiling of the expected calibration error: its upper bound at `level` must stay below it."""
     batch_tolerance: Annotated[float, Ge(0.0)] = 1e-5

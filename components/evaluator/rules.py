@@ -180,7 +180,12 @@ def not_worse(
 def slices_not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Finding:
-    """No slice by one column is significantly worse at `slices_level`, with Holm's correction."""
+    """No slice by one column is worse by more than `slice_margin` and significantly so.
+
+    Significant at `slices_level`, with Holm's correction for having looked at all of them.
+    Significance alone would ask too much: of 30 pairs of MNIST networks that differ in nothing but
+    their seed, 16 have a class that is significantly worse, by up to 2.9 points.
+    """
     if reference not in overall.against:
         return _absent(reference, evidence)
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.images]
@@ -193,15 +198,17 @@ def slices_not_worse(
         )
     )
     worse = [
-        p.name for p, value in zip(parts, adjusted, strict=True) if value <= params.slices_level
+        part.name
+        for part, p in zip(parts, adjusted, strict=True)
+        if p <= params.slices_level and part.difference(reference) < -params.slice_margin
     ]
     lowest = int(np.argmin(adjusted))
     part = parts[lowest]
-    named = ", ".join(worse) if worse else "no slice"
+    named = f"{', '.join(worse)} is" if worse else "no slice is"
     sentence = (
-        f"{named} significantly worse than {_called(reference, evidence)}; lowest of "
-        f"{len(parts)}: {part.name} {points(part.difference(reference), signed=True)} "
-        f"(Holm p {adjusted[lowest]:.3g})"
+        f"{named} significantly and by more than {points(params.slice_margin)} worse than "
+        f"{_called(reference, evidence)}; lowest p of {len(parts)}: {part.name} with "
+        f"{points(part.difference(reference), signed=True)} (Holm p {adjusted[lowest]:.3g})"
     )
     return Finding(not worse, float(adjusted[lowest]), params.slices_level, sentence)
 

@@ -81,10 +81,19 @@ def test_a_small_sure_loss_is_significantly_worse_though_non_inferior():
 
 
 def test_one_slice_that_is_much_worse_blocks():
-    hurt = label(3, pair=Pair(2, 30))
+    hurt = label(3, pair=Pair(2, 40))
     decision = decide(healthy(slices=(*map(label, range(3)), hurt)), Params())
     assert not rule(decision, "baseline_slices").passed
-    assert "label:3 significantly worse" in decision.sentence
+    assert "label:3 is significantly and by more than 3.00 points worse" in decision.sentence
+
+
+def test_a_loss_on_a_slice_that_another_seed_would_also_bring_does_not_block():
+    traded = label(8, images=974, correct=932, pair=Pair(4, 23))  # two seeds on MNIST
+    decision = decide(healthy(slices=(*map(label, range(8)), traded)), Params())
+    found = rule(decision, "baseline_slices")
+    assert found.passed
+    assert found.value < found.bound
+    assert "label:8 with -1.95 points" in found.sentence
 
 
 def test_a_slice_that_is_unlucky_among_many_does_not_block():
