@@ -51,6 +51,7 @@ class Finding:
         sentence: the finding in words.
         code: the anomaly's type in tensorflow_metadata.
         feature: the feature that it is about; empty for the data set as a whole.
+        hashes: content hashes of a few images that it is about, if it is about single images.
     """
 
     split: str
@@ -60,6 +61,7 @@ class Finding:
     sentence: str
     code: str = "CUSTOM_VALIDATION"
     feature: str = "image"
+    hashes: tuple[int, ...] = ()
 
 
 def graded(value: float, warn_above: float, block_above: float) -> Level:

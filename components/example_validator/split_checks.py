@@ -12,6 +12,8 @@ from scipy import special
 from components.example_validator.findings import Evidence, Finding, graded
 
 _TRAIN = "train"
+_NAMED = 5
+"""How many images of a finding are named."""
 _LEAKS = {"test": ("train", "validation"), "validation": ("train",)}
 """Splits that must not share an image with those that come before them."""
 
@@ -113,9 +115,11 @@ def duplicates(evidence: Evidence) -> Iterator[Finding]:
     """Few images repeat another one of their split."""
     params = evidence.params
     for split, summary in evidence.splits.items():
-        size = len(summary.hashes)
-        allowed = allowed_count(size, params.max_duplicate_share, params.level)
-        yield _some(split, summary.duplicates, allowed, size, "images in {} repeat another one")
+        hashes = summary.hashes
+        allowed = allowed_count(len(hashes), params.max_duplicate_share, params.level)
+        repeated = hashes[1:][hashes[1:] == hashes[:-1]]
+        text = "images in {} repeat another one"
+        yield _some(split, len(repeated), allowed, len(hashes), text, hashes=repeated)
 
 
 def label_conflicts(evidence: Evidence) -> Iterator[Finding]:
@@ -126,10 +130,10 @@ def label_conflicts(evidence: Evidence) -> Iterator[Finding]:
     order = np.lexsort((labels, hashes))
     hashes, labels = hashes[order], labels[order]
     conflict = (hashes[1:] == hashes[:-1]) & (labels[1:] != labels[:-1])
-    found = len(np.unique(hashes[1:][conflict]))
+    found = np.unique(hashes[1:][conflict])
     allowed = allowed_count(len(hashes), params.max_conflict_share, params.level)
     text = "images have two different labels"
-    yield _some(_TRAIN, found, allowed, len(hashes), text, "label")
+    yield _some(_TRAIN, len(found), allowed, len(hashes), text, "label", found)
 
 
 def leak(evidence: Evidence) -> Iterator[Finding]:
@@ -138,17 +142,25 @@ def leak(evidence: Evidence) -> Iterator[Finding]:
     for split, earlier in _LEAKS.items():
         hashes = evidence.splits[split].hashes
         known = np.concatenate([evidence.splits[name].hashes for name in earlier])
-        found = int(np.isin(hashes, known).sum())
+        found = hashes[np.isin(hashes, known)]
         allowed = allowed_count(len(hashes), params.max_leak_share, params.level)
         text = f"images in {{}} also occur in {' or '.join(earlier)}"
-        yield _some(split, found, allowed, len(hashes), text)
+        yield _some(split, len(found), allowed, len(hashes), text, hashes=found)
 
 
 def _some(
-    split: str, found: int, allowed: int, size: int, text: str, feature: str = "image"
+    split: str,
+    found: int,
+    allowed: int,
+    size: int,
+    text: str,
+    feature: str = "image",
+    hashes: npt.NDArray[np.uint64] | None = None,
 ) -> Finding:
     """A finding about things of which there should be none and may be a few."""
     sentence = f"{found:,} of {size:,} {text.format(split)}"
     if found:
         sentence += f", tolerated are {allowed:,}"
-    return Finding(split, graded(found, 0, allowed), found, allowed, sentence, feature=feature)
+    few = () if hashes is None else tuple(np.unique(hashes)[:_NAMED].tolist())
+    level = graded(found, 0, allowed)
+    return Finding(split, level, found, allowed, sentence, feature=feature, hashes=few)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from google.protobuf import text_format
 
-from components.artifacts import SPLITS, Statistics
+from components.artifacts import SPLITS, Examples, Statistics
 from components.base import Context, Facts
 from components.example_validator.anomalies import FILE_NAME, anomalies
-from components.example_validator.findings import Evidence
+from components.example_validator.findings import Evidence, Finding
 from components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
 from components.example_validator.params import Params
 from components.example_validator.step import Inputs, Outputs
 from data.dataset_info import DatasetInfo
 from data.errors import DataError
+from data.examples import read_batches
+from data.record_ids import as_numbers, content_hashes
 from data.schema import schema_of
 from data.statistics import SplitSummary
 
@@ -34,7 +38,8 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     )
     ctx.progress(1, 2, "checking")
     decision = decide(evidence)
-    _write(outputs.anomalies.path, decision, evidence, origin)
+    named = equal_images(inputs.examples, decision.findings)
+    _write(outputs.anomalies.path, decision, evidence, origin, named)
     ctx.progress(2, 2, decision.sentence)
     return _facts(decision, origin)
 
@@ -59,11 +64,38 @@ def _champion(statistics: Statistics | None, params: Params) -> SplitSummary | N
         ) from error
 
 
-def _write(folder: Path, decision: Decision, evidence: Evidence, origin: str) -> None:
+def equal_images(examples: Examples, findings: Sequence[Finding]) -> list[list[str]]:
+    """The ids of images that findings are about, equal ones together.
+
+    The data is read again for them only when there is something to look for.
+    """
+    wanted = sorted({h for f in findings if f.level != "ok" for h in f.hashes})
+    if not wanted:
+        return []
+    ids: dict[int, list[str]] = {number: [] for number in wanted}
+    for shard in (shard for split in SPLITS for shard in examples.shards(split)):
+        for batch in read_batches(shard):
+            images, named = batch.columns.get("image"), batch.columns.get("id")
+            if images is None or named is None or images.dtype != np.uint8:
+                continue
+            hashes = as_numbers(content_hashes(images))
+            for row in np.flatnonzero(np.isin(hashes, np.array(wanted, np.uint64))):
+                ids[int(hashes[row])].append(named[row].tobytes().decode(errors="replace"))
+    return [ids[number] for number in wanted]
+
+
+def _write(
+    folder: Path,
+    decision: Decision,
+    evidence: Evidence,
+    origin: str,
+    named: list[list[str]],
+) -> None:
     verdict = decision.to_json() | {
         "dataset": evidence.info.name,
         "schema": origin,
         "champion": evidence.champion is not None,
+        "equal_images": named,
     }
     (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
     (folder / "schema.pbtxt").write_text(text_format.MessageToString(evidence.schema))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
@@ -18,7 +19,9 @@ from components.example_validator import COMPONENT, Inputs, Params
 from components.example_validator.step import probe
 from data.dataset_info import DatasetInfo
 from data.errors import DataError, RequestError
+from data.examples import encode, read_batches
 from data.schema import derived
+from data.tfrecord import frame
 from tests.components.validator_data import evidence, healthy
 
 Run = Callable[..., Any]
@@ -142,6 +145,39 @@ def test_the_users_schema_counts_by_its_bytes(
     moved.write_text(path.read_text() + "# edited\n")
     assert named != probe(Params(schema=str(moved)), tmp_path)
     assert probe(Params(), tmp_path) == {}
+
+
+def test_images_that_leaked_are_named(
+    run_component: Run, tiny_examples: Examples, tmp_path: Path
+) -> None:
+    copy = tiny_examples.at(Path(shutil.copytree(tiny_examples.path, tmp_path / "copy")))
+    (train, *_), (test, *_) = copy.shards("train"), copy.shards("test")
+    donor = next(iter(read_batches(train))).columns
+    columns = next(iter(read_batches(test))).columns
+    count = len(columns["label"])
+    length = donor["id"].shape[1]
+    leaked = {
+        name: np.concatenate([column[: count // 2], donor[name][: count - count // 2]])
+        for name, column in columns.items()
+        if name != "id"
+    }
+    leaked["id"] = np.frombuffer(b"x" * length * count, np.uint8).reshape(count, length)
+    rest = [b.columns for b in read_batches(test)][1:]
+    test.write_bytes(b"".join(frame(encode(part)).tobytes() for part in [leaked, *rest]))
+    statistics = run_component(
+        statistics_gen.COMPONENT,
+        statistics_gen.Inputs(examples=copy),
+        statistics_gen.Params(),
+        tmp_path / "statistics",
+    ).outputs.statistics
+    inputs = Inputs(examples=copy, statistics=statistics)
+    anomalies = run_component(COMPONENT, inputs, Params(), tmp_path / "out").outputs.anomalies
+    assert "images in test also occur in train or validation" in anomalies.verdict().sentence
+    groups = anomalies.read_json("verdict.json")["equal_images"]
+    assert 1 <= len(groups) <= 5
+    for group in groups:
+        assert "x" * length in group
+        assert any(name.startswith("rendered_digits:1.0.0/train/") for name in group)
 
 
 def test_a_schema_file_that_is_not_there_is_found_when_planning(tmp_path: Path) -> None:
