@@ -23,6 +23,8 @@ from data.record_ids import as_numbers, content_hashes
 from data.schema import schema_of
 from data.statistics import SplitSummary
 
+_NAMED = 10
+
 
 def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """See `step.run`."""
@@ -65,7 +67,7 @@ def _champion(statistics: Statistics | None, params: Params) -> SplitSummary | N
 
 
 def equal_images(examples: Examples, findings: Sequence[Finding]) -> list[list[str]]:
-    """The ids of images that findings are about, equal ones together.
+    """The ids of images that findings are about, equal ones together, at most ten each.
 
     The data is read again for them only when there is something to look for.
     """
@@ -81,7 +83,7 @@ def equal_images(examples: Examples, findings: Sequence[Finding]) -> list[list[s
             hashes = as_numbers(content_hashes(images))
             for row in np.flatnonzero(np.isin(hashes, np.array(wanted, np.uint64))):
                 ids[int(hashes[row])].append(named[row].tobytes().decode(errors="replace"))
-    return [ids[number] for number in wanted]
+    return [ids[number][:_NAMED] for number in wanted]
 
 
 def _write(
