@@ -106,11 +106,10 @@ def measured(found: Mapping[str, Any], key: str, interval: str | None = None) ->
 
 
 def number(value: float) -> str:
-    """A number in four digits, small ones in scientific notation."""
-    if value and abs(value) < 1e-3:
-        return f"{value:.2g}"
-    shown = f"{value:.4f}"
-    return shown.rstrip("0").rstrip(".") if shown.endswith("00") else shown
+    """A number in four decimals; whole ones without, small ones in scientific notation."""
+    if value == round(value):
+        return str(round(value))
+    return f"{value:.2g}" if abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def points(value: float) -> str:

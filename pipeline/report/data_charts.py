@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from data.statistics import SplitSummary
+from pipeline.evaluation import Measured
 from pipeline.report.charts import COLOURS, Chart, Table
 from pipeline.report.contents import Contents
 from pipeline.report.svg import draw, tick_names
@@ -15,13 +16,14 @@ from pipeline.report.svg import draw, tick_names
 _OUTCOMES = {"ok": "passed", "warn": "warned", "block": "failed"}
 
 
-def checks(contents: Contents) -> list[tuple[str, ...]]:
+def checks(contents: Contents) -> list[tuple[str, str, str, str, str]]:
     """The checks of the data gate, in the form of the evaluation gate's rules."""
     return [
         (
             _OUTCOMES.get(check["level"], str(check["level"])),
             str(check["name"]),
-            *("-" if check[key] is None else f"{check[key]:.4g}" for key in ("value", "bound")),
+            str(Measured(check["value"])),
+            str(Measured(check["bound"])),
             str(check["sentence"]),
         )
         for check in contents.data_checks

@@ -96,7 +96,7 @@ def render(contents: Contents) -> str:
             headline=headline(contents.run),
             started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
             tiles=list(_tiles(contents)),
-            rules=evaluation.rule_table() if evaluation else [],
+            rules=_worst_first(evaluation.rule_table()) if evaluation else [],
             training=list(charts.training(contents)),
             metrics=_metrics(contents, evaluated) if evaluated else None,
             slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
@@ -111,7 +111,7 @@ def render(contents: Contents) -> str:
                 if pictures
             },
             dataset=_dataset(contents),
-            checks=data_charts.checks(contents),
+            checks=_worst_first(data_charts.checks(contents)),
             splits=data_charts.splits(contents),
             balance=list(data_charts.classes(contents)),
             means=list(_mean_images(contents)),
@@ -166,12 +166,20 @@ def _tiles(contents: Contents) -> Iterator[Tile]:
     pushed = contents.run.get("pushed")
     if pushed:
         version = pushed.get("version")
-        note = "" if version else pushed["sentence"]
-        yield Tile("Published", f"v{version}" if version else "nothing new", note)
+        # What a gate stopped is told above.
+        silent = version or pushed["sentence"].startswith("stopped by")
+        name = f"v{version}" if version else "nothing"
+        yield Tile("Published", name, "" if silent else pushed["sentence"])
 
 
 def _interval(bounds: tuple[float, float] | None, text: Any) -> str:
     return f"{text(bounds[0])} to {text(bounds[1])}" if bounds else ""
+
+
+def _worst_first(rules: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Rules in their order, but what failed or warned above the rest."""
+    ranks = {"failed": 0, "warned": 1}
+    return sorted(rules, key=lambda rule: ranks.get(rule[0], 2))
 
 
 def _metrics(contents: Contents, evaluation: RunEvaluation) -> Table:
