@@ -212,29 +212,21 @@ class Planner:
         return self._described[node.name]
 
     def _description(self, node: Node) -> StepPlan:
-        bound: dict[str, Artifact | None] = {}
-        digests: dict[str, str | None] = {}
+        found: dict[str, tuple[Artifact | None, str | None]] = {}
         pending: list[Reason] = []
-        for field_name, artifact in node.artifacts("inputs").items():
-            if artifact is None:
-                bound[field_name] = digests[field_name] = None
-                continue
-            source = step_of(artifact)
-            if source in self._graph.references:
-                known, resolved = self._resolve(node.name, source)
-                if not known:
-                    pending.append(Reason("after", f"{source} is looked up when it is known"))
-                    continue
-                bound[field_name] = artifact.at(resolved.location) if resolved else None
-                digests[field_name] = resolved.digest if resolved else None
-                continue
-            record = self.record(source)
-            if record is None:
-                pending.append(Reason("after", f"after {source}"))
-                continue
-            output = artifact.producer.partition(".")[2]
-            digests[field_name] = record.outputs[output]
-            bound[field_name] = artifact.at(self._store.object_path(record.outputs[output]))
+        for name, artifact in node.artifacts("inputs").items():
+            answer = (None, None) if artifact is None else self._input(node, artifact)
+            if isinstance(answer, Reason):
+                pending.append(answer)
+            else:
+                found[name] = answer
+        digests = {name: digest for name, (_, digest) in found.items()}
+        bound = {name: artifact for name, (artifact, _) in found.items()}
+        for name, artifact in bound.items():
+            # What is compared with itself says nothing: new code on the champion's own data.
+            others = [d for other, d in digests.items() if other != name and d is not None]
+            if artifact and step_of(artifact) in self._graph.references and digests[name] in others:
+                bound[name] = digests[name] = None
         base = StepPlan(
             node.name, node.component.name, Action.RUN, tuple(pending), bound=bound, digests=digests
         )
@@ -242,6 +234,22 @@ class Planner:
             return base
         parts = self._parts(node, digests)
         return dataclasses.replace(base, key=digest_of(parts), parts=parts)
+
+    def _input(self, node: Node, artifact: Artifact) -> tuple[Artifact | None, str | None] | Reason:
+        """One input, bound, with its digest; a Reason if it is not known yet."""
+        source, _, output = artifact.producer.partition(".")
+        if source in self._graph.references:
+            known, resolved = self._resolve(node.name, source)
+            if not known:
+                return Reason("after", f"{source} is looked up when it is known")
+            if resolved is None:
+                return None, None
+            return artifact.at(resolved.location), resolved.digest
+        record = self.record(source)
+        if record is None:
+            return Reason("after", f"after {source}")
+        digest = record.outputs[output]
+        return artifact.at(self._store.object_path(digest)), digest
 
     def _parts(self, node: Node, digests: Mapping[str, str | None]) -> dict[str, Any]:
         component = node.component

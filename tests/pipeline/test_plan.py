@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from components.artifacts import Artifact
 from components.base import Component
 from pipeline import plan as planning
 from pipeline.errors import ConfigError
 from pipeline.execute import run_graph
 from pipeline.fingerprint import CodeDigests
-from pipeline.graph import Graph
-from pipeline.plan import Action, Plan, Selection, make_plan
+from pipeline.graph import Graph, Resolved
+from pipeline.plan import Action, Plan, Planner, Selection, make_plan
 from serving import publish
 from tests import toy_graph
 from tests.pipeline.toy_home import STEPS, ToyHome, files_below
@@ -244,3 +245,36 @@ def test_keys_do_not_depend_on_where_things_are(toy: ToyHome, tmp_path: Path) ->
     here, there = toy.steps(), other.steps()
     names = [n for n in STEPS if n != "pusher"]
     assert [here[n].key for n in names] == [there[n].key for n in names]
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareInputs:
+    new: Artifact
+    old: Artifact | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOutputs:
+    told: Artifact
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareParams:
+    pass
+
+
+COMPARE = Component("compare", CompareInputs, CompareOutputs, CompareParams, lambda *_: {})
+
+
+def test_a_reference_to_the_very_input_is_no_input(toy: ToyHome) -> None:
+    toy.run()
+    store, made = toy.store, toy.plan().steps[0].record
+    assert made is not None
+    digest = made.outputs["numbers"]
+    graph, same = Graph(), Resolved(store.object_path(digest), digest, "v1")
+    params = toy_graph.SourceParams(file=str(toy.file))
+    numbers = graph.add(toy_graph.SOURCE, toy_graph.NoInputs(), params).numbers
+    old = graph.external("old", Artifact, lambda _: same, candidate="source.numbers")
+    graph.add(COMPARE, CompareInputs(numbers, old), CompareParams())
+    plan = Planner(graph, store).step("compare")
+    assert plan.bound["old"] is None and plan.digests == {"new": digest, "old": None}
