@@ -64,13 +64,14 @@ def runs_behind(served: Path) -> set[str]:
     return found
 
 
-def collect(store: Store, garbage: Garbage) -> None:
-    """Remove garbage: records first, so that no record ever names a removed object.
+def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Garbage:
+    """Find garbage and remove it: records first, so that no record ever names a removed object.
 
     Raises:
-        LockHeld: a run is at work.
+        LockHeld: a run is at work; what it is about to use cannot be told from garbage.
     """
     with run_lock(store.home):
+        garbage = find_garbage(store, keep_runs, pinned_runs)
         for record in garbage.records:
             (store.home / "steps" / f"{record.key}.json").unlink(missing_ok=True)
         for digest, _ in garbage.objects:
@@ -79,6 +80,7 @@ def collect(store: Store, garbage: Garbage) -> None:
             store.object_path(digest).rename(doomed)
             remove_tree(doomed)
         Index(store).rebuild()
+    return garbage
 
 
 def find_damage(store: Store) -> dict[str, list[str]]:

@@ -30,9 +30,7 @@ def gc(
     from pipeline.collect import collect, find_garbage, runs_behind
 
     served = served_folder(config_from(config, sets), store.home)
-    garbage = find_garbage(store, keep, runs_behind(served))
-    if yes:
-        collect(store, garbage)
+    garbage = (collect if yes else find_garbage)(store, keep, runs_behind(served))
     if as_json:
         ui.write_json(
             {"removed": yes, "bytes": garbage.size, "objects": [d for d, _ in garbage.objects]}

@@ -124,7 +124,7 @@ def _two_runs(places: Places) -> None:
 
 def _collect(places: Places) -> None:
     store = Store(places.home)
-    collect.collect(store, collect.find_garbage(store, 1))
+    collect.collect(store, 1)
 
 
 def _set_aside(places: Places) -> None:

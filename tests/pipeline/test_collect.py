@@ -26,7 +26,7 @@ def toy(tmp_path: Path) -> ToyHome:
 def test_the_newest_runs_keep_all_they_used(toy: ToyHome) -> None:
     assert find_garbage(toy.store, 3).objects == ()
     garbage = find_garbage(toy.store, 1)
-    collect(toy.store, garbage)
+    collect(toy.store, 1)
     kept = dict.fromkeys(("source", "train", "twin", "judge"), "cached")
     assert actions(toy.run(rate=3)) == {**kept, "pusher": "keep"}
     assert actions(toy.run(rate=1))["train"] == "run"
@@ -37,7 +37,7 @@ def test_what_is_removed_is_what_was_told(toy: ToyHome) -> None:
     # Two models with their blessings, and what was pushed.
     assert len(garbage.objects) == 6
     before = sum(len(c) for _, c in files_below(toy.home / "objects").values())
-    collect(toy.store, garbage)
+    collect(toy.store, 1)
     after = sum(len(c) for _, c in files_below(toy.home / "objects").values())
     assert before - after == garbage.size > 0
     assert find_garbage(toy.store, 1).objects == ()
@@ -66,7 +66,7 @@ def test_a_version_that_was_put_there_by_hand_pins_nothing(toy: ToyHome) -> None
 def test_an_input_from_an_older_run_is_kept(toy: ToyHome) -> None:
     source = object_of(toy.run(Selection(to="source")), toy, "source")
     toy.run(rate=4)
-    collect(toy.store, find_garbage(toy.store, 1))
+    collect(toy.store, 1)
     assert source.is_dir()
 
 
@@ -74,7 +74,7 @@ def test_what_a_killed_run_finished_is_kept(toy: ToyHome) -> None:
     child = toy.child(rate=7, TOY_KILL="judge")
     child.communicate()
     assert child.returncode == -signal.SIGKILL
-    collect(toy.store, find_garbage(toy.store, 1))
+    collect(toy.store, 1)
     assert actions(toy.run(rate=7))["train"] == "cached"
 
 
@@ -82,7 +82,7 @@ def test_nothing_is_collected_while_a_run_is_at_work(toy: ToyHome) -> None:
     garbage = find_garbage(toy.store, 1)
     before = files_below(toy.home / "objects")
     with run_lock(toy.home), pytest.raises(LockHeld):
-        collect(toy.store, garbage)
+        collect(toy.store, 1)
     with run_lock(toy.home), pytest.raises(LockHeld):
         set_aside(toy.store, list(toy.store.digests()))
     assert files_below(toy.home / "objects") == before
@@ -133,7 +133,7 @@ def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
 
         module.remove_tree = remove_some
         try:
-            collect(toy.store, garbage)
+            collect(toy.store, 1)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -142,6 +142,6 @@ def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
     assert all(toy.store.lookup(r.key) for r in records)
     assert actions(toy.run(rate=3))["train"] == "cached"
     assert list((toy.home / "tmp").iterdir()) == []
-    collect(toy.store, find_garbage(toy.store, 1))
+    collect(toy.store, 1)
     assert find_garbage(toy.store, 1).objects == ()
     assert len(Index(toy.store).runs()) == 4
