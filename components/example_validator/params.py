@@ -78,7 +78,7 @@ class Params:
     min_examples: Annotated[int, Ge(1)] = 100
     """Fewest examples to train on."""
     min_class_examples: Annotated[int, Ge(1)] = 1
-    """Fewest examples of a class in the train split."""
+    """Fewest examples of a class; blocks in train, and elsewhere if it is not chance."""
     min_class_share: Share = 0.1
     """Smallest share of a class in the train split, relative to equally large classes."""
     min_count_ratio: Share = 0.5

@@ -39,8 +39,8 @@ def least_count(size: int, share: float, level: float) -> int:
 def classes(evidence: Evidence) -> Iterator[Finding]:
     """Every class has enough examples.
 
-    In train there are absolute bounds. In the other splits a class may be absent if that is what
-    chance makes of its share in train; it is warned of then.
+    In train also relative to equally large classes. In the other splits a class may have too few
+    if that is what chance makes of its share in train; it is warned of then.
     """
     params = evidence.params
     number = evidence.info.classes
@@ -48,13 +48,14 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
     for split, summary in evidence.splits.items():
         size = int(summary.classes.sum())
         if split == _TRAIN:
-            chance = least_count(size, params.min_class_share / number, params.level / number)
-            bounds = np.full(number, max(params.min_class_examples, chance))
+            few = least_count(size, params.min_class_share / number, params.level / number)
+            bounds = np.full(number, max(params.min_class_examples, few))
             warn = bounds
         else:
             shares = train / max(int(train.sum()), 1)
-            bounds = np.array([least_count(size, s, params.level / number) for s in shares])
-            warn = np.maximum(bounds, 1)
+            chance = np.array([least_count(size, s, params.level / number) for s in shares])
+            bounds = np.minimum(params.min_class_examples, chance)
+            warn = np.full(number, params.min_class_examples)
         yield _fewest(evidence, split, summary.classes, bounds, warn)
 
 

@@ -224,6 +224,14 @@ def test_a_class_that_chance_left_out_of_a_small_split_is_warned_of() -> None:
     assert check(decision, "classes").sentence == "label 7 has no examples in validation"
 
 
+def test_a_test_split_of_other_shares_than_train_is_no_fault() -> None:
+    splits = healthy()
+    rare = np.flatnonzero(splits["test"]["label"] == 7)[1:]
+    splits["test"]["label"][rare] = 1
+    decision = decide(evidence(splits))
+    assert check(decision, "classes").level == "ok"
+
+
 def champion_of(splits: Splits, times: int) -> Any:
     return summary(*[splits["train"]] * times)
 
