@@ -4,6 +4,7 @@ import html
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -168,6 +169,19 @@ def test_notebooks_show_a_card(finished: RunFolder):
     assert "<script" not in card
     assert finished.evaluation is not None
     assert "accuracy_floor" in finished.evaluation._repr_html_()
+
+
+def test_drawing_needs_none_of_the_heavy_frameworks(home: Home, finished: RunFolder):
+    code = (
+        "import sys; from pathlib import Path; from pipeline.report import write_report; "
+        "from pipeline.runs import find_run; from pipeline.store import Store; "
+        "store = Store(Path(sys.argv[1])); write_report(store, find_run(store, sys.argv[2])); "
+        "heavy = {'tensorflow', 'apache_beam', 'keras', 'matplotlib.pyplot'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(home.store.home), finished.id]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    assert told.stdout.strip() == "[]"
 
 
 # In a browser
