@@ -25,7 +25,6 @@ def toy(tmp_path: Path) -> ToyHome:
 
 def test_the_newest_runs_keep_all_they_used(toy: ToyHome) -> None:
     assert find_garbage(toy.store, 3).objects == ()
-    garbage = find_garbage(toy.store, 1)
     collect(toy.store, 1)
     kept = dict.fromkeys(("source", "train", "twin", "judge"), "cached")
     assert actions(toy.run(rate=3)) == {**kept, "pusher": "keep"}
@@ -79,7 +78,6 @@ def test_what_a_killed_run_finished_is_kept(toy: ToyHome) -> None:
 
 
 def test_nothing_is_collected_while_a_run_is_at_work(toy: ToyHome) -> None:
-    garbage = find_garbage(toy.store, 1)
     before = files_below(toy.home / "objects")
     with run_lock(toy.home), pytest.raises(LockHeld):
         collect(toy.store, 1)
@@ -118,7 +116,6 @@ def test_every_kind_of_damage_is_found(toy: ToyHome) -> None:
 
 
 def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
-    garbage = find_garbage(toy.store, 1)
     child = os.fork()
     if child == 0:
         removed = 0
