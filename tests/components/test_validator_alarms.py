@@ -1,16 +1,16 @@
 """The gate's two numbers: how often it cries wolf, and what it sees of real damage."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
 from components.example_validator.gate import DRIFT_CHECKS, decide
-from components.example_validator.params import CheckName
 from data.dataset_info import DatasetInfo
 from data.record_ids import content_hashes, in_validation
+from data.statistics import SplitSummary
 from tests.components.validator_data import (
     SPOILED,
     digits,
@@ -26,33 +26,29 @@ MNIST = DatasetInfo("mnist", "3.0.1", 28, 28, tuple(map(str, range(10))), {}, Fa
 
 
 @pytest.mark.parametrize(("size", "champion_size"), [(400, 400), (3000, 3000)])
-def test_the_whole_gate_cries_wolf_at_most_once_in_a_hundred(size: int, champion_size: int) -> None:
+def test_the_gate_cries_wolf_at_most_once_in_a_hundred(size: int, champion_size: int) -> None:
     images, labels = digits(4000)
     steps = image_steps(images)
     base = records(images[:400], labels[:400])
-    seen = evidence(
-        {"train": base, "validation": records(images[400:450], labels[400:450]),
-         "test": records(images[500:600], labels[500:600])},
-        champion=summary(base), count="off", max_count_ratio=100.0,
-    )  # fmt: skip
+    # What a resample does not change is counted once, not a thousand times.
+    unchanged = dict.fromkeys(
+        ("count", "range", "constant_images", "duplicates", "label_conflicts", "leak"), "off"
+    )
+    seen = evidence(dict.fromkeys(("train", "validation", "test"), base), **unchanged)
     train, rng = seen.splits["train"], np.random.default_rng(0)
-    alarms = dict.fromkeys(get_args(CheckName), 0)
-    any_alarm = blocked = 0
+
+    def draw(count: int) -> SplitSummary:
+        return resampled(train, steps, labels, rng.integers(0, len(labels), count))
+
+    drifted = blocked = 0
     for _ in range(RESAMPLES):
-        for target, n in (("train", size), ("champion", champion_size)):
-            drawn = resampled(train, steps, labels, rng.integers(0, len(labels), n))
-            if target == "train":
-                seen = type(seen)(**vars(seen) | {"splits": {**seen.splits, "train": drawn}})
-            else:
-                seen = type(seen)(**vars(seen) | {"champion": drawn})
-        decision = decide(seen)
-        raised = [c.name for c in decision.checks if c.level in ("warn", "block")]
-        any_alarm += bool(raised)
+        splits = {"train": draw(size), "validation": draw(50), "test": draw(100)}
+        decision = decide(replace(seen, splits=splits, champion=draw(champion_size)))
+        levels = {check.name: check.level for check in decision.checks}
+        drifted += any(levels[name] != "ok" for name in DRIFT_CHECKS)
         blocked += not decision.passed
-        for name in raised:
-            alarms[name] += 1
-    assert any_alarm <= 0.01 * RESAMPLES, alarms
-    assert blocked == 0
+    assert drifted <= 0.01 * RESAMPLES
+    assert blocked <= 0.01 * RESAMPLES
 
 
 @pytest.mark.parametrize("size", [500, 2000])
