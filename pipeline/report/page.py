@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data.png import encode_stored
 from pipeline.evaluation import RunEvaluation, measured, number, points
-from pipeline.report import charts, data_charts, evaluation_charts
+from pipeline.report import charts, data_charts, evaluation_charts, matrices
 from pipeline.report.charts import Table
 from pipeline.report.contents import Contents, Picture
 from pipeline.report.lineage import lineage
@@ -100,7 +100,7 @@ def render(contents: Contents) -> str:
             training=list(charts.training(contents)),
             metrics=_metrics(contents, evaluated) if evaluated else None,
             slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
-            confusion=list(evaluation_charts.confusion(contents, evaluated)) if evaluated else [],
+            confusion=list(matrices.confusion(contents, evaluated)) if evaluated else [],
             classes=_classes(contents, evaluated) if evaluated else None,
             reliability=list(evaluation_charts.reliability(contents, evaluated))
             if evaluated

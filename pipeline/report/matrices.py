@@ -1,0 +1,125 @@
+"""Charts with rows and columns: confusion matrices, accuracy by two columns at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from pipeline.evaluation import RunEvaluation, number
+from pipeline.report.charts import Chart, Table
+from pipeline.report.contents import Contents
+from pipeline.report.slices import Parts, in_order, slice_value
+from pipeline.report.svg import BAD, CANDIDATE, INK, draw, short_name, tick_names
+
+MOST_CELLS = 20
+"""A matrix with more rows or columns than this has no numbers in its cells."""
+
+
+def confusion(contents: Contents, evaluation: RunEvaluation) -> Iterator[Chart]:
+    """True class against most probable class, one matrix per model."""
+    for model in evaluation.models:
+        matrix = np.array(evaluation.metrics["models"][model]["confusion_matrix"])
+        yield _confusion_matrix(contents, model, matrix)
+
+
+def accuracy_by_two(
+    contents: Contents, chart: str, columns: tuple[str, ...], parts: Parts
+) -> Iterator[Chart]:
+    """The candidate's accuracy on the combinations of two columns, as a grid."""
+    cells: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for name, found in parts.items():
+        values = name.partition(":")[2].split("_X_")
+        if len(values) != 2:
+            return  # a value holds the separator itself: the cells cannot be told apart
+        cells[values[0], values[1]] = found["models"]["candidate"]
+    across, down = ([v[1:] for v in in_order({f":{c[i]}": {} for c in cells})] for i in (0, 1))
+    grid = np.full((len(down), len(across)), np.nan)
+    for (column, row), found in cells.items():
+        value = found["accuracy"]
+        grid[down.index(row), across.index(column)] = np.nan if value is None else value
+    names = tuple([slice_value(contents, columns[i], v) for v in (across, down)[i]] for i in (0, 1))
+    worst = float(np.nanmin(grid)) if np.isfinite(grid).any() else 1.0
+
+    def paint(axes: Axes) -> None:
+        for (row, column), value in np.ndenumerate(grid):
+            if np.isfinite(value):
+                alpha = 0.75 * (1 - value) / max(1 - worst, 1e-9)
+                _cell(axes, row, column, BAD, alpha)
+                if max(grid.shape) <= MOST_CELLS:
+                    _cell_text(axes, row, column, f"{100 * value:.1f}")
+        _frame(axes, names[0], names[1])
+        axes.set_xlabel(columns[0], parse_math=False)
+        axes.set_ylabel(columns[1], parse_math=False)
+
+    name = contents.model_name("candidate")
+    title = f"Accuracy by {columns[1]} and {columns[0]}, {name}, in %"
+    alt = f"{title}. The lowest is {100 * worst:.1f} %."
+    rows = [
+        (name, *("" if np.isnan(v) else number(v) for v in values))
+        for name, values in zip(names[1], grid, strict=True)
+    ]
+    table = Table((f"{columns[1]} \\ {columns[0]}", *names[0]), rows)
+    yield Chart(
+        title, alt, draw(chart, 0.9 + 0.27 * len(down) + _upright(names[0]), alt, paint), table
+    )
+
+
+def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int64]) -> Chart:
+    classes = [contents.class_name(k) for k in range(len(matrix))]
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    most = max(int(wrong.max(initial=0)), 1)
+
+    def paint(axes: Axes) -> None:
+        for (row, column), count in np.ndenumerate(matrix):
+            if not count:
+                continue
+            right = row == column
+            _cell(axes, row, column, CANDIDATE if right else BAD, 0.25 if right else count / most)
+            if len(matrix) <= MOST_CELLS:
+                _cell_text(axes, row, column, str(count))
+        _frame(axes, classes, classes)
+        axes.set_xlabel("most probable class")
+        axes.set_ylabel("true class")
+        axes.set_aspect("equal")
+
+    pairs = sorted(zip(*np.nonzero(wrong), strict=True), key=lambda rc: -wrong[rc])[:3]
+    told = [f"{classes[r]} taken for {classes[c]} ({wrong[r, c]} times)" for r, c in pairs]
+    title = f"Confusion matrix, {contents.model_name(model)}"
+    alt = f"{title}: {int(wrong.sum())} of {int(matrix.sum())} images wrong"
+    alt += f"; most often {', '.join(told)}." if told else "."
+    rows = [(name, *map(str, counts)) for name, counts in zip(classes, matrix, strict=True)]
+    table = Table(("true \\ answered", *classes), rows)
+    return Chart(title, alt, draw(f"confusion-{model}", 3.9 + _upright(classes), alt, paint), table)
+
+
+def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float) -> None:
+    box = Rectangle(
+        (column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=max(0.0, min(alpha, 0.8)), lw=0
+    )
+    axes.add_patch(box)
+
+
+def _cell_text(axes: Axes, row: int, column: int, text: str) -> None:
+    axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
+
+
+def _upright(names: list[str]) -> float:
+    """Inches that names need below a matrix when they must stand upright; 0 if they need not."""
+    longest = max((len(short_name(name)) for name in names), default=0)
+    return 0.08 * longest if longest > 3 else 0.0
+
+
+def _frame(axes: Axes, across: list[str], down: list[str]) -> None:
+    """Axes of a matrix: names of rows and columns, the first row on top."""
+    tick_names(axes, "x", across, rotation=90 if _upright(across) else 0)
+    tick_names(axes, "y", down)
+    axes.set_xlim(-0.5, len(across) - 0.5)
+    axes.set_ylim(len(down) - 0.5, -0.5)
+    axes.grid(visible=False)
+    axes.tick_params(length=0, labelsize=8 if max(len(across), len(down)) <= MOST_CELLS else 4)
