@@ -31,6 +31,8 @@ LIBRARIES = (
     "tensorflow-datasets",
     "tensorflow-model-analysis",
     "tfx-bsl",
+    "tensorflow-metadata",
+    "scipy",
 )
 
 
