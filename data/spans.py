@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from data.errors import DataError
 
@@ -59,12 +59,10 @@ class Span:
         return f"{self.PREFIX}{self.name}"
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of a span, and what the file system says about it."""
+class _File(NamedTuple):
+    """A file of a span, named from the span's folder, and what the file system says about it."""
 
     name: str
-    path: str
     size: int
     modified: int
     changed: int
@@ -116,15 +114,14 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     for span in spans:
         started = time.time_ns()
         try:
-            files = sorted(_files(span.folder), key=lambda file: file.name)
+            files = sorted(_files(span.folder))
             if not files:
                 raise DataError(
                     f"span {span.name} is empty: {span.folder} holds no data",
                     hint=f"expected train/<label>/*.png in it; remove {MARKER} while it is written",
                 )
-            listing = repr([(f.name, f.size, f.modified, f.changed, f.inode) for f in files])
-            seen = hashlib.sha256(listing.encode()).hexdigest()
-            found[span.name] = memo.get(seen) or _content(files)
+            seen = hashlib.sha256(repr([tuple(file) for file in files]).encode()).hexdigest()
+            found[span.name] = memo.get(seen) or _content(span.folder, files)
         except OSError as error:
             raise DataError(
                 f"span {span.name} cannot be read: {error.filename}: {error.strerror}"
@@ -223,14 +220,13 @@ def _files(folder: Path, prefix: str = "") -> Iterator[_File]:
                 yield from _files(Path(entry.path), f"{name}/")
             else:
                 s = entry.stat()
-                times = (s.st_mtime_ns, s.st_ctime_ns)
-                yield _File(name, entry.path, s.st_size, *times, s.st_ino)
+                yield _File(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
 
 
-def _content(files: Sequence[_File]) -> str:
+def _content(folder: Path, files: Sequence[_File]) -> str:
     total = hashlib.sha256()
     for file in files:
-        with open(file.path, "rb") as stream:
+        with open(os.path.join(folder, file.name), "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(os.fsencode(file.name) + f"\0{digest}\n".encode())
     return total.hexdigest()
