@@ -167,7 +167,9 @@ class Client(abc.ABC):
                 now = VersionState(version, "unknown", "", error.headline)
             if now.state == "AVAILABLE":
                 return
-            if now.state == "END" or time.monotonic() > deadline:
+            # Without an error it only was unloaded, and may be on its way back.
+            failed = now.state == "END" and now.error_code != "OK"
+            if failed or time.monotonic() > deadline:
                 raise ServerError(
                     f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
                     f"received {now.state} {now.error_message}".rstrip()

@@ -68,8 +68,9 @@ def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any
     except ServerError as error:
         if error.status == 0:
             raise
-        # The kernel's words; what follows them names nodes of the graph.
-        raise ServerError(f"{file}: {error.headline.splitlines()[0]}", hint=error.hint) from error
+        # The graph's own words; what follows them names its nodes.
+        told = error.headline.splitlines()[0].removeprefix("assertion failed: ").strip("[]")
+        raise ServerError(f"{file}: {told}", hint=error.hint) from error
     class_id = int(answer.outputs["class_id"][0])
     return {
         "file": str(file),

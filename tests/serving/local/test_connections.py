@@ -1,0 +1,94 @@
+"""The ports: connections, bodies, a stop in the middle."""
+
+import http.client
+import socket
+import threading
+import time
+
+import pytest
+
+from serving.local.http import RestServer
+
+
+class SlowApi:
+    """Answers after a while, with what it was asked."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+
+    def answer(self, method, path, headers, body):
+        from serving.local.api import Reply
+
+        self.asked.set()
+        if path == "/slow":
+            time.sleep(0.5)
+        return Reply(200, body or path.encode())
+
+
+@pytest.fixture
+def slow():
+    api = SlowApi()
+    return api, RestServer(api, "127.0.0.1", 0)
+
+
+def connect(server):
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+
+
+def test_a_connection_stays_open(slow):
+    _, server = slow
+    connection = connect(server)
+    for path in ("/a", "/b"):
+        connection.request("GET", path)
+        assert connection.getresponse().read() == path.encode()
+        assert connection.sock is not None
+    server.stop(1)
+
+
+def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(slow):
+    api, server = slow
+    connection = connect(server)
+    connection.request("GET", "/slow")
+    assert api.asked.wait(5)
+    server.stop(5)
+    response = connection.getresponse()
+    assert response.read() == b"/slow"
+    assert response.headers["Connection"] == "close"
+    with pytest.raises(ConnectionError):
+        connect(server).request("GET", "/")
+
+
+def test_a_body_in_chunks(slow):
+    _, server = slow
+    connection = connect(server)
+    connection.request("POST", "/", iter([b"ab", b"c"]), encode_chunked=True)
+    assert connection.getresponse().read() == b"abc"
+    server.stop(1)
+
+
+@pytest.mark.parametrize("length", ["-1", "many"])
+def test_a_length_that_makes_no_sense(slow, length):
+    _, server = slow
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    server.stop(1)
+
+
+def test_a_client_that_goes_away_harms_nobody(slow, capfd):
+    _, server = slow
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nshort")
+    connection = connect(server)
+    connection.request("GET", "/a")
+    assert connection.getresponse().read() == b"/a"
+    server.stop(1)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_port_that_is_taken(slow):
+    api, server = slow
+    with pytest.raises(OSError, match="in use"):
+        RestServer(api, "127.0.0.1", server.port)
+    server.stop(1)
