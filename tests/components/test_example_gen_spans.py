@@ -134,13 +134,18 @@ def test_metrics_can_be_sliced_by_span(with_spans: WithSpans) -> None:
     assert test.id[-1].startswith(f"{BASE}/span-2/test/".encode())
 
 
-def test_the_place_of_spans_changes_no_byte(
+def test_neither_the_place_of_spans_nor_workers_change_a_byte(
     with_spans: WithSpans, run_component: Callable[..., Any], tmp_path: Path
 ) -> None:
     moved = Path(shutil.copytree(with_spans.folder, tmp_path / "elsewhere"))
     assert probe(params(moved), tmp_path) == probe(params(with_spans.folder), tmp_path)
+    threads = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
     again = run_component(
-        example_gen.COMPONENT, example_gen.Inputs(), params(moved), tmp_path / "out"
+        example_gen.COMPONENT,
+        example_gen.Inputs(),
+        params(moved),
+        tmp_path / "out",
+        beam_flags=threads,
     ).outputs.examples
     for path in sorted(p for p in with_spans.examples.path.rglob("*") if p.is_file()):
         relative = path.relative_to(with_spans.examples.path)

@@ -12,7 +12,8 @@ from components.artifacts import SPLITS, Examples, TransformedExamples
 from components.transform import COMPONENT, Inputs, Params
 from data.dataset_info import DatasetInfo
 from data.errors import DataError
-from data.examples import read_batches, read_transformed
+from data.examples import encode, read_batches, read_transformed
+from data.tfrecord import frame
 
 
 def images(examples: Examples, split: str) -> np.ndarray:
@@ -127,6 +128,19 @@ def test_damaged_examples_are_named_with_file_and_offset(
     assert str(shard) in str(caught.value)
     assert caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+def test_records_that_example_gen_did_not_write_are_refused(
+    tiny_examples: Examples, run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    copy = tiny_examples.at(Path(shutil.copytree(tiny_examples.path, tmp_path / "copy")))
+    shard = copy.shards("test")[0]
+    columns = next(read_batches(shard)).columns
+    shard.write_bytes(frame(encode({n: columns[n] for n in ("image", "label", "id")})).tobytes())
+    with pytest.raises(
+        DataError, match="at offset 0: expected the features image, label, id, span"
+    ):
+        run_component(COMPONENT, Inputs(examples=copy), Params(), tmp_path / "out")
 
 
 def test_a_folder_without_a_description_is_named(
