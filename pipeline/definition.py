@@ -42,6 +42,14 @@ def pusher_params(config: Config, home: Path) -> pusher.Params:
     )
 
 
+def evaluator_params(config: Config) -> evaluator.Params:
+    """What is judged; with spans, each of them is a slice of its own."""
+    slices = config.evaluator.slices
+    if config.data.spans is None or "span" in slices:
+        return config.evaluator
+    return replace(config.evaluator, slices=(*slices, "span"))
+
+
 def build(config: Config, home: Path) -> Graph:
     """The pipeline: MNIST from TFDS to a served model, judged against its twin without BN."""
     g = Graph()
@@ -74,7 +82,7 @@ def build(config: Config, home: Path) -> Graph:
     evaluation = g.add(
         evaluator.COMPONENT,
         evaluator.Inputs(digits, candidate, baseline, champion),
-        config.evaluator,
+        evaluator_params(config),
     )
     g.add(
         pusher.COMPONENT,

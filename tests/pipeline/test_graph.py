@@ -198,3 +198,9 @@ def test_models_are_published_below_home_under_the_name_of_the_data(tmp_path: Pa
     assert "/" not in letters.model_name
     named = pusher(serving={"base_path": "/models/digits", "model_name": "digits"})
     assert (named.base_path, named.model_name) == ("/models/digits", "digits")
+
+
+def test_every_span_is_a_slice_of_its_own(tmp_path: Path) -> None:
+    plain = build(from_values({}), tmp_path).nodes["evaluator"].params
+    spans = from_values({"data": {"spans": "/spans/{SPAN}"}})
+    assert build(spans, tmp_path).nodes["evaluator"].params.slices == (*plain.slices, "span")
