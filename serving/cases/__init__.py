@@ -14,6 +14,8 @@ running server and are tests (tests/serving/local).
 
 from __future__ import annotations
 
+import contextlib
+
 from serving.cases.case import Case as Case
 from serving.cases.case import Result as Result
 from serving.cases.case import Target as Target
@@ -27,10 +29,15 @@ REST_CASES: tuple[Case, ...] = (*_ROUTING, *_PREDICT, *_PREDICT_ERRORS, *_CLASSI
 
 
 def run(target: Target) -> list[Result]:
-    """All cases that the server can be asked: those of gRPC only if its address is known."""
+    """All cases that the server can be asked: those of gRPC only if its address is known.
+
+    Raises:
+        ServerError: nobody answers.
+    """
     cases = REST_CASES
     if target.grpc_address:
         from serving.cases.grpc_cases import CASES
 
         cases = (*cases, *CASES)
-    return [run_case(case, target) for case in cases]
+    with contextlib.closing(target):
+        return [run_case(case, target) for case in cases]

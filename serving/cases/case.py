@@ -102,6 +102,11 @@ class Target:
         """A client for REST."""
         return connect(self.url, self.model, Options(timeout=_TIMEOUT))
 
+    def close(self) -> None:
+        """Close the client's connection, if there is one."""
+        if "rest" in vars(self):
+            self.rest.close()
+
     @cached_property
     def version(self) -> int:
         """The version that answers requests without version and label."""

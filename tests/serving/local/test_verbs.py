@@ -1,0 +1,177 @@
+"""`bnpipe serve`, `predict` and `smoke`, as one types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.png import encode_stored
+from pipeline.cli.app import call
+from serving.cases.case import refused
+from serving.client import ServerError
+from serving.errors import ServingError
+
+REPOSITORY = Path(__file__).parents[3]
+STOP_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    generator = np.random.default_rng(4)
+    files = []
+    for name in ("a.png", "b.png"):
+        files.append(tmp_path / name)
+        files[-1].write_bytes(encode_stored(generator.integers(0, 256, (28, 28), np.uint8)))
+    return [str(file) for file in files]
+
+
+def test_predict_prints_class_and_probability(rest_url, images, capsys):
+    assert call(["predict", *images, "--url", rest_url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["file", "class", "probability"]
+    assert [line.split()[0] for line in lines[1:]] == images
+
+
+def test_predict_over_both_protocols_gives_the_same(rest_url, grpc_url, images, capsys):
+    shown = []
+    for url in (rest_url, grpc_url):
+        assert call(["predict", *images, "--url", url, "--json", "--version", "1"]) == 0
+        shown.append(json.loads(capsys.readouterr().out)["predictions"])
+    over_rest, over_grpc = shown
+    assert [row["version"] for row in over_grpc] == [1, 1]
+    for rest, grpc in zip(over_rest, over_grpc, strict=True):
+        assert rest["label"] == str(rest["class_id"])
+        assert {**rest, "version": 1} == grpc
+
+
+def test_predict_names_the_file_that_is_no_image(rest_url, images, tmp_path):
+    (tmp_path / "bad.png").write_text("hello")
+    with pytest.raises(ServingError) as raised:
+        call(["predict", images[0], "bad.png", "--url", rest_url])
+    assert raised.value.headline == (
+        "bad.png: image_bytes: expected 8-bit grayscale PNG images, 28 wide and 28 high; "
+        "received one with another header"
+    )
+
+
+def test_predict_without_a_server_says_what_to_type(images):
+    with pytest.raises(ServerError) as raised:
+        call(["predict", *images, "--url", "http://127.0.0.1:1", "--timeout", "0.3"])
+    assert raised.value.hint == "start one: bnpipe serve"
+
+
+def test_predict_logs(rest_url, images, tmp_path):
+    assert call(["predict", *images, "--url", rest_url, "--log-to", "log"]) == 0
+    (file,) = (tmp_path / "log").iterdir()
+    assert file.name.startswith("requests-")
+    assert file.stat().st_size > 1000
+
+
+def test_smoke_passes(rest_url, capsys):
+    assert call(["smoke", "--url", rest_url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["failed"], found["skipped"]) == (0, 0)
+    assert found["passed"] == len(found["cases"]) > 70
+
+
+def test_smoke_over_grpc(rest_url, grpc_url, capsys):
+    address = grpc_url.removeprefix("grpc://")
+    assert call(["smoke", "--url", rest_url, "--grpc", address]) == 0
+    assert " 0 failed, 1 skipped" in capsys.readouterr().out
+
+
+def test_smoke_fails_when_an_answer_is_wrong(rest_url, capsys, monkeypatch):
+    from serving import cases
+
+    wrong = refused(4, "GET /v1/models/nope", "", 404, "other words")
+    monkeypatch.setattr(cases, "REST_CASES", (wrong,))
+    assert call(["smoke", "--url", rest_url]) == 7
+    told = capsys.readouterr().out
+    assert "expected other words, received Could not find any versions of model nope" in told
+
+
+def test_predict_and_smoke_over_rest_import_no_tensorflow(rest_url, images):
+    code = (
+        "import sys\n"
+        "from pipeline.cli.app import call\n"
+        f"codes = [call(['predict', *{images!r}, '--url', {rest_url!r}]),\n"
+        f"    call(['smoke', '--url', {rest_url!r}])]\n"
+        "heavy = {'tensorflow', 'grpc', 'apache_beam'} & set(sys.modules)\n"
+        "sys.exit(f'{codes} {heavy}' if any(codes) or heavy else 0)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_serve_without_a_published_model(tmp_path):
+    with pytest.raises(ServingError, match="nothing is published in") as raised:
+        call(["serve", "--set", f"serving.base_path={tmp_path}/none"])
+    assert raised.value.hint == "publish a model: bnpipe run"
+
+
+def test_serve_starts_a_real_server_if_there_is_one(served, tmp_path):
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    binary.chmod(0o755)
+    code = "from pipeline.cli import main; main()"
+    words = ["serve", "--port", "8601", "--grpc-port", "0", "--set", f"serving.base_path={served}"]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=env,
+        check=True,
+    )
+    flags = run.stdout.splitlines()[1:]
+    assert "--rest_api_port=8601" in flags
+    assert "--port=0" not in flags
+    assert f"--model_config_file={served}/models.config" in flags
+    assert "--allow_version_labels_for_unavailable_models=true" in flags
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
+    code = "from pipeline.cli import main; main()"
+    words = ["serve", "--port", "0", "--grpc-port", "0", "--set", f"serving.base_path={served}"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        assert process.stdout is not None
+        lines = []
+        while not lines or not lines[-1].startswith("serving "):
+            line = process.stdout.readline()
+            assert line, f"it ended: {lines}"
+            lines.append(line.rstrip())
+        assert "not on PATH. With Docker:" in lines[0]
+        assert any("stand-in for TensorFlow Serving" in line for line in lines)
+        url = lines[-1].split()[1].removeprefix("rest=")
+        assert url.startswith("http://127.0.0.1:")
+        assert call(["predict", *images, "--url", url]) == 0
+        process.send_signal(number)
+        assert process.wait(STOP_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
