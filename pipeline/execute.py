@@ -19,7 +19,7 @@ from pipeline.fingerprint import digest_of
 from pipeline.graph import Graph
 from pipeline.index import Index
 from pipeline.lock import run_lock
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Action, Plan, make_plan
 from pipeline.runner import Outcome, Runner
 from pipeline.runs import RunFolder, close_dead_runs, new_run
 from pipeline.step import Settings
@@ -148,6 +148,8 @@ def _pushed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     for outcome in outcomes:
         if outcome.plan.component != "pusher" or outcome.error is not None:
             continue
+        if outcome.plan.action is Action.STOPPED:
+            return {"sentence": "nothing: a gate said no"}
         if outcome.record is None:
             return {"sentence": "; ".join(r.sentence for r in outcome.plan.reasons)}
         facts = outcome.record.facts

@@ -273,6 +273,8 @@ class Planner:
     def _resolve(self, step: str, name: str) -> tuple[bool, Resolved | None]:
         """An external reference for a step: whether it can be known yet, and what it names."""
         reference = self._graph.references[name]
+        if reference.candidate is None:
+            return True, reference.resolve(None)
         source, _, output = reference.candidate.partition(".")
         record = self.record(source)
         if record is None:
@@ -339,7 +341,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
     for part, label in _LABELS.items():
         changed = differences(before[part], after[part])
         if part == "code":
-            changed = [name.replace(".", "/") + ".py" for name in changed]
+            changed = [_file_of(name) for name in changed]
         if changed:
             sentence = f"{label}: {', '.join(changed[:3])}"
             if len(changed) > 3:
@@ -350,6 +352,12 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
             old, new = (canonical(_dig(side[part], name)) for side in (before, after))
             reasons.append(Reason(part, f"{name}: {old} -> {new}"))
     return reasons or [Reason("new", "another component")]
+
+
+def _file_of(module: str) -> str:
+    """The file of a first-party module, for people."""
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
 
 
 def _dig(value: Any, dotted: str) -> Any:
