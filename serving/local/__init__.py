@@ -5,8 +5,9 @@ answers with the same texts and codes, so what works with it works with `tensorf
 It runs signatures through the same session kernels; requests, JSON and versions are handled in
 Python. Where it differs on purpose is listed in README.md here.
 
-    rapidjson, json_tensor, json_reply, json_examples   the JSON rules; numpy only
-    config, manager                                     models.config, versions and labels
-    servable, inference, warmup                         a loaded SavedModel and what it computes
-    http, grpc_service, main                            the two interfaces, and the process
+    rapidjson, json_*             the JSON rules; numpy only
+    config, states, manager       models.config, versions and labels
+    servable, inference, warmup   a loaded SavedModel and what it computes
+    api, http, grpc_service       the two interfaces
+    server, main                  the whole server, and the process
 """

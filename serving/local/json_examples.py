@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.local.json_tensor import check_lossless, decode_base64, is_base64
-from serving.local.rapidjson import format_error, is_integer, type_name
+from serving.local.json_text import format_error, is_integer, type_name
+from serving.local.json_values import check_lossless, decode_base64, is_base64
 from serving.local.status import StatusError, invalid
 
 Feature = tuple[str, list[Any]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.local.rapidjson import decimal, quoted
+from serving.local.json_text import decimal, quoted
 from serving.local.status import invalid
 
 Array = npt.NDArray[Any]

@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: argparse.Namespace, stop: threading.Event) -> int:
     from serving.local.config import ModelEntry
-    from serving.local.manager import Settings
     from serving.local.server import LocalServer
+    from serving.local.states import Settings
     from serving.local.status import StatusError
 
     settings = Settings(

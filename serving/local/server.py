@@ -10,8 +10,9 @@ from serving.local.api import RestApi
 from serving.local.config import ModelEntry
 from serving.local.grpc_service import GrpcServer
 from serving.local.http import RestServer
-from serving.local.manager import Manager, Settings
+from serving.local.manager import Manager
 from serving.local.servable import Servable
+from serving.local.states import Settings
 from serving.local.warmup import load_and_warm_up
 
 GRACE_SECONDS = 10.0

@@ -69,8 +69,8 @@ def server(served: Path) -> Iterator[object]:
     Labels come once the version is loaded: the server does not allow them before.
     """
     from serving.local import config
-    from serving.local.manager import Settings
     from serving.local.server import LocalServer
+    from serving.local.states import Settings
 
     (entry,) = config.read(served / "models.config")
     running = LocalServer([dataclasses.replace(entry, labels={})], Settings(poll_wait_seconds=0.2))

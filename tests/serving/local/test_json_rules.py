@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.local import json_examples, json_reply, json_tensor, rapidjson
-from serving.local.rapidjson import Parser, decimal, parse_object, text
+from serving.local import json_examples, json_reply, json_tensor
+from serving.local.json_text import decimal, text, type_name
+from serving.local.json_values import decode_base64
+from serving.local.rapidjson import Parser, parse_object
 from serving.local.status import StatusError
 
 FEATURES = {"features": "float"}
@@ -169,7 +171,7 @@ def test_types_that_do_not_fit(dtype, value, error):
 @pytest.mark.parametrize("bad", ["@@", "a", "ab-_", "ab=c", "===="])
 def test_base64_that_is_none(bad):
     with pytest.raises(StatusError, match="Unable to base64 decode"):
-        json_tensor.decode_base64({"b64": bad})
+        decode_base64({"b64": bad})
 
 
 @given(st.binary(max_size=50))
@@ -178,7 +180,7 @@ def test_base64_with_and_without_padding(data):
 
     padded = base64.b64encode(data).decode()
     for shown in (padded, padded.rstrip("="), f" {padded}\n"):
-        assert json_tensor.decode_base64({"b64": shown}) == data
+        assert decode_base64({"b64": shown}) == data
 
 
 def test_lists_of_other_depths():
@@ -262,7 +264,7 @@ def test_deep_nesting_is_an_answer():
 
 
 def test_names():
-    assert [rapidjson.type_name(v) for v in (None, True, False, 1, "a", [], {})] == [
+    assert [type_name(v) for v in (None, True, False, 1, "a", [], {})] == [
         "Null",
         "True",
         "False",

@@ -9,8 +9,8 @@ import pytest
 
 from serving import model_config
 from serving.client import Options, connect
-from serving.local.manager import Settings
 from serving.local.server import LocalServer
+from serving.local.states import Settings
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
 PATIENCE = 30.0

@@ -13,9 +13,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 from data.tfrecord import frame
 from serving.client import Options, ServerError, connect
 from serving.local.config import ModelEntry
-from serving.local.manager import Settings
 from serving.local.servable import Servable
 from serving.local.server import LocalServer
+from serving.local.states import Settings
 from serving.local.status import Code, StatusError
 from serving.local.warmup import WARMUP_FILE, load_and_warm_up
 

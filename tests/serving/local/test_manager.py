@@ -7,7 +7,8 @@ import pytest
 
 from serving.local import config
 from serving.local.config import ModelEntry
-from serving.local.manager import Manager, Settings, State
+from serving.local.manager import Manager
+from serving.local.states import Settings, State
 from serving.local.status import Code, StatusError, not_found
 
 PATIENCE = 10.0
