@@ -70,7 +70,9 @@ def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any
             raise
         # The graph's own words; what follows them names its nodes.
         told = error.headline.splitlines()[0].removeprefix("assertion failed: ").strip("[]")
-        raise ServerError(f"{file}: {told}", hint=error.hint) from error
+        unlabelled = told.startswith("Unrecognized servable version label")
+        hint = "ask for the highest version: --label ''" if unlabelled else error.hint
+        raise ServerError(f"{file}: {told}", hint=hint) from error
     class_id = int(answer.outputs["class_id"][0])
     return {
         "file": str(file),

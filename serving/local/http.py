@@ -12,6 +12,7 @@ from typing import Any
 from serving.local.api import Reply, RestApi
 
 _IDLE_SECONDS = 300
+_MOST_DIGITS = 9  # of a body's length: under a gigabyte
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 
 
@@ -95,7 +96,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             return self._chunks()
         length = self.headers.get("Content-Length", "0")
-        return self.rfile.read(int(length)) if length.isdecimal() else None
+        if not length.isdecimal() or len(length) > _MOST_DIGITS:
+            return None
+        return self.rfile.read(int(length))
 
     def _chunks(self) -> bytes | None:
         body = bytearray()
@@ -103,6 +106,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             try:
                 size = int(self.rfile.readline().split(b";")[0], 16)
             except ValueError:
+                return None
+            if size < 0:
                 return None
             body += self.rfile.read(size)
             self.rfile.readline()

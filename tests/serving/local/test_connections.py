@@ -66,11 +66,20 @@ def test_a_body_in_chunks(slow):
     server.stop(1)
 
 
-@pytest.mark.parametrize("length", ["-1", "many"])
-def test_a_length_that_makes_no_sense(slow, length):
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Content-Length: -1",
+        "Content-Length: many",
+        "Content-Length: 99999999999999",
+        "Transfer-Encoding: chunked\r\n\r\n-5",
+        "Transfer-Encoding: chunked\r\n\r\nxyz",
+    ],
+)
+def test_a_length_that_makes_no_sense(slow, header):
     _, server = slow
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
+        connection.sendall(f"POST / HTTP/1.1\r\n{header}\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
     server.stop(1)
 

@@ -65,6 +65,13 @@ def test_predict_names_the_file_that_is_no_image(rest_url, images, tmp_path):
     )
 
 
+def test_predict_by_a_label_that_the_server_has_not(rest_url, images):
+    with pytest.raises(ServingError, match="Unrecognized servable version label: nope") as raised:
+        call(["predict", images[0], "--url", rest_url, "--label", "nope"])
+    assert raised.value.hint == "ask for the highest version: --label ''"
+    assert call(["predict", images[0], "--url", rest_url, "--label", ""]) == 0
+
+
 def test_predict_without_a_server_says_what_to_type(images):
     with pytest.raises(ServerError) as raised:
         call(["predict", *images, "--url", "http://127.0.0.1:1", "--timeout", "0.3"])
