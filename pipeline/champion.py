@@ -1,4 +1,4 @@
-"""Looks up the champion: what the served folder really serves now, and what it was trained on."""
+"""Looks up served models: the champion, what it was trained on, and the artifact of a version."""
 
 from __future__ import annotations
 
@@ -42,6 +42,26 @@ def champion_statistics_of(served: Path, home: Path) -> Resolver:
         if found is None or digest is None or not store.object_path(digest).is_dir():
             return None
         return Resolved(store.object_path(digest), digest, f"data of v{found.version}")
+
+    return resolve
+
+
+def model_of_version(served: Path, home: Path, version: int) -> Resolver:
+    """A resolver for the Model artifact that a served version was published from.
+
+    What is served has no training weights; those lie in the store of the home that pushed it.
+    """
+    store = Store(home)
+
+    def resolve(candidate: str | None) -> Resolved:
+        """Raises ServingError when the version or its model is not there."""
+        digest = versions.provenance_of(served, version).get("inputs", {}).get("model")
+        if digest is None or not store.object_path(digest).is_dir():
+            raise ServingError(
+                f"the model behind v{version} of {served} is not in {home}",
+                hint="choose a version that was published from this home: bnpipe versions",
+            )
+        return Resolved(store.object_path(digest), digest, f"v{version}")
 
     return resolve
 

@@ -14,8 +14,8 @@ from components import (
     trainer,
     transform,
 )
-from components.artifacts import ServedModel, Statistics
-from pipeline.champion import champion_of, champion_statistics_of
+from components.artifacts import Model, ServedModel, Statistics
+from pipeline.champion import champion_of, champion_statistics_of, model_of_version
 from pipeline.config import Config
 from pipeline.graph import Graph
 from serving.names import default_model_name
@@ -55,7 +55,7 @@ def build(config: Config, home: Path) -> Graph:
     g = Graph()
     served = served_folder(config, home)
     training = replace(config.trainer, fold_batch_norm=config.serving.fold_batch_norm)
-    without_bn = replace(training, normalization="none")
+    without_bn = replace(training, normalization="none", warm_start=None)
 
     examples = g.add(example_gen.COMPONENT, example_gen.Inputs(), config.data).examples
     statistics = g.add(
@@ -74,7 +74,12 @@ def build(config: Config, home: Path) -> Graph:
     digits = g.add(
         transform.COMPONENT, transform.Inputs(examples=examples), config.transform
     ).transformed
-    candidate = g.add(trainer.COMPONENT, trainer.Inputs(examples=digits), training).model
+    start = None
+    if training.warm_start is not None:
+        start = g.external("warm_start", Model, model_of_version(served, home, training.warm_start))
+    candidate = g.add(
+        trainer.COMPONENT, trainer.Inputs(examples=digits, start=start), training
+    ).model
     baseline = g.add(
         trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
     ).model

@@ -47,7 +47,7 @@ class Reference:
     name: str
     kind: type[Artifact]
     resolve: Resolver
-    candidate: str
+    candidate: str | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class Graph:
         self.nodes[name] = Node(name, component, inputs, params, outputs)
         return outputs
 
-    def external(self, name: str, kind: type[A], resolve: Resolver, *, candidate: str) -> A:
+    def external(
+        self, name: str, kind: type[A], resolve: Resolver, *, candidate: str | None = None
+    ) -> A:
         """Refer to an artifact from outside, resolved at plan time.
 
         Args:
@@ -100,6 +102,7 @@ class Graph:
             candidate: the model that the reference is compared with, e.g. `trainer.model`; its
                 step may come later. When its digest is known at plan time (its step is cached) the
                 resolver is told, so that a model that is already live is not compared with itself.
+                None: the reference is not compared with anything, and its resolver is given None.
         """
         if name in self.nodes or name in self.references:
             raise DefinitionError(f"two steps or references are called {name}")

@@ -6,7 +6,7 @@ one is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -153,3 +153,24 @@ def open_splits(
                 f"{low if low < 0 else high}"
             )
     return train, validation
+
+
+def feature_blocks(
+    examples: TransformedExamples, splits: Sequence[str], info: DatasetInfo
+) -> Iterator[Floats]:
+    """The features of some splits, float32[n, D] at a time, straight from their files.
+
+    Raises:
+        TrainingError: a row does not fit `info`.
+        DataError: a file is damaged.
+    """
+    for split in splits:
+        for shard in examples.shards(split):
+            for batch in read_batches(shard):
+                features = batch.columns["features"]
+                if features.shape[1] != info.features:
+                    raise TrainingError(
+                        f"split {split}: expected {info.features} features, received "
+                        f"{features.shape[1]}"
+                    )
+                yield features

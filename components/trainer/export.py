@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.trainer.batch_norm import BatchNorm
-from components.trainer.examples import Split
+from components.trainer.examples import Floats
 from components.trainer.network import ACTIVATION
 from data.dataset_info import DatasetInfo
 from serving import signatures
@@ -42,7 +42,8 @@ class Exported:
     Attributes:
         folded: names of the normalisations that were folded.
         left: names of the batch normalisations that are still in the graph.
-        agreement: how far its answers are from the trained model's, on the validation split.
+        agreement: how far its answers are from the trained model's.
+        images_compared: number of images on which they were compared.
         latency_us: median microseconds of one call with one example, as exported.
         unfolded_latency_us: the same before folding, if anything was folded.
     """
@@ -50,6 +51,7 @@ class Exported:
     folded: tuple[str, ...]
     left: tuple[str, ...]
     agreement: Agreement
+    images_compared: int
     latency_us: float
     unfolded_latency_us: float | None
 
@@ -58,6 +60,7 @@ class Exported:
         return {
             "folded_normalizations": len(self.folded),
             "unfolded_normalizations": len(self.left),
+            "export_images_compared": self.images_compared,
             "export_max_difference": self.agreement.max_difference,
             "export_changed_classes": self.agreement.changed,
             "latency_us": self.latency_us,
@@ -66,9 +69,20 @@ class Exported:
 
 
 def export_verified(
-    model: keras.Model, folder: Path, info: DatasetInfo, split: Split, fold_batch_norm: bool
+    model: keras.Model,
+    folder: Path,
+    info: DatasetInfo,
+    blocks: Iterable[Floats],
+    fold_batch_norm: bool,
 ) -> Exported:
-    """Exports a trained model and compares its answers on a split.
+    """Exports a trained model and compares its answers.
+
+    Args:
+        model: the trained model.
+        folder: where the SavedModel goes.
+        info: the data set.
+        blocks: the features[n, D] on which to compare, some at a time.
+        fold_batch_norm: whether to fold what can be folded.
 
     Raises:
         ServingError: a probability differs by 1e-5 or more, or the most probable class of an
@@ -78,11 +92,11 @@ def export_verified(
     result = fold(layers) if fold_batch_norm else None
     exported = signatures.export(folder, result.layers if result else layers, info)
     serve = exported["probabilities_only"]
-    agreement = _agreement(model, serve, split)
+    agreement, images_compared = _agreement(model, serve, blocks)
     if not agreement.within(TOLERANCE):
         raise ServingError(
             f"the exported model's probabilities differ by {agreement.max_difference:.2g} from the "
-            f"trained one's on the validation split: expected less than {TOLERANCE:g}",
+            f"trained one's on {images_compared} images: expected less than {TOLERANCE:g}",
             hint="export it as it was trained: --set serving.fold_batch_norm=false",
         )
     unfolded_latency = None
@@ -93,6 +107,7 @@ def export_verified(
         folded=result.folded if result else (),
         left=result.left if result else tuple(_names(layers)),
         agreement=agreement,
+        images_compared=images_compared,
         latency_us=_latency_us(serve, info.features),
         unfolded_latency_us=unfolded_latency,
     )
@@ -137,14 +152,18 @@ def _names(layers: list[Layer]) -> list[str]:
     return [layer.name for layer in layers if isinstance(layer, BatchNormalization)]
 
 
-def _agreement(model: keras.Model, serve: Signature, split: Split) -> Agreement:
+def _agreement(
+    model: keras.Model, serve: Signature, blocks: Iterable[Floats]
+) -> tuple[Agreement, int]:
+    """The agreement on all rows, and how many they are; only probabilities are kept in memory."""
     trained, served = [], []
-    for features, _ in split.blocks():
+    for features in blocks:
         trained.append(tf.nn.softmax(model(features, training=False)).numpy())
         served.append(serve(features=tf.constant(features))["probabilities"].numpy())
     if not trained:
-        return Agreement(0.0, 0, 0.0)
-    return compare(np.concatenate(trained), np.concatenate(served))
+        return Agreement(0.0, 0, 0.0), 0
+    expected = np.concatenate(trained)
+    return compare(expected, np.concatenate(served)), len(expected)
 
 
 def _latency_us(serve: Signature, features: int) -> float:

@@ -40,7 +40,7 @@ def write_history(path: Path, position: Position) -> None:
 
 def model_card(
     info: DatasetInfo,
-    data_digest: str,
+    input_digests: Mapping[str, str],
     params: Params,
     net: keras.Model,
     metrics: Mapping[str, float | None],
@@ -50,7 +50,7 @@ def model_card(
 
     Args:
         info: the data set.
-        data_digest: digest of the examples.
+        input_digests: digests of the step's inputs, by field.
         params: the component's parameters.
         net: the trained model.
         metrics: the final metrics.
@@ -58,7 +58,9 @@ def model_card(
     """
     return {
         "format": FORMAT,
-        "dataset": {**asdict(info), "digest": data_digest},
+        "dataset": {**asdict(info), "digest": input_digests.get("examples", "")},
+        # The digest of a Model: its card names the one before it, back to a cold start.
+        "warm_started_from": input_digests.get("start"),
         "network": [
             {"name": each.name, "kind": type(each).__name__, "parameters": each.count_params()}
             for each in net.layers

@@ -18,9 +18,15 @@ class TrainingError(BnpipeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is read."""
+    """What is read.
+
+    Attributes:
+        examples: what to train, validate and verify on.
+        start: the model whose weights training begins with; None for random ones.
+    """
 
     examples: TransformedExamples
+    start: Model | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,12 @@ class Params:
     """Examples per step; the last batch of an epoch holds what is left."""
     early_stopping_patience: Annotated[int, Ge(0)] = 0
     """Epochs without a better validation loss before stopping with the best weights; 0: never."""
+    warm_start: Annotated[int, Ge(1)] | None = machine_local(None)
+    """The served version whose weights the candidate starts from; the baseline always starts cold.
+
+    It is a number because "the champion" is another model after every push, so that an unchanged
+    rerun would train again. Not the number but the digest of that version's model is in the key.
+    """
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     """Decides the initial weights, the order of the examples and the dropout."""
     device: Annotated[str, MinLen(1)] = "cpu"
@@ -78,13 +90,13 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     """Trains, exports and verifies one network.
 
     Raises:
-        TrainingError: there is nothing to train on, the device does not exist, or the loss is no
-            longer a finite number.
+        TrainingError: there is nothing to train on, the device does not exist, the model to start
+            from is another network, or the loss is no longer a finite number.
         ServingError: the exported model does not answer like the trained one.
     """
     from components.trainer.training import train_and_export
 
-    return train_and_export(inputs.examples, outputs.model, params, ctx)
+    return train_and_export(inputs, outputs.model, params, ctx)
 
 
 COMPONENT = Component(name="trainer", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)

@@ -10,34 +10,39 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from components.artifacts import Model, TransformedExamples
+from components.artifacts import Model
 from components.base import Context, Facts
 from components.trainer import network
-from components.trainer.examples import Split, open_splits
+from components.trainer.examples import Split, feature_blocks, open_splits
 from components.trainer.export import export_verified
 from components.trainer.loop import Trainer, evaluate
 from components.trainer.model_card import model_card, write_history, write_json
 from components.trainer.precise_statistics import estimate_statistics
-from components.trainer.step import Params, TrainingError
+from components.trainer.step import Inputs, Params, TrainingError
+from components.trainer.warm_start import take_weights
 from data.dataset_info import DatasetInfo
 
 SERVED_DTYPE: Literal["float32"] = "float32"
+# Features only: nothing is chosen by the test split, the export is proved on it.
+VERIFIED_SPLITS = ("validation", "test")
 
 
-def train_and_export(
-    examples: TransformedExamples, model: Model, params: Params, ctx: Context
-) -> Facts:
+def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context) -> Facts:
     """See `step.run`."""
+    examples = inputs.examples
     info = DatasetInfo.read(examples.path)
     train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
     started = time.perf_counter()
     with _device(params.device):
-        trainer = _train(info, train, validation, params, ctx)
+        net = network.build(info.features, info.classes, params)
+        if inputs.start is not None:
+            take_weights(net, inputs.start)
+        trainer = _train(net, train, validation, params, ctx)
         loss, accuracy = evaluate(trainer.model, validation)
     train_seconds = time.perf_counter() - started
-    net = trainer.model
     served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
-    exported = export_verified(served, model.saved_model, info, validation, params.fold_batch_norm)
+    blocks = feature_blocks(examples, VERIFIED_SPLITS, info)
+    exported = export_verified(served, model.saved_model, info, blocks, params.fold_batch_norm)
     if exported.left:
         ctx.log.info("exported without folding: %s", ", ".join(exported.left))
     # Early stopping returns to the best epoch, else the last one counts.
@@ -50,8 +55,7 @@ def train_and_export(
     }
     net.save_weights(model.path / "training.weights.h5")
     write_history(model.path / "history.json", trainer.position)
-    digest = ctx.input_digests.get("examples", "")
-    card = model_card(info, digest, params, net, metrics, exported.folded)
+    card = model_card(info, ctx.input_digests, params, net, metrics, exported.folded)
     write_json(model.path / "model_card.json", card)
     return {
         "train_seconds": train_seconds,
@@ -66,9 +70,8 @@ def train_and_export(
 
 
 def _train(
-    info: DatasetInfo, train: Split, validation: Split, params: Params, ctx: Context
+    net: keras.Model, train: Split, validation: Split, params: Params, ctx: Context
 ) -> Trainer:
-    net = network.build(info.features, info.classes, params)
     trainer = Trainer(net, params, train, validation, ctx.scratch, ctx.progress)
     trainer.fit()
     if trainer.resumed_from:

@@ -66,6 +66,7 @@ def test_a_model_its_card_its_history_and_its_facts(train, blob_examples, rows):
     assert len(history["epochs"]) == 10
 
     assert facts["folded_normalizations"] == 2
+    assert facts["export_images_compared"] == 50 + 50  # validation and test
     assert facts["export_max_difference"] < 1e-5
     assert facts["steps"] == 10 * 11
     for name in ("train_seconds", "compile_seconds", "steps_per_second", "latency_us"):
@@ -166,6 +167,7 @@ def test_a_device_that_is_not_there_is_refused(train, blob_examples):
 
 
 def test_what_only_this_machine_knows_is_not_in_the_key():
-    local = {"memory_budget_mb", "checkpoint_seconds"}
+    # A version number says where to find a model, the digest among the inputs which one it is.
+    local = {"memory_budget_mb", "checkpoint_seconds", "warm_start"}
     fields = {field.name for field in dataclasses.fields(Params)}
     assert set(key_params(Params())) == fields - local
