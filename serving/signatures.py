@@ -25,7 +25,7 @@ PNG_BYTES_PER_PIXEL = 4
 PNG_SPARE_BYTES = 64 * 1024
 
 
-class Classifier(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
+class Classifier(tf.Module):
     """The network in inference mode.
 
     Args:

@@ -10,7 +10,7 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="bnpipe")
-class BatchNorm(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
+class BatchNorm(keras.layers.Layer):
     """Normalises every channel by the statistics of the batch, and at inference by their average.
 
     Training, over the `m` positions of a batch that belong to a channel (Ioffe & Szegedy 2015,
