@@ -17,8 +17,10 @@ from typing import Any
 from serving.local.json_text import format_error
 from serving.local.status import StatusError, invalid
 
-# Escapes of surrogates and numbers near the end of a double are judged differently by Python.
-_NEEDS_CARE = re.compile(rb"\\u|[eE]\+?0*[3-9][0-9]{2}|[0-9]{300}")
+# Escapes of surrogates and numbers beyond the range of a double are judged differently by Python.
+_LARGE_EXPONENT = re.compile(rb"[eE]\+?0*[3-9][0-9]{2}")
+_ALL_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
+_VERY_LONG = b"0" * 300
 _SPACE = re.compile(rb"[ \n\r\t]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _DIGITS = re.compile(rb"[0-9]*")
@@ -47,7 +49,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _parse(body: bytes) -> Any:
     body = body.removeprefix(_BOM)
     try:
-        if not _NEEDS_CARE.search(body):
+        if not _needs_care(body):
             decoded = body.decode("utf-8", "surrogateescape")
             return _DECODER.raw_decode(decoded, _end(_SPACE, body, 0))[0]
     except ValueError:
@@ -58,6 +60,14 @@ def _parse(body: bytes) -> Any:
         return Parser(body).value()
     except RecursionError:
         raise invalid("JSON Parse error: nested too deeply") from None
+
+
+def _needs_care(body: bytes) -> bool:
+    return (
+        b"\\u" in body
+        or _LARGE_EXPONENT.search(body) is not None
+        or _VERY_LONG in body.translate(_ALL_DIGITS_ALIKE)
+    )
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def test_no_body_raises_anything_but_a_status(body):
         (b'{"a":1.}', "Miss fraction part in number. at offset: 7"),
         (b'{"a":1e}', "Miss exponent in number. at offset: 7"),
         (b'{"a":1e400}', "Number too big to be stored in double. at offset: 5"),
+        (b'{"a":' + b"9" * 400 + b"}", "Number too big to be stored in double. at offset: 5"),
         (b'{"a":01}', "Missing a comma or } after an object member. at offset: 6"),
         (b'{"a":"b', "Missing a closing quotation mark in string. at offset: 7"),
         (b'{"a":"\\x"}', "Invalid escape character in string. at offset: 6"),
