@@ -17,20 +17,31 @@ from components import (
 from components.artifacts import Model, ServedModel, Statistics
 from pipeline.champion import champion_of, champion_statistics_of, model_of_version
 from pipeline.config import Config
+from pipeline.errors import ConfigError
 from pipeline.graph import Graph
-from serving.names import default_model_name
+from serving.errors import ServingError
+from serving.names import check_model_name, default_model_name
 
 CANDIDATE = "trainer.model"
 
 
 def served_folder(config: Config, home: Path) -> Path:
     """The folder that models are published to."""
-    return Path(config.serving.base_path or home / "served" / model_name(config)).absolute()
+    return (
+        Path(config.serving.base_path or home / "served" / model_name(config))
+        .expanduser()
+        .absolute()
+    )
 
 
 def model_name(config: Config) -> str:
     """The name that clients ask for: configured, else the data set's."""
-    return config.serving.model_name or default_model_name(config.data.dataset)
+    name = config.serving.model_name or default_model_name(config.data.dataset)
+    try:
+        check_model_name(name)
+    except ServingError as error:  # told now, not after an hour of training
+        raise ConfigError(error.headline, hint=error.hint) from None
+    return name
 
 
 def pusher_params(config: Config, home: Path) -> pusher.Params:

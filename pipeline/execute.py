@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,17 @@ def run_graph(
         write_text(folder.path / "config.yaml", _yaml(settings.config))
         write_json(folder.path / "plan.json", plan.snapshot())
         record = _Record(store, folder, settings, time.time())
-        record.write("running", ExitCode.OK, [], None)
+        record.write("running", ExitCode.OK, [], None, {})
         runner = Runner(
             graph, store, folder, settings, [JsonLines(folder.path / "events.jsonl"), *sinks]
         )
-        code, error = _guarded(runner, plan, verify)
-        summary = record.write(_STATUS.get(code, "failed"), code, runner.outcomes, error)
+        try:
+            code, error = _guarded(runner, plan, verify)
+        except Exception as bug:
+            record.write("failed", ExitCode.BUG, runner.outcomes, bug, runner.provenance)
+            raise
+        status = _STATUS.get(code, "failed")
+        summary = record.write(status, code, runner.outcomes, error, runner.provenance)
         for sink in sinks:
             sink(RunFinished(summary))
         return Result(code, summary, folder, error)
@@ -102,7 +107,12 @@ class _Record:
     started: float
 
     def write(
-        self, status: str, code: ExitCode, outcomes: Sequence[Outcome], error: BaseException | None
+        self,
+        status: str,
+        code: ExitCode,
+        outcomes: Sequence[Outcome],
+        error: BaseException | None,
+        provenance: Mapping[str, str],
     ) -> dict[str, Any]:
         steps = [o.snapshot() for o in outcomes]
         verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
@@ -119,6 +129,13 @@ class _Record:
             "pushed": _pushed(outcomes),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),
+            "provenance": dict(provenance),
+            "request": {
+                "to": self.settings.selection.to,
+                "only": self.settings.selection.only,
+                "keep_going": self.settings.keep_going,
+                "beam_flags": list(self.settings.beam_flags),
+            },
             "folder": str(self.folder.path),
         }
         try:

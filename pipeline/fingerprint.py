@@ -33,7 +33,13 @@ LIBRARIES = (
     "tfx-bsl",
     "tensorflow-metadata",
     "scipy",
+    "pillow",
+    "matplotlib",
 )
+
+
+# How digests are made is part of what the memo remembers them by.
+_MADE_BY = Path(__file__).read_bytes() + platform.python_version().encode()
 
 
 def canonical(value: Any) -> str:
@@ -135,7 +141,7 @@ class CodeDigests:
     def _module(self, source: Path) -> tuple[str, list[str]]:
         """A module's digest and the first-party names it imports."""
         text = source.read_bytes()
-        by_text = hashlib.sha256(text).hexdigest()
+        by_text = hashlib.sha256(_MADE_BY + text).hexdigest()
         if by_text not in self._memo:
             tree = ast.parse(text)
             self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))

@@ -125,6 +125,13 @@ class Graph:
                     waiting.append(producer)
         return found
 
+    def needs(self, name: str) -> set[str]:
+        """All steps that must have succeeded before a step: its inputs' and its gates' closures."""
+        found = self.ancestors(name)
+        for gate in self.gates_before(name):
+            found |= {gate, *self.ancestors(gate)}
+        return found
+
     def gates_before(self, name: str) -> Iterator[str]:
         """The gates whose verdict a step waits for: all that were added before it."""
         for other, node in self.nodes.items():

@@ -52,6 +52,7 @@ def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] 
         beam=beam_opener(flags),
         selection=request.selection,
         keep_going=request.keep_going,
+        beam_flags=request.beam_flags,
         attempts=config.run.attempts,
         backoff_seconds=config.run.backoff_seconds,
         budget_seconds=config.run.budget_seconds,

@@ -39,6 +39,8 @@ class Action(StrEnum):
     """An effect step with nothing to do: the world is as it should be."""
     STOPPED = "stopped"
     """A gate's verdict keeps it from running."""
+    SKIPPED = "skipped"
+    """A step that it needs has failed, or the run ended before it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Reason:
 
     Attributes:
         code: for scripts: new, code, params, input, outside, file, environment, gone, after,
-            effect, verdict, forced, same.
+            effect, verdict, forced, same, verify, failed.
         sentence: for people.
     """
 
@@ -132,12 +134,13 @@ class Selection:
                 raise ConfigError(
                     f"there is no step {name!r}", hint=f"steps are: {', '.join(graph.nodes)}"
                 )
+        if self.only and self.to:
+            raise ConfigError("--only and --to exclude each other", hint="give one of them")
         if self.only:
             return [self.only]
         if not self.to:
             return list(graph.nodes)
-        wanted = {self.to, *graph.gates_before(self.to)}
-        wanted |= {a for name in list(wanted) for a in graph.ancestors(name)}
+        wanted = {self.to, *graph.needs(self.to)}
         return [name for name in graph.nodes if name in wanted]
 
 

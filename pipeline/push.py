@@ -7,8 +7,7 @@ from typing import Any
 from components import pusher
 from components.artifacts import Blessing, Model
 from pipeline.errors import ConfigError, NotBlessed
-from pipeline.provenance import provenance
-from pipeline.runs import RunFolder
+from pipeline.runs import RunFolder, find_run
 from pipeline.store import Store
 from serving.publish import Published
 
@@ -31,6 +30,8 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
         ServingError: see `components.pusher.publish_model`.
     """
     steps = {s["name"]: s for s in run.summary()["steps"]}
+    made = store.lookup(str(steps.get(CANDIDATE, {}).get("key")))
+    trained = find_run(store, made.run) if made else run
     digests = {
         "model": _output(run, steps, CANDIDATE, "model"),
         "blessing": _output(run, steps, JUDGE, "blessing"),
@@ -45,7 +46,7 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
         blessing,
         params,
         run=run.id,
-        code=provenance(run.id, run.summary()["config_digest"], run.path),
+        code=trained.summary().get("provenance", {}),
         digests=digests,
         force=force,
     )

@@ -107,20 +107,27 @@ class Runner:
         self._check_only()
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
         failed: list[Outcome] = []
-        for name in (step.name for step in plan.steps):
-            if any(f.plan.name in self._needs(name) for f in failed):
+        for step in plan.steps:
+            needed = [f for f in failed if f.plan.name in self._graph.needs(step.name)]
+            if needed or (failed and not self._settings.keep_going):
+                why = Reason("failed", f"{(needed or failed)[0].plan.name} failed")
+                skipped = dataclasses.replace(step, action=Action.SKIPPED, reasons=(why,))
+                self.outcomes.append(Outcome(skipped))
                 continue
-            outcome = self._step(name)
+            outcome = self._step(step.name)
             self.outcomes.append(outcome)
             if outcome.error is not None:
                 failed.append(outcome)
-                if not self._settings.keep_going:
-                    break
         self._planner().save()
         if failed:
             return exit_code_of(failed[0].error or RuntimeError())
         refused = [o for o in self.outcomes if o.refused]
         return ExitCode.VERDICT if refused else ExitCode.OK
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Code, lock and config identity of this run; empty if no step ran."""
+        return self._step_runner.provenance
 
     def verify(self) -> list[str]:
         """Run every finished step again and compare; returns one line per difference.
@@ -163,17 +170,12 @@ class Runner:
             outside=self._outside,
         )
 
-    def _needs(self, name: str) -> set[str]:
-        return self._graph.ancestors(name) | set(self._graph.gates_before(name))
-
     def _check_only(self) -> None:
         only = self._settings.selection.only
         if only is None:
             return
-        planner = self._planner()
-        missing = [
-            n for n in self._graph.nodes if n in self._needs(only) and planner.record(n) is None
-        ]
+        planner, needed = self._planner(), self._graph.needs(only)
+        missing = [n for n in self._graph.nodes if n in needed and planner.record(n) is None]
         if missing:
             raise ConfigError(
                 f"--only {only} needs results that are not in the cache: {', '.join(missing)}",

@@ -36,6 +36,7 @@ class Settings:
         beam: opens a Beam pipeline with the run's options.
         selection: which steps.
         keep_going: after a failed step, go on with those that do not need it.
+        beam_flags: what `beam` opens pipelines with, for the record.
         attempts: how often a step may be tried when it meets a fault.
         backoff_seconds: upper bound of the first wait between attempts; doubles each time.
         budget_seconds: all waits of a run together.
@@ -46,6 +47,7 @@ class Settings:
     beam: Callable[[], AbstractContextManager[Any]]
     selection: Selection = Selection()
     keep_going: bool = False
+    beam_flags: tuple[str, ...] = ()
     attempts: int = 3
     backoff_seconds: float = 2.0
     budget_seconds: float = 60.0
@@ -85,7 +87,7 @@ class StepRunner:
         self._emit = emit
         self._verified: set[str] = set()
         self._waited = 0.0
-        self._provenance: dict[str, str] = {}
+        self.provenance: dict[str, str] = {}
 
     def attempt(self, plan: StepPlan) -> Made:
         """Execute a step, again after faults, within the budget.
@@ -148,6 +150,9 @@ class StepRunner:
                 )
                 for artifact in outputs.values():
                     artifact.check()
+            except SystemExit as error:  # a library that ends the process would end the run
+                log.exception("%s called exit", plan.name)
+                raise RuntimeError(f"the step's code called exit({error.code})") from error
             except Exception:
                 log.exception("%s failed", plan.name)
                 raise
@@ -170,9 +175,9 @@ class StepRunner:
             self._verified.add(digest)
 
     def _provenance_of_run(self) -> dict[str, str]:
-        if not self._provenance:
-            self._provenance = provenance(self._folder.id, self._settings.config, self._folder.path)
-        return self._provenance
+        if not self.provenance:
+            self.provenance = provenance(self._folder.id, self._settings.config, self._folder.path)
+        return self.provenance
 
 
 def _may_pass(error: Exception) -> bool:

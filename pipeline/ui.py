@@ -129,7 +129,13 @@ class RunView:
         self._width = 12
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event; once nobody reads any more, nothing: the run goes on."""
+        try:
+            self._view(event)
+        except (BrokenPipeError, SystemExit):  # rich makes the second of the first
+            self._view = lambda event: None  # type: ignore[method-assign]
+
+    def _view(self, event: Event) -> None:
         match event:
             case RunStarted():
                 self._width = max((len(s.name) for s in event.steps), default=12)

@@ -44,8 +44,10 @@ def _main(arguments: list[str]) -> int:
         return ExitCode.INTERRUPTED
     except Terminated:
         return ExitCode.TERMINATED
-    except (BrokenPipeError, SystemExit):
-        # The reader of our output went away, as `head` does; typer makes a SystemExit of it.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output went away, as `head` does; rich makes a SystemExit of it.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            return error.code if isinstance(error.code, int) else ExitCode.FAILED
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except OSError as error:

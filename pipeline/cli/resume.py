@@ -14,15 +14,23 @@ def resume(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Go on with a run, under the configuration it was started with.
+    """Go on with a run, under the configuration and the flags it was started with.
 
     `bnpipe run` goes on just as well when the configuration is the same; this verb pins it.
     """
     from pipeline.cli.run import start
     from pipeline.config import from_values, parse_yaml
     from pipeline.launch import Request
+    from pipeline.plan import Selection
     from pipeline.runs import find_run
 
-    frozen = find_run(open_store(), run).path / "config.yaml"
+    folder = find_run(open_store(), run)
+    frozen = folder.path / "config.yaml"
     config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
-    return start(config, Request(), as_json=as_json, verbose=verbose)
+    asked = folder.summary()["request"]
+    request = Request(
+        Selection(to=asked["to"], only=asked["only"]),
+        keep_going=asked["keep_going"],
+        beam_flags=tuple(asked["beam_flags"]),
+    )
+    return start(config, request, as_json=as_json, verbose=verbose)

@@ -153,7 +153,8 @@ def test_a_failing_step_is_one_line_and_the_next_run_goes_on(
     result = toy.run()
     assert result.exit_code is ExitCode.FAILED
     assert result.summary["error"] == "train failed: the toy broke; mend the toy"
-    assert actions(result) == {"source": "run", "train": "failed"}
+    rest = dict.fromkeys(("twin", "judge", "pusher"), "skipped")
+    assert actions(result) == {"source": "run", "train": "failed", **rest}
     monkeypatch.delenv("TOY_FAIL")
     assert actions(toy.run()) == ALL_RUN | {"source": "cached"}
 
@@ -163,7 +164,11 @@ def test_keep_going_runs_what_does_not_need_the_failed_step(
 ) -> None:
     monkeypatch.setenv("TOY_FAIL", "train")
     result = toy.run(settings={"keep_going": True})
-    assert actions(result) == {"source": "run", "train": "failed", "twin": "run"}
+    assert actions(result) == ALL_RUN | {
+        "train": "failed",
+        "judge": "skipped",
+        "pusher": "skipped",
+    }
     assert result.exit_code is ExitCode.FAILED
 
 
@@ -344,3 +349,33 @@ def test_the_run_folder_tells_what_happened(toy: Toy) -> None:
     assert {s["name"] for s in json.loads((folder / "plan.json").read_text())["steps"]} == set(
         ALL_RUN
     )
+
+
+def test_keep_going_does_not_pass_a_gate_that_never_ran(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin is an input of the gate alone; the pusher does not read it, but must not go on."""
+    monkeypatch.setenv("TOY_FAIL", "twin")
+    result = toy.run(settings={"keep_going": True})
+    assert actions(result)["judge"] == actions(result)["pusher"] == "skipped"
+    assert versions.live(toy.served) is None
+
+
+def test_a_step_that_calls_exit_is_a_failed_step(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_graph, "_misbehave", lambda step: sys.exit(0))
+    result = toy.run()
+    assert result.exit_code is ExitCode.FAILED
+    assert "called exit(0)" in str(result.error)
+    assert find_run(Store(toy.home), "1").summary()["status"] == "failed"
+
+
+def test_a_bug_in_the_runner_still_closes_the_run(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("pipeline.runner.Runner._check_only", broken)
+    with pytest.raises(ZeroDivisionError):
+        toy.run()
+    assert find_run(Store(toy.home), "1").summary()["status"] == "failed"
