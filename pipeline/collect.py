@@ -55,12 +55,13 @@ def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) 
     return Garbage(tuple((d, _size(store, d)) for d in doomed), records)
 
 
-def runs_behind(served: Path) -> set[str]:
-    """The runs that made the versions in a served folder."""
+def runs_behind(*folders: Path) -> set[str]:
+    """The runs that made the versions in served folders."""
     found = set()
-    for version in versions.complete_versions(served):
-        with suppress(ServingError):  # put there by hand: no run of ours is behind it
-            found.add(str(versions.provenance_of(served, version).get("run")))
+    for served in folders:
+        for version in versions.complete_versions(served):
+            with suppress(ServingError):  # put there by hand: no run of ours is behind it
+                found.add(str(versions.provenance_of(served, version).get("run")))
     return found
 
 

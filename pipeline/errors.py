@@ -2,11 +2,13 @@
 
 BnpipeError                    (data.errors) told in one line, with what to type next
 |- DataError                   the data cannot be had or is wrong            1
+|- RequestError                what was asked for does not exist              2
 |- ServingError                publishing, or a server                       7
 `- PipelineError
    |- ConfigError              unknown key, bad value, bad flag              2
    |- DefinitionError          the graph itself is wrong                     2
    |- StepFailed               a step raised                                 1 (or its error's)
+   |- NotBlessed               a refused model was to be pushed              3
    |- LockHeld                 another run is at work in this home           5
    `- StoreError               a missing or damaged object, a newer format   6
 """

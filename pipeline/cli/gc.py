@@ -29,8 +29,10 @@ def gc(
     from pipeline import ui
     from pipeline.collect import collect, find_garbage, runs_behind
 
-    served = served_folder(config_from(config, sets), store.home)
-    garbage = (collect if yes else find_garbage)(store, keep, runs_behind(served))
+    # Every data set's models live here; the configured folder may be elsewhere.
+    here = (p for p in store.home.glob("served/*") if p.is_dir())
+    served = {served_folder(config_from(config, sets), store.home), *here}
+    garbage = (collect if yes else find_garbage)(store, keep, runs_behind(*served))
     if as_json:
         ui.write_json(
             {"removed": yes, "bytes": garbage.size, "objects": [d for d, _ in garbage.objects]}
