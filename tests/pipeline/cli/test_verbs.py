@@ -369,6 +369,12 @@ def test_gc_keeps_what_served_versions_were_made_of(ran: Bnpipe) -> None:
     assert ran("gc", "--keep", "1", "--json").json["objects"] == []
 
 
+@pytest.mark.parametrize("other", ["data.dataset=fashion_mnist", "serving.base_path=elsewhere"])
+def test_gc_keeps_what_is_served_under_another_configuration(ran: Bnpipe, other: str) -> None:
+    ran("run", "--set", "trainer.epochs=2")
+    assert ran("gc", "--keep", "1", "--set", other, "--json").json["objects"] == []
+
+
 def test_config_show_check_and_schema(bnpipe: Bnpipe) -> None:
     import yaml
 
