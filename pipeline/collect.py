@@ -71,7 +71,10 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
     Raises:
         LockHeld: a run is at work; what it is about to use cannot be told from garbage.
     """
+    if not store.has_objects:  # nothing to remove: no lock file, no home is made for it
+        return find_garbage(store, keep_runs, pinned_runs)
     with run_lock(store.home):
+        store.prepare()
         garbage = find_garbage(store, keep_runs, pinned_runs)
         for record in garbage.records:
             (store.home / "steps" / f"{record.key}.json").unlink(missing_ok=True)
@@ -90,15 +93,22 @@ def find_damage(store: Store) -> dict[str, list[str]]:
     return {digest: faults for digest, faults in found.items() if faults}
 
 
-def set_aside(store: Store, damage: Iterable[str]) -> None:
-    """Move damaged objects to `quarantine/`; the next run makes them anew.
+def set_aside(store: Store) -> dict[str, list[str]]:
+    """Find damage and move it to `quarantine/`; the next run makes it anew.
+
+    Returns:
+        what `find_damage` found, under the lock that the moves are made under.
 
     Raises:
         LockHeld: a run is at work.
     """
+    if not store.has_objects:
+        return {}
     with run_lock(store.home):
+        damage = find_damage(store)
         for digest in damage:
             store.quarantine(digest)
+    return damage
 
 
 def _digests(run: dict[str, Any]) -> Iterable[str]:

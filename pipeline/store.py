@@ -139,6 +139,11 @@ class Store:
         """The folder of all run folders."""
         return self.home / "runs"
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether a run has ever prepared this home."""
+        return (self.home / "objects").is_dir()
+
     def prepare(self) -> None:
         """Make the folders and remove what killed runs left; the caller holds the lock."""
         for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):

@@ -52,9 +52,7 @@ def _verify(*, yes: bool, as_json: bool) -> int:
     from pipeline.collect import find_damage, set_aside
 
     store = open_store()
-    damage = find_damage(store)
-    if yes:
-        set_aside(store, damage)
+    damage = set_aside(store) if yes else find_damage(store)
     if as_json:
         ui.write_json({"damaged": damage, "set_aside": yes})
     else:

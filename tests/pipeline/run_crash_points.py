@@ -129,7 +129,7 @@ def _collect(places: Places) -> None:
 
 def _set_aside(places: Places) -> None:
     store = Store(places.home)
-    collect.set_aside(store, collect.find_damage(store))
+    collect.set_aside(store)
 
 
 SOURCE = {"to": "source"}

@@ -82,13 +82,22 @@ def test_nothing_is_collected_while_a_run_is_at_work(toy: ToyHome) -> None:
     with run_lock(toy.home), pytest.raises(LockHeld):
         collect(toy.store, 1)
     with run_lock(toy.home), pytest.raises(LockHeld):
-        set_aside(toy.store, list(toy.store.digests()))
+        set_aside(toy.store)
     assert files_below(toy.home / "objects") == before
 
 
 def test_an_empty_home_has_neither_garbage_nor_damage(tmp_path: Path) -> None:
     store = ToyHome(tmp_path / "new").store
     assert find_garbage(store, 1).objects == () and find_damage(store) == {}
+    assert collect(store, 1).objects == () and set_aside(store) == {}
+    assert not store.home.exists()
+
+
+def test_folders_that_may_be_deleted_are_not_missed(toy: ToyHome) -> None:
+    for name in ("tmp", "scratch", "cache"):
+        shutil.rmtree(toy.home / name)
+    assert len(collect(toy.store, 1).objects) == 6
+    assert find_damage(toy.store) == {}
 
 
 def test_damage_is_found_set_aside_and_made_anew(toy: ToyHome) -> None:
@@ -97,7 +106,7 @@ def test_damage_is_found_set_aside_and_made_anew(toy: ToyHome) -> None:
     flip(folder / "training.weights.h5")
     found = find_damage(toy.store)
     assert found == {folder.name: ["training.weights.h5 has other bytes than were written"]}
-    set_aside(toy.store, found)
+    assert set_aside(toy.store) == found
     assert find_damage(toy.store) == {}
     assert (toy.home / "quarantine" / folder.name / "training.weights.h5").exists()
     again = toy.run(rate=3)
