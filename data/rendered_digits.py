@@ -6,24 +6,46 @@ MNIST: its name is in every record id, artifact and report. Importing this modul
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data import digit_renderer
 from data.digit_renderer import CHUNK, SIZE, draw_chunk
 from data.png import encode_stored
 
 DEFAULT_SIZE = 12_000
 _SHARD_CHUNKS = 16  # TFDS holds a shard's examples in memory while it writes it
+_SOURCES = tuple(Path(str(name)) for name in (digit_renderer.__file__, __file__))
+_LIBRARIES = ("numpy", "scipy", "pillow", "matplotlib")
+
+
+@cache
+def drawing_digest() -> str:
+    """Names the code and the libraries that draw: others may draw other pixels."""
+    digest = hashlib.sha256(" ".join(f"{n}=={version(n)}" for n in _LIBRARIES).encode())
+    for path in _SOURCES:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class RenderedDigitsConfig(tfds.core.BuilderConfig):
-    """How many digits, from which seed. A sixth of them is the test split."""
+    """How many digits, from which seed. A sixth of them is the test split.
+
+    The name is that of the prepared folder; with the digest in it, digits that were prepared by
+    other code are never taken for those that this code draws.
+    """
 
     def __init__(self, size: int = DEFAULT_SIZE, seed: int = 0) -> None:
-        super().__init__(name=f"{size}_seed{seed}", description=f"{size} digits of seed {seed}")
+        super().__init__(
+            name=f"{size}_seed{seed}_{drawing_digest()}",
+            description=f"{size} digits of seed {seed}",
+        )
         self.split_sizes = {"train": size - size // 6, "test": size // 6}
         self.seed = seed
 

@@ -143,13 +143,35 @@ def test_an_interrupted_prepare_does_not_poison_the_next(
         with pytest.raises(KeyboardInterrupt):
             prepare("rendered_digits", None, tmp_path, size=64)
     # What a kill -9 leaves: TFDS's unpublished folder.
-    version = tmp_path / "tfds/rendered_digits/64_seed0"
+    version = tmp_path / f"tfds/rendered_digits/64_seed0_{rendered_digits.drawing_digest()}"
     leftover = version / "incomplete.ABC_1.0.0"
     leftover.mkdir(parents=True)
     (leftover / "rendered_digits-train.tfrecord-00000-of-00001").write_bytes(b"half")
     builder = prepare("rendered_digits", None, tmp_path, size=64)
     assert read_all(source(builder, "train"))[0].shape == (54, 28, 28)
     assert not leftover.exists()
+
+
+def test_prepared_digits_do_not_outlive_the_code_that_drew_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data import rendered_digits
+    from data.digit_renderer import draw_chunk
+
+    before = prepare("rendered_digits", None, tmp_path, size=64)
+    edited = tmp_path / "digit_renderer.py"
+    edited.write_bytes(rendered_digits._SOURCES[0].read_bytes() + b"# edited\n")
+    monkeypatch.setattr(rendered_digits, "_SOURCES", (edited, rendered_digits._SOURCES[1]))
+    monkeypatch.setattr(
+        rendered_digits, "drawing_digest", rendered_digits.drawing_digest.__wrapped__
+    )
+    monkeypatch.setattr(
+        rendered_digits, "draw_chunk", lambda *a: (255 - draw_chunk(*a)[0], draw_chunk(*a)[1])
+    )
+    after = prepare("rendered_digits", None, tmp_path, size=64)
+    assert describe(after) == describe(before)
+    old, new = (read_all(source(builder, "test"))[0] for builder in (before, after))
+    np.testing.assert_array_equal(new, 255 - old)
 
 
 def test_any_shape_and_encoding_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
