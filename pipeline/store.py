@@ -210,6 +210,7 @@ class Store:
         write_json(staged / MANIFEST, content)
         _make_durable(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
+        fsync(target.parent.parent)  # the two letters may be new, and would be lost with the power
         staged.rename(target)
         fsync(target.parent)
         return manifest
