@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from pipeline.store import StepRecord, Store
@@ -121,10 +122,22 @@ class Index:
         return db
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """A run's summary, from `run.json` or `report.json`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    value = json.loads(path.read_text())
+    if not (isinstance(value, dict) and {"id", "status", "steps"} <= value.keys()):
+        raise ValueError("it is not the summary of a run")
+    return value
+
+
 def _summaries(store: Store) -> Iterator[dict[str, Any]]:
     for path in sorted(store.runs.glob("*/run.json")):
         try:
-            yield json.loads(path.read_text())
+            yield read_summary(path)
         except ValueError:
             yield {"id": path.parent.name, "status": "unreadable"}
 

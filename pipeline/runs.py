@@ -11,15 +11,14 @@ runs/<id>/config.yaml    the resolved configuration
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoreError
 from pipeline.evaluation import RunEvaluation
 from pipeline.files import write_json
-from pipeline.index import Index
+from pipeline.index import Index, read_summary
 from pipeline.store import Store
 
 
@@ -39,14 +38,21 @@ class RunFolder:
         return self.path / "logs" / f"{step}.log"
 
     def summary(self) -> dict[str, Any]:
-        """`run.json`."""
-        value: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return value
+        """`run.json`.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return _read(self.path / "run.json")
 
     def report(self) -> dict[str, Any]:
-        """`report.json`; the summary alone for a run that was killed."""
+        """`report.json`; the summary alone for a run that was killed.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         path = self.path / "report.json"
-        return json.loads(path.read_text()) if path.exists() else self.summary()
+        return _read(path) if path.exists() else self.summary()
 
     @property
     def evaluation(self) -> RunEvaluation | None:
@@ -61,7 +67,7 @@ class RunFolder:
 
 def new_run(store: Store) -> RunFolder:
     """Make the next run's folder; the caller holds the lock."""
-    taken = [int(p.name) for p in store.runs.iterdir() if p.name.isdigit()]
+    taken = [int(p.name) for p in store.runs.iterdir() if _is_number(p.name)]
     folder = store.runs / f"{max(taken, default=0) + 1:04d}"
     folder.mkdir()
     return RunFolder(folder)
@@ -74,13 +80,14 @@ def find_run(store: Store, name: str) -> RunFolder:
         ConfigError: there is no such run.
     """
     # A run that was killed before it had written its record left nothing to be found.
-    taken = sorted((p.parent for p in store.runs.glob("*/run.json")), key=lambda p: int(p.name))
+    found = (p.parent for p in store.runs.glob("*/run.json"))
+    taken = sorted((p for p in found if _is_number(p.name)), key=lambda p: int(p.name))
     if not taken:
         raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
     if name == "latest":
         return RunFolder(taken[-1])
     for path in taken:
-        if name.isdigit() and int(path.name) == int(name):
+        if _is_number(name) and int(path.name) == int(name):
             return RunFolder(path)
     raise ConfigError(f"there is no run {name!r}", hint="list them: bnpipe runs")
 
@@ -94,8 +101,25 @@ def close_dead_runs(store: Store) -> None:
             continue
         # A run that was killed between its last two writes has ended in its file, not in the index.
         path = store.runs / listed["id"] / "run.json"
-        summary = json.loads(path.read_text())
+        try:
+            summary = read_summary(path)
+        except ValueError:  # one damaged record must not keep the next run from starting
+            summary = {"id": listed["id"], "status": "unreadable"}
         if summary["status"] == "running":
             summary["status"] = "killed"
             write_json(path, summary)
         index.add_run(summary)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_summary(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}", hint=f"bnpipe does without it: rm {path}"
+        ) from error
+
+
+def _is_number(name: str) -> bool:
+    """Whether `int` takes it and no other digits than 0 to 9 are meant."""
+    return name.isascii() and name.isdecimal()

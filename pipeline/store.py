@@ -123,7 +123,7 @@ class Store:
         marker = self.home / "format"
         if marker.exists():
             found = marker.read_text().strip()
-            if not found.isdigit() or int(found) > FORMAT:
+            if not (found.isascii() and found.isdecimal()) or int(found) > FORMAT:
                 raise StoreError(
                     f"{self.home} has store format {found!r}, this bnpipe knows up to {FORMAT}",
                     hint="upgrade bnpipe, or point BNPIPE_HOME at another folder",

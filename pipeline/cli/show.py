@@ -94,7 +94,7 @@ def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
     from serving import versions
 
     base = served_folder(config_from(config, sets), open_store().home)
-    if not version.isdigit():
+    if not (version.isascii() and version.isdecimal()):
         raise ConfigError(f"served/{version}: a version is a number", hint="e.g. served/1")
     return {
         "version": int(version),

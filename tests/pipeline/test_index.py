@@ -70,8 +70,9 @@ def test_it_notices_files_that_came_or_went(ran: ToyHome, gone: str) -> None:
         assert left is not None and left.run == "0001"
 
 
-def test_an_unreadable_summary_does_not_hide_the_others(ran: ToyHome) -> None:
-    (ran.home / "runs" / "0001" / "run.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_an_unreadable_summary_does_not_hide_the_others(ran: ToyHome, text: str) -> None:
+    (ran.home / "runs" / "0001" / "run.json").write_text(text)
     Index(ran.store).rebuild()
     listed = {r["id"]: r["status"] for r in Index(ran.store).runs()}
     assert listed == {"0001": "unreadable", "0002": "succeeded"}
@@ -82,7 +83,7 @@ def test_more_than_9999_runs_stay_in_order(tmp_path: Path) -> None:
     store.prepare()
     for number in (9998, 9999, 10000):
         (store.runs / f"{number:04d}").mkdir()
-        summary = {"id": f"{number:04d}", "status": "succeeded"}
+        summary = {"id": f"{number:04d}", "status": "succeeded", "steps": []}
         write_json(store.runs / f"{number:04d}" / "run.json", summary)
     assert [r["id"] for r in Index(store).runs()] == ["10000", "9999", "9998"]
     assert find_run(store, "latest").id == "10000"
@@ -103,6 +104,14 @@ def test_a_run_that_died_is_told_as_killed(ran: ToyHome) -> None:
     close_dead_runs(ran.store)
     assert Index(ran.store).runs()[0]["status"] == "killed"
     assert find_run(ran.store, "2").summary()["status"] == "killed"
+
+
+def test_a_run_that_died_and_left_no_record_does_not_stop_the_next(ran: ToyHome) -> None:
+    summary = {**find_run(ran.store, "2").summary(), "status": "running"}
+    Index(ran.store).add_run(summary)
+    (ran.home / "runs" / "0002" / "run.json").write_text("{")
+    close_dead_runs(ran.store)
+    assert Index(ran.store).runs()[0]["status"] == "unreadable"
 
 
 def test_a_home_that_is_not_there_has_no_runs_and_is_not_made(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_record_counts_are_in_the_manifest(store: Store) -> None:
     assert entries == {"a.txt": 3, "deep/b.txt": None}
 
 
-@pytest.mark.parametrize("found", ["2\n", "next", "", "-1"])
+@pytest.mark.parametrize("found", ["2\n", "next", "", "-1", "²"])
 def test_a_store_of_another_format_is_refused(tmp_path: Path, found: str) -> None:
     (tmp_path / "format").write_text(found)
     with pytest.raises(StoreError, match="this bnpipe knows up to 1; upgrade bnpipe"):

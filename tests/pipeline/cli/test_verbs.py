@@ -275,7 +275,7 @@ def test_show_goes_from_a_served_version_back_to_its_run(ran: Bnpipe, home: Path
     assert found["folder"] == f"{home}/served/mnist/1"
     told = ran("show", "served/1").out
     assert all(text in told for text in ("dataset.name", "code.lock_digest", "inputs.model"))
-    assert ran("show", "served/x").code == 2
+    assert ran("show", "served/x").code == ran("show", "served/²").code == 2
     assert ran("show", "served/7").code in (2, 7)
 
 
@@ -290,6 +290,7 @@ def test_without_a_run_there_is_nothing_to_look_at(bnpipe: Bnpipe, words: list[s
     ("words", "expected"),
     [
         (["show", "7"], "there is no run '7'"),
+        (["show", "²"], "there is no run '²'"),
         (["show", "latest/tain"], "run 0001 has no step 'tain'"),
         (["logs", "1", "tain"], "run 0001 has no log of tain"),
         (["logs", "../x"], "there is no run '../x'"),
@@ -311,6 +312,23 @@ def test_a_run_that_was_killed_at_its_very_start_is_one_line(ran: Bnpipe, home: 
     assert ran("show", "--json").json["id"] == "0001"
     assert ran("runs").code == 0
     assert ran("run", "--json").json["id"] == "0003"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_a_damaged_record_of_a_run_exits_6(ran: Bnpipe, home: Path, text: str) -> None:
+    record = home / "runs" / "0001" / "run.json"
+    record.write_text(text)
+    for words in (["show"], ["show", "1/train"], ["resume"], ["export", "1/train", "out"]):
+        told = ran(*words)
+        assert told.code == 6 and f"rm {record}" in one_line(told)
+    assert ran("runs").code == ran("status").code == ran("gc").code == 0
+    assert ran("run", "--json").json["id"] == "0002"
+
+
+def test_a_copy_of_a_run_is_not_a_run(ran: Bnpipe, home: Path) -> None:
+    shutil.copytree(home / "runs" / "0001", home / "runs" / "0001 (copy)")
+    assert ran("show", "--json").json["id"] == "0001"
+    assert ran("run", "--json").json["id"] == "0002"
 
 
 def test_logs_of_one_step_and_of_all(bnpipe: Bnpipe, monkeypatch: pytest.MonkeyPatch) -> None:
