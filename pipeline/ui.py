@@ -71,6 +71,13 @@ def write(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 
+def write_raw(data: bytes) -> None:
+    """Bytes to stdout as they are, at once: a log may end in the middle of a line."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 def write_json(value: Any) -> None:
     """JSON to stdout; indented for people, one line for scripts."""
     indent = 2 if sys.stdout.isatty() else None

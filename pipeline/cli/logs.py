@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.common import open_store
+
+_PAUSE = 0.5
+"""Seconds between two looks at a log that grows."""
 
 
 def logs(
@@ -18,23 +22,32 @@ def logs(
     """Print what a run's steps wrote: Python's logs, stdout and stderr."""
     from pipeline import ui
     from pipeline.errors import ConfigError
+    from pipeline.lock import is_held
     from pipeline.runs import find_run
 
-    folder = find_run(open_store(), run)
-    found = [folder.log(step)] if step else sorted((folder.path / "logs").glob("*.log"))
-    missing = [p for p in found if not p.exists()]
-    if missing or not found:
+    store = open_store()
+    folder = find_run(store, run)
+    shown: dict[Path, int] = {}  # bytes of each log that were written already
+    last, whole = None, True  # the log that was written last, and whether to the end of a line
+    while True:
+        # Asked before reading, so that what a run wrote last is still read after it has ended.
+        growing = follow and is_held(store.home) and folder.summary()["status"] == "running"
+        found = [folder.log(step)] if step else sorted((folder.path / "logs").glob("*.log"))
+        for path in (p for p in found if p.exists()):
+            with path.open("rb") as stream:
+                stream.seek(shown.get(path, 0))
+                chunk = stream.read()
+            if path != last and not step and (chunk or path not in shown):
+                ui.write(f"==> {path.stem} <==" if whole else f"\n==> {path.stem} <==")
+                last = path
+            ui.write_raw(chunk)
+            shown[path] = shown.get(path, 0) + len(chunk)
+            whole = chunk.endswith(b"\n") if chunk else whole
+        if not growing:
+            break
+        time.sleep(_PAUSE)
+    if not shown:
         raise ConfigError(
             f"run {folder.id} has no log of {step or 'any step'}",
             hint=f"steps that were answered from the cache have none: bnpipe show {folder.id}",
         )
-    for path in found:
-        if len(found) > 1:
-            ui.write(f"==> {path.stem} <==")
-        with path.open(errors="replace") as stream:
-            ui.write(stream.read())
-            while follow and folder.summary()["status"] == "running":
-                text = stream.read()
-                if text:
-                    ui.write(text)
-                time.sleep(0.5)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipeline import cli, definition, launch, provenance
+from pipeline import cli, definition, launch, lock, provenance
 from pipeline.lock import run_lock
 from pipeline.runs import find_run
 from pipeline.store import Store
@@ -337,6 +337,43 @@ def test_logs_of_one_step_and_of_all(bnpipe: Bnpipe, monkeypatch: pytest.MonkeyP
     assert "Traceback" in bnpipe("logs", "latest", "train").out
     told = bnpipe("logs").out
     assert "==> source <==" in told and "==> train <==" in told
+
+
+def test_following_a_log_shows_its_end_and_adds_nothing(
+    ran: Bnpipe, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _as_if_at_work(home, "half")
+    looks = iter([True, False])
+
+    def is_held(_: Path) -> bool:
+        held = next(looks)
+        if not held:  # the run's last words, after what was read and before it is seen to be over
+            log.write_text(log.read_text() + " a line\nthe end")
+        return held
+
+    monkeypatch.setattr(lock, "is_held", is_held)
+    assert ran("logs", "1", "train", "-f").out == "half a line\nthe end"
+
+
+def test_following_a_run_that_was_killed_ends(ran: Bnpipe, home: Path) -> None:
+    _as_if_at_work(home, "half")
+    assert ran("logs", "1", "train", "-f").out == "half"
+
+
+def test_following_all_logs_says_whose_lines_these_are(ran: Bnpipe, home: Path) -> None:
+    log = _as_if_at_work(home, "half")
+    for other in log.parent.glob("*.log"):
+        other.write_text("" if other.stem == "twin" else "half")
+    told = ran("logs", "1", "-f").out
+    assert "half\n==> train <==\nhalf\n==> twin <==\n" in told
+
+
+def _as_if_at_work(home: Path, text: str) -> Path:
+    record = home / "runs" / "0001" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "status": "running"}))
+    log = home / "runs" / "0001" / "logs" / "train.log"
+    log.write_text(text)
+    return log
 
 
 @pytest.mark.parametrize("form", ["ascii", "mermaid", "dot", "json"])
