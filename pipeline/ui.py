@@ -117,12 +117,21 @@ def show_plan(plan: Plan) -> None:
         )
         rows.append((step.name, action, estimate, why))
     table(("step", "action", "last time", "why"), rows)
-    known = sum(s.estimate or 0.0 for s in plan.work)
-    say(
-        f"{len(plan.work)} of {len(plan.steps)} steps to run, about {known:.0f} s by last time"
-        if plan.work
-        else "nothing to do: every step is answered from the cache"
-    )
+    say(_outlook(plan))
+
+
+def _outlook(plan: Plan) -> str:
+    """What a run would do, in one line."""
+    if plan.work:
+        known = sum(s.estimate or 0.0 for s in plan.work)
+        steps = f"{len(plan.work)} of {len(plan.steps)} steps"
+        return f"{steps} to run, about {known:.0f} s by last time"
+    stopped = [s for s in plan.steps if s.action is Action.STOPPED]
+    if stopped:
+        by = {r.sentence.partition(":")[0]: None for s in stopped for r in s.reasons}
+        count = f"{len(stopped)} step{'s' if len(stopped) > 1 else ''}"
+        return f"nothing to run: {count} {', '.join(by)}"
+    return "nothing to do: every step is answered from the cache"
 
 
 class RunView:

@@ -212,6 +212,14 @@ def test_plan_tells_reasons_and_its_exit_code_is_for_scripts(bnpipe: Bnpipe, hom
     assert "rate: 10 -> 2" in told.out and "3 of 5 steps to run" in told.out
 
 
+def test_plan_does_not_call_a_stopped_step_done(
+    bnpipe: Bnpipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_REFUSE", "1")
+    bnpipe("run")
+    assert bnpipe("plan").out.splitlines()[-1] == "nothing to run: 1 step stopped by judge"
+
+
 def test_plan_json_lists_steps_with_reasons(ran: Bnpipe) -> None:
     steps = ran("plan", "--json", "--force", "twin").json["steps"]
     assert [s["name"] for s in steps] == list(STEPS)
