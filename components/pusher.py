@@ -175,9 +175,14 @@ def _champion_version(
         ServingError: another version went live since; the comparison says nothing about it.
     """
     champion = blessing.get("champion")
-    if champion is None:
-        return None
     now = versions.champion(base, None)
+    if champion is None:
+        if now is None or now.digest == digest or force is not None:
+            return None
+        raise ServingError(
+            f"the model was compared with no champion, but v{now.version} is live",
+            hint="compare with that one: bnpipe run",
+        )
     if force is not None and (now is None or now.digest != champion["digest"]):
         return None
     if now is None or now.digest not in (champion["digest"], digest):

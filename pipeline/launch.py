@@ -43,8 +43,8 @@ def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] 
         StoreError: the store is of a newer format.
     """
     # TensorFlow reads it when it starts, in whichever step that is. One thread is faster for
-    # batches of 32 than two; the bits are the same.
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    # batches of 32 than two, and the bits of large batches depend on the number.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     flags = (*config.beam.options, *request.beam_flags)
     settings = Settings(
         dataset=config.data.dataset,

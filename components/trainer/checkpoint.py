@@ -68,5 +68,5 @@ def load(folder: Path) -> tuple[Position, Arrays, Arrays] | None:
             state = [stored[name] for name in sorted(stored) if name.startswith("state_")]
             best = [stored[name] for name in sorted(stored) if name.startswith("best_")]
             return position, state, best
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile):
         return None

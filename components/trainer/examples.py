@@ -79,12 +79,21 @@ class OnDisk:
 
     @classmethod
     def write(cls, shards: list[Path], path: Path, features: int) -> OnDisk:
-        """Copies the features of the shards into `path`, a batch of records at a time."""
+        """Copies the features of the shards into `path`, a batch of records at a time.
+
+        Raises:
+            TrainingError: a row has another number of features.
+        """
         labels = []
         with path.open("wb") as file:
             for shard in shards:
                 for batch in read_batches(shard):
-                    file.write(batch.columns["features"].tobytes())
+                    rows = batch.columns["features"]
+                    if rows.shape[1] != features:
+                        raise TrainingError(
+                            f"{shard.name}: expected {features} features, received {rows.shape[1]}"
+                        )
+                    file.write(rows.tobytes())
                     labels.append(batch.columns["label"].astype(np.int32))
         return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
 

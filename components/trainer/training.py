@@ -112,7 +112,8 @@ def _device(name: str) -> tf.device:
 
 
 def _use_one_thread() -> None:
-    """One thread per operation is fastest for batches of this size; the bits are the same."""
-    # TensorFlow refuses when another step has started it in this process.
+    """One thread per operation is fastest for small batches, and gives large ones fixed bits."""
+    # TensorFlow refuses when another step has started it; `bnpipe run` sees to it that it started
+    # with one thread.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)

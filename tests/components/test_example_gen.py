@@ -11,7 +11,7 @@ import pytest
 from components.artifacts import SPLITS, Examples
 from components.example_gen import COMPONENT, Inputs, Params, probe
 from data.dataset_info import DatasetInfo
-from data.errors import DataError
+from data.errors import DataError, RequestError
 from data.examples import as_strings, read_batches
 from data.source import Source
 from data.tfds_source import prepare
@@ -206,16 +206,18 @@ def test_intact_archives_do_not_change_the_probe(mnist_archives: Path, tmp_path:
     assert with_archives == probe(Params(), tmp_path)
     assert with_archives
     assert probe(Params(dataset="kmnist"), tmp_path) != with_archives
+    kmnist = Params(dataset="kmnist", archives=str(mnist_archives))  # not kmnist's archives
+    assert probe(kmnist, tmp_path) == probe(Params(dataset="kmnist"), tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"damaged")
     assert probe(Params(archives=str(tmp_path)), tmp_path) != with_archives
 
 
 def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="did you mean"):
+    with pytest.raises(RequestError, match="did you mean"):
         probe(Params(dataset="mnits"), tmp_path)
-    with pytest.raises(DataError, match="not a folder"):
+    with pytest.raises(RequestError, match="not a folder"):
         probe(Params(archives=str(tmp_path / "nowhere")), tmp_path)
-    with pytest.raises(DataError, match=r"data\.size: only rendered_digits"):
+    with pytest.raises(RequestError, match=r"data\.size: only rendered_digits"):
         probe(Params(size=1000), tmp_path)
     assert probe(Params(dataset="rendered_digits", size=1000), tmp_path) == {}
 

@@ -85,6 +85,15 @@ def test_running_again_publishes_nothing(
     assert again.facts["version"] == 1 and again.facts["new"] is False
 
 
+def test_a_model_that_was_compared_with_none_does_not_replace_a_live_one(
+    run_component: Any, params: Params, tmp_path: Path
+) -> None:
+    run_component(COMPONENT, inputs_of(tmp_path, "a"), params, tmp_path / "out1")
+    with pytest.raises(ServingError, match="compared with no champion, but v1 is live"):
+        run_component(COMPONENT, inputs_of(tmp_path, "b"), params, tmp_path / "out2")
+    assert versions.live(Path(params.base_path)) == 1
+
+
 def test_a_rolled_back_model_is_held_back(
     run_component: Any, params: Params, tmp_path: Path
 ) -> None:
@@ -150,7 +159,8 @@ def test_a_folder_is_for_one_data_set_shape_and_label_set(
 ) -> None:
     named = Params(base_path=params.base_path, model_name="digits")
     run_component(COMPONENT, inputs_of(tmp_path, "a"), named, tmp_path / "out1")
-    other = inputs_of(tmp_path, "b", dataset={**DIGITS, **change})
+    champion = champion_of(Path(params.base_path))
+    other = inputs_of(tmp_path, "b", dataset={**DIGITS, **change}, champion=champion)
     with pytest.raises(ServingError, match=message) as caught:
         run_component(COMPONENT, other, named, tmp_path / "out2")
     assert "\n" not in str(caught.value)
@@ -161,15 +171,17 @@ def test_a_new_release_of_the_same_data_set_is_welcome(
     run_component: Any, params: Params, tmp_path: Path
 ) -> None:
     run_component(COMPONENT, inputs_of(tmp_path, "a"), params, tmp_path / "out1")
-    newer = inputs_of(tmp_path, "b", dataset={**DIGITS, "version": "3.1.0"})
+    champion = champion_of(Path(params.base_path))
+    newer = inputs_of(tmp_path, "b", dataset={**DIGITS, "version": "3.1.0"}, champion=champion)
     assert run_component(COMPONENT, newer, params, tmp_path / "out2").facts["version"] == 2
 
 
 def test_a_folder_is_for_one_model_name(run_component: Any, params: Params, tmp_path: Path) -> None:
     run_component(COMPONENT, inputs_of(tmp_path, "a"), params, tmp_path / "out1")
     renamed = Params(base_path=params.base_path, model_name="digits")
+    other = inputs_of(tmp_path, "b", champion=champion_of(Path(params.base_path)))
     with pytest.raises(ServingError, match="serves the model 'mnist', received 'digits'"):
-        run_component(COMPONENT, inputs_of(tmp_path, "b"), renamed, tmp_path / "out2")
+        run_component(COMPONENT, other, renamed, tmp_path / "out2")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "Mnist"])

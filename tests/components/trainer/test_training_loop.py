@@ -129,8 +129,10 @@ def test_a_checkpoint_that_is_cut_short_or_of_another_network_is_not_used(make_b
     other = dataclasses.replace(params, hidden_units=(5,))
     assert trained(other, train, train, tmp_path).resumed_from == 0
     file = tmp_path / checkpoint.FILE_NAME
-    file.write_bytes(file.read_bytes()[:-100])
-    assert trained(params, train, train, tmp_path).resumed_from == 0
+    whole = file.read_bytes()
+    for damaged in (whole[:-100], b""):
+        file.write_bytes(damaged)
+        assert trained(params, train, train, tmp_path).resumed_from == 0
 
 
 def test_history_progress_and_schedule(make_blobs, tmp_path):
