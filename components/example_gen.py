@@ -19,9 +19,9 @@ from annotated_types import Ge, Gt, Lt
 
 from components.artifacts import SPLITS, Examples
 from components.base import Component, Context, Facts, machine_local
-from data.checksums import RENDERED, check_dataset_name, damaged_archives, registered_archives
+from data.checksums import RENDERED, check_dataset_name, local_archives, registered_archives
 from data.dataset_info import FILE_NAME
-from data.errors import DataError
+from data.errors import DataError, DataRequestError
 from data.spans import Span, content_digests, find_spans
 
 
@@ -45,7 +45,8 @@ class Params:
     """TFDS name of a one-channel image classification set, e.g. emnist/digits, rendered_digits."""
 
     archives: str | None = machine_local(None)
-    """Folder with the data set's original archives; what it lacks is downloaded."""
+    """Folder with the data set's original archives, or with a folder of that name that has them;
+    what it lacks is downloaded."""
 
     size: Annotated[int, Ge(12)] | None = None
     """Number of images to draw, test split included; for rendered_digits only (default 12,000)."""
@@ -87,8 +88,9 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     Intact archives add nothing, so that runs with and without a local copy have the same key.
 
     Raises:
-        DataError: unknown data set, a `size` for one that is not drawn, `archives` is not a
-            folder, or a span that cannot be one.
+        DataRequestError: unknown data set, a `size` for one that is not drawn, or `archives` is
+            not a folder.
+        DataError: a span that cannot be one.
     """
     check_dataset_name(params.dataset)
     named = {} if params.dataset == RENDERED else _registered(params)
@@ -105,7 +107,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
 
 def _registered(params: Params) -> dict[str, str]:
     if params.size is not None:
-        raise DataError(
+        raise DataRequestError(
             f"data.size: only {RENDERED} can be drawn in any number, received {params.size} for "
             f"{params.dataset}",
             hint="leave data.size out, or --set data.dataset=rendered_digits",
@@ -113,8 +115,9 @@ def _registered(params: Params) -> dict[str, str]:
     registered = registered_archives(params.dataset)[0]
     named = {"registered checksums": hashlib.sha256(registered.encode()).hexdigest()}
     if params.archives:
-        damaged = damaged_archives(params.dataset, Path(params.archives))
-        named |= {f"archive {name}": f"sha256 {got}" for name, (_, got) in damaged.items()}
+        found = local_archives(params.dataset, Path(params.archives))
+        if found.usable:
+            named |= {f"archive {n}": f"sha256 {got}" for n, (_, got) in found.damaged.items()}
     return named
 
 

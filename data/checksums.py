@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DataError, RequestError
+from data.errors import DataError, DataRequestError
 
 RENDERED = "rendered_digits"
 """Our own data set, drawn by `data/rendered_digits.py`: nothing to download."""
@@ -38,22 +38,51 @@ class Archive:
     name: str
 
 
-class UnknownDatasetError(DataError, RequestError):
-    """Neither TFDS nor this project has a data set of this name."""
+@dataclass(frozen=True)
+class LocalArchives:
+    """Which archives of a data set lie in a folder.
+
+    Data sets share file names (mnist, fashion_mnist and kmnist do), so `<folder>/<data set>` is
+    looked at first, and a folder with another data set's archives counts as empty: TFDS would take
+    any file of the right name.
+
+    Attributes:
+        folder: where they were looked for; None when no folder was named.
+        intact: the names of files that are as registered.
+        damaged: by file name, the expected and the received sha256.
+        foreign: by file name, the data set that registers this very content.
+        missing: what has to be downloaded.
+    """
+
+    folder: Path | None
+    intact: tuple[str, ...]
+    damaged: dict[str, tuple[str, str]]
+    foreign: dict[str, str]
+    missing: tuple[Archive, ...]
+
+    @property
+    def usable(self) -> Path | None:
+        """The folder, for TFDS to take archives from."""
+        return None if self.foreign else self.folder
+
+    def told_foreign(self, dataset: str) -> str:
+        """One of the foreign archives, as a clause."""
+        name, other = next(iter(self.foreign.items()))
+        return f"{self.folder}/{name} is the archive of {other}, not of {dataset}"
 
 
 def check_dataset_name(dataset: str) -> None:
     """Checks that TFDS, or this project, has a data set of this name; needs no network.
 
     Raises:
-        UnknownDatasetError: with a near miss.
+        DataRequestError: with a near miss.
     """
     name = dataset.partition("/")[0]
     known = _known_names()
     if name in known:
         return
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    raise UnknownDatasetError(
+    raise DataRequestError(
         f"unknown data set {dataset!r}: expected the name of a TFDS image classification set, "
         f"e.g. mnist, fashion_mnist, kmnist, emnist/digits or {RENDERED}",
         hint=f"did you mean --set data.dataset={near[0]}?" if near else RENDERED_HINT,
@@ -79,51 +108,66 @@ def registered_archives(dataset: str) -> tuple[str, list[Archive]]:
     return "", []
 
 
-def damaged_archives(dataset: str, folder: Path) -> dict[str, tuple[str, str]]:
-    """Hashes the archives that lie in a folder.
-
-    A file that is missing is not damaged: TFDS downloads it.
-
-    Returns:
-        by file name, the expected and the received sha256 of those that differ.
+def local_archives(dataset: str, folder: Path | None) -> LocalArchives:
+    """Looks for a data set's archives in `<folder>/<data set>`, or else in the folder itself.
 
     Raises:
-        DataError: the folder does not exist.
+        DataRequestError: the folder does not exist.
     """
+    registered = registered_archives(dataset)[1]
+    if folder is None:
+        return LocalArchives(None, (), {}, {}, tuple(registered))
     if not folder.is_dir():
-        raise DataError(
+        raise DataRequestError(
             f"data.archives: expected a folder with the archives of {dataset}, received {folder}, "
             "which is not a folder",
             hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}",
         )
-    damaged = {}
-    for archive in registered_archives(dataset)[1]:
-        path = folder / archive.name
-        if archive.name and path.is_file():
-            with path.open("rb") as file:
-                received = hashlib.file_digest(file, "sha256").hexdigest()
-            if received != archive.sha256:
-                damaged[archive.name] = (archive.sha256, received)
-    return damaged
+    own = folder / dataset.partition("/")[0]
+    folder = own if own.is_dir() else folder
+    present = [a for a in registered if a.name and (folder / a.name).is_file()]
+    received = {a.name: _sha256(folder / a.name) for a in present}
+    differing = {a.name: a.sha256 for a in present if received[a.name] != a.sha256}
+    owners = {name: _other_owner(dataset, received[name]) for name in differing}
+    foreign = {name: owner for name, owner in owners.items() if owner}
+    return LocalArchives(
+        folder,
+        intact=tuple(name for name in received if name not in differing),
+        damaged={n: (sha, received[n]) for n, sha in differing.items() if n not in foreign},
+        foreign=foreign,
+        missing=tuple(a for a in registered if foreign or a.name not in received),
+    )
 
 
-def check_archives(dataset: str, folder: Path) -> None:
+def check_archives(dataset: str, folder: Path | None) -> LocalArchives:
     """Checks the archives in a folder against the checksums that TFDS registers.
 
     Raises:
-        DataError: the folder does not exist, or an archive in it is not the registered one.
+        DataError: the folder does not exist, or an archive in it is damaged.
     """
-    for name, (expected, received) in damaged_archives(dataset, folder).items():
-        raise DataError(
-            f"{folder / name} is damaged: expected sha256 {expected}, received {received}",
-            hint=f"fetch it again, or remove it so that TFDS downloads it, or {RENDERED_HINT}",
-        )
+    found = local_archives(dataset, folder)
+    if found.usable is not None:
+        for name, (expected, received) in found.damaged.items():
+            raise DataError(
+                f"{found.usable / name} is damaged: expected sha256 {expected}, "
+                f"received {received}",
+                hint=f"fetch it again, or remove it so that TFDS downloads it, or {RENDERED_HINT}",
+            )
+    return found
 
 
-def missing_archives(dataset: str, folder: Path | None) -> list[Archive]:
-    """The registered archives that the folder does not hold."""
-    archives = registered_archives(dataset)[1]
-    return [a for a in archives if folder is None or not a.name or not (folder / a.name).is_file()]
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _other_owner(dataset: str, sha256: str) -> str | None:
+    """The other data set that TFDS registers this content for."""
+    root = _tfds_root()
+    files = {path.stem: path for path in (root / "url_checksums").glob("*.txt")}
+    files |= {path.parent.name: path for path in (root / "datasets").glob("*/checksums.tsv")}
+    files.pop(dataset.partition("/")[0], None)
+    return next((n for n in sorted(files) if f"\t{sha256}\t" in files[n].read_text()), None)
 
 
 def _tfds_root() -> Path:

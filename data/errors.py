@@ -34,5 +34,9 @@ class RequestError(BnpipeError):
     """What was asked for does not exist: a data set's name, a flag for Beam."""
 
 
+class DataRequestError(DataError, RequestError):
+    """The data that was asked for cannot exist: no such data set, no such folder."""
+
+
 def _rebuild(cls: type[BnpipeError], headline: str, hint: str) -> BnpipeError:
     return cls(headline, hint=hint)

@@ -20,12 +20,12 @@ from data.checksums import (
     ARCHIVES_HINT,
     RENDERED,
     RENDERED_HINT,
+    LocalArchives,
     check_archives,
     check_dataset_name,
-    missing_archives,
 )
 from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError
+from data.errors import BnpipeError, DataError, DataRequestError
 from data.source import Source
 
 _DOWNLOADS = "downloads"
@@ -47,7 +47,8 @@ def prepare(
 
     Args:
         dataset: TFDS name, e.g. `mnist`, `emnist/digits` or `rendered_digits`.
-        archives: folder with the original archives; what it lacks TFDS downloads.
+        archives: folder with the original archives, or with a folder of them per data set; what
+            it lacks TFDS downloads.
         cache: prepared data goes to `<cache>/tfds`.
         size: number of images, for `rendered_digits`.
         seed: what `rendered_digits` draws from.
@@ -61,16 +62,18 @@ def prepare(
             that can neither be found nor downloaded.
     """
     check_dataset_name(dataset)
-    if archives is not None and dataset != RENDERED:
-        check_archives(dataset, archives)  # also when prepared data exists: say it now, not later
+    # Also when prepared data exists: say it now, not later.
+    found = check_archives(dataset, None if dataset == RENDERED else archives)
     builder = _builder(dataset, cache / "tfds", size, seed)
     image_and_label(builder)
     if not builder.is_prepared():
         if log:
             log.info("preparing %s in %s", dataset, builder.data_dir)
+            if found.foreign:
+                log.info("%s: downloading", found.told_foreign(dataset))
         _remove_leftovers(Path(builder.data_dir))
-        _check_reachable(dataset, archives, cache / "tfds" / _DOWNLOADS)
-        _download_and_prepare(builder, dataset, archives, cache / "tfds")
+        _check_reachable(dataset, found, cache / "tfds" / _DOWNLOADS)
+        _download_and_prepare(builder, dataset, found, cache / "tfds")
     return builder
 
 
@@ -171,7 +174,7 @@ def _builder(dataset: str, data_dir: Path, size: int | None, seed: int) -> Any:
         known = tfds.builder_cls(name).builder_configs
         if config and config not in known:
             near = difflib.get_close_matches(config, known, n=1)
-            raise DataError(
+            raise DataRequestError(
                 f"data set {name}: expected one of its configurations "
                 f"{', '.join(sorted(known)) or '(it has none)'}, received {config!r}",
                 hint=f"did you mean --set data.dataset={name}/{near[0]}?" if near else "",
@@ -183,14 +186,12 @@ def _builder(dataset: str, data_dir: Path, size: int | None, seed: int) -> Any:
         ) from error
 
 
-def _download_and_prepare(
-    builder: Any, dataset: str, archives: Path | None, tfds_dir: Path
-) -> None:
+def _download_and_prepare(builder: Any, dataset: str, found: LocalArchives, tfds_dir: Path) -> None:
     import tensorflow_datasets as tfds
 
     _store_uncompressed(builder)
     config = tfds.download.DownloadConfig(
-        manual_dir=str(archives) if archives else None,
+        manual_dir=str(found.usable) if found.usable else None,
         num_shards=_SHARDS,
         try_download_gcs=False,  # copies of prepared data come without a checksum
         force_checksums_validation=False,
@@ -204,7 +205,7 @@ def _download_and_prepare(
     except BnpipeError:
         raise
     except OSError as error:
-        raise _unreachable(dataset, archives, error) from error
+        raise _unreachable(dataset, found, error) from error
     except Exception as error:
         # TFDS wraps whatever a builder raises; the step's log has the traceback.
         raise DataError(
@@ -212,13 +213,11 @@ def _download_and_prepare(
         ) from error
 
 
-def _check_reachable(dataset: str, archives: Path | None, downloads: Path) -> None:
+def _check_reachable(dataset: str, found: LocalArchives, downloads: Path) -> None:
     """Tries once to reach what TFDS would download; TFDS itself would try for minutes."""
     infos = [info.read_text() for info in downloads.rglob("*.INFO")] if downloads.exists() else []
     missing = [
-        archive
-        for archive in missing_archives(dataset, archives)
-        if not any(archive.url in info for info in infos)
+        archive for archive in found.missing if not any(archive.url in info for info in infos)
     ]
     if not missing:
         return
@@ -227,19 +226,20 @@ def _check_reachable(dataset: str, archives: Path | None, downloads: Path) -> No
     try:
         requests.get(missing[0].url, stream=True, timeout=_CONNECT_SECONDS).close()
     except requests.RequestException as error:
-        raise _unreachable(dataset, archives, error) from error
+        raise _unreachable(dataset, found, error) from error
 
 
-def _unreachable(dataset: str, archives: Path | None, error: OSError) -> DataError:
+def _unreachable(dataset: str, found: LocalArchives, error: OSError) -> DataError:
     """The error for archives that are neither in the folder nor to be had from the network."""
-    missing = missing_archives(dataset, archives)
-    if isinstance(error, (FileNotFoundError, PermissionError)) or not missing:
+    if isinstance(error, (FileNotFoundError, PermissionError)) or not found.missing:
         return DataError(f"TFDS could not prepare {dataset}: {_one_line(error)}")
-    beside = f", and {archives} does not hold {missing[0].name}" if archives else ""
-    return DataError(
-        f"could not reach {missing[0].url} to download {dataset} ({type(error).__name__}){beside}",
-        hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}",
-    )
+    first = found.missing[0]
+    told = f"could not reach {first.url} to download {dataset} ({type(error).__name__})"
+    if found.foreign:
+        told += f", and {found.told_foreign(dataset)}"
+    elif found.folder:
+        told += f", and {found.folder} does not hold {first.name}"
+    return DataError(told, hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}")
 
 
 def _store_uncompressed(builder: Any) -> None:

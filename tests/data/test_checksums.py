@@ -9,11 +9,10 @@ import pytest
 from data.checksums import (
     check_archives,
     check_dataset_name,
-    damaged_archives,
-    missing_archives,
+    local_archives,
     registered_archives,
 )
-from data.errors import DataError
+from data.errors import DataError, RequestError
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
 
@@ -41,10 +40,13 @@ def test_mnist_has_four_registered_archives() -> None:
 
 
 def test_a_missing_archive_is_not_damaged(tmp_path: Path) -> None:
-    assert damaged_archives("mnist", tmp_path) == {}
-    assert len(missing_archives("mnist", tmp_path)) == 4
+    found = local_archives("mnist", tmp_path)
+    assert found.damaged == {}
+    assert len(found.missing) == 4
     (tmp_path / LABELS).touch()
-    assert LABELS not in [a.name for a in missing_archives("mnist", tmp_path)]
+    found = local_archives("mnist", tmp_path)
+    assert list(found.damaged) == [LABELS]
+    assert LABELS not in [a.name for a in found.missing]
 
 
 def test_a_damaged_archive_is_named_with_both_digests(tmp_path: Path) -> None:
@@ -59,12 +61,31 @@ def test_a_damaged_archive_is_named_with_both_digests(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"received .*/nowhere, which is not a folder"):
+    with pytest.raises(DataError, match=r"received .*/nowhere, which is not a folder") as caught:
         check_archives("mnist", tmp_path / "nowhere")
+    assert isinstance(caught.value, RequestError)  # exit code 2
 
 
 def test_the_real_archives_are_intact(mnist_archives: Path) -> None:
-    check_archives("mnist", mnist_archives)
+    assert len(check_archives("mnist", mnist_archives).intact) == 4
+
+
+def test_another_data_sets_archives_are_named_and_not_used(mnist_archives: Path) -> None:
+    found = check_archives("fashion_mnist", mnist_archives)
+    assert (found.usable, len(found.missing)) == (None, 4)
+    assert list(found.foreign.values()) == ["mnist"] * 4
+    told = found.told_foreign("fashion_mnist")
+    assert told.endswith("-ubyte.gz is the archive of mnist, not of fashion_mnist")
+
+
+def test_a_folder_of_the_data_sets_name_is_looked_at_first(
+    mnist_archives: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mnist").symlink_to(mnist_archives)
+    (tmp_path / LABELS).write_bytes(b"of another data set")
+    assert check_archives("mnist", tmp_path).usable == tmp_path / "mnist"
+    with pytest.raises(DataError, match="is damaged"):
+        check_archives("fashion_mnist", tmp_path)
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

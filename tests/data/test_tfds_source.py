@@ -112,6 +112,15 @@ def test_an_archive_that_the_folder_lacks_is_named_when_it_cannot_be_had(
         prepare("mnist", tmp_path, tmp_path / "cache")
 
 
+def test_archives_of_another_data_set_are_not_called_damaged(
+    mnist_archives: Path, tmp_path: Path, no_network: None
+) -> None:
+    with pytest.raises(DataError, match="could not reach http://fashion-mnist") as caught:
+        prepare("fashion_mnist", mnist_archives, tmp_path)
+    assert "is the archive of mnist, not of fashion_mnist;" in str(caught.value)
+    assert "remove" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("dataset", "complaint"),
     [
