@@ -33,7 +33,8 @@ def export(
     for field, digest in outputs.items():
         source = store.require(digest, deep=True)
         into = folder / field if len(outputs) > 1 else folder
-        shutil.copytree(source, into, ignore=shutil.ignore_patterns(MANIFEST))
+        shutil.copytree(source, into)
+        (into / MANIFEST).unlink()  # the store's; one further down is the step's own
         for path in into.rglob("*"):
             if path.is_file():
                 path.chmod(0o644)

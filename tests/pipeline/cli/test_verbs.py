@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from components.artifacts import Artifact
 from pipeline import cli, definition, launch, lock, provenance
 from pipeline.lock import run_lock
 from pipeline.runs import find_run
@@ -399,6 +400,20 @@ def test_export_copies_what_a_step_made(ran: Bnpipe, tmp_path: Path) -> None:
     (out / "history.json").write_text("mine now")  # a copy is the user's: it can be changed
     shutil.rmtree(out)
     assert ran("run").code == 0
+
+
+def test_export_keeps_a_manifest_of_the_step(ran: Bnpipe, home: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    (made / "deep").mkdir(parents=True)
+    (made / "deep" / "manifest.json").write_text("mine")
+    digest = Store(home).commit_object(Artifact("train.model", made)).digest
+    record = home / "runs" / "0001" / "run.json"
+    summary = json.loads(record.read_text())
+    summary["steps"][1]["outputs"] = {"model": digest}
+    record.write_text(json.dumps(summary))
+    assert ran("export", "1/train", "out").code == 0
+    found = [p.relative_to("out") for p in Path("out").rglob("*") if p.is_file()]
+    assert found == [Path("deep/manifest.json")]
 
 
 def test_export_checks_every_byte(ran: Bnpipe, home: Path, tmp_path: Path) -> None:
