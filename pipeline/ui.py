@@ -48,6 +48,7 @@ def _console(stream: IO[str]) -> Console:
         soft_wrap=True,
         width=None if stream.isatty() else 200,
         emoji=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
     )
 
 
@@ -177,7 +178,8 @@ class RunView:
             case GateDecided() if not event.passed:
                 self._print(f"[red]✗ {event.step:<{self._width}}  {escape(event.sentence)}[/]")
             case StepErrored():
-                self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {event.log}")
+                log = escape(event.log)
+                self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {log}")
             case RunFinished():
                 self._stop()
             case _:
@@ -205,7 +207,7 @@ class RunView:
 
     def _show(self, markup: str) -> None:
         """The live line; nothing where there is no terminal."""
-        if not self._console.is_terminal:
+        if self._console.color_system is None:
             return
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
