@@ -130,20 +130,23 @@ def predict(
     return found
 
 
-def batch_difference(
-    saved_model: str,
-    features: npt.NDArray[np.float32],
-    in_batch: npt.NDArray[np.float32],
-) -> float:
-    """The largest change of a probability when each row is asked for alone.
+def batch_difference(saved_model: str, features: npt.NDArray[np.float32]) -> float:
+    """The largest change of a probability between rows in one batch and each row alone.
+
+    Both are asked here: the stored answers may themselves come from batches of one row.
 
     Args:
         saved_model: the SavedModel folder.
         features: float32[N, D].
-        in_batch: float32[N, K], the answers for these rows among many others.
+
+    Returns:
+        NaN with fewer than two rows, which are no batch.
     """
+    if len(features) < 2:
+        return float("nan")
+    together = ask(saved_model, features)
     alone = np.concatenate([ask(saved_model, row[None]) for row in features])
-    return float(np.abs(alone.astype(np.float64) - in_batch).max())
+    return float(np.abs(alone.astype(np.float64) - together).max())
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ of them passes with at most that probability (an intersection-union test).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -232,6 +233,12 @@ def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> F
 def batch_invariance(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
     """A row asked for alone gets the answer that it gets inside a batch."""
     difference, tolerance = evidence.batch_difference, params.batch_tolerance
+    if math.isnan(difference):
+        sentence = (
+            "a row alone could not be held against the same row in a batch: "
+            "that takes two images or more in the evaluated split"
+        )
+        return Finding(False, difference, tolerance, sentence)
     if difference <= tolerance:
         sentence = f"a row alone and inside a batch get the same answer (within {difference:.1e})"
         return Finding(True, difference, tolerance, sentence)

@@ -56,13 +56,10 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     if candidate is not None:
         configs = _tfma_configs(folder / "tfma", usable, info.classes, params)
         tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", configs)
-        checked = first[:BATCH_CHECK_IMAGES]
         evidence = replace(
             evidence,
             tfma_failures=tfma_eval.failures(configs),
-            batch_difference=inference.batch_difference(
-                str(candidate), checked, usable.probabilities[CANDIDATE][: len(checked)]
-            ),
+            batch_difference=inference.batch_difference(str(candidate), first[:BATCH_CHECK_IMAGES]),
         )
 
     decision = decide(evidence, params)

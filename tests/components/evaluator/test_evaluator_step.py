@@ -167,3 +167,22 @@ def test_a_column_that_does_not_exist_is_one_clear_line(world, run_component, tm
     inputs = Inputs(world.examples, world.candidate, world.baseline)
     with pytest.raises(DataError, match=r"expected a column of the examples \(ink_quartile, label"):
         run_component(COMPONENT, inputs, Params(slices=("colour",)), tmp_path)
+
+
+def test_a_model_that_depends_on_its_batch_is_refused_though_evaluated_row_by_row(
+    world, run_component, tmp_path
+):
+    import tensorflow as tf
+
+    kernel, bias = fakes.fit(*fakes.draw(2000, seed=1))
+
+    def serving_default(features):
+        rows = tf.cast(tf.shape(features)[0], tf.float32)
+        return {"probabilities": tf.nn.softmax((features @ kernel + bias) / tf.minimum(rows, 2.0))}
+
+    candidate = fakes.write_other_model(tmp_path / "model", tf.Module(), serving_default)
+    inputs = Inputs(world.examples, candidate, world.baseline)
+    ran = run_component(COMPONENT, inputs, Params(batch_size=1), tmp_path / "run")
+    assert not blessing(ran)["passed"]
+    failed = {r["name"] for r in blessing(ran)["rules"] if r["outcome"] == "failed"}
+    assert failed == {"batch_invariance"}
