@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,13 +53,14 @@ def check_flags(flags: Sequence[str]) -> list[str]:
         the flags with the runner pinned, and with what a remote runner needs.
 
     Raises:
-        BeamFlagError: a flag is unknown to the local runner, or its value is of the wrong kind.
+        BeamFlagError: there is no such runner, a flag is unknown to the local runner, or its value
+            is of the wrong kind.
             Other runners have options of their own, which only their job server knows, so unknown
             flags are handed on to them.
     """
     flags = list(flags)
     options, unknown, known = _parse(flags)
-    if (options.runner or "FnApiRunner").rpartition(".")[2].lower() in LOCAL_RUNNERS:
+    if _runner_class(options.runner or "FnApiRunner").lower() in LOCAL_RUNNERS:
         if unknown:
             raise _unknown_flag(unknown[0], known)
         return [*_without(flags, "runner"), "--runner=FnApiRunner"]
@@ -81,6 +83,30 @@ def _parse(flags: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
 
     PipelineOptions([]).get_all_options(add_extra_args_fn=parse)
     return result[0]
+
+
+def _runner_class(name: str) -> str:
+    """The class that Beam's own rule makes of a runner's name: `flink` is FlinkRunner."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    known = {path.rpartition(".")[2]: path for path in StandardOptions.ALL_KNOWN_RUNNERS}
+    lower = {short.lower(): path for short, path in known.items()}
+    path = lower.get(name.lower()) or lower.get(f"{name.lower()}runner") or name
+    module, _, short = path.rpartition(".")
+    if not module:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise BeamFlagError(
+            f"--runner: expected one of {', '.join(known)} or the full path of a class, "
+            f"received {name}",
+            hint=f"did you mean --runner={near[0]}?" if near else "leave it out to run here",
+        )
+    try:
+        getattr(importlib.import_module(module), short)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BeamFlagError(
+            f"--runner: {path} cannot be imported: {error}", hint="leave it out to run here"
+        ) from error
+    return short
 
 
 def _bad_value(message: str) -> NoReturn:

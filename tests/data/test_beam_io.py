@@ -11,6 +11,7 @@ from data.beam_io import BeamFlagError, check_flags, pipeline
         [],
         ["--runner=DirectRunner"],
         ["--runner", "SwitchingDirectRunner"],
+        ["--runner=direct"],  # Beam takes it for DirectRunner
         ["--runner=apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"],
     ],
 )
@@ -36,6 +37,21 @@ def test_an_unknown_flag_gets_a_near_miss() -> None:
 def test_a_wrong_value_is_one_line() -> None:
     with pytest.raises(BeamFlagError, match="invalid int value: 'two'"):
         check_flags(["--direct_num_workers=two"])
+
+
+@pytest.mark.parametrize(
+    ("runner", "complaint"),
+    [
+        ("Nope", "received Nope; leave it out"),
+        ("FlinkRuner", r"received FlinkRuner; did you mean --runner=FlinkRunner\?"),
+        ("no.such.Runner", "no.such.Runner cannot be imported: No module named 'no'"),
+        ("apache_beam.runners.Nope", "cannot be imported: module .* has no attribute 'Nope'"),
+    ],
+)
+def test_a_runner_that_does_not_exist_is_refused(runner: str, complaint: str) -> None:
+    with pytest.raises(BeamFlagError, match=complaint) as caught:
+        check_flags([f"--runner={runner}"])
+    assert "\n" not in str(caught.value)
 
 
 def test_known_local_flags_are_kept() -> None:
