@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.checksums import RENDERED, local_archives
+from data.errors import DataError
 from pipeline.fingerprint import ROOT, environment
 
 _LEAST_FREE = 2 * 10**9
@@ -34,8 +36,8 @@ class Check:
     told: str
 
 
-def examine(home: Path, archives: str | None) -> Iterator[Check]:
-    """All checks, quick ones first."""
+def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterator[Check]:
+    """All checks, quick ones first; `archives` is the folder for those of the data set."""
     yield Check("python", (3, 11) <= sys.version_info[:2] <= (3, 13), platform.python_version())
     yield Check("platform", True, platform.platform())
     yield Check("sqlite", True, sqlite3.sqlite_version)
@@ -46,9 +48,8 @@ def examine(home: Path, archives: str | None) -> Iterator[Check]:
     for package in ("pipeline", "components", "serving", "data"):
         yield _package(package)
     yield _disk(home)
-    if archives:
-        names = sorted(p.name for p in Path(archives).glob("*.gz")) if archives else []
-        yield Check("archives", bool(names), f"{archives}: {', '.join(names) or 'no *.gz there'}")
+    if archives and dataset != RENDERED:
+        yield _archives(dataset, Path(archives))
     yield _tfma()
 
 
@@ -83,6 +84,27 @@ def _disk(home: Path) -> Check:
     existing = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     return Check("disk", free > _LEAST_FREE, f"{free / 1e9:.1f} GB free for {home}")
+
+
+def _archives(dataset: str, folder: Path) -> Check:
+    """The data set's archives against what TFDS registers."""
+    try:
+        found = local_archives(dataset, folder)
+    except DataError as error:
+        return Check("archives", False, str(error))
+    if found.foreign:
+        return Check("archives", False, found.told_foreign(dataset))
+    states = {
+        "damaged": sorted(found.damaged),
+        "intact": sorted(found.intact),
+        "missing": sorted(a.name or a.url for a in found.missing),
+    }
+    told = "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items() if names)
+    return Check(
+        "archives",
+        bool(found.intact) and not found.damaged,
+        f"{found.folder}: {told or f'TFDS registers none for {dataset}'}",
+    )
 
 
 def _tfma() -> Check:

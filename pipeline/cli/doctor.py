@@ -14,7 +14,8 @@ def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     from pipeline.doctor import examine
 
     checks = []
-    for check in examine(open_store().home, config_from(config, sets).data.archives):
+    data = config_from(config, sets).data
+    for check in examine(open_store().home, data.archives, data.dataset):
         checks.append(check)
         if not as_json:
             ui.say(

@@ -85,10 +85,22 @@ def test_a_nearly_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_archives_are_looked_for(tmp_path: Path) -> None:
     assert "archives" not in checks(tmp_path)
-    assert not checks(tmp_path, str(tmp_path / "none"))["archives"].ok
+    none = checks(tmp_path, str(tmp_path / "none"))["archives"]
+    assert not none.ok and "is not a folder" in none.told
+    empty = checks(tmp_path, str(tmp_path))["archives"]
+    assert not empty.ok and "missing: t10k-images-idx3-ubyte.gz, " in empty.told
     (tmp_path / "t10k-images-idx3-ubyte.gz").touch()
     found = checks(tmp_path, str(tmp_path))["archives"]
-    assert found.ok and "t10k-images-idx3-ubyte.gz" in found.told
+    assert not found.ok and "damaged: t10k-images-idx3-ubyte.gz; missing: " in found.told
+
+
+def test_the_archives_are_those_of_the_data_set(mnist_archives: Path, tmp_path: Path) -> None:
+    found = checks(tmp_path, str(mnist_archives))["archives"]
+    assert found.ok and "intact: t10k-images-idx3-ubyte.gz, " in found.told
+    others = {c.name: c for c in examine(tmp_path, str(mnist_archives), "kmnist")}["archives"]
+    assert not others.ok and others.told.endswith("is the archive of mnist, not of kmnist")
+    drawn = {c.name for c in examine(tmp_path, str(mnist_archives), "rendered_digits")}
+    assert "archives" not in drawn
 
 
 @pytest.mark.slow
