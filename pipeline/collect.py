@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from pipeline.store import StepRecord, Store
 from serving import versions
 from serving.errors import ServingError
 
+SCRATCH_SECONDS = 7 * 24 * 3600
+"""A killed run's record does not list the step at work, so its checkpoints are kept by age."""
+
 
 @dataclass(frozen=True)
 class Garbage:
@@ -23,19 +27,21 @@ class Garbage:
     Attributes:
         objects: digest and size in bytes.
         records: step records that name a removed object.
+        scratch: step key and size in bytes of what killed steps kept and nobody came back for.
     """
 
     objects: tuple[tuple[str, int], ...]
     records: tuple[StepRecord, ...]
+    scratch: tuple[tuple[str, int], ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes that would become free."""
-        return sum(size for _, size in self.objects)
+        return sum(size for _, size in (*self.objects, *self.scratch))
 
 
 def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Garbage:
-    """Objects that neither the newest runs nor the pinned ones used.
+    """Objects and old scratch that neither the newest runs nor the pinned ones used.
 
     Args:
         store: where to look.
@@ -52,7 +58,20 @@ def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) 
     doomed = [d for d in store.digests() if d not in used]
     gone = set(doomed)
     records = tuple(r for r in store.records() if gone & set(r.outputs.values()))
-    return Garbage(tuple((d, _size(store, d)) for d in doomed), records)
+    return Garbage(
+        tuple((d, size_of(store.object_path(d))) for d in doomed),
+        records,
+        tuple((p.name, size_of(p)) for p in _old_scratch(store, kept)),
+    )
+
+
+def _old_scratch(store: Store, kept: Iterable[dict[str, Any]]) -> Iterator[Path]:
+    keys = {step.get("key") for run in kept for step in run.get("steps", [])}
+    for folder in sorted(store.home.glob("scratch/*")):
+        with suppress(FileNotFoundError):  # a run at work replaces its checkpoints
+            newest = max(p.stat().st_mtime for p in (folder, *folder.rglob("*")))
+            if folder.name not in keys and time.time() - newest > SCRATCH_SECONDS:
+                yield folder
 
 
 def runs_behind(*folders: Path) -> set[str]:
@@ -83,6 +102,8 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
             doomed = store.home / "tmp" / f"gc-{digest}"
             store.object_path(digest).rename(doomed)
             remove_tree(doomed)
+        for key, _ in garbage.scratch:
+            store.drop_scratch(key)
         Index(store).rebuild()
     return garbage
 
@@ -117,6 +138,6 @@ def _digests(run: dict[str, Any]) -> Iterable[str]:
         yield from step.get("outputs", {}).values()
 
 
-def _size(store: Store, digest: str) -> int:
-    folder = store.object_path(digest)
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder; 0 if it is not there."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

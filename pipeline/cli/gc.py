@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from pipeline.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.collect import Garbage
 
 
 def gc(
@@ -27,24 +30,42 @@ def gc(
     if verify:
         return _verify(yes=yes, as_json=as_json)
     from pipeline import ui
-    from pipeline.collect import collect, find_garbage, runs_behind
+    from pipeline.collect import collect, find_garbage, runs_behind, size_of
 
     # Every data set's models live here; the configured folder may be elsewhere.
     here = (p for p in store.home.glob("served/*") if p.is_dir())
     served = {served_folder(config_from(config, sets), store.home), *here}
     garbage = (collect if yes else find_garbage)(store, keep, runs_behind(*served))
+    quarantined = size_of(store.home / "quarantine")
     if as_json:
         ui.write_json(
-            {"removed": yes, "bytes": garbage.size, "objects": [d for d, _ in garbage.objects]}
+            {
+                "removed": yes,
+                "bytes": garbage.size,
+                "objects": [d for d, _ in garbage.objects],
+                "scratch": [key for key, _ in garbage.scratch],
+                "quarantine_bytes": quarantined,
+            }
         )
     else:
-        did = "removed" if yes else "would remove"
-        ui.say(
-            f"{did} {len(garbage.objects)} objects, {garbage.size / 1e6:.1f} MB; "
-            f"kept what the last {keep} runs and the served versions used"
-            + ("" if yes or not garbage.objects else " (do it: bnpipe gc --yes)")
-        )
+        _tell(garbage, keep, yes=yes)
+        if quarantined:
+            damaged = store.home / "quarantine"
+            ui.say(f"damaged objects, {quarantined / 1e6:.1f} MB, are yours to delete: {damaged}")
     return ExitCode.OK
+
+
+def _tell(garbage: Garbage, keep: int, *, yes: bool) -> None:
+    from pipeline import ui
+
+    what = f"{len(garbage.objects)} objects"
+    if garbage.scratch:
+        what += f" and {len(garbage.scratch)} old checkpoint folders"
+    ui.say(
+        f"{'removed' if yes else 'would remove'} {what}, {garbage.size / 1e6:.1f} MB; "
+        f"kept what the last {keep} runs and the served versions used"
+        + ("" if yes or not garbage.size else " (do it: bnpipe gc --yes)")
+    )
 
 
 def _verify(*, yes: bool, as_json: bool) -> int:

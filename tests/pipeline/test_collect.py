@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_what_a_killed_run_finished_is_kept(toy: ToyHome) -> None:
     assert child.returncode == -signal.SIGKILL
     collect(toy.store, 1)
     assert actions(toy.run(rate=7))["train"] == "cached"
+
+
+def test_checkpoints_go_when_nobody_came_back_for_a_week(toy: ToyHome) -> None:
+    week = time.time() - 8 * 24 * 3600
+    needed = toy.plan(rate=3).steps[1].key
+    for key, date in {"new": None, "old": week, needed: week}.items():
+        file = toy.home / "scratch" / str(key) / "deep" / "checkpoint"
+        file.parent.mkdir(parents=True)
+        file.write_text("half")
+        for path in (file, file.parent, file.parent.parent):
+            os.utime(path, (date, date) if date else None)
+    assert find_garbage(toy.store, 3).scratch == (("old", 4),)
+    assert collect(toy.store, 3).size == 4
+    assert not (toy.home / "scratch" / "old").exists() and (toy.home / "scratch" / "new").exists()
 
 
 def test_nothing_is_collected_while_a_run_is_at_work(toy: ToyHome) -> None:

@@ -180,6 +180,7 @@ def test_a_damaged_store_exits_6_and_heals(ran: Bnpipe, home: Path) -> None:
     assert found.code == 6 and digest[:12] in found.out
     assert ran("gc", "--verify", "--yes").code == 0
     assert ran("gc", "--verify").out == "0 damaged objects\n"
+    assert f"yours to delete: {home}/quarantine" in ran("gc").out
     assert ran("run").code == 0
 
 
