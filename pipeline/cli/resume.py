@@ -27,10 +27,10 @@ def resume(
     folder = find_run(open_store(), run)
     frozen = folder.path / "config.yaml"
     config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
-    asked = folder.summary()["request"]
+    asked = folder.summary().get("request", {})  # a home of an older bnpipe has none
     request = Request(
-        Selection(to=asked["to"], only=asked["only"]),
-        keep_going=asked["keep_going"],
-        beam_flags=tuple(asked["beam_flags"]),
+        Selection(to=asked.get("to"), only=asked.get("only")),
+        keep_going=asked.get("keep_going", False),
+        beam_flags=tuple(asked.get("beam_flags", ())),
     )
     return start(config, request, as_json=as_json, verbose=verbose)

@@ -261,6 +261,14 @@ def test_resume_goes_on_under_the_configuration_of_the_run(
     assert bnpipe("resume", "9").code == 2
 
 
+def test_resume_takes_a_run_that_did_not_record_what_was_asked(ran: Bnpipe, home: Path) -> None:
+    record = home / "runs" / "0001" / "run.json"
+    summary = json.loads(record.read_text())
+    del summary["request"]
+    record.write_text(json.dumps(summary))
+    assert len(ran("resume", "--json").json["steps"]) == len(STEPS)
+
+
 # runs, show, logs, graph, export
 
 
