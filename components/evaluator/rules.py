@@ -81,10 +81,16 @@ def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -
     return Finding(passed, bound, floor, f"{sentence} (lower bound {bound:.4f})")
 
 
+def _no_slices(wanted: str, missing: str, rule: RuleName, bound: float) -> Finding:
+    """A rule about slices without slices: it was asked for, so it fails and says what to do."""
+    sentence = (
+        f"no slices by {wanted} to judge: add {missing} to evaluator.slices or switch {rule} off"
+    )
+    return Finding(False, None, bound, sentence)
+
+
 def _lowest(parts: list[SliceEvidence], floor: float, level: float) -> Finding:
     """Holds the slice with the lowest bound against a floor."""
-    if not parts:
-        return Finding(None, None, floor, "there are no such slices", "not checked")
     bounds = [part.lower_bound(level) for part in parts]
     worst = int(np.argmin(bounds))
     part, bound = parts[worst], bounds[worst]
@@ -100,12 +106,18 @@ def _lowest(parts: list[SliceEvidence], floor: float, level: float) -> Finding:
 def worst_class(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
     """The lower bound on every class reaches `min_class_accuracy`."""
     classes = [part for part in evidence.slices if part.columns == ("label",)]
+    if not classes:
+        return _no_slices("label", "label", "worst_class", params.min_class_accuracy)
     return _lowest(classes, params.min_class_accuracy, params.level)
 
 
 def slice_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
     """The lower bound on every slice by one other column reaches `min_slice_accuracy`."""
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.columns != ("label",)]
+    if not parts:
+        return _no_slices(
+            "a column other than label", "ink_quartile", "slice_floor", params.min_slice_accuracy
+        )
     return _lowest(parts, params.min_slice_accuracy, params.level)
 
 
@@ -191,7 +203,8 @@ def slices_not_worse(
         return _absent(reference, evidence)
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.images]
     if not parts:
-        return Finding(None, None, params.slices_level, "there are no slices", "not checked")
+        rule: RuleName = "baseline_slices" if reference == BASELINE else "champion_slices"
+        return _no_slices("a single column", "label", rule, params.slices_level)
     pairs = [part.against[reference] for part in parts]
     adjusted = statistics.holm(
         statistics.mcnemar_worse(

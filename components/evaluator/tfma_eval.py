@@ -6,7 +6,7 @@ Importing TFMA costs seconds, so only `run` imports this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -152,17 +152,31 @@ def _bytes(message: Any) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
-def failures(folders: Iterable[Path]) -> tuple[str, ...] | None:
-    """The thresholds that TFMA found broken, as sentences; None when it had none to check.
+def failures(configs: Mapping[Path, config_pb2.EvalConfig]) -> tuple[str, ...] | None:
+    """The thresholds that TFMA found broken, as sentences; None when no config has one.
 
     Args:
-        folders: TFMA output folders; those of configs without thresholds say nothing.
+        configs: what TFMA was asked, by output folder.
     """
-    results = [tfma.load_validation_result(str(folder)) for folder in folders]
-    checked = [result for result in results if not result.missing_thresholds]
-    if not checked:
+    results = {
+        folder: tfma.load_validation_result(str(folder))
+        for folder, config in configs.items()
+        if has_thresholds(config)
+    }
+    if not results:
         return None
-    return tuple(sorted({told for result in checked for told in _failures(result)}))
+    told: set[str] = set()
+    for folder, result in results.items():
+        if result.missing_thresholds:
+            told.add(f"its output {folder.name} says that it checked no threshold, but it has some")
+        else:
+            told.update(_failures(result))
+    return tuple(sorted(told))
+
+
+def has_thresholds(config: config_pb2.EvalConfig) -> bool:
+    """Whether TFMA is asked to validate anything."""
+    return any(metric.per_slice_thresholds for s in config.metrics_specs for metric in s.metrics)
 
 
 def _failures(result: Any) -> list[str]:

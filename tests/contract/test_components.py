@@ -50,6 +50,7 @@ TINY: dict[str, dict[str, Any]] = {
         "margin": 0.9,
         "max_calibration_error": 1.0,
         "warn": ("baseline_not_worse",),
+        "off": ("worst_class", "slice_floor", "baseline_slices", "champion_slices"),
     },
 }
 

@@ -114,3 +114,15 @@ def test_a_metric_without_a_combiner_for_batches_is_refused():
     config.metrics_specs[0].metrics.add(class_name="MeanLabel")
     with batched(), pytest.raises(NotImplementedError, match="no combiner for batches"):
         metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
+
+
+def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated):
+    from components.evaluator import tfma_eval
+
+    folder = evaluated.outputs.evaluation.path / "tfma"
+    asked = tfma_config.slice_metrics(Params(), BASELINE)
+    unasked = tfma_config.one_vs_rest_metrics(10, BASELINE)
+    assert tfma_eval.failures({folder: asked, folder / "one_vs_rest": unasked}) == ()
+    assert tfma_eval.failures({folder / "one_vs_rest": unasked}) is None
+    (told,) = tfma_eval.failures({folder / "one_vs_rest": asked})
+    assert "checked no threshold" in told

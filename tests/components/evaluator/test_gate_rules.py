@@ -22,8 +22,12 @@ def label(k, images=1000, correct=975, pair=EVEN):
     return part(f"label:{k}", ("label",), images, correct, pair)
 
 
+INK = part("ink_quartile:0", ("ink_quartile",), 2500, 2440, EVEN, champion=EVEN)
+
+
 def healthy(**changes) -> Evidence:
-    return dataclasses.replace(sound(part(), *map(label, range(10))), **changes)
+    slices = changes.pop("slices", tuple(map(label, range(10))))
+    return dataclasses.replace(sound(part(), *slices, INK), **changes)
 
 
 def rule(decision: Decision, name: str):
@@ -204,3 +208,21 @@ def test_identical_models_pass():
     decision = decide(healthy(overall=part(pair=Pair(0, 0))), Params())
     assert decision.passed
     assert np.isclose(rule(decision, "baseline_not_worse").value, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "slices", "told"),
+    [
+        ("worst_class", (INK,), "no slices by label to judge: add label to"),
+        ("slice_floor", (label(0),), "no slices by a column other than label to judge: add ink_q"),
+        ("baseline_slices", (), "no slices by a single column to judge: add label to"),
+    ],
+)
+def test_a_rule_without_slices_to_judge_fails_and_says_what_to_do(name, slices, told):
+    evidence = sound(part(), *slices)
+    found = rule(decide(evidence, Params()), name)
+    assert found.outcome == "failed"
+    assert found.sentence.startswith(told)
+    assert found.sentence.endswith(f"to evaluator.slices or switch {name} off")
+    assert rule(decide(evidence, Params(off=(name,))), name).outcome == "off"
+    assert rule(decide(evidence, Params(warn=(name,))), name).outcome == "warned"
