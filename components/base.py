@@ -60,6 +60,7 @@ class Context:
         beam: `with ctx.beam() as p:` gives an apache_beam Pipeline with the run's options.
         input_digests: digest of every bound input artifact, by input field name.
         outside: what the component's probe named when the step was planned; it is in the step key.
+            None where nothing was planned: a component run by hand.
         provenance: code, lock, config digests and run id, as written beside a pushed model.
     """
 
@@ -71,7 +72,7 @@ class Context:
     progress: Callable[[int, int, str], None]
     beam: Callable[[], AbstractContextManager[Any]]
     input_digests: Mapping[str, str] = field(default_factory=dict)
-    outside: Mapping[str, str] = field(default_factory=dict)
+    outside: Mapping[str, str] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -134,7 +134,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     from data.span_layout import span_sources
     from data.tfds_source import describe, source
 
-    outside = ctx.outside or probe(params, ctx.cache)
+    outside = probe(params, ctx.cache) if ctx.outside is None else ctx.outside
     spans = _planned_spans(params, outside)
     _check_unchanged(spans, outside, ctx.cache)
     builder = _prepare(params, ctx)

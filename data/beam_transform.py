@@ -69,6 +69,11 @@ def mean_ink(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return ink / float(pixels.shape[1] * PIXEL_MAX)
 
 
+def _are_images(column: npt.NDArray[Any]) -> bool:
+    """Whether a column holds bytes, and not numbers."""
+    return column.ndim == 2 and column.dtype == np.uint8
+
+
 class CountInk(beam.DoFn):
     """Histogram of the mean intensity of a shard's images, int64[INK_BINS]."""
 
@@ -80,6 +85,8 @@ class CountInk(beam.DoFn):
         counts = np.zeros(INK_BINS, np.int64)
         try:
             for batch in read_batches(self._source / shard):
+                if not _are_images(batch.columns["image"]):
+                    continue  # TransformShard says what is wrong with them
                 bins = (mean_ink(batch.columns["image"]) * (INK_BINS - 1)).astype(np.int64)
                 counts += np.bincount(bins, minlength=INK_BINS)
         except (BnpipeError, OSError, KeyError):
@@ -139,10 +146,11 @@ class TransformShard(beam.DoFn):
                 hint=_AGAIN,
             )
         pixels = batch.columns["image"]
-        if pixels.shape[1] != self._info.features:
+        if not _are_images(pixels) or pixels.shape[1] != self._info.features:
+            received = f"{pixels.shape[1]} bytes" if _are_images(pixels) else str(pixels.dtype)
             raise DataError(
                 f"{batch.path} at offset {batch.offset}: expected an image of "
-                f"{self._info.features} bytes, received {pixels.shape[1]} bytes",
+                f"{self._info.features} bytes, received {received}",
                 hint=_AGAIN,
             )
         images = pixels.reshape(-1, self._info.height, self._info.width)

@@ -28,6 +28,7 @@ from data.tfrecord import Bytes, DamagedRecordError, Run, read_runs
 Column = npt.NDArray[Any]
 
 _BYTES, _FLOAT, _INT64 = 1, 2, 3  # field numbers in tensorflow.Feature
+_LONGEST_VARINT = 10  # bytes of a 64-bit integer, 7 bits in each
 
 
 class Batch(NamedTuple):
@@ -189,7 +190,10 @@ def _layout(record: bytes, where: str) -> _Layout:
     for kind, start, stop in fields.values():
         fixed[start:stop] = False
         varint[start:stop] = kind == _INT64
-        if kind == _INT64 and sum(byte < 0x80 for byte in record[start:stop]) != 1:
+        if kind not in (_BYTES, _FLOAT, _INT64) or (kind == _FLOAT and (stop - start) % 4):
+            raise DataError(f"{where}: expected features of bytes, floats or integers")
+        ends = sum(byte < 0x80 for byte in record[start:stop])
+        if kind == _INT64 and (ends != 1 or stop - start > _LONGEST_VARINT):
             raise DataError(f"{where}: expected one integer per int64 feature")
     return _Layout(fields, np.flatnonzero(fixed), np.flatnonzero(varint))
 

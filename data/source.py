@@ -128,14 +128,14 @@ def _read_file(
                 cut = _rows(run, max(low - row, 0), min(high - row, count))
                 yield from _decode(source, cut, first + max(low, row), on_bad)
             row += count
-            if row >= high:
-                break
+            if row >= high and high < length:
+                break  # the last slice reads on: what stands behind its records is no rest
     except DamagedRecordError as error:
         raise DataError(error.headline, hint=source.hint) from error
     if row < high or row > length:
+        what = "is cut short" if row < high else "holds more than was counted"
         raise DataError(
-            f"{path}: expected {length} records, received {row}: the file is cut short",
-            hint=source.hint,
+            f"{path}: expected {length} records, received {row}: the file {what}", hint=source.hint
         )
 
 

@@ -167,3 +167,17 @@ def test_labels_without_features(tmp_path: Path) -> None:
     read = read_transformed([write(tmp_path / "shard", data)], features=False)
     assert read.features.shape == (0, 0)
     assert read.columns["ink_quartile"].tolist() == [0, 1, 2, 3]
+
+
+def test_floats_that_are_cut_and_endless_integers_are_no_examples(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = tmp_path / "x"
+    for feature in (b"\x12\x05\x0a\x03abc", b"\x1a\x0e\x0a\x0c" + b"\x80" * 11 + b"\x01"):
+        entry = b"\x0a\x01x\x12" + bytes([len(feature)]) + feature
+        features = b"\x0a" + bytes([len(entry)]) + entry
+        example = b"\x0a" + bytes([len(features)]) + features
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(example)
+        with pytest.raises(DataError, match="at offset 0: expected"):
+            list(read_batches(path))

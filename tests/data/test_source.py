@@ -79,6 +79,17 @@ def test_a_file_with_too_many_records_is_refused(tmp_path: Path) -> None:
         read(fewer)
 
 
+def test_a_surplus_record_of_another_length_is_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    source_of(path, [record(encode_stored(image), 0) for image in IMAGES[:2]])
+    more = tmp_path / "more"
+    source_of(more, [record(encode_stored(IMAGES[2]) + b"longer", 0)])
+    path.write_bytes(path.read_bytes() + more.read_bytes())
+    two = Source((str(path),), (2,), "image", "label", 4, 4, 3)
+    with pytest.raises(DataError, match="expected 2 records, received 3: the file holds more"):
+        read(two)
+
+
 def test_slices_run_across_files(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     source_of(first, [record(encode_stored(image), 0) for image in IMAGES[:2]])
