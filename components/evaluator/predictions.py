@@ -106,11 +106,17 @@ class Predictions:
             )
         return values
 
-    def slices(self, slicings: Sequence[str], classes: int) -> list[Slice]:
+    def slices(
+        self,
+        slicings: Sequence[str],
+        classes: int,
+        expected: Mapping[str, Sequence[int]] | None = None,
+    ) -> list[Slice]:
         """`overall` and every slice of the given slicings.
 
-        A slicing by `label` alone has a slice for each of the `classes`, also for those of which
-        there is no image; every other slicing has the combinations that occur.
+        A slicing by one column alone has a slice for each value that the column must have, also
+        for those of which there is no image: every class, and the `expected` values of other
+        columns. Every other slicing has the combinations that occur.
 
         Raises:
             DataError: a slicing names a column that cannot be sliced by.
@@ -118,11 +124,12 @@ class Predictions:
         found = [Slice("overall", (), np.ones(self.labels.size, dtype=bool))]
         for names in distinct_slicings(slicings):
             arrays = [self.column(name) for name in names]
+            keys = set(zip(*(a.tolist() for a in arrays), strict=True))
             if names == ("label",):
-                keys: list[tuple[Any, ...]] = [(label,) for label in range(classes)]
-            else:
-                keys = sorted(set(zip(*(a.tolist() for a in arrays), strict=True)))
-            for key in keys:
+                keys = {(label,) for label in range(classes)}
+            elif len(names) == 1:
+                keys |= {(value,) for value in (expected or {}).get(names[0], ())}
+            for key in sorted(keys):
                 rows = np.logical_and.reduce(
                     [np.asarray(a == v) for a, v in zip(arrays, key, strict=True)]
                 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import Blessing
+from components.artifacts import Blessing, TransformedExamples
 from components.base import Context, Facts
 from components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
@@ -43,7 +43,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     asked = time.monotonic()
 
     ctx.progress(1, 3, "measuring")
-    metrics, evidence = measured(usable, info, params)
+    metrics, evidence = measured(usable, info, params, _expected_values(inputs.examples))
     evidence = replace(evidence, problems=problems, champion=_champion_name(inputs))
     first = _first_rows(shards, max(BATCH_CHECK_IMAGES, params.golden_images))
     candidate = None if CANDIDATE in problems else models[CANDIDATE]
@@ -98,13 +98,19 @@ def ask(
 
 
 def measured(
-    answers: Predictions, info: DatasetInfo, params: Params
+    answers: Predictions,
+    info: DatasetInfo,
+    params: Params,
+    expected: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[dict[str, Any], Evidence]:
-    """The content of `metrics.json` and the evidence for the gate, from usable answers alone."""
+    """The content of `metrics.json` and the evidence for the gate, from usable answers alone.
+
+    `expected` names values that a column must have beside those that occur.
+    """
     if CANDIDATE not in answers.probabilities:
         return {"models": {}, "slices": {}, "against": {}}, Evidence(overall=None)
     references = [name for name in (BASELINE, CHAMPION) if name in answers.probabilities]
-    slices = answers.slices(params.slices, info.classes)
+    slices = answers.slices(params.slices, info.classes, expected)
     overall, *parts = counted = count(answers, slices, references)
     measurement = measure.Measurement(answers, params)
     error, resampled = measurement.calibration_error(CANDIDATE)
@@ -120,6 +126,14 @@ def measured(
         calibration_bound=float(np.quantile(resampled, 1 - params.level)),
     )
     return metrics, evidence
+
+
+def _expected_values(examples: TransformedExamples) -> dict[str, list[int]]:
+    """The ink quartiles that the cut points of the train split leave room for."""
+    cuts = examples.read_json("dataset.json").get("ink_cuts", [])
+    # Equal cut points have nothing between them.
+    inner = [k for k in range(1, len(cuts)) if cuts[k - 1] < cuts[k]]
+    return {"ink_quartile": [0, *inner, len(cuts)]} if cuts else {}
 
 
 def _saved_models(inputs: Inputs) -> dict[str, Path]:

@@ -186,3 +186,17 @@ def test_a_model_that_depends_on_its_batch_is_refused_though_evaluated_row_by_ro
     assert not blessing(ran)["passed"]
     failed = {r["name"] for r in blessing(ran)["rules"] if r["outcome"] == "failed"}
     assert failed == {"batch_invariance"}
+
+
+def test_an_ink_quartile_without_images_is_not_blessed(world, run_component, tmp_path):
+    features, labels = fakes.draw(200, seed=2)
+    examples = fakes.write_examples(tmp_path / "examples", features, labels)
+    described = json.loads((examples.path / "dataset.json").read_text())
+    # A fifth bucket, of which the split has no image.
+    described["ink_cuts"] = [0.25, 0.5, 0.75, 0.9]
+    (examples.path / "dataset.json").write_text(json.dumps(described))
+    inputs = Inputs(examples, world.candidate, world.baseline)
+    ran = run_component(COMPONENT, inputs, Params(slices=("ink_quartile",)), tmp_path / "run")
+    (empty,) = [r for r in blessing(ran)["rules"] if r["name"] == "no_empty_slice"]
+    assert empty["outcome"] == "failed"
+    assert empty["sentence"] == "no image to judge by in 1 slices (ink_quartile:4)"

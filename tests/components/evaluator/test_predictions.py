@@ -78,3 +78,15 @@ def test_a_measurement_is_not_a_slice_column():
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(predictions):
     with pytest.raises(DataError, match=r"\(brightness, ink, label\), received 'colour'"):
         predictions.slices(("colour",), classes=3)
+
+
+def test_a_value_that_a_column_must_have_is_a_slice_without_images():
+    found = Predictions(
+        ids=np.array([b"a", b"b"]),
+        labels=np.array([0, 1]),
+        columns={"ink_quartile": np.array([0, 3])},
+        probabilities={},
+    ).slices(("ink_quartile", "ink_quartile*label"), 2, {"ink_quartile": range(4)})
+    images = {part.name: int(part.rows.sum()) for part in found[1:]}
+    assert [images[f"ink_quartile:{k}"] for k in range(4)] == [1, 0, 0, 1]
+    assert len(images) == 6
