@@ -190,7 +190,10 @@ def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
     return {
         "difference": part.difference(reference),
         "interval": [float(low), float(high)],
-        "lower_bound": float(np.quantile(resampled, params.level)),
+        "lower_bound": min(
+            float(np.quantile(resampled, params.level)),
+            statistics.score_lower_bound(b, c, n, params.level),
+        ),
         "only_candidate": b,
         "only_reference": c,
         "p_worse": float(statistics.mcnemar_worse(b, c)),

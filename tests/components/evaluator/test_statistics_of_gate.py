@@ -84,3 +84,17 @@ def test_the_smallest_detectable_loss_is_detected_with_the_stated_power():
     shares = [(discordance - loss) / 2, (discordance + loss) / 2, 1 - discordance]
     b, c, _ = rng.multinomial(images, shares, size=4000).T
     assert (statistics.mcnemar_worse(b, c) <= level).mean() == pytest.approx(power, abs=0.04)
+
+
+def test_the_score_bound_keeps_a_width_without_any_discordant_image():
+    z = stats.norm.isf(0.05)
+    bound = statistics.score_lower_bound(0, 0, 100, 0.05)
+    assert bound == pytest.approx(-(z**2) / (100 + z**2))
+    assert statistics.score_lower_bound(0, 100, 100, 0.05) == -1.0
+    assert -1 < statistics.score_lower_bound(100, 0, 100, 0.05) < 1
+
+
+def test_the_score_bound_is_near_the_normal_one_with_many_images():
+    error = np.sqrt(118 + 90 - 28**2 / 10_000) / 10_000
+    expected = 0.0028 - stats.norm.isf(0.05) * error
+    assert statistics.score_lower_bound(118, 90, 10_000, 0.05) == pytest.approx(expected, abs=5e-5)
