@@ -186,7 +186,6 @@ def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
     rng = np.random.default_rng(params.seed)
     resampled = statistics.paired_bootstrap(b, c, n, params.resamples, rng)
     low, high = statistics.percentile_interval(resampled, params.confidence)
-    better = float(statistics.mcnemar_worse(c, b))
     return {
         "difference": part.difference(reference),
         "interval": [float(low), float(high)],
@@ -197,8 +196,8 @@ def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
         "only_candidate": b,
         "only_reference": c,
         "p_worse": float(statistics.mcnemar_worse(b, c)),
-        "p_better": better,
-        "better": bool(better <= params.level),
+        "p_better": float(statistics.mcnemar_worse(c, b)),
+        "better": rules.is_better(pair, params),
         "smallest_detectable_loss": rules.detectable_loss(part, reference, params),
     }
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from components.evaluator import statistics
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
+from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
 from components.evaluator.params import Params, RuleName
 
 NO_CHAMPION = "no champion yet"
@@ -175,6 +175,12 @@ def detectable_loss(part: SliceEvidence, reference: str, params: Params) -> floa
     )
 
 
+def is_better(pair: Pair, params: Params) -> bool:
+    """Whether McNemar's test calls the candidate better, at the level of the reported interval."""
+    p = statistics.mcnemar_worse(pair.only_reference, pair.only_candidate)
+    return bool(p <= (1 - params.confidence) / 2)
+
+
 def not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Finding:
@@ -189,7 +195,8 @@ def not_worse(
         f"{'not ' if passed else ''}significantly worse than {_called(reference, evidence)}: "
         f"{pair.only_reference} images only the other gets right, {pair.only_candidate} only the "
         f"candidate (McNemar p {p:.3g}; {overall.images} images show a loss of "
-        f"{points(detectable_loss(overall, reference, params))} with {params.power:.0%} power)"
+        f"{points(detectable_loss(overall, reference, params))} with {params.power:.0%} power); "
+        f"it is {'' if is_better(pair, params) else 'not '}shown to be better"
     )
     return Finding(passed, p, params.overall_level, sentence)
 

@@ -226,3 +226,16 @@ def test_a_rule_without_slices_to_judge_fails_and_says_what_to_do(name, slices, 
     assert found.sentence.endswith(f"to evaluator.slices or switch {name} off")
     assert rule(decide(evidence, Params(off=(name,))), name).outcome == "off"
     assert rule(decide(evidence, Params(warn=(name,))), name).outcome == "warned"
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        (Pair(118, 90), "; it is not shown to be better"),  # one-sided p 0.03, two-sided 0.06
+        (Pair(125, 83), "; it is shown to be better"),
+        (Pair(90, 118), "; it is not shown to be better"),
+    ],
+)
+def test_the_sentence_says_whether_the_candidate_is_better(pair, told):
+    found = rule(decide(healthy(overall=part(pair=pair)), Params()), "baseline_not_worse")
+    assert found.sentence.endswith(told)
