@@ -60,7 +60,7 @@ class Params:
     """Largest difference of a probability between a row alone and the same row in a batch."""
 
     level: Level = 0.05
-    """Error level of every one-sided bound, and of all tests against one reference together."""
+    """Error level of every one-sided bound, and of all tests for a loss together."""
     power: Annotated[float, Gt(0.5), Lt(1.0)] = 0.8
     """Power at which the smallest detectable loss of accuracy is reported."""
     confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
@@ -82,7 +82,7 @@ class Params:
 
     @property
     def overall_level(self) -> float:
-        """The part of `level` that the test on the whole split may use."""
+        """The part of `level` that the tests on the whole split may use, one per reference."""
         return (1 - SLICES_SHARE) * self.level
 
     @property

@@ -166,13 +166,26 @@ def non_inferior(
     return Finding(passed, bound, -params.margin, sentence)
 
 
+def references_judged(part: SliceEvidence, params: Params) -> int:
+    """How many references could block by a test for a loss: they share the error level.
+
+    Else an equal model would be blocked at up to twice the level once there is a champion.
+    """
+    unblocking = (*params.off, *params.warn)
+    judged = [
+        reference
+        for reference in part.against
+        if any(f"{reference}_{kind}" not in unblocking for kind in ("not_worse", "slices"))
+    ]
+    return max(1, len(judged))
+
+
 def detectable_loss(part: SliceEvidence, reference: str, params: Params) -> float:
     """The smallest true loss that `not_worse` finds with `power`, at the observed discordance."""
     pair = part.against[reference]
     discordance = (pair.only_candidate + pair.only_reference) / max(part.images, 1)
-    return float(
-        statistics.smallest_detectable(discordance, part.images, params.overall_level, params.power)
-    )
+    level = params.overall_level / references_judged(part, params)
+    return float(statistics.smallest_detectable(discordance, part.images, level, params.power))
 
 
 def is_better(pair: Pair, params: Params) -> bool:
@@ -184,12 +197,16 @@ def is_better(pair: Pair, params: Params) -> bool:
 def not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Finding:
-    """The exact one-sided McNemar test does not call the candidate worse at `overall_level`."""
+    """The exact one-sided McNemar test does not call the candidate worse at its level.
+
+    That is `overall_level`, shared by the references.
+    """
     pair = overall.against.get(reference)
     if pair is None:
         return _absent(reference, evidence)
     p = float(statistics.mcnemar_worse(pair.only_candidate, pair.only_reference))
-    passed = p > params.overall_level
+    level = params.overall_level / references_judged(overall, params)
+    passed = p > level
     sentence = (
         f"{points(overall.difference(reference), signed=True)} is "
         f"{'not ' if passed else ''}significantly worse than {_called(reference, evidence)}: "
@@ -198,7 +215,7 @@ def not_worse(
         f"{points(detectable_loss(overall, reference, params))} with {params.power:.0%} power); "
         f"it is {'' if is_better(pair, params) else 'not '}shown to be better"
     )
-    return Finding(passed, p, params.overall_level, sentence)
+    return Finding(passed, p, level, sentence)
 
 
 def slices_not_worse(
@@ -206,16 +223,18 @@ def slices_not_worse(
 ) -> Finding:
     """No slice by one column is worse by more than `slice_margin` and significantly so.
 
-    Significant at `slices_level`, with Holm's correction for having looked at all of them.
+    Significant at `slices_level`, shared by the references, with Holm's correction for having
+    looked at all of them.
     Significance alone would ask too much: of 30 pairs of MNIST networks that differ in nothing but
     their seed, 16 have a class that is significantly worse, by up to 2.9 points.
     """
     if reference not in overall.against:
         return _absent(reference, evidence)
+    level = params.slices_level / references_judged(overall, params)
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.images]
     if not parts:
         rule: RuleName = "baseline_slices" if reference == BASELINE else "champion_slices"
-        return _no_slices("a single column", "label", rule, params.slices_level)
+        return _no_slices("a single column", "label", rule, level)
     pairs = [part.against[reference] for part in parts]
     adjusted = statistics.holm(
         statistics.mcnemar_worse(
@@ -225,7 +244,7 @@ def slices_not_worse(
     worse = [
         part.name
         for part, p in zip(parts, adjusted, strict=True)
-        if p <= params.slices_level and part.difference(reference) < -params.slice_margin
+        if p <= level and part.difference(reference) < -params.slice_margin
     ]
     lowest = int(np.argmin(adjusted))
     part = parts[lowest]
@@ -235,7 +254,7 @@ def slices_not_worse(
         f"{_called(reference, evidence)}; lowest p of {len(parts)}: {part.name} with "
         f"{points(part.difference(reference), signed=True)} (Holm p {adjusted[lowest]:.3g})"
     )
-    return Finding(not worse, float(adjusted[lowest]), params.slices_level, sentence)
+    return Finding(not worse, float(adjusted[lowest]), level, sentence)
 
 
 def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:

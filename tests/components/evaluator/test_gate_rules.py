@@ -239,3 +239,17 @@ def test_a_rule_without_slices_to_judge_fails_and_says_what_to_do(name, slices, 
 def test_the_sentence_says_whether_the_candidate_is_better(pair, told):
     found = rule(decide(healthy(overall=part(pair=pair)), Params()), "baseline_not_worse")
     assert found.sentence.endswith(told)
+
+
+def test_two_references_share_the_error_level():
+    params = Params()
+    doubtful = Pair(30, 47)  # p = 0.034: below the whole level, above half of it
+    alone = decide(healthy(overall=part(pair=doubtful)), params)
+    assert rule(alone, "baseline_not_worse").outcome == "failed"
+    both = healthy(overall=part(pair=doubtful, champion=EVEN), slices=())
+    found = rule(decide(both, params), "baseline_not_worse")
+    assert found.outcome == "passed"
+    assert found.bound == params.overall_level / 2
+    assert rule(decide(both, params), "baseline_slices").bound == params.slices_level / 2
+    off = Params(off=("champion_not_worse", "champion_slices"))
+    assert rule(decide(both, off), "baseline_not_worse").outcome == "failed"
