@@ -12,6 +12,7 @@ import difflib
 import inspect
 import itertools
 import os
+import re
 import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -212,6 +213,14 @@ def parse_yaml(text: str, where: str) -> Any:
             if twice:
                 raise yaml.YAMLError(f"{twice[0]} stands there twice")
             return super().construct_mapping(node, deep)
+
+    # YAML 1.1 reads `off`, which is a key and a value here, as false; 1.2 does not.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith(":bool")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    boolean = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", boolean, list("tTfF"))
 
     try:
         return yaml.load(text, Loader)

@@ -242,3 +242,10 @@ def test_folding_is_configured_for_serving_and_reaches_both_trainers(tmp_path: P
 def test_every_section_of_the_configuration_is_documented_in_its_class() -> None:
     for name in ("Serving", "Beam", "Run", "Config"):
         assert getattr(config, name).__doc__
+
+
+def test_off_is_a_word_and_true_is_not() -> None:
+    config = load(None, ["evaluator={off: [slice_floor]}", "validator.leak=off"], {})
+    assert config.evaluator.off == ("slice_floor",)
+    assert config.validator.leak == "off"
+    assert load(None, ["serving.fold_batch_norm=false"], {}).serving.fold_batch_norm is False

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 from collections.abc import Sequence
 
 import pytest
@@ -29,9 +30,11 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
         for event in WORK:
             view(event)
         view.close()
-        told = os.read(ours, 65536).decode()
+        told = b""
+        while select.select([ours], [], [], 0.5)[0]:  # a terminal gives it in pieces
+            told += os.read(ours, 65536)
     os.close(ours)
-    return told
+    return told.decode()
 
 
 def test_a_terminal_has_a_live_line_and_the_log_as_it_is_named(
