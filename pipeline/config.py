@@ -18,49 +18,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import annotated_types as at
+from typing import Any
 
 from components import evaluator, example_gen, example_validator, trainer, transform
 from pipeline.errors import ConfigError
+from pipeline.sections import Beam, Run, Serving
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Serving:
-    """Where models are published and what is published."""
-
-    base_path: str | None = None
-    """The served folder; by default `<home>/served/<model name>`."""
-    model_name: str | None = None
-    """The name that clients ask for; by default the data set's."""
-    fold_batch_norm: bool = True
-    """Fold batch normalisation into the preceding Dense layer of the exported graph."""
-    keep_versions: Annotated[int, at.Ge(1)] = 5
-    """How many versions to keep, besides the live and the labelled ones."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beam:
-    """How Beam runs."""
-
-    options: tuple[str, ...] = ()
-    """Beam flags, as after `--` on the command line, e.g. ["--runner=FlinkRunner"]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """How steps are tried again after faults (never after verdicts)."""
-
-    attempts: Annotated[int, at.Ge(1)] = 3
-    """How often a step may be tried."""
-    backoff_seconds: Annotated[float, at.Ge(0)] = 2.0
-    """Upper bound of the first wait, in seconds; it doubles with every attempt."""
-    budget_seconds: Annotated[float, at.Ge(0)] = 60.0
-    """Upper bound of all waits of a run, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
