@@ -36,6 +36,10 @@ INSTALL_REQUIRES = [
     "PyYAML>=6.0.2,<7",
     "jinja2>=3.1.4,<4",
     "cryptography>=44",
+    # Scheduled retraining: slots from cron expressions as cron reads them; the loop that ticks.
+    "cronsim>=2.6,<3",
+    "APScheduler>=3.11.1,<4",  # 3.11.1 mends the repeated hour; 4 is not for production yet.
+    "tzdata",  # Slim images have no time zones of their own.
 ]
 
 DEV_REQUIRES = [
