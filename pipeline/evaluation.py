@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,8 +28,6 @@ class Measured(NamedTuple):
     interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        if self.value is None:
-            return "-"
         if self.interval is None:
             return number(self.value)
         return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
@@ -105,13 +104,17 @@ def measured(found: Mapping[str, Any], key: str, interval: str | None = None) ->
     return Measured(found.get(key), (bounds[0], bounds[1]) if bounds else None)
 
 
-def number(value: float) -> str:
+def number(value: float | None) -> str:
     """A number in four decimals; whole ones without, small ones in scientific notation."""
+    if value is None or not math.isfinite(value):
+        return "-"
     if value == round(value):
         return str(round(value))
     return f"{value:.2g}" if abs(value) < 1e-3 else f"{value:.4f}"
 
 
-def points(value: float) -> str:
+def points(value: float | None) -> str:
     """A difference of shares in percentage points, with its sign."""
+    if value is None or not math.isfinite(value):
+        return "-"
     return f"{100 * value:+.2f}"

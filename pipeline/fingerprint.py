@@ -177,6 +177,19 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as dotted names and texts."""
+    if isinstance(value, Mapping):
+        inner: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        inner = enumerate(value)
+    else:
+        yield prefix, "-" if value is None else str(value)
+        return
+    for key, each in inner:
+        yield from flat(each, f"{prefix}.{key}" if prefix else str(key))
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Names whose values differ between two flat or nested mappings, dotted."""
     changed: list[str] = []

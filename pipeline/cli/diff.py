@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from pipeline.diff import Change, Paired, RunDiff
+    from pipeline.diff import Change, MetricChange, Paired, RunDiff
     from pipeline.runs import RunFolder
     from pipeline.store import Store
 
@@ -95,10 +95,10 @@ def _show_metrics(found: RunDiff) -> None:
             change.metric,
             str(change.before),
             str(change.after),
-            "=" if not change.difference else f"{change.difference:+.4f}",
+            _difference(change),
         )
         for change in found.metrics
-        if change.model == "candidate" or change.difference
+        if change.model == "candidate" or change.before.value != change.after.value
     ]
     if not rows:
         ui.say("\nmetrics: not in both runs")
@@ -108,6 +108,12 @@ def _show_metrics(found: RunDiff) -> None:
     ui.table(("model", "metric", *runs, "difference"), rows)
     if found.paired is not None:
         ui.say(_sentence(found.paired))
+
+
+def _difference(change: MetricChange) -> str:
+    if change.difference is None:
+        return "-"
+    return f"{change.difference:+.4f}" if change.difference else "="
 
 
 def _sentence(paired: Paired) -> str:

@@ -27,6 +27,7 @@ def show(
     `bnpipe show served/1`.
     """
     from pipeline import ui
+    from pipeline.fingerprint import flat
 
     head, _, tail = what.partition("/")
     if head == "served":
@@ -34,7 +35,7 @@ def show(
         if as_json:
             ui.write_json(found)
         else:
-            ui.table(("", ""), [(k, v) for k, v in _flat(found)])
+            ui.table(("", ""), flat(found))
         return
     folder = _run(head)
     summary = folder.summary()
@@ -66,6 +67,7 @@ def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
 def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
     """A step; the evaluator's with what it found."""
     from pipeline import ui
+    from pipeline.fingerprint import flat
 
     evaluation = folder.evaluation if step["component"] == "evaluator" else None
     if as_json:
@@ -77,7 +79,7 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
         ui.write_json({**step, **found})
         return
     if evaluation is None:
-        ui.table(("", ""), _flat(step))
+        ui.table(("", ""), flat(step))
         return
     ui.say(str(evaluation.blessing.get("sentence", "")), style="bold")
     ui.say("")
@@ -120,12 +122,3 @@ def _show_run(summary: dict[str, Any]) -> None:
     ]
     ui.table(("step", "action", "took", "outputs", "why"), rows)
     ui.show_summary(summary)
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as dotted names and texts."""
-    if isinstance(value, dict):
-        return [row for k, v in value.items() for row in _flat(v, f"{prefix}.{k}" if prefix else k)]
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [row for i, v in enumerate(value) for row in _flat(v, f"{prefix}.{i}")]
-    return [(prefix, "" if value is None else str(value))]

@@ -101,8 +101,9 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
         if reference in part.get("against", {})
     }
     margin = contents.config.get("evaluator", {}).get("margin")
-    lowest = sorted(found, key=lambda n: found[n].value or 0.0)[:MOST_ROWS]
-    shown = [n for n in found if n in set(lowest) or n == "overall"]
+    known = {name: m for name, m in found.items() if m.value is not None}
+    lowest = sorted(known, key=lambda n: known[n].value or 0.0)[:MOST_ROWS]
+    shown = [n for n in known if n in set(lowest) or n == "overall"]
 
     def paint(axes: Axes) -> None:
         for row, name in enumerate(shown):
@@ -128,7 +129,7 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
         (
             slice_name(contents, name),
             str(parts[name]["images"]),
-            points(m.value or 0),
+            points(m.value),
             f"{points(m.interval[0])} to {points(m.interval[1])}" if m.interval else "",
             str(parts[name]["against"][reference]["only_candidate"]),
             str(parts[name]["against"][reference]["only_reference"]),

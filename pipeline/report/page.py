@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data.png import encode_stored
 from pipeline.evaluation import RunEvaluation, measured, number, points
+from pipeline.fingerprint import flat
 from pipeline.report import charts, data_charts, evaluation_charts, matrices
 from pipeline.report.charts import Table
 from pipeline.report.contents import Contents, Picture
@@ -142,15 +143,6 @@ def headline(run: Json) -> Headline:
     return Headline(mood, run["status"].capitalize(), "no gate took part in this run")
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested values as dotted names and texts."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, "-" if value is None else str(value)
-
-
 def _tiles(contents: Contents) -> Iterator[Tile]:
     evaluation = contents.evaluation
     if evaluation is not None:
@@ -158,11 +150,11 @@ def _tiles(contents: Contents) -> Iterator[Tile]:
             found = measured(evaluation.metrics["models"][model], "accuracy")
             note = _interval(found.interval, number)
             name = f"Accuracy {contents.model_name(model)}"
-            yield Tile(name, number(found.value or 0), note)
+            yield Tile(name, number(found.value), note)
         for name, found in evaluation.differences.items():
             note = _interval(found.interval, points)
             title = f"Points against {contents.model_name(name)}"
-            yield Tile(title, points(found.value or 0), note)
+            yield Tile(title, points(found.value), note)
     pushed = contents.run.get("pushed")
     if pushed:
         version = pushed.get("version")

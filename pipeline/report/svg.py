@@ -102,15 +102,25 @@ def tick_names(axes: Axes, axis: str, names: list[str], **options: Any) -> None:
 def _inline(svg: str, name: str, alt: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S
+        r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->",
+        "",
+        svg,
+        flags=re.S,
     )
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
-    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "sans-serif", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
+    # Inside tags only: what stands between them are names from data, which stay as they are.
+    svg = re.sub(r"<[^>]*>", lambda tag: _adapt(tag[0], name), svg)
     opening, rest = svg.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', opening)
     assert box is not None, "matplotlib writes a viewBox"
     # The text comes from matplotlib, which escapes what it is given; the alt text does not.
     return Markup(f'<svg role="img" aria-label="{escape(alt)}" {box[0]}>{rest}')
+
+
+def _adapt(tag: str, name: str) -> str:
+    """A tag with ids of its own, the browser's font and the page's colours."""
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = re.sub(r'(href="|url\()#', rf"\1#{name}-", tag)
+    tag = re.sub(r"'DejaVu Sans'[^;\"]*", "sans-serif", tag)
+    for colour, variable in _VARIABLES.items():
+        tag = tag.replace(colour, f"var({variable})")
+    return tag

@@ -99,6 +99,22 @@ def test_the_second_name_is_the_latest(at_home: Home, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["after"]["id"] == "0004"
 
 
+def test_a_metric_that_one_run_lacks_is_not_told_as_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    for number in ("0001", "0002"):
+        home.finish(number, wrong=0.0)
+    report = home.store.runs / "0002" / "report.json"
+    told = json.loads(report.read_text())
+    told["evaluation"]["models"]["candidate"]["macro_auc"] = None
+    report.write_text(json.dumps(told))
+    monkeypatch.setenv("BNPIPE_HOME", str(home.store.home))
+    call(["diff", "1", "2"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "macro" in line]
+    assert [(row[2], row[-1]) for row in rows] == [("F1", "="), ("AUC", "-")]
+
+
 def test_names_that_name_no_run(at_home: Home, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run '9'"):
         call(["diff", "9"])
