@@ -50,6 +50,10 @@ DEV_REQUIRES = [
     "mypy>=1.14",
     "import-linter>=2.3",
     "types-PyYAML>=6",
+    # Schemas and grammars, offline, that the generated deployment files are held to.
+    "kubernetes-validate>=1.34",
+    "check-jsonschema>=0.34",  # Carries the schema of compose files.
+    "promql-parser>=0.7",
     # Build tools, so that the lock pins them: sdists are built without isolation.
     "setuptools>=77",
     "wheel>=0.45",
