@@ -20,6 +20,29 @@ class Serving:
     """Fold batch normalisation into the preceding Dense layer of the exported graph."""
     keep_versions: Annotated[int, at.Ge(1)] = 5
     """How many versions to keep, besides the live and the labelled ones."""
+    server_url: str | tuple[str, ...] = ()
+    """The running server, http://HOST:PORT or grpc://HOST:PORT; a list with one for each replica.
+    Labels move once it has loaded a version; without it, a running server must be restarted."""
+    server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
+    """How long to wait until the server has loaded a version, in seconds."""
+    signing_key: str | None = None
+    """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
+    verify_key: str | None = None
+    """Ed25519 public key (PEM); by default the one that belongs to the signing key."""
+    prometheus_path: str = "/monitoring/prometheus/metrics"
+    """Where the server shows its metrics, for monitoring.config."""
+    batching: bool = False
+    """Whether `bnpipe serve` has requests batched, as batching.config says."""
+    max_batch_size: Annotated[int, at.Ge(1)] = 64
+    """Largest batch, in rows; larger requests are refused while batching is on."""
+    allowed_batch_sizes: tuple[Annotated[int, at.Ge(1)], ...] = (8, 32, 64)
+    """Batches are padded to one of these; ascending, the last one is max_batch_size."""
+    batch_timeout_micros: Annotated[int, at.Ge(0)] = 1000
+    """How long a batch waits for more rows, in microseconds."""
+    max_enqueued_batches: Annotated[int, at.Ge(1)] = 100
+    """How many batches may wait before requests are refused."""
+    num_batch_threads: Annotated[int, at.Ge(1)] = 2
+    """How many batches are computed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
