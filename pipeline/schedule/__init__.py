@@ -1,0 +1,1 @@
+"""Scheduled retraining: slots of time, each done once, whoever ticks and however often."""

@@ -1,0 +1,127 @@
+"""Files for schedulers that call `bnpipe retrain --due` every five minutes.
+
+The scheduler's own clock does not decide what is due: the tick does, from the configuration, so
+systemd, cron, Kubernetes and Airflow may call it too often, too late or twice. A gate's verdict
+(exit code 3) is an outcome and no fault of the job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import ConfigError, ExitCode
+
+KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
+MINUTES: Final = 5
+SLACK_SECONDS: Final = 900
+"""How much longer than the run the whole tick may take, before its scheduler ends it."""
+MEMORY: Final = "4Gi"
+"""Twice what a run may use (2 GB)."""
+
+_FILES = {
+    "systemd": {
+        "bnpipe-retrain.service": "service.j2",
+        "bnpipe-retrain.timer": "timer.j2",
+    },
+    "cron": {"bnpipe-retrain.crontab": "crontab.j2"},
+    "kubernetes": {"bnpipe-retrain.yaml": "cronjob.yaml.j2"},
+    "airflow": {"bnpipe_retrain.py": "dag.py.j2"},
+}
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What a scheduler has to call, and where.
+
+    Attributes:
+        command: the words of the command.
+        folder: working directory.
+        environment: variables that the command needs (`BNPIPE_HOME`, ...).
+        writable: folders that it writes to.
+        time_limit: of a run, in seconds; None for none.
+        image: container image with bnpipe installed; Kubernetes only.
+        config: text of the configuration file; Kubernetes mounts it.
+        storage: size of the volume for the home; Kubernetes only.
+    """
+
+    command: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    writable: tuple[Path, ...] = ()
+    time_limit: float | None = None
+    image: str | None = None
+    config: str = "{}\n"
+    storage: str = "20Gi"
+
+    @property
+    def limit_seconds(self) -> int | None:
+        """When a scheduler should give up on a tick; None for never."""
+        return None if self.time_limit is None else int(self.time_limit) + SLACK_SECONDS
+
+
+def render(kind: str, tick: Tick) -> dict[str, str]:
+    """The files for a scheduler, text by name.
+
+    Raises:
+        ConfigError: unknown kind, or a value that such a file cannot hold.
+    """
+    if kind not in _FILES:
+        raise ConfigError(f"no scheduler is called {kind!r}", hint=f"one of {', '.join(KINDS)}")
+    if kind == "kubernetes" and tick.image is None:
+        raise ConfigError(
+            "a CronJob needs a container image with bnpipe installed",
+            hint="bnpipe schedule render --kind kubernetes --image REGISTRY/NAME:TAG",
+        )
+    values = (*tick.command, str(tick.folder), *tick.environment.values(), tick.image or "")
+    for value in (*values, *map(str, tick.writable)):
+        if _UNPRINTABLE.search(value):
+            raise ConfigError(f"{value!r} has control characters, which {kind} files cannot hold")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("pipeline.schedule"),
+        autoescape=False,  # these are not web pages; every format has its own quoting below
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {
+        "systemd": systemd_word,
+        "systemd_path": systemd_path,
+        "shell": shlex.quote,
+        "crontab": crontab_command,
+        "yaml": json.dumps,  # a JSON text is a YAML text
+        "python": repr,
+    }
+    values_for_all = {"tick": tick, "minutes": MINUTES, "memory": MEMORY}
+    shell = shlex.join(tick.command)
+    return {
+        name: templates.get_template(template).render(
+            **values_for_all, shell=shell, verdict=int(ExitCode.VERDICT)
+        )
+        for name, template in _FILES[kind].items()
+    }
+
+
+def systemd_word(word: str) -> str:
+    """A word of `ExecStart=` or `Environment=` (systemd.service(5), systemd.syntax(7))."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'.replace("%", "%%").replace("$", "$$")
+
+
+def systemd_path(path: Path | str) -> str:
+    """A path where systemd wants no quotes and expands no variables, only `%`."""
+    return str(path).replace("%", "%%")
+
+
+def crontab_command(command: str) -> str:
+    """A command in a crontab, where an unescaped `%` ends it (crontab(5))."""
+    return command.replace("%", r"\%")
