@@ -22,7 +22,7 @@ from typing import Any
 
 from components import evaluator, example_gen, example_validator, trainer, transform
 from pipeline.errors import ConfigError
-from pipeline.sections import Beam, Run, Serving
+from pipeline.sections import Beam, Deploy, Run, Serving
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
@@ -38,6 +38,7 @@ class Config:
     trainer: trainer.Params = field(default_factory=trainer.Params)
     evaluator: evaluator.Params = field(default_factory=evaluator.Params)
     serving: Serving = field(default_factory=Serving)
+    deploy: Deploy = field(default_factory=Deploy)
     beam: Beam = field(default_factory=Beam)
     run: Run = field(default_factory=Run)
 
