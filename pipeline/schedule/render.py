@@ -33,6 +33,7 @@ _FILES = {
     "kubernetes": {"bnpipe-retrain.yaml": "cronjob.yaml.j2"},
     "airflow": {"bnpipe_retrain.py": "dag.py.j2"},
 }
+_JINJA = re.compile(r"\{[{%#]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -44,7 +45,6 @@ class Tick:
         command: the words of the command.
         folder: working directory.
         environment: variables that the command needs (`BNPIPE_HOME`, ...).
-        writable: folders that it writes to.
         time_limit: of a run, in seconds; None for none.
         image: container image with bnpipe installed; Kubernetes only.
         config: text of the configuration file; Kubernetes mounts it.
@@ -54,7 +54,6 @@ class Tick:
     command: tuple[str, ...]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    writable: tuple[Path, ...] = ()
     time_limit: float | None = None
     image: str | None = None
     config: str = "{}\n"
@@ -79,10 +78,11 @@ def render(kind: str, tick: Tick) -> dict[str, str]:
             "a CronJob needs a container image with bnpipe installed",
             hint="bnpipe schedule render --kind kubernetes --image REGISTRY/NAME:TAG",
         )
-    values = (*tick.command, str(tick.folder), *tick.environment.values(), tick.image or "")
-    for value in (*values, *map(str, tick.writable)):
+    for value in (*tick.command, str(tick.folder), *tick.environment.values(), tick.image or ""):
         if _UNPRINTABLE.search(value):
             raise ConfigError(f"{value!r} has control characters, which {kind} files cannot hold")
+        if kind == "airflow" and _JINJA.search(value):
+            raise ConfigError(f"Airflow would take {value!r} for a template of its own")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
@@ -96,16 +96,18 @@ def render(kind: str, tick: Tick) -> dict[str, str]:
     templates.filters |= {
         "systemd": systemd_word,
         "systemd_path": systemd_path,
-        "shell": shlex.quote,
         "crontab": crontab_command,
         "yaml": json.dumps,  # a JSON text is a YAML text
         "python": repr,
     }
-    values_for_all = {"tick": tick, "minutes": MINUTES, "memory": MEMORY}
-    shell = shlex.join(tick.command)
     return {
         name: templates.get_template(template).render(
-            **values_for_all, shell=shell, verdict=int(ExitCode.VERDICT)
+            tick=tick,
+            minutes=MINUTES,
+            memory=MEMORY,
+            verdict=int(ExitCode.VERDICT),
+            shell=shlex.join(tick.command),
+            line=_crontab_line(tick),
         )
         for name, template in _FILES[kind].items()
     }
@@ -120,6 +122,14 @@ def systemd_word(word: str) -> str:
 def systemd_path(path: Path | str) -> str:
     """A path where systemd wants no quotes and expands no variables, only `%`."""
     return str(path).replace("%", "%%")
+
+
+def _crontab_line(tick: Tick) -> str:
+    """One line for `sh`, whose output syslog keeps and rotates."""
+    variables = [f"{name}={value}" for name, value in tick.environment.items()]
+    exports = f"export {shlex.join(variables)} && " if variables else ""
+    call = f"cd {shlex.quote(str(tick.folder))} && {exports}{shlex.join(tick.command)}"
+    return f"{{ {call}; }} 2>&1 | logger -t bnpipe-retrain"
 
 
 def crontab_command(command: str) -> str:

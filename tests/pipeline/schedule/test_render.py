@@ -1,0 +1,219 @@
+"""Files for systemd, cron, Kubernetes and Airflow: what the real programs make of them."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import ConfigError
+from pipeline.schedule.render import KINDS, Tick, render
+
+NASTY = "a $HOME \"b\" 100% \\ 'c'"
+
+
+def tick(folder: Path, *command: str, **more: Any) -> Tick:
+    return Tick(
+        command=command or (sys.executable, "-m", "pipeline", "retrain", "--due"),
+        folder=folder,
+        **{"image": "registry.example/bnpipe:1", "time_limit": 3600, **more},
+    )
+
+
+def test_unknown_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no scheduler is called 'at'"):
+        render("at", tick(tmp_path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_break_cannot_add_a_line(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="control characters"):
+        render(kind, tick(tmp_path, "bnpipe", "a\nExecStartPre=/bin/rm"))
+
+
+# systemd
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    folder = tmp_path / "a 100% folder"
+    folder.mkdir()
+    files = render("systemd", tick(folder, environment={"BNPIPE_HOME": NASTY}))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    checked = subprocess.run(
+        [analyze, "--man=no", "verify", *(str(tmp_path / name) for name in files)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )
+    said = [line for line in checked.stderr.splitlines() if "bnpipe-retrain" in line]
+    assert (checked.returncode, said) == (0, [])
+
+
+def test_systemd_words_are_what_was_meant(tmp_path: Path) -> None:
+    service = render("systemd", tick(tmp_path, "/bin/echo", NASTY))["bnpipe-retrain.service"]
+    (line,) = [line for line in service.splitlines() if line.startswith("ExecStart=")]
+    # As systemd.syntax(7) reads it back: quotes, then specifiers, then variables.
+    assert line == 'ExecStart="/bin/echo" "a $$HOME \\"b\\" 100%% \\\\ \'c\'"'
+    assert "SuccessExitStatus=3" in service
+    assert "TimeoutStartSec=4500" in service
+
+
+def test_no_time_limit_is_no_limit(tmp_path: Path) -> None:
+    service = render("systemd", tick(tmp_path, time_limit=None))["bnpipe-retrain.service"]
+    assert "TimeoutStartSec=infinity" in service
+
+
+# cron
+
+
+def crontab_line(found: Tick) -> str:
+    return render("cron", found)["bnpipe-retrain.crontab"].splitlines()[-1]
+
+
+def test_cron_runs_the_words_that_were_meant(tmp_path: Path) -> None:
+    """The command as cron gives it to `sh`, run with a `logger` that keeps what it is told."""
+    folder = tmp_path / "100% 'mine'"
+    folder.mkdir()
+    kept = tmp_path / "kept"
+    logger = tmp_path / "bin" / "logger"
+    logger.parent.mkdir()
+    logger.write_text(f"#!/bin/sh\ncat > '{kept}'\n")
+    logger.chmod(0o755)
+    code = "import json, os, sys; print(json.dumps([os.getcwd(), os.environ['X'], sys.argv[1]]))"
+    line = crontab_line(tick(folder, sys.executable, "-c", code, NASTY, environment={"X": NASTY}))
+    fields = line.split(" ", 5)
+    assert fields[:5] == ["*/5", "*", "*", "*", "*"]
+    command = fields[5].replace(r"\%", "\0")
+    assert "%" not in command  # cron ends the command there
+    path = f"{logger.parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["/bin/sh", "-c", command.replace("\0", "%")], check=True, env={"PATH": path}, timeout=60
+    )
+    assert json.loads(kept.read_text()) == [str(folder), NASTY, NASTY]
+
+
+# Kubernetes
+
+
+def test_a_cron_job_needs_an_image(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="container image"):
+        render("kubernetes", tick(tmp_path, image=None))
+
+
+def documents(found: Tick) -> dict[str, Any]:
+    text = render("kubernetes", found)["bnpipe-retrain.yaml"]
+    return {each["kind"]: each for each in yaml.safe_load_all(text)}
+
+
+def test_kubernetes_objects_fit_their_schemas(tmp_path: Path) -> None:
+    validator = pytest.importorskip("kubernetes_validate")
+    for kind, each in documents(tick(tmp_path, config="trainer: {epochs: 2}\n")).items():
+        validator.validate(each, "1.31", strict=True)
+        if kind == "CronJob":
+            each["spec"]["concurencyPolicy"] = "Forbid"
+            with pytest.raises(validator.ValidationError):
+                validator.validate(each, "1.31", strict=True)
+
+
+def test_a_cron_job_never_overlaps_and_never_fails_for_a_verdict(tmp_path: Path) -> None:
+    found = documents(tick(tmp_path, config="data: {dataset: 'a: b'}\n"))
+    job = found["CronJob"]["spec"]
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert job["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 4500
+    (container,) = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert yaml.safe_load(found["ConfigMap"]["data"]["bnpipe.yaml"]) == {
+        "data": {"dataset": "a: b"}
+    }
+    for code, expected in ((0, 0), (3, 0), (1, 1), (7, 1)):
+        stub = f"bnpipe() {{ return {code}; }}; "
+        command = [*container["command"][:2], stub + container["command"][2]]
+        assert subprocess.run(command, timeout=60).returncode == expected
+
+
+# Airflow
+
+
+def test_the_dag_is_python_with_the_words_that_were_meant(tmp_path: Path) -> None:
+    text = render("airflow", tick(tmp_path, "/bin/echo", NASTY))["bnpipe_retrain.py"]
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    words = {k.arg: k.value for call in calls for k in call.keywords}
+    told = subprocess.run(
+        ["/bin/sh", "-c", ast.literal_eval(words["bash_command"])],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert told.stdout == NASTY + "\n"
+    assert ast.literal_eval(words["catchup"]) is False
+    assert ast.literal_eval(words["max_active_runs"]) == 1
+
+
+def test_what_airflow_would_take_for_a_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="template of its own"):
+        render("airflow", tick(tmp_path, "bnpipe", "--set", "a={{ b }}"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("code", "state"), [(0, "success"), (3, "skipped"), (1, "failed")])
+def test_airflow_loads_and_runs_the_dag(
+    airflow: Path, tmp_path: Path, code: int, state: str
+) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    seen = tmp_path / "seen"
+    found = tick(
+        tmp_path, "/bin/sh", "-c", 'echo "$X" > seen; exit "$1"', "tick", str(code),
+        environment={"X": NASTY},
+    )  # fmt: skip
+    (dags / "bnpipe_retrain.py").write_text(render("airflow", found)["bnpipe_retrain.py"])
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "NO_COLOR": "1",
+    }
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [airflow, *words], capture_output=True, text=True, env=environment, timeout=600
+        )
+
+    assert call("db", "migrate").returncode == 0
+    errors = call("dags", "list-import-errors", "--local", "--output", "json")
+    assert "bnpipe_retrain" not in errors.stdout + errors.stderr
+    ran = call("dags", "test", "bnpipe_retrain", "2026-01-01")
+    assert seen.read_text() == NASTY + "\n", ran.stdout + ran.stderr
+    assert f"new_state={state} " in ran.stdout + ran.stderr
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real Airflow 3 in an environment of its own: its packages clash with the pipeline's."""
+    folder = tmp_path_factory.mktemp("airflow") / "env"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    install = ("-m", "pip", "--disable-pip-version-check", "-q", "install")
+    packages = ("apache-airflow-core>=3.1,<4", "apache-airflow-providers-standard")
+    made = subprocess.run(
+        [folder / "bin" / "python", *install, *packages],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    if made.returncode:
+        pytest.skip(f"Airflow cannot be installed: {made.stderr.strip().splitlines()[-1]}")
+    return folder / "bin" / "airflow"
