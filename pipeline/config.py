@@ -22,7 +22,7 @@ from typing import Any
 
 from components import evaluator, example_gen, example_validator, trainer, transform
 from pipeline.errors import ConfigError
-from pipeline.sections import Beam, Deploy, Run, Serving
+from pipeline.sections import Beam, Deploy, Run, Schedule, Serving
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
@@ -41,6 +41,7 @@ class Config:
     deploy: Deploy = field(default_factory=Deploy)
     beam: Beam = field(default_factory=Beam)
     run: Run = field(default_factory=Run)
+    schedule: Schedule = field(default_factory=Schedule)
 
     def snapshot(self) -> dict[str, Any]:
         """As plain values, for YAML and JSON."""
@@ -90,6 +91,8 @@ def from_values(values: Mapping[str, Any]) -> Config:
         return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":  # a section checked itself and named the key
+            raise ConfigError(str(first["ctx"]["error"])) from None
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import annotated_types as at
+
+from pipeline.schedule.duration import parse_duration
+from pipeline.schedule.timetable import make_timetable
+
+TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +103,60 @@ class Run:
     """Upper bound of the first wait, in seconds; it doubles with every attempt."""
     budget_seconds: Annotated[float, at.Ge(0)] = 60.0
     """Upper bound of all waits of a run, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When `bnpipe retrain --due` retrains, and for which reasons."""
+
+    cron: str | None = None
+    """Slots as a cron expression of five fields, e.g. "0 3 * * 1-5"; Sunday is 0 and 7."""
+    every: str | None = None
+    """Slots at an interval instead, e.g. 90m, 6h, 1d, counted from 1970-01-01T00:00Z."""
+    timezone: str = "UTC"
+    """IANA time zone of the cron expression, e.g. Europe/Berlin."""
+    catch_up: Literal["none", "latest", "all"] = "latest"
+    """Which slots are made up for that nobody ticked for in time."""
+    catch_up_limit: Annotated[int, at.Ge(1), at.Le(1000)] = 10
+    """With `all`: how many slots at most, the newest ones."""
+    late_seconds: Annotated[float, at.Ge(0)] = 900.0
+    """With `none`: how late a slot may start, in seconds."""
+    triggers: tuple[TriggerName, ...] = ("clock",)
+    """Reasons to retrain that are looked for at every slot; `clock` is one at every slot."""
+    requests: str | None = None
+    """Folder of logged requests (bnpipe predict --log-to) that `drift` looks at too."""
+    accuracy_drop: Annotated[float, at.Ge(0), at.Lt(1)] = 0.02
+    """With `accuracy`: how much the champion may lose on the newest span."""
+    stale_after: str | None = None
+    """Age from which the served model is stale, e.g. 7d; it is a trigger and an alarm."""
+    attempts: Annotated[int, at.Ge(1)] = 3
+    """How often a slot may be tried after faults (never after verdicts)."""
+    backoff_seconds: Annotated[float, at.Ge(0)] = 300.0
+    """Upper bound of the first wait between attempts, in seconds; it doubles with every one."""
+    retry_for: str = "6h"
+    """No further attempt begins later than this after the first one."""
+    time_limit: str | None = None
+    """How long a run may take before it is ended, e.g. 2h."""
+    tick_seconds: Annotated[float, at.Gt(0)] = 300.0
+    """How often `bnpipe schedule run` ticks, in seconds."""
+    grace_seconds: Annotated[float, at.Ge(0)] = 30.0
+    """How long a run has to end by itself when it is stopped, in seconds."""
+    keep_outcomes: Annotated[int, at.Ge(10)] = 500
+    """How many outcomes to keep."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: a duration, the cron expression or the time zone is none.
+        """
+        spans = {}
+        for name in ("every", "stale_after", "retry_for", "time_limit"):
+            text = getattr(self, name)
+            try:
+                spans[name] = None if text is None else parse_duration(text)
+            except ValueError as error:
+                raise ValueError(f"schedule.{name}: {error}") from None
+        make_timetable(self.cron, spans["every"], self.timezone)
+        if "staleness" in self.triggers and self.stale_after is None:
+            raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
