@@ -46,6 +46,10 @@ class ServerError(ServingError):
         self.transient = transient
 
 
+class LoadFailed(ServerError):
+    """A server gave up to load a version."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """An answer.
@@ -155,7 +159,8 @@ class Client(abc.ABC):
         """Wait until a version is AVAILABLE.
 
         Raises:
-            ServerError: it is not in time, or the server gave it up.
+            LoadFailed: the server gave it up; in its own words.
+            ServerError: it is not in time.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -168,8 +173,9 @@ class Client(abc.ABC):
             if now.state == "AVAILABLE":
                 return
             # Without an error it only was unloaded, and may be on its way back.
-            failed = now.state == "END" and now.error_code != "OK"
-            if failed or time.monotonic() > deadline:
+            if now.state == "END" and now.error_code != "OK":
+                raise LoadFailed(f"{now.error_code}: {now.error_message}")
+            if time.monotonic() > deadline:
                 raise ServerError(
                     f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
                     f"received {now.state} {now.error_message}".rstrip()

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import ServingError
 
 UNDIGESTED = "fingerprint.pb"
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """Size and sha256 (hex) of a file."""
+
+    size: int
+    sha256: str
 
 
 def tree_digest(folder: Path) -> str:
@@ -20,18 +29,41 @@ def tree_digest(folder: Path) -> str:
     Raises:
         ServingError: the folder cannot be read, or holds something that is no plain file.
     """
-    try:
-        lines = sorted(
-            f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{_sha256(path)}\n"
-            for path in _files(folder)
-        )
-    except OSError as error:
-        raise ServingError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+    return digest_of_files(file_digests(folder, without=UNDIGESTED))
+
+
+def digest_of_files(files: Mapping[str, FileDigest]) -> str:
+    """`tree_digest` of a folder whose files are known."""
+    lines = sorted(
+        f"{path}\0{file.size}\0{file.sha256}\n"
+        for path, file in files.items()
+        if path != UNDIGESTED
+    )
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def file_digests(folder: Path, *, without: str = "") -> dict[str, FileDigest]:
+    """Every file below a folder, by its path there.
+
+    Args:
+        folder: the folder.
+        without: a file at its top that is left out.
+
+    Raises:
+        ServingError: the folder cannot be read, or holds something that is no plain file.
+    """
+    try:
+        return {
+            path.relative_to(folder).as_posix(): FileDigest(path.stat().st_size, _sha256(path))
+            for path in _files(folder)
+            if path != folder / without
+        }
+    except OSError as error:
+        raise ServingError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    """The plain files below a SavedModel folder, without the one that differs every time."""
+    """The plain files below a folder."""
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -41,7 +73,7 @@ def _files(folder: Path) -> Iterator[Path]:
                 waiting.append(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
                 raise ServingError(f"{entry.path}: expected a plain file, found something else")
-            elif entry.path != os.path.join(folder, UNDIGESTED):
+            else:
                 yield Path(entry.path)
 
 

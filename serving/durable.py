@@ -33,11 +33,16 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def replace_text(path: Path, text: str, *, staging: Path) -> None:
-    """Replace a file atomically and durably: a reader sees the old text or the new one.
+    """`replace_bytes` for text."""
+    replace_bytes(path, text.encode(), staging=staging)
+
+
+def replace_bytes(path: Path, content: bytes, *, staging: Path) -> None:
+    """Replace a file atomically and durably: a reader sees the old content or the new one.
 
     Args:
         path: the file.
-        text: its new content.
+        content: its new content.
         staging: a folder on the same file system; a killed process may leave a file with the
             staging prefix there.
     """
@@ -45,7 +50,7 @@ def replace_text(path: Path, text: str, *, staging: Path) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         try:
-            write_all(descriptor, text.encode())
+            write_all(descriptor, content)
             os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
         finally:

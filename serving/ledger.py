@@ -4,9 +4,10 @@
 the truth; labels, `models.config` and the files in `provenance/` are made from it.
 
 Events: `reserved` (a number is taken, with all that is known about the model), `published` (its
-folder is in place and `stable` names it), `abandoned` (its folder never came), `rolled_back`
-(the live version's digest is withdrawn and `stable` goes to another version), `withdrawn`,
-`promoted` (a label moves), `removed` (by retention).
+folder is in place and `stable` names it), `listed` (servers are to load a version, and a label
+goes there once they have), `abandoned` (its folder never came), `rolled_back` (the live version's
+digest is withdrawn and `stable` goes to another version), `withdrawn`, `promoted` (a label moves),
+`removed` (by retention).
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Entry:
         compared_with: the version that was live when it was evaluated; None if there was none.
         provenance: data, code, lock, config, metrics and run that it came from.
         force: why a withdrawn digest was published again; None for a plain push.
+        hold: whether it is only listed at first, because a running server must load it before
+            `stable` names it.
+        signature: of its manifest, base64; None if it was not signed.
     """
 
     version: int
@@ -45,6 +49,21 @@ class Entry:
     compared_with: int | None
     provenance: Mapping[str, Any]
     force: str | None = None
+    hold: bool = False
+    signature: str | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A version that servers are to load before a label moves there.
+
+    Attributes:
+        version: the version.
+        purpose: what it was listed for: `push`, `rollback` or `promote`.
+    """
+
+    version: int
+    purpose: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ class History:
         pending: a number that was taken and neither published nor abandoned yet.
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
+        listed: what servers are to load although no label names it yet.
         largest: the largest number ever used, 0 if there is none.
         last: the last event's name, empty if there is none.
     """
@@ -72,6 +92,7 @@ class History:
     pending: Entry | None = None
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    listed: Listed | None = None
     largest: int = 0
     last: str = ""
 
@@ -95,9 +116,15 @@ class History:
         match event:
             case "reserved":
                 fields = ("digest", "model_name", "compared_with", "provenance", "force")
-                self.pending = Entry(version, **{name: line[name] for name in fields})
+                later = {name: line[name] for name in ("hold", "signature") if name in line}
+                self.pending = Entry(version, **{name: line[name] for name in fields}, **later)
             case "published":
-                self._published(version)
+                self._take_in(version)
+                self.labels["stable"] = version
+            case "listed":
+                if self.pending is not None:
+                    self._take_in(version)
+                self.listed = Listed(version, line["purpose"])
             case "abandoned":
                 self.pending = None
             case "withdrawn" | "rolled_back":
@@ -111,16 +138,23 @@ class History:
                 pass
             case _:
                 raise KeyError(event)
+        self._unlist(event, version, line.get("label"))
         self.largest = max(self.largest, version)
         self.last = event
 
-    def _published(self, version: int) -> None:
+    def _unlist(self, event: str, version: int, label: str | None) -> None:
+        """Nobody waits for a listed version once it has a label, is gone, or `stable` moved."""
+        moved = event in ("published", "rolled_back") or label == "stable"
+        about = event in ("withdrawn", "promoted", "removed")
+        if moved or (about and self.listed is not None and self.listed.version == version):
+            self.listed = None
+
+    def _take_in(self, version: int) -> None:
         if self.pending is None or self.pending.version != version:
             raise KeyError(f"version {version} was never reserved")
         if self.pending.force is not None:
             self.withdrawn.pop(self.pending.digest, None)
         self.entries[version] = self.pending
-        self.labels["stable"] = version
         self.pending = None
 
 

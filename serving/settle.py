@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from serving import ledger, model_config
-from serving.durable import STAGING, TRASH, fsync, remove, replace_text, scratch_name
+from serving.digest import digest_of_files, file_digests
+from serving.durable import STAGING, TRASH, fsync, remove, scratch_name
 from serving.errors import ServingError
 from serving.ledger import History
-from serving.versions import PROVENANCE, provenance_json, tree_digest, version_path, wanted_config
+from serving.manifest import write_records
+from serving.versions import version_path, wanted_config
 
 LOCK = ".lock"
 LOCK_WAIT_SECONDS = 300.0
@@ -102,13 +103,14 @@ def settle(folder: Path) -> History:
 def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
     """Finish a publish whose folder is in place; give up the number of any other."""
     target = version_path(folder, entry.version)
-    if target.is_dir() and tree_digest(target) == entry.digest:
+    files = file_digests(target) if target.is_dir() else {}
+    if files and digest_of_files(files) == entry.digest:
         fsync(folder)
-        records = folder / PROVENANCE
-        records.mkdir(exist_ok=True)
-        text = json.dumps(provenance_json(entry), indent=2, sort_keys=True) + "\n"
-        replace_text(records / f"{entry.version}.json", text, staging=folder)
-        ledger.append(folder, "published", entry.version)
+        write_records(folder, entry, files)
+        if entry.hold:
+            ledger.append(folder, "listed", entry.version, purpose="push")
+        else:
+            ledger.append(folder, "published", entry.version)
         return
     if os.path.lexists(target):
         discard(folder, entry.version)

@@ -123,6 +123,14 @@ def stable_version(base: Path, history: History) -> int | None:
     return max(good_versions(base, history), default=None)
 
 
+def waiting_version(base: Path, history: History) -> int | None:
+    """The version that was pushed and becomes live once the running servers have loaded it."""
+    listed, stable = history.listed, stable_version(base, history)
+    if listed is None or listed.purpose != "push" or listed.version == stable:
+        return None
+    return listed.version if listed.version in good_versions(base, history) else None
+
+
 def good_versions(base: Path, history: History) -> list[int]:
     """The complete versions whose digest is not withdrawn, ascending."""
     return [
@@ -167,6 +175,9 @@ def state_of(base: Path, digest: str) -> Standing:
     if withdrawal is not None:
         why = f"v{withdrawal.version} withdrawn: {withdrawal.reason}"
         return Standing(False, f"held back ({why})")
+    waiting = waiting_version(base, history)
+    if waiting is not None and digest_of(base, history, waiting) == digest:
+        return Standing(True, f"publish (v{waiting} waits until the server has loaded it)")
     if version is None or digest_of(base, history, version) != digest:
         return Standing(True, "publish")
     if tree_digest(version_path(base, version)) != digest:
@@ -230,8 +241,8 @@ def provenance_json(entry: ledger.Entry) -> dict[str, Any]:
 def wanted_config(base: Path, history: History) -> model_config.ModelConfig | None:
     """What models.config should say; None while nothing was published here.
 
-    Listed are the labelled versions, and the good version before the stable one: a rollback to a
-    version that is still loaded takes effect at once.
+    Listed are the labelled versions, what a label is to move to, and the good version before the
+    stable one: a rollback to a version that is still loaded takes effect at once.
     """
     newest, stable = history.newest(), stable_version(base, history)
     if newest is None or stable is None:
@@ -242,6 +253,8 @@ def wanted_config(base: Path, history: History) -> model_config.ModelConfig | No
     if canary in good:
         labels["canary"] = canary
     versions = {*labels.values(), *[v for v in good if v < stable][-1:]}
+    if history.listed is not None and history.listed.version in good:
+        versions.add(history.listed.version)
     return model_config.ModelConfig(
         newest.model_name, os.path.realpath(base), tuple(sorted(versions)), labels
     )

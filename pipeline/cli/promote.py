@@ -23,7 +23,7 @@ def promote(
     """
     from pipeline import ui
     from pipeline.definition import served_folder
-    from serving.publish import promote as move
+    from serving.labels import promote as move
 
     base = served_folder(config_from(config, sets), open_store().home)
     move(base, version, label=label)

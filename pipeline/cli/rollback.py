@@ -23,7 +23,7 @@ def rollback(
     from pipeline import ui
     from pipeline.definition import served_folder
     from serving import versions
-    from serving.publish import rollback as roll_back
+    from serving.labels import rollback as roll_back
 
     base = served_folder(config_from(config, sets), open_store().home)
     before = versions.live(base)

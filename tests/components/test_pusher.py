@@ -10,7 +10,7 @@ import pytest
 
 from components.artifacts import Blessing, Model, PushedModel
 from components.pusher import COMPONENT, Inputs, Params, effect
-from serving import publish, versions
+from serving import labels, versions
 from serving.errors import ServingError
 from tests.serving.served import DIGITS, saved_model
 
@@ -101,7 +101,7 @@ def test_a_rolled_back_model_is_held_back(
     run_component(COMPONENT, inputs_of(tmp_path, "a"), params, tmp_path / "out1")
     bad = inputs_of(tmp_path, "b", champion=champion_of(base))
     run_component(COMPONENT, bad, params, tmp_path / "out2")
-    publish.rollback(base, reason="wrong on sevens")
+    labels.rollback(base, reason="wrong on sevens")
     state = effect(bad, params)
     assert (state.needed, state.sentence) == (False, "held back (v2 withdrawn: wrong on sevens)")
     with pytest.raises(ServingError, match=r"held back.*wrong on sevens.*push --force"):

@@ -16,7 +16,7 @@ from pipeline.execute import run_graph
 from pipeline.fingerprint import CodeDigests
 from pipeline.graph import Graph, Resolved
 from pipeline.plan import Action, Plan, Planner, Selection, make_plan
-from serving import publish
+from serving import labels
 from tests import toy_graph
 from tests.pipeline.toy_home import STEPS, ToyHome, files_below
 
@@ -163,7 +163,7 @@ def test_a_refusing_gate_stops_what_was_added_later_and_nothing_else(toy: ToyHom
 
 def test_what_is_withdrawn_is_held_back(ran: ToyHome) -> None:
     ran.run(rate=2)
-    publish.rollback(ran.served, reason="bad")
+    labels.rollback(ran.served, reason="bad")
     found = ran.plan(rate=2)
     assert why(found)["pusher"] == [("effect", "held back (v2 withdrawn: bad)")]
     assert found.work == []

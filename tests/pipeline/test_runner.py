@@ -19,7 +19,7 @@ from pipeline.lock import run_lock
 from pipeline.plan import Action, Selection, make_plan
 from pipeline.runs import find_run
 from pipeline.store import Store
-from serving import publish, versions
+from serving import labels, versions
 from tests import toy_graph
 from tests.toy_graph import toy_settings
 
@@ -297,7 +297,7 @@ def test_a_changed_model_is_compared_with_the_live_one(toy: Toy) -> None:
 def test_a_plain_run_never_undoes_a_rollback(toy: Toy) -> None:
     toy.run()
     toy.run(rate=2)
-    publish.rollback(toy.served, reason="bad in the field")
+    labels.rollback(toy.served, reason="bad in the field")
     result = toy.run(rate=2)
     assert actions(result) == dict.fromkeys(ALL_RUN, "cached") | {"pusher": "keep"}
     held = "held back (v2 withdrawn: bad in the field)"

@@ -1,6 +1,37 @@
-"""Says how often a publish was stopped: a number that must not shrink unnoticed."""
+"""Served folders for tests; says how often a publish was stopped: that must not shrink."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.serving.served import push, saved_model
+
+MakeModel = Callable[[str], Path]
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not pull the plug; those that do are in test_publish_faults.py."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "served" / "mnist"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> MakeModel:
+    return lambda content: saved_model(tmp_path / "models" / content, content)
+
+
+@pytest.fixture
+def three(base: Path, model: MakeModel) -> Path:
+    for content in "abc":
+        push(base, model(content))
+    return base
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

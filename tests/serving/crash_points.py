@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving import publish, versions
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from serving import labels, model_config, publish, versions
 from serving.errors import ServingError
+from serving.signing import Signer
+from serving.verify import verify
 from tests.fault_injection import DONE, ESCAPED, NOT_REACHED, REFUSED, stopped
 from tests.serving.served import events, leftovers, push, saved_model, torn, visible
 
@@ -62,9 +66,29 @@ def _after(*changes: Callable[[Path, Path], Any]) -> Callable[[Path, Path], None
 
 def _rollback(to: int) -> Callable[[Path, Path], None]:
     def change(base: Path, models: Path) -> None:
-        publish.rollback(base, to=to, reason="bad")
+        labels.rollback(base, to=to, reason="bad")
 
     return change
+
+
+def _push_in_two_edits(base: Path, models: Path) -> None:
+    """What `serving.rollout` does about a running server, without the waiting in between."""
+    published = push(base, models / "b", hold=True)
+    assert published.live or _lists(base, published.version)
+    if not published.live:
+        labels.promote(base, published.version)
+
+
+def _rollback_in_two_edits(base: Path, models: Path) -> None:
+    target = labels.rollback_target(base, 1)
+    if not _lists(base, target):
+        labels.list_version(base, target, purpose="rollback")
+    assert _lists(base, target)
+    labels.rollback(base, to=1, reason="bad")
+
+
+def _lists(base: Path, version: int) -> bool:
+    return f" versions: {version} " in (model_config.read_text(base) or "")
 
 
 def _push_and_prune(base: Path, models: Path) -> None:
@@ -91,6 +115,7 @@ def _push_killed_after_rename(base: Path, models: Path) -> None:
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 _A, _B, _C = _push("a"), _push("b"), _push("c")
 SCENARIOS = {
     "first push": Scenario(_after(), _A, None, "a", ("X",)),
@@ -98,6 +123,11 @@ SCENARIOS = {
     "push and prune": Scenario(_after(_A, _C), _push_and_prune, 2, "b", ("2", "X")),
     "push after a kill": Scenario(_after(_A, _push_killed_after_rename), _B, 1, "b", ("1", "2")),
     "rollback": Scenario(_after(_A, _C, _B), _rollback(2), 3, "c", ("1", "2", "3")),
+    "push in two edits": Scenario(_after(_A), _push_in_two_edits, 1, "b", ("1", "X")),
+    "rollback in two edits": Scenario(
+        _after(_A, _C, _B), _rollback_in_two_edits, 3, "a", ("1", "2", "3")
+    ),
+    "signed push": Scenario(_after(_A), _push("b", signer=SIGNER), 1, "b", ("1", "X")),
     "forced push": Scenario(
         _after(_A, _B, _rollback(1)), _push("b", force="needed"), 1, "b", ("1", "2", "X")
     ),
@@ -118,7 +148,8 @@ def _broken_after_fault(scenario: Scenario, base: Path, digests: dict[str, str])
     return found
 
 
-def _broken_after_rerun(scenario: Scenario, base: Path, digests: dict[str, str]) -> list[str]:
+def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[str]:
+    scenario = SCENARIOS[name]
     found = torn(base) + leftovers(base)
     live = versions.live(base)
     if live is None or versions.tree_digest(base / str(live)) != digests[scenario.live]:
@@ -129,6 +160,9 @@ def _broken_after_rerun(scenario: Scenario, base: Path, digests: dict[str, str])
     reserved = [number for event, number in events(base) if event == "reserved"]
     if reserved != sorted(set(reserved)):
         found.append(f"a number was used twice: {reserved}")
+    found += [str(f) for f in verify(base, None) if f.bad]
+    if name == "signed push":
+        found += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad]
     if list(base.glob("provenance/*")) and len(reserved) < len(list(base.glob("provenance/*"))):
         found.append("a provenance file has no version")
     return found
@@ -161,7 +195,7 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
             _stopped(lambda: scenario.change(base, models), fault, dice.randint(1, 100))
             found += _broken_after_fault(scenario, base, digests)
         scenario.change(base, models)
-        found += _broken_after_rerun(scenario, base, digests)
+        found += _broken_after_rerun(name, base, digests)
         broken += [f"point {points}: {f}" for f in found]
 
 

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from serving import ledger, model_config, versions
 from serving.publish import Published, publish
 
@@ -45,6 +47,21 @@ def visible(base: Path) -> list[str]:
     return sorted(
         (p.name for p in base.glob("*") if versions.parse_version(p.name) is not None), key=int
     )
+
+
+def config_of(base: Path) -> Any:
+    """models.config as TF Serving's own protocol buffer reads it."""
+    proto = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    text = (base / model_config.MODELS_CONFIG).read_text()
+    parsed = text_format.Parse(text, proto.ModelServerConfig())
+    return parsed.model_config_list.config[0]
+
+
+def served(base: Path) -> tuple[list[int], dict[str, int]]:
+    """Versions and labels of models.config."""
+    config = config_of(base)
+    return list(config.model_version_policy.specific.versions), dict(config.version_labels)
 
 
 def leftovers(base: Path) -> list[str]:

@@ -266,7 +266,8 @@ print(looks, len(seen), broken)
 
 
 def test_a_reader_never_sees_a_part_of_a_version(tmp_path: Path) -> None:
-    from serving.publish import prune, rollback
+    from serving.labels import rollback
+    from serving.publish import prune
 
     base, models = tmp_path / "served", tmp_path / "models"
     base.mkdir()

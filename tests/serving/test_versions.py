@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import ledger, model_config, publish, versions
+from serving import labels, ledger, model_config, versions
 from serving.errors import ServingError
 from serving.names import check_model_name, default_model_name, parse_version
 from tests.serving.served import push, saved_model
@@ -155,7 +155,7 @@ def test_stable_in_models_config_is_live_even_below_a_higher_number(
     push(base, model_a)
     push(base, model_b)
     assert versions.live(base) == 2
-    publish.rollback(base, reason="bad")
+    labels.rollback(base, reason="bad")
     assert versions.live(base) == 1
     assert versions.complete_versions(base) == [1, 2]
 
@@ -165,7 +165,7 @@ def test_without_models_config_the_ledger_says_what_is_live(
 ) -> None:
     push(base, model_a)
     push(base, model_b)
-    publish.rollback(base, reason="bad")
+    labels.rollback(base, reason="bad")
     (base / model_config.MODELS_CONFIG).unlink()
     assert versions.live(base) == 1
 
@@ -180,7 +180,7 @@ def test_a_folder_that_another_tool_filled_is_taken_over(
     assert champion.digest == versions.tree_digest(base / "1700000000")
     # The empty folder is no model, but its number is taken.
     assert push(base, model_a).version == 1800000001
-    publish.rollback(base, reason="worse than before")
+    labels.rollback(base, reason="worse than before")
     assert versions.live(base) == 1700000000
 
 
@@ -190,7 +190,7 @@ def test_the_state_of_a_digest(base: Path, model_a: Path, model_b: Path, model_c
     assert versions.state_of(base, a) == versions.Standing(False, "up to date (v1 live)")
     push(base, model_b)
     push(base, model_c)
-    publish.rollback(base, reason="bad accuracy")
+    labels.rollback(base, reason="bad accuracy")
     assert versions.state_of(base, b) == versions.Standing(False, "up to date (v2 live)")
     assert versions.state_of(base, c) == versions.Standing(
         False, "held back (v3 withdrawn: bad accuracy)"
@@ -221,7 +221,7 @@ def test_a_withdrawn_candidate_is_compared_with_what_it_was_compared_with(
 ) -> None:
     push(base, model_a)
     push(base, model_b)
-    publish.rollback(base, reason="bad")
+    labels.rollback(base, reason="bad")
     push(base, model_c)
     champion = versions.champion(base, versions.tree_digest(model_b))
     assert champion is not None and champion.version == 1
@@ -238,7 +238,7 @@ def test_a_damaged_champion_is_refused_and_can_be_rolled_back(
     assert versions.state_of(base, versions.tree_digest(model_b)) == versions.Standing(
         True, "publish (the bytes of v2 are damaged)"
     )
-    assert publish.rollback(base, reason="damaged") == 1
+    assert labels.rollback(base, reason="damaged") == 1
     assert versions.champion(base, None) is not None
 
 

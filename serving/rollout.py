@@ -1,0 +1,226 @@
+"""Bringing a change of a served folder to the servers that run on it.
+
+A server checks labels before it loads versions, so an edit of models.config that lists a version
+and moves an existing label to it is refused at every poll. With the addresses of the servers every
+move is therefore made in two edits: list the version, wait until all servers report it AVAILABLE,
+move the label. The lock of the folder is free while we wait. Between the two edits the ledger says
+`listed`: whoever is killed there finishes by doing the same again, and what was live is live.
+
+Without addresses there is one edit. It is safe: a server that starts on it takes it, one that runs
+refuses it whole and goes on with what it had until it is restarted.
+
+A version that a server cannot load is withdrawn. Time that runs out withdraws nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from serving import labels, ledger, model_config, versions
+from serving.client import Client, LoadFailed, Options, ServerError, connect
+from serving.errors import ServingError
+from serving.publish import Published
+from serving.settle import settle, writing
+from serving.signing import Verifier
+from serving.verify import require_whole
+
+_CALL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A served folder and who follows it.
+
+    Attributes:
+        base: the folder.
+        servers: addresses of the running servers, all of them; empty if there is none.
+        wait_seconds: how long a server may take to load a version or to move a label.
+        verifier: the key that versions must be signed with before they become live.
+    """
+
+    base: Path
+    servers: tuple[str, ...] = ()
+    wait_seconds: float = 60.0
+    verifier: Verifier | None = None
+
+    def finish(self, published: Published) -> Published:
+        """Make a version live that was published with `hold`, once the servers have loaded it.
+
+        The first version of a folder is live already; a server that is not there yet is not waited
+        for, because without a version it could not have started.
+
+        Raises:
+            ServingError: a server cannot load it, and it is withdrawn; or time ran out.
+        """
+        version = published.version
+        if not self.servers or (published.new and published.live and not self._somebody_answers()):
+            return published if published.live else self._move(published)
+        with self._clients() as clients:
+            if published.live and not published.new:
+                self._catch_up(clients, version)
+            try:
+                self._wait_until_loaded(clients, version)
+            except LoadFailed as error:
+                raise self._quarantine(published, error) from error
+            done = published if published.live else self._move(published)
+            self._wait_for_label(clients, "stable", version)
+        return done
+
+    def rollback(self, *, reason: str, to: int | None = None) -> int:
+        """`labels.rollback`, on the servers too; returns the version that is live now.
+
+        Raises:
+            ServingError: there is nothing to go back to, or a server does not follow in time.
+        """
+        target = labels.rollback_target(self.base, to)
+        self._check_signature(target)
+        self._load(target, "rollback")
+        now = labels.rollback(self.base, reason=reason, to=to)
+        self._follow("stable", now)
+        return now
+
+    def promote(self, version: int, *, label: str = "stable") -> None:
+        """`labels.promote`, on the servers too.
+
+        Raises:
+            ServingError: the label cannot move there, or a server does not follow in time.
+        """
+        labels.check_promotion(self.base, version, label)
+        self._check_signature(version)
+        self._load(version, "promote")
+        labels.promote(self.base, version, label=label)
+        self._follow(label, version)
+
+    def _check_signature(self, version: int) -> None:
+        if self.verifier is not None:
+            require_whole(self.base, version, self.verifier)
+
+    def _load(self, version: int, purpose: str) -> None:
+        """First edit: have the servers load a version, unless they are told to already."""
+        if not self.servers or version in self._listed():
+            return
+        labels.list_version(self.base, version, purpose=purpose)
+        with self._clients() as clients:
+            try:
+                self._wait_until_loaded(clients, version)
+            except LoadFailed as error:
+                labels.withdraw(self.base, version, reason=f"server: {error.headline}")
+                raise ServingError(
+                    f"v{version} is withdrawn: the server cannot load it: {error.headline}",
+                    hint="choose another one: bnpipe versions list",
+                ) from error
+
+    def _follow(self, label: str, version: int) -> None:
+        """Second edit is made: see that the servers have taken it."""
+        if self.servers:
+            with self._clients() as clients:
+                self._wait_for_label(clients, label, version)
+
+    def _move(self, published: Published) -> Published:
+        labels.promote(self.base, published.version)
+        return replace(published, live=True)
+
+    def _catch_up(self, clients: list[Client], version: int) -> None:
+        """Take along a server that refused an edit: list the live version beside its own label.
+
+        The edit is no entry of the ledger; the next change of the folder, by whomever, ends it.
+        """
+        theirs = {_labelled(client, "stable") for client in clients} - {None, version}
+        behind = [v for v in theirs if v is not None and versions.is_complete(self.base, v)]
+        if not behind:
+            return
+        with writing(self.base, create=False) as folder:
+            wanted = versions.wanted_config(folder, settle(folder))
+            assert wanted is not None  # a version is live
+            both = replace(
+                wanted,
+                versions=tuple(sorted({*wanted.versions, *behind})),
+                labels={**wanted.labels, "stable": min(behind)},
+            )
+            model_config.write(folder, both)
+        try:
+            self._wait_until_loaded(clients, version)
+        finally:
+            with writing(self.base, create=False) as folder:
+                settle(folder)
+
+    def _quarantine(self, published: Published, error: ServerError) -> ServingError:
+        """Withdraw a version that was to become live; says what happened."""
+        version, reason = published.version, f"server: {error.headline}"
+        told = f"the server cannot load v{version}: {error.headline}"
+        if not published.live:
+            labels.withdraw(self.base, version, reason=reason)
+            return ServingError(
+                f"v{version} is withdrawn, v{versions.live(self.base)} stays live; {told}",
+                hint="publish another model: bnpipe run",
+            )
+        return ServingError(told, hint="nothing else was live before; publish another: bnpipe run")
+
+    def _wait_until_loaded(self, clients: list[Client], version: int) -> None:
+        deadline = time.monotonic() + self.wait_seconds
+        for client, address in zip(clients, self.servers, strict=True):
+            try:
+                client.wait_until_available(version, max(deadline - time.monotonic(), 0))
+            except LoadFailed:
+                raise
+            except ServerError as error:
+                raise self._late(f"{address}: {error.headline}") from error
+
+    def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
+        deadline = time.monotonic() + self.wait_seconds
+        for client, address in zip(clients, self.servers, strict=True):
+            while (found := _labelled(client, label)) != version:
+                if time.monotonic() > deadline:
+                    has = "nothing" if found is None else f"v{found}"
+                    raise self._late(
+                        f"{address}: expected {label} to be v{version} within "
+                        f"{self.wait_seconds:g} s, received {has}"
+                    )
+                time.sleep(0.1)
+
+    def _late(self, told: str) -> ServingError:
+        return ServingError(
+            f"{told}; nothing is withdrawn, live in {self.base} is v{versions.live(self.base)}",
+            hint="run the same again to go on, with serving.server_url=[] to wait for no server",
+        )
+
+    def _somebody_answers(self) -> bool:
+        with self._clients() as clients:
+            return any(_answers(client) for client in clients)
+
+    def _listed(self) -> tuple[int, ...]:
+        wanted = versions.wanted_config(self.base, ledger.read(self.base))
+        return wanted.versions if wanted else ()
+
+    @contextlib.contextmanager
+    def _clients(self) -> Iterator[list[Client]]:
+        newest = ledger.read(self.base).newest()
+        if newest is None:
+            raise ServingError(f"nothing was published in {self.base}")
+        options = Options(timeout=_CALL_SECONDS, attempts=1)
+        with contextlib.ExitStack() as stack:
+            yield [
+                stack.enter_context(connect(address, newest.model_name, options))
+                for address in self.servers
+            ]
+
+
+def _labelled(client: Client, label: str) -> int | None:
+    """The version that a server has under a label; None if it has none, or does not answer."""
+    try:
+        return int(client.metadata(label=label)["model_spec"]["version"])
+    except ServerError:
+        return None
+
+
+def _answers(client: Client) -> bool:
+    """Whether there is a server, whatever it says."""
+    try:
+        client.status()
+    except ServerError as error:
+        return not error.transient
+    return True
