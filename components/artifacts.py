@@ -158,10 +158,9 @@ class TransformedExamples(_Records):
     def check(self) -> None:
         """Also: pixels were scaled to [0, 1] exactly once."""
         super().check()
-        from data.examples import check_scaled_once
+        from data.scaling_check import check_scaled_once
 
-        for name in SPLITS:
-            check_scaled_once(self.shards(name), f"{self.producer} split {name}")
+        check_scaled_once([p for name in SPLITS for p in self.shards(name)], self.producer)
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,11 @@ class _Layout:
 def decode_run(run: Run) -> Iterator[Batch]:
     """Decodes a run of records in as few batches as their layouts allow.
 
+    Features without a value or with several (a list of integers, of strings) are left out.
+
     Raises:
         DamagedRecordError: a record's checksum does not match its bytes.
-        DataError: a record is not a tf.Example with one value per feature.
+        DataError: a record is not a tf.Example.
     """
     if len(run.damaged):
         raise DamagedRecordError(
@@ -173,29 +175,46 @@ def _values(rows: Bytes, kind: int, start: int, stop: int) -> Column:
 def _layout(record: bytes, where: str) -> _Layout:
     """Finds the payload of every feature in one serialized tf.Example."""
     fields: dict[str, tuple[int, int, int]] = {}
+    fixed = np.ones(len(record), bool)
+    varint = np.zeros(len(record), bool)
     try:
         ((_, at, end),) = _submessages(record, 0, len(record))
         for _, start, stop in _submessages(record, at, end):
             (_, name_at, name_end), (_, feature_at, feature_end) = _submessages(record, start, stop)
-            ((kind, list_at, list_end),) = _submessages(record, feature_at, feature_end)
-            ((_, value_at, value_end),) = _submessages(record, list_at, list_end)
-            fields[record[name_at:name_end].decode()] = (kind, value_at, value_end)
+            value = _single_value(record, feature_at, feature_end)
+            if value is not None:
+                fields[record[name_at:name_end].decode()] = value
+            kind, start, stop = value or (0, feature_at, feature_end)
+            fixed[start:stop] = False
+            varint[start:stop] = kind == _INT64
     except (ValueError, IndexError) as error:
         raise DataError(
-            f"{where}: expected a tf.Example with one value per feature, received {len(record)} "
-            "bytes that are not"
+            f"{where}: expected a tf.Example, received {len(record)} bytes that are none"
         ) from error
-    fixed = np.ones(len(record), bool)
-    varint = np.zeros(len(record), bool)
-    for kind, start, stop in fields.values():
-        fixed[start:stop] = False
-        varint[start:stop] = kind == _INT64
-        if kind not in (_BYTES, _FLOAT, _INT64) or (kind == _FLOAT and (stop - start) % 4):
-            raise DataError(f"{where}: expected features of bytes, floats or integers")
-        ends = sum(byte < 0x80 for byte in record[start:stop])
-        if kind == _INT64 and (ends != 1 or stop - start > _LONGEST_VARINT):
-            raise DataError(f"{where}: expected one integer per int64 feature")
     return _Layout(fields, np.flatnonzero(fixed), np.flatnonzero(varint))
+
+
+def _single_value(record: bytes, start: int, stop: int) -> tuple[int, int, int] | None:
+    """The payload of a Feature as (kind, start, stop); None when it has no value or several.
+
+    A list of floats counts as one value. ValueError if it is no Feature.
+    """
+    lists = _submessages(record, start, stop)
+    values = [(kind, *value[1:]) for kind, *span in lists for value in _submessages(record, *span)]
+    if len(lists) > 1 or any(kind not in (_BYTES, _FLOAT, _INT64) for kind, _, _ in values):
+        raise ValueError("not a list of bytes, floats or integers")
+    if len(values) != 1:
+        return None
+    kind, start, stop = values[0]
+    if kind == _FLOAT and (stop - start) % 4:
+        raise ValueError("a float is cut short")
+    if kind == _INT64:
+        ends = [i for i in range(start, stop) if record[i] < 0x80]
+        if len(ends) > 1:
+            return None
+        if len(ends) != 1 or stop - start > _LONGEST_VARINT:
+            raise ValueError("an integer does not end")
+    return values[0]
 
 
 def _submessages(record: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
@@ -263,33 +282,3 @@ def as_strings(column: Bytes) -> npt.NDArray[np.bytes_]:
     """A bytes column uint8[N, k] as a numpy array of N byte strings."""
     strings: npt.NDArray[np.bytes_] = np.ascontiguousarray(column).view(f"S{column.shape[1]}")[:, 0]
     return strings
-
-
-def check_scaled_once(shards: Sequence[Path], where: str) -> None:
-    """Checks that pixels were scaled to [0, 1] exactly once.
-
-    Args:
-        shards: a split's TransformedExamples files.
-        where: how to name them in an error.
-
-    Raises:
-        DataError: a value lies outside [0, 1] or is not a number, or the largest value is not in
-            (0.99, 1.0], as when scaling was left out (255) or done twice (0.004).
-    """
-    low, high, seen = np.inf, -np.inf, 0
-    for shard in shards:
-        for batch in read_batches(shard):
-            features = batch.columns["features"]
-            seen += len(features)
-            # These hand a NaN on, and no comparison below holds for it.
-            low, high = np.minimum(low, features.min()), np.maximum(high, features.max())
-            if not (low >= 0.0 and high <= 1.0):
-                raise DataError(
-                    f"{where}: expected features in [0, 1], received values from {low:g} to "
-                    f"{high:g} ({shard.name} at offset {batch.offset}): scaled not at all?"
-                )
-    if seen and not high > 0.99:
-        raise DataError(
-            f"{where}: expected the largest feature to be in (0.99, 1], received {high:.6g} over "
-            f"{seen} images: scaled twice?"
-        )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.examples import check_scaled_once, encode, read_batches, read_transformed
+from data.examples import encode, read_batches, read_transformed
 from data.tfrecord import FOOTER, HEADER, DamagedRecordError, frame, read_runs
 
 
@@ -139,27 +139,6 @@ def test_records_that_are_no_examples_are_named(tmp_path: Path) -> None:
     path.write_bytes(frame(np.full((1, 9), 7, np.uint8)).tobytes())
     with pytest.raises(DataError, match=f"{path} at offset 0: expected a tf.Example"):
         list(read_batches(path))
-
-
-@pytest.mark.parametrize(
-    ("features", "complaint"),
-    [
-        (np.array([[0.0, 255.0]]), "scaled not at all"),
-        (np.array([[0.0, 1 / 255]]), "scaled twice"),
-        (np.array([[-0.1, 1.0]]), "expected features in"),
-        (np.array([[np.nan, 1.0]]), "expected features in"),
-        (np.array([[0.0, 1.0000001]]), "expected features in"),
-    ],
-)
-def test_wrong_scaling_is_noticed(tmp_path: Path, features: np.ndarray, complaint: str) -> None:
-    path = write(tmp_path / "shard", {"features": features.astype(np.float32)})
-    with pytest.raises(DataError, match=f"transform split test: .*{complaint}"):
-        check_scaled_once([path], "transform split test")
-
-
-def test_right_scaling_passes(tmp_path: Path) -> None:
-    path = write(tmp_path / "shard", {"features": np.array([[0.0, 1.0]], np.float32)})
-    check_scaled_once([path], "transform split test")
 
 
 def test_labels_without_features(tmp_path: Path) -> None:
