@@ -11,14 +11,14 @@ import numpy as np
 
 from data.errors import DataError
 from data.png import decode_png, largest_file
-from data.source import BadRecord, Images, LabelledImages, OnBad
+from data.source import BadRecord, Images, ImageSource, LabelledImages, OnBad
 from data.spans import is_data
 
 _BATCH = 1000
 
 
-@dataclass(frozen=True)
-class ImageFolder:
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(ImageSource):
     """One split: a folder of PNG files per label.
 
     Files come in label order; within a label shorter names come first, so 2.png precedes 10.png.
@@ -26,48 +26,23 @@ class ImageFolder:
     Attributes:
         folders: the label folders, in label order.
         labels: the label of each folder.
-        lengths: number of files in each folder.
-        height: image height in pixels.
-        width: image width in pixels.
-        hint: what to do when a file is missing.
     """
 
     folders: tuple[str, ...]
     labels: tuple[int, ...]
-    lengths: tuple[int, ...]
-    height: int
-    width: int
-    hint: str = ""
 
-    @property
-    def size(self) -> int:
-        """Number of files."""
-        return sum(self.lengths)
-
-    def read_slice(self, start: int, stop: int, on_bad: OnBad) -> Iterator[LabelledImages]:
-        """Reads files start to stop of the split, in batches of at most 1,000.
-
-        Args:
-            start: first index.
-            stop: one behind the last index.
-            on_bad: is told of every file that cannot be used; it may raise.
-
-        Raises:
-            DataError: a folder holds another number of files than when it was counted.
-        """
-        first = 0
-        for folder, label, length in zip(self.folders, self.labels, self.lengths, strict=True):
-            low, high = max(start - first, 0), min(stop - first, length)
-            if low < high:
-                names = image_names(Path(folder))
-                if len(names) != length:
-                    raise DataError(
-                        f"{folder}: expected {length} files, received {len(names)}", hint=self.hint
-                    )
-                for at in range(low, high, _BATCH):
-                    batch = names[at : min(at + _BATCH, high)]
-                    yield from self._read(Path(folder), batch, label, first + at, on_bad)
-            first += length
+    def _read_piece(
+        self, piece: int, low: int, high: int, first: int, on_bad: OnBad
+    ) -> Iterator[LabelledImages]:
+        folder, length = Path(self.folders[piece]), self.lengths[piece]
+        names = image_names(folder)
+        if len(names) != length:
+            raise DataError(
+                f"{folder}: expected {length} files, received {len(names)}", hint=self.hint
+            )
+        for at in range(low, high, _BATCH):
+            batch = names[at : min(at + _BATCH, high)]
+            yield from self._read(folder, batch, self.labels[piece], first + at, on_bad)
 
     def _read(
         self, folder: Path, names: list[str], label: int, first: int, on_bad: OnBad

@@ -8,6 +8,7 @@ record ids count.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,36 +21,29 @@ import numpy.typing as npt
 from data.errors import DataError
 from data.examples import Batch, decode_run
 from data.png import are_png, decode_any, decode_stored
-from data.tfrecord import DamagedRecordError, Run, read_runs
+from data.tfrecord import BrokenFramingError, Run, count_records, read_runs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
+_KEPT_OF_REST = 1 << 26
+"""How many bytes of the unreadable rest of a file go to quarantine."""
 
-@dataclass(frozen=True)
-class Source:
-    """One split of a prepared TFDS data set, or of a span.
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource(ABC):
+    """One split of labelled images, in several pieces that are read in order.
 
     Attributes:
-        files: its TFRecord files, in order.
-        lengths: number of records in each file.
-        image: name of the image feature.
-        label: name of the label feature.
+        lengths: number of records in each piece.
         height: image height in pixels.
         width: image width in pixels.
-        classes: number of classes.
-        raw: whether images of H * W bytes that are no PNG are pixels, as they are in Examples.
-        hint: what to do when a file is damaged.
+        hint: what to do when a piece is missing or damaged.
     """
 
-    files: tuple[str, ...]
     lengths: tuple[int, ...]
-    image: str
-    label: str
     height: int
     width: int
-    classes: int
-    raw: bool = False
     hint: str = ""
 
     @property
@@ -66,15 +60,67 @@ class Source:
             on_bad: is told of every record that cannot be used; it may raise.
 
         Raises:
-            DataError: a file is missing, cut short, or holds another number of records than it
-                should.
+            DataError: a piece is missing, or holds more or other records than when it was counted.
         """
         first = 0
-        for name, length in zip(self.files, self.lengths, strict=True):
+        for piece, length in enumerate(self.lengths):
             low, high = max(start - first, 0), min(stop - first, length)
             if low < high:
-                yield from _read_file(self, Path(name), low, high, length, first, on_bad)
+                yield from self._read_piece(piece, low, high, first, on_bad)
             first += length
+
+    @abstractmethod
+    def _read_piece(
+        self, piece: int, low: int, high: int, first: int, on_bad: OnBad
+    ) -> Iterator[LabelledImages]:
+        """Records low to high of one piece, whose first record is number `first` of the split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ImageSource):
+    """One split of a prepared TFDS data set, or of a span: TFRecord files.
+
+    Attributes:
+        files: its TFRecord files, in order.
+        image: name of the image feature.
+        label: name of the label feature.
+        classes: number of classes.
+        raw: whether images of H * W bytes that are no PNG are pixels, as they are in Examples.
+    """
+
+    files: tuple[str, ...]
+    image: str
+    label: str
+    classes: int
+    raw: bool = False
+
+    def _read_piece(
+        self, piece: int, low: int, high: int, first: int, on_bad: OnBad
+    ) -> Iterator[LabelledImages]:
+        path, length = Path(self.files[piece]), self.lengths[piece]
+        if not path.is_file():
+            raise DataError(f"the data is incomplete: {path} is missing", hint=self.hint)
+        row = low
+        try:
+            for run in read_runs(path, skip=low):
+                if row < high:
+                    yield from _decode(self, _rows(run, 0, high - row), first + row, on_bad)
+                row += len(run.payload)
+                if row >= high and high < length:
+                    return  # the last slice reads on: what stands behind its records is no rest
+        except BrokenFramingError as error:
+            if error.row >= length:
+                raise DataError(error.headline, hint=self.hint) from error
+            on_bad(_rest(path, error, low, high, length, first))
+        else:
+            if row < high:
+                on_bad(_missing(path, low, high, length, first))
+        if row > length:
+            raise DataError(
+                f"{path}: expected {length} records, received {row}: the file holds more than was "
+                "counted",
+                hint=self.hint,
+            )
 
 
 class BadRecord(NamedTuple):
@@ -86,6 +132,7 @@ class BadRecord(NamedTuple):
         record: its number in the split.
         reason: what was expected and what was received.
         content: its bytes.
+        records: how many it counts as: of a file that is broken, the rest is one piece.
     """
 
     file: str
@@ -93,6 +140,7 @@ class BadRecord(NamedTuple):
     record: int
     reason: str
     content: bytes
+    records: int = 1
 
 
 class LabelledImages(NamedTuple):
@@ -114,29 +162,28 @@ class LabelledImages(NamedTuple):
 OnBad = Callable[[BadRecord], None]
 
 
-def _read_file(
-    source: Source, path: Path, low: int, high: int, length: int, first: int, on_bad: OnBad
-) -> Iterator[LabelledImages]:
-    """Records low to high of one file whose first record has index `first` in the split."""
-    if not path.is_file():
-        raise DataError(f"the data is incomplete: {path} is missing", hint=source.hint)
-    row = 0
-    try:
-        for run in read_runs(path):
-            count = len(run.payload)
-            if row + count > low and row < high:
-                cut = _rows(run, max(low - row, 0), min(high - row, count))
-                yield from _decode(source, cut, first + max(low, row), on_bad)
-            row += count
-            if row >= high and high < length:
-                break  # the last slice reads on: what stands behind its records is no rest
-    except DamagedRecordError as error:
-        raise DataError(error.headline, hint=source.hint) from error
-    if row < high or row > length:
-        what = "is cut short" if row < high else "holds more than was counted"
-        raise DataError(
-            f"{path}: expected {length} records, received {row}: the file {what}", hint=source.hint
-        )
+def _rest(
+    path: Path, error: BrokenFramingError, low: int, high: int, length: int, first: int
+) -> BadRecord:
+    """What a slice loses of a file that cannot be read to its end."""
+    row, lost = max(error.row, low), length - error.row
+    reason = error.headline.replace(str(path), "the file", 1)
+    if lost > 1:
+        reason += f"; nothing behind it can be found, which counts as {lost} records"
+    content = b""  # the bytes go to the slice that they begin in
+    if row == error.row:
+        with path.open("rb") as file:
+            file.seek(error.offset)
+            content = file.read(_KEPT_OF_REST)
+    return BadRecord(path.name, error.offset, first + row, reason, content, high - row)
+
+
+def _missing(path: Path, low: int, high: int, length: int, first: int) -> BadRecord:
+    """What a slice loses of a file that ends between two records, but too early."""
+    received = count_records(path)
+    row = max(received, low)
+    reason = f"expected {length} records, received {received}: the file is cut short"
+    return BadRecord(path.name, path.stat().st_size, first + row, reason, b"", high - row)
 
 
 def _decode(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterator[LabelledImages]:

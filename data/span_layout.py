@@ -8,9 +8,9 @@ from pathlib import Path
 from data.dataset_info import DatasetInfo
 from data.errors import DataError
 from data.image_folder import ImageFolder, image_names
-from data.source import Source
+from data.source import ImageSource, Source
 from data.spans import Span, is_data
-from data.tfrecord import DamagedRecordError, count_records
+from data.tfrecord import BrokenFramingError, count_records
 
 SPLITS = ("train", "test")
 IMAGE, LABEL = "image", "label"
@@ -18,7 +18,7 @@ _GZIP = b"\x1f\x8b\x08"
 _LAYOUT = "the layout of a span is {train,test}/<label>/*.png or {train,test}/* (TFRecords)"
 
 
-def span_sources(span: Span, info: DatasetInfo) -> dict[str, Source | ImageFolder]:
+def span_sources(span: Span, info: DatasetInfo) -> dict[str, ImageSource]:
     """The source of every split that a span has.
 
     Args:
@@ -29,8 +29,8 @@ def span_sources(span: Span, info: DatasetInfo) -> dict[str, Source | ImageFolde
         by split, `train` first; without splits that hold no record.
 
     Raises:
-        DataError: another layout, a label that the data set does not have, or a TFRecord file that
-            cannot be read to its end.
+        DataError: another layout, a label that the data set does not have, or a file without a
+            single record that can be read.
     """
     entries = _data(span.folder)
     unknown = [path for path in entries if path.name not in SPLITS or not path.is_dir()]
@@ -48,7 +48,7 @@ def span_sources(span: Span, info: DatasetInfo) -> dict[str, Source | ImageFolde
     return sources
 
 
-def _source(span: Span, split: str, info: DatasetInfo) -> Source | ImageFolder:
+def _source(span: Span, split: str, info: DatasetInfo) -> ImageSource:
     folder = span.folder / split
     hint = f"write span {span.name} again, or rename its folder to _{span.name}: it is left out"
     entries = _data(folder)
@@ -100,6 +100,7 @@ def _label(folder: Path, span: Span, info: DatasetInfo) -> int:
 
 
 def _records(path: Path, hint: str) -> int:
+    """How many records a file holds; what cannot be found in it counts as records, too."""
     try:
         with path.open("rb") as file:
             if file.read(3) == _GZIP:
@@ -107,7 +108,9 @@ def _records(path: Path, hint: str) -> int:
                     f"{path} is compressed: expected plain TFRecords", hint=f"gunzip it, or {hint}"
                 )
         return count_records(path)
-    except DamagedRecordError as error:
-        raise DataError(error.headline, hint=hint) from error
+    except BrokenFramingError as error:
+        if not error.row:  # no record at all: it may be anything
+            raise DataError(error.headline, hint=hint) from error
+        return error.row + error.lost
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", hint=hint) from error

@@ -10,11 +10,12 @@ Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -31,7 +32,28 @@ _MASK_DELTA = 0xA282EAD8
 
 
 class DamagedRecordError(DataError):
-    """A file of records cannot be read from some offset on."""
+    """A record's bytes are not those that were written."""
+
+
+class BrokenFramingError(DamagedRecordError):
+    """A file is cut short or a record's length is damaged: nothing behind it can be found.
+
+    Attributes:
+        row: how many whole records precede it.
+        offset: where they end.
+        rest: how many bytes follow.
+    """
+
+    def __init__(
+        self, headline: str, *, hint: str = "", row: int = 0, offset: int = 0, rest: int = 0
+    ) -> None:
+        super().__init__(headline, hint=hint)
+        self.row, self.offset, self.rest = row, offset, rest
+
+    @property
+    def lost(self) -> int:
+        """As how many records the rest counts: those of the mean length of the ones before it."""
+        return max(math.ceil(self.rest * self.row / self.offset), 1) if self.row else 1
 
 
 @dataclass(frozen=True)
@@ -91,83 +113,104 @@ def _header(length: int) -> Bytes:
     return np.concatenate([size, checksums(size[None]).astype("<u4").view(np.uint8)])
 
 
-def read_runs(path: Path) -> Iterator[Run]:
+def read_runs(path: Path, skip: int = 0) -> Iterator[Run]:
     """Reads a TFRecord file in runs of at most about 1 MB.
 
+    Args:
+        path: the file.
+        skip: how many records to step over; only their lengths are looked at.
+
     Raises:
-        DamagedRecordError: the file is cut short or a record's length is damaged, so that nothing
-            behind it can be found. A record whose payload alone is damaged is listed in `damaged`.
+        BrokenFramingError: the file is cut short or a record's length is damaged. A record whose
+            payload alone is damaged is listed in `damaged`.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        offset = 0
-        while offset < size:
-            for run in _runs_in_block(path, file, offset, size):
-                yield run
-                offset = run.offset_of(len(run.payload))
+    row = 0
+    for offset, framed in _framed(path):
+        skipped = min(max(skip - row, 0), len(framed))
+        row += len(framed)
+        if skipped < len(framed):
+            rows = framed[skipped:]
+            payload = rows[:, HEADER:-FOOTER]
+            stored = np.ascontiguousarray(rows[:, -FOOTER:]).view("<u4")[:, 0]
+            damaged = np.flatnonzero(checksums(payload) != stored)
+            yield Run(path, offset + skipped * rows.shape[1], payload, damaged)
 
 
 def count_records(path: Path) -> int:
-    """The number of records in a file, from their headers alone.
+    """The number of records in a file, from their lengths alone.
 
     Raises:
-        DamagedRecordError: the file is cut short or a record's length is damaged.
+        BrokenFramingError: the file is cut short or a record's length is damaged.
     """
-    strides: dict[bytes, int] = {}  # most records have one of a few lengths
+    return sum(len(rows) for _, rows in _framed(path))
+
+
+def _framed(path: Path) -> Iterator[tuple[int, Bytes]]:
+    """Equally long records with their frames, as (offset, uint8[N, 12 + L + 4])."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        offset = count = 0
+        offset = row = 0
         while offset < size:
-            file.seek(offset)
-            header = file.read(HEADER)
-            if offset + strides.get(header, size + 1) > size:
-                length = _length(path, np.frombuffer(header, np.uint8), 0, offset, size)
-                strides[header] = HEADER + length + FOOTER
-            offset += strides[header]
-            count += 1
-    return count
+            for rows in _framed_in_block(_Place(path, file, size, offset, row)):
+                yield offset, rows
+                offset += rows.size
+                row += len(rows)
 
 
-def _runs_in_block(path: Path, file: IO[bytes], start: int, size: int) -> Iterator[Run]:
-    """The runs of complete records in one block; at least one record, however long it is."""
-    file.seek(start)
-    block = np.frombuffer(file.read(_BLOCK), np.uint8)
-    first = HEADER + _length(path, block, 0, start, size) + FOOTER
+class _Place(NamedTuple):
+    """Where a block of records begins: `row` records end at `offset`."""
+
+    path: Path
+    file: IO[bytes]
+    size: int
+    offset: int
+    row: int
+
+    def read(self, length: int) -> Bytes:
+        self.file.seek(self.offset)
+        return np.frombuffer(self.file.read(length), np.uint8)
+
+
+def _framed_in_block(place: _Place) -> Iterator[Bytes]:
+    """The complete records of one block; at least one record, however long it is."""
+    block = place.read(_BLOCK)
+    first = _stride(place, block, 0, 0)
     if first > len(block):
-        file.seek(start)
-        block = np.frombuffer(file.read(first), np.uint8)
-    at = 0
+        block = place.read(first)
+    at = row = 0
     while at + HEADER <= len(block):
-        stride = HEADER + _length(path, block, at, start, size) + FOOTER
+        stride = _stride(place, block, at, row)
         rows = block[at : at + (len(block) - at) // stride * stride].reshape(-1, stride)
         if not len(rows):
             return
         same = (rows[:, :HEADER] == rows[0, :HEADER]).all(axis=1)
         rows = rows[: len(rows) if same.all() else int(np.argmin(same))]
-        payload = rows[:, HEADER:-FOOTER]
-        stored = np.ascontiguousarray(rows[:, -FOOTER:]).view("<u4")[:, 0]
-        yield Run(path, start + at, payload, np.flatnonzero(checksums(payload) != stored))
-        at += len(rows) * stride
+        yield rows
+        at += rows.size
+        row += len(rows)
 
 
-def _length(path: Path, block: Bytes, at: int, start: int, size: int) -> int:
-    """The payload length that the header at `at` names, checked against its own checksum."""
-    offset = start + at
+def _stride(place: _Place, block: Bytes, at: int, row: int) -> int:
+    """The bytes that the record at `at` takes; its length is checked against its own checksum."""
+    offset = place.offset + at
+    rest = place.size - offset
+
+    def broken(what: str) -> BrokenFramingError:
+        told = f"{place.path} is {what}"
+        return BrokenFramingError(told, row=place.row + row, offset=offset, rest=rest)
+
     header = block[at : at + HEADER]
     if len(header) < HEADER:
-        raise DamagedRecordError(
-            f"{path} is cut short at offset {offset}: expected a record header of {HEADER} bytes, "
-            f"received {size - offset}"
+        raise broken(
+            f"cut short at offset {offset}: expected a record header of {HEADER} bytes, "
+            f"received {rest}"
         )
     length = int.from_bytes(header[:8].tobytes(), "little")
     if not np.array_equal(header, _header(length)):
-        raise DamagedRecordError(
-            f"{path} is damaged at offset {offset}: the checksum of the record length is wrong"
+        raise broken(f"damaged at offset {offset}: the checksum of the record length is wrong")
+    stride = HEADER + length + FOOTER
+    if stride > rest:
+        raise broken(
+            f"cut short at offset {offset}: expected a record of {stride} bytes, received {rest}"
         )
-    needed = HEADER + length + FOOTER
-    if offset + needed > size:
-        raise DamagedRecordError(
-            f"{path} is cut short at offset {offset}: expected a record of {needed} bytes, "
-            f"received {size - offset}"
-        )
-    return length
+    return stride

@@ -31,7 +31,14 @@ def counted(path: Path) -> ImageFolder:
     folders = sorted(path.iterdir())
     lengths = tuple(len(list(f.iterdir())) for f in folders)
     labels = tuple(range(len(folders)))
-    return ImageFolder(tuple(map(str, folders)), labels, lengths, 6, 5, "write it again")
+    return ImageFolder(
+        folders=tuple(map(str, folders)),
+        labels=labels,
+        lengths=lengths,
+        height=6,
+        width=5,
+        hint="write it again",
+    )
 
 
 def read(

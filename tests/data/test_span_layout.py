@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.examples import encode
 from data.image_folder import ImageFolder
 from data.png import encode_stored
-from data.source import Source
+from data.source import BadRecord, Source
 from data.span_layout import span_sources
 from data.spans import Span
 from data.tfrecord import frame
@@ -88,14 +88,36 @@ def test_a_span_of_empty_folders_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (records(IMAGES)[:-7], r"a\.tfrecord is cut short at offset \d+"),
+        (records(IMAGES)[:7], r"a\.tfrecord is cut short at offset 0"),
         (b"not records, but some text", r"a\.tfrecord is damaged at offset 0"),
         (gzip.compress(records(IMAGES)), r"a\.tfrecord is compressed"),
     ],
 )
-def test_damaged_records_are_named_with_file_and_offset(
+def test_a_file_without_a_record_that_can_be_read_is_refused(
     tmp_path: Path, content: bytes, complaint: str
 ) -> None:
     with pytest.raises(DataError, match=complaint) as caught:
         span_sources(write(tmp_path, "test/a.tfrecord", content), INFO)
     assert "write span 3 again" in caught.value.hint
+
+
+@pytest.mark.parametrize(("kept", "size"), [(4.2, 5), (3.0, 3), (1.1, 2)])
+def test_a_file_that_is_cut_short_has_a_bad_record_more(
+    tmp_path: Path, kept: float, size: int
+) -> None:
+    content = records(IMAGES)
+    length = int(len(content) // 5 * kept)
+    found = write(tmp_path, "train/a.tfrecord", content[:length])
+    assert span_sources(found, INFO)["train"].size == size
+
+
+def test_what_cannot_be_found_behind_a_damaged_length_counts_by_its_bytes(tmp_path: Path) -> None:
+    content = bytearray(records(IMAGES))
+    content[2 * (len(content) // 5)] ^= 1
+    found = write(tmp_path, "train/a.tfrecord", bytes(content))
+    source = span_sources(found, INFO)["train"]
+    assert source.size == 5
+    bad: list[BadRecord] = []
+    (batch,) = source.read_slice(0, 5, bad.append)
+    assert batch.numbers.tolist() == [0, 1]
+    assert [(b.record, b.records, b.file) for b in bad] == [(2, 3, "a.tfrecord")]
