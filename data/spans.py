@@ -4,7 +4,8 @@ A pattern such as `/data/spans/{SPAN}` names them, as in TFX. What stands for `{
 or a date (`2026-11-20` has the number 20261120). A span is complete when it holds the file
 `_SUCCESS`, or when nothing in it has changed for a while; until then it is left out. Its layout is
 `<split>/<label>/*.png` (TFDS's ImageFolder) or `<split>/*` (TFRecords of tf.Example), `<split>`
-being train or test. Names that begin with `.` or `_` are not data.
+being train or test. Names that begin with `.` or `_` are not data. Spans, folders and files may be
+links: what they lead to is read, hashed and waited for as if it lay there.
 """
 
 from __future__ import annotations
@@ -183,8 +184,7 @@ def _number(name: str, folder: Path) -> int:
 def _is_complete(span: Span, settle: float) -> bool:
     if (span.folder / MARKER).exists():
         return True
-    # The change time, because tools that copy set the modification time to that of the original.
-    age = max(time.time() - max(map(_change_time, _everything(span.folder))), 0.0)
+    age = max(time.time() - _last_change(span.folder), 0.0)
     if age < settle:
         _log.warning(
             "span %s is left out: it has no %s and changed %.0f s ago; it counts as complete "
@@ -195,32 +195,59 @@ def _is_complete(span: Span, settle: float) -> bool:
     return True
 
 
-def _everything(folder: Path) -> Iterator[str]:
-    """The folder and all that is in it, data or not."""
-    for parent, _, files in os.walk(folder):
-        yield parent
-        yield from (os.path.join(parent, name) for name in files)
+def _last_change(folder: Path) -> float:
+    """When anything in a folder changed last, data or not.
 
-
-def _change_time(path: str) -> float:
+    By the change time, because tools that copy set the modification time to that of the original.
+    """
     try:
-        return os.stat(path).st_ctime
+        newest = folder.stat().st_ctime
+        for _, entry in _walk(folder, hidden=True):
+            newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
+            if entry.is_symlink():
+                with suppress(FileNotFoundError):  # reading it will fail, and say so
+                    newest = max(newest, entry.stat().st_ctime)
+        return newest
     except OSError:  # just removed or renamed: someone is at work there
         return time.time()
 
 
-def _files(folder: Path, prefix: str = "") -> Iterator[_File]:
+def _files(folder: Path) -> Iterator[_File]:
     """All data files below a folder, in any order."""
+    for name, entry in _walk(folder, hidden=False):
+        if not entry.is_dir():
+            s = entry.stat()
+            yield _File(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+
+
+def _walk(
+    folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = (), *, hidden: bool
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that lies below a folder by relative name, in any order; links are followed.
+
+    Args:
+        folder: where to begin.
+        prefix: what names begin with.
+        above: (device, inode) of the folders that it lies in.
+        hidden: whether to take what is not data, too.
+
+    Raises:
+        DataError: a link leads back to a folder that it lies in.
+        OSError: a folder cannot be read.
+    """
+    status = folder.stat()
+    inside = (*above, (status.st_dev, status.st_ino))
+    if inside[-1] in above:
+        raise DataError(
+            f"data.spans: {folder} is a link to a folder that it lies in", hint="remove the link"
+        )
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = f"{prefix}{entry.name}"
-            if not is_data(entry.name):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{name}/")
-            else:
-                s = entry.stat()
-                yield _File(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+            if hidden or is_data(entry.name):
+                name = f"{prefix}{entry.name}"
+                yield name, entry
+                if entry.is_dir():
+                    yield from _walk(Path(entry.path), f"{name}/", inside, hidden=hidden)
 
 
 def _content(folder: Path, files: Sequence[_File]) -> str:

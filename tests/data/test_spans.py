@@ -169,3 +169,47 @@ def test_a_span_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (make(tmp_path / "1") / "train/7/gone.png").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"span 1 cannot be read: .*gone\.png: No such file"):
         digest(tmp_path / "1", tmp_path)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    """A span, a folder in it or a file may lie elsewhere: it counts as if it lay there."""
+    plain = make(tmp_path / "plain", "train/7/a.png", "train/8/b.png")
+    store = make(tmp_path / "store", "8/b.png", complete=False)
+    linked = make(tmp_path / "linked", complete=False)
+    (linked / "train/8").symlink_to(store / "8")
+    (linked / "train/7/a.png").rename(store / "a.png")
+    (linked / "train/7/a.png").symlink_to(store / "a.png")
+    (store / "8/b.png").write_bytes(b"train/8/b.png")
+    (tmp_path / "spans").mkdir()
+    (tmp_path / "spans/1").symlink_to(linked)
+    assert names(find_spans(f"{tmp_path}/spans/{{SPAN}}", settle=0.0)) == ["1"]
+    assert digest(tmp_path / "spans/1", tmp_path) == digest(plain, tmp_path)
+    (store / "8/b.png").write_bytes(b"another digit")
+    assert digest(tmp_path / "spans/1", tmp_path) != digest(plain, tmp_path)
+
+
+def test_what_links_lead_to_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    span = make(tmp_path / "spans/1", complete=False)
+    store = make(tmp_path / "store", "8/b.png", complete=False)
+    (span / "train/8").symlink_to(store / "8")
+    time.sleep(0.1)
+    late = store / "8/c.png"
+    late.touch()
+    now = late.stat().st_ctime + 0.01
+    monkeypatch.setattr(time, "time", lambda: now)
+    pattern = f"{tmp_path}/spans/{{SPAN}}"
+    assert names(find_spans(pattern, settle=0.05)) == []
+    late.unlink()
+    os.utime(store / "8/b.png")
+    now = (store / "8/b.png").stat().st_ctime + 0.06
+    assert names(find_spans(pattern, settle=0.05)) == ["1"]
+
+
+def test_a_link_that_leads_back_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "1")
+    (folder / "train/7/back").symlink_to(folder)
+    with pytest.raises(DataError, match="7/back is a link to a folder that it lies in"):
+        digest(folder, tmp_path)
+    (folder / "_SUCCESS").unlink()
+    with pytest.raises(DataError, match="remove the link"):
+        find_spans(f"{tmp_path}/{{SPAN}}", settle=AGES)
