@@ -19,8 +19,9 @@ from annotated_types import Ge, Gt, Lt
 
 from components.artifacts import SPLITS, Examples
 from components.base import Component, Context, Facts, machine_local
-from data.checksums import RENDERED, check_dataset_name, local_archives, registered_archives
-from data.dataset_info import FILE_NAME
+from data.checksums import RENDERED, local_archives, registered_archives
+from data.dataset_check import check_suits
+from data.dataset_info import FILE_NAME, DatasetInfo
 from data.errors import DataError, DataRequestError
 from data.spans import Span, content_digests, find_spans
 
@@ -55,7 +56,10 @@ class Params:
     """What rendered_digits draws from; other data sets do not use it."""
 
     validation_fraction: Annotated[float, Gt(0.0), Lt(1.0)] = 1 / 12
-    """Share of the train split that is held out as validation."""
+    """Share of the train split that is held out as validation, chosen by a hash of the pixels. A
+    data set with a validation split of its own keeps it, and only the train splits of spans are
+    cut. Other splits of TFDS (extra, unlabelled) are left out, and that is said in the log, in the
+    step's facts and in dataset.json."""
 
     shards: Annotated[int, Ge(1)] = 4
     """Files per split, and pieces of work that Beam can hand out."""
@@ -88,11 +92,11 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     Intact archives add nothing, so that runs with and without a local copy have the same key.
 
     Raises:
-        DataRequestError: unknown data set, a `size` for one that is not drawn, or `archives` is
-            not a folder.
+        DataRequestError: an unknown data set or one that does not hold labelled one-channel
+            images, a `size` for one that is not drawn, or `archives` is not a folder.
         DataError: a span that cannot be one.
     """
-    check_dataset_name(params.dataset)
+    check_suits(params.dataset, cache)
     named = {} if params.dataset == RENDERED else _registered(params)
     if params.spans is not None:
         spans = find_spans(
@@ -139,7 +143,10 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     _check_unchanged(spans, outside, ctx.cache)
     builder = _prepare(params, ctx)
     info = describe(builder)
-    base = {split: source(builder, split) for split in ("train", "test")}
+    left_out = _left_out(info, ctx)
+    # Its own validation split first: what is cut from spans comes behind it.
+    own = [split for split in ("validation",) if info.splits.get(split)]
+    base = {split: source(builder, split) for split in (*own, "train", "test")}
     added = {span: span_sources(span, info) for span in spans}
     plan = Plan(
         parts=arrange(info, base, added, params.shards),
@@ -160,13 +167,15 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
     told = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
-    (outputs.examples.path / FILE_NAME).write_text(info.to_json(shards=shards, spans=told))
+    text = info.to_json(shards=shards, spans=told, **left_out)
+    (outputs.examples.path / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {
         "dataset": info.name,
         "dataset_version": info.version,
         "synthetic": info.synthetic,
         **splits,
+        **{key: _told(splits) for key, splits in left_out.items()},
         **({"spans": ", ".join(span.name for span in spans)} if spans else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
@@ -209,6 +218,19 @@ def _prepare(params: Params, ctx: Context) -> Any:
 
 def _records(shards: Mapping[str, int], split: str) -> int:
     return sum(n for name, n in shards.items() if name.startswith(f"Split-{split}/"))
+
+
+def _left_out(info: DatasetInfo, ctx: Context) -> dict[str, dict[str, int]]:
+    """Splits of the data set that are no part of the examples, `{"left_out": {name: images}}`."""
+    found = {split: count for split, count in info.splits.items() if split not in SPLITS}
+    if not found:
+        return {}
+    ctx.log.warning("%s: splits that are left out: %s", info.name, _told(found))
+    return {"left_out": found}
+
+
+def _told(splits: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} ({count:,} images)" for split, count in sorted(splits.items()))
 
 
 def _check_counts(

@@ -21,10 +21,9 @@ import numpy as np
 from data.dataset_info import DatasetInfo
 from data.errors import BnpipeError, DataError
 from data.examples import encode
-from data.image_folder import ImageFolder
 from data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
 from data.shards import Report, ShardWriter, shard_name, write_reports
-from data.source import BadRecord, LabelledImages, Source
+from data.source import BadRecord, ImageSource, LabelledImages
 from data.spans import Span
 from data.tfrecord import frame
 
@@ -39,22 +38,22 @@ class Part:
     """What one source adds to one split.
 
     Attributes:
-        split: `train` or `test` of the data set, or of a span.
+        split: the split of the data set, or of a span, that it reads.
+        targets: the splits that it writes; train is cut into train and validation.
         source: where the records lie.
         ids: the beginning of their ids, `<dataset>:<version>/<split>`.
         span: the span's number; 0 is the data set.
         place: the beginning of file names in quarantine, e.g. `span-3/train/`.
         shards: instructions, and so output shards.
-        first_shard: number of its first shard among those of the split.
     """
 
     split: str
-    source: Source | ImageFolder
+    targets: tuple[str, ...]
+    source: ImageSource
     ids: str
     span: int = 0
     place: str = ""
     shards: int = 1
-    first_shard: int = 0
 
     def slice(self, index: int) -> tuple[int, int]:
         """Which records of the source an instruction covers."""
@@ -64,36 +63,36 @@ class Part:
 
 def arrange(
     info: DatasetInfo,
-    base: Mapping[str, Source],
-    spans: Mapping[Span, Mapping[str, Source | ImageFolder]],
+    base: Mapping[str, ImageSource],
+    spans: Mapping[Span, Mapping[str, ImageSource]],
     shards: int,
 ) -> tuple[Part, ...]:
     """The parts of a plan: the data set's splits, and behind each those of the spans.
 
     Args:
         info: the data set.
-        base: its sources by split.
+        base: its sources by split: train, test, and validation if it has its own.
         spans: the spans in order, with their sources by split.
         shards: shards per split of the data set; a small span has fewer.
     """
     name = f"{info.name}:{info.version}"
+    cut = {"train": ("train", "validation")}
     parts = []
     for split, source in base.items():
-        parts.append(Part(split, source, f"{name}/{split}", shards=shards))
-        first = shards
+        targets = (split,) if "validation" in base else cut.get(split, (split,))
+        parts.append(Part(split, targets, source, f"{name}/{split}", shards=shards))
         for span, sources in spans.items():
             if split in sources:
                 part = Part(
                     split,
+                    cut.get(split, (split,)),
                     sources[split],
                     f"{name}/span-{span.name}/{split}",
                     span=span.number,
                     place=f"span-{span.name}/{split}/",
                     shards=min(shards, math.ceil(sources[split].size / _SPAN_SHARD)),
-                    first_shard=first,
                 )
                 parts.append(part)
-                first += part.shards
     return tuple(parts)
 
 
@@ -135,10 +134,20 @@ class Plan:
         return found
 
     def shards(self, part: Part, index: int) -> list[str]:
-        """The shards that an instruction writes: train becomes train and validation."""
-        total = sum(other.shards for other in self.parts if other.split == part.split)
-        names = ("train", "validation") if part.split == "train" else (part.split,)
-        return [shard_name(name, PREFIX, part.first_shard + index, total) for name in names]
+        """The shards that an instruction writes, one for each target of its part."""
+        return [
+            shard_name(target, PREFIX, self.number(part, index, target), self.total(target))
+            for target in part.targets
+        ]
+
+    def number(self, part: Part, index: int, target: str) -> int:
+        """The number of an instruction among those that write a split."""
+        before = self.parts[: self.parts.index(part)]
+        return sum(other.shards for other in before if target in other.targets) + index
+
+    def total(self, target: str) -> int:
+        """How many instructions write a split."""
+        return sum(part.shards for part in self.parts if target in part.targets)
 
 
 def ingest(pipeline: Any, plan: Plan, reports: Path) -> None:
@@ -186,7 +195,7 @@ class _SliceWriter:
 
     def __init__(self, plan: Plan, part: int, index: int) -> None:
         self.plan, self.part, self.index = plan, plan.parts[part], index
-        self.unit = f"{self.part.split}-{self.part.first_shard + index:05d}"
+        self.unit = f"{self.part.split}-{plan.number(self.part, index, self.part.split):05d}"
         self.bad: list[BadRecord] = []
         self.hashes: list[Any] = []
 
@@ -202,13 +211,13 @@ class _SliceWriter:
                 self._write(batch, writers)
         self._quarantine(folder)
         written = sum(writer.count for writer in writers)
-        if written + len(self.bad) != stop - start:
+        bad = self._bad_records()
+        if written + bad != stop - start:
             raise DataError(
-                f"{self.unit}: read {stop - start} records, but wrote {written} and set "
-                f"{len(self.bad)} aside"
+                f"{self.unit}: read {stop - start} records, but wrote {written} and set {bad} aside"
             )
         shards = {writer.name: writer.count for writer in writers}
-        return Report(self.unit, shards, {"bad_records": len(self.bad)})
+        return Report(self.unit, shards, {"bad_records": bad})
 
     def _write(self, batch: LabelledImages, writers: list[ShardWriter]) -> None:
         hashes = content_hashes(batch.images)
@@ -238,14 +247,17 @@ class _SliceWriter:
     def _on_bad(self, record: BadRecord) -> None:
         record = record._replace(file=f"{self.part.place}{record.file}")
         self.bad.append(record)
-        if len(self.bad) > self.plan.max_bad_records:
+        if self._bad_records() > self.plan.max_bad_records:
             raise DataError(
                 f"{record.file} at offset {record.offset} ({self.part.split} record "
-                f"{record.record}): {record.reason}; {len(self.bad)} unusable records, "
+                f"{record.record}): {record.reason}; {self._bad_records()} unusable records, "
                 f"data.max_bad_records allows {self.plan.max_bad_records}",
                 hint=f"{self.part.source.hint}; or raise --set data.max_bad_records=N to set "
                 "unusable records aside",
             )
+
+    def _bad_records(self) -> int:
+        return sum(record.records for record in self.bad)
 
     def _quarantine(self, folder: Path) -> None:
         """`<unit>.jsonl` says where bad records lay and why; `<unit>.tfrecord` has their bytes."""

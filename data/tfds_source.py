@@ -64,7 +64,7 @@ def prepare(
     check_dataset_name(dataset)
     # Also when prepared data exists: say it now, not later.
     found = check_archives(dataset, None if dataset == RENDERED else archives)
-    builder = _builder(dataset, cache / "tfds", size, seed)
+    builder = find(dataset, cache / "tfds", size=size, seed=seed)
     image_and_label(builder)
     if not builder.is_prepared():
         if log:
@@ -156,7 +156,12 @@ def image_and_label(builder: Any) -> tuple[str, str]:
     return str(keys[0]), str(keys[1])
 
 
-def _builder(dataset: str, data_dir: Path, size: int | None, seed: int) -> Any:
+def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0) -> Any:
+    """The tfds.core.DatasetBuilder of a data set, prepared or not; arguments as for `prepare`.
+
+    Raises:
+        DataError: TFDS has no such data set, or no such configuration of it.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow_datasets as tfds
 

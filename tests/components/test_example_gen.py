@@ -10,14 +10,61 @@ import pytest
 
 from components.artifacts import SPLITS, Examples
 from components.example_gen import COMPONENT, Inputs, Params, probe
+from data.checksums import LocalArchives
 from data.dataset_info import DatasetInfo
 from data.errors import DataError, RequestError
-from data.examples import as_strings, read_batches
+from data.examples import as_strings, encode, read_batches
 from data.source import Source
 from data.tfds_source import prepare
-from data.tfrecord import read_runs
+from data.tfrecord import frame, read_runs
 
+NOTHING_TO_DOWNLOAD = LocalArchives(None, (), {}, {}, ())
 PARAMS = Params(dataset="rendered_digits", size=512, shards=2)
+
+
+def random_images(seed: int, count: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 5, 9, 1), np.uint8)
+
+
+def four_splits(data_dir: Path) -> Any:
+    """A TFDS data set with a validation split, and with one that is no part of the examples."""
+    import tensorflow_datasets as tfds
+
+    class Four(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        name = "four"
+
+        def _info(self) -> Any:
+            features = tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(5, 9, 1)),
+                    "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                }
+            )
+            return tfds.core.DatasetInfo(
+                builder=self, features=features, supervised_keys=("image", "label")
+            )
+
+        def _split_generators(self, dl_manager: Any) -> Any:
+            sizes = {"train": 40, "validation": 20, "test": 10, "extra": 7}
+            return {
+                split: self._generate_examples(seed, size)
+                for seed, (split, size) in enumerate(sizes.items())
+            }
+
+        def _generate_examples(self, seed: int, size: int) -> Any:
+            for key, image in enumerate(random_images(seed, size)):
+                yield key, {"image": image, "label": key % 2}
+
+    return Four(data_dir=str(data_dir))
+
+
+def span_of_shapes(folder: Path) -> None:
+    images = random_images(9, 30).reshape(30, -1)
+    (folder / "train").mkdir(parents=True)
+    records = frame(encode({"image": images, "label": np.arange(30) % 2}))
+    (folder / "train" / "a.tfrecord").write_bytes(records.tobytes())
+    (folder / "_SUCCESS").touch()
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -139,12 +186,17 @@ def cut_at_a_boundary(content: bytearray) -> None:
     del content[-len(content) // 427 :]
 
 
+def flip_a_length(content: bytearray) -> None:
+    content[len(content) // 427 * 200] ^= 1
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
         (flip_one_bit, r"at offset \d+ \(train record 5\): the checksum"),
         (cut_short, r"is cut short at offset \d+: expected a record of"),
         (cut_at_a_boundary, "expected 427 records, received 426"),
+        (flip_a_length, r"is damaged at offset \d+: .* which counts as 227 records"),
     ],
 )
 def test_damaged_prepared_data_is_named(
@@ -174,6 +226,58 @@ def test_a_budget_of_bad_records_is_set_aside_and_counted(
     (kept,) = read_runs(aside.with_suffix(".tfrecord"))
     assert kept.payload.shape[0] == 1
     assert b"\x89PNG" in kept.payload.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"), [(cut_short, 1), (cut_at_a_boundary, 1), (flip_a_length, 227)]
+)
+def test_the_unreadable_rest_of_a_file_is_set_aside_within_the_budget(
+    run_component: Callable[..., Any], tmp_path: Path, damage: Any, lost: int
+) -> None:
+    path = damaged_source(tmp_path / "cache", damage)
+    params = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=lost)
+    ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
+    assert ran.facts["bad_records"] == lost
+    assert ran.facts["train"] + ran.facts["validation"] == 427 - lost
+    aside = sorted((ran.outputs.examples.path / "quarantine").glob("*.jsonl"))
+    told = [json.loads(line) for jsonl in aside for line in jsonl.read_text().splitlines()]
+    assert sum(record["records"] for record in told) == lost
+    assert {(record["file"], record["record"] // 427) for record in told} == {(path.name, 0)}
+    (offset,) = {record["offset"] for record in told}
+    kept = [run.payload.tobytes() for x in aside for run in read_runs(x.with_suffix(".tfrecord"))]
+    assert b"".join(kept) == path.read_bytes()[offset:]
+    fewer = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=lost - 1)
+    with pytest.raises(DataError, match=rf"at offset \d+.*allows {lost - 1}"):
+        run_component(COMPONENT, Inputs(), fewer, tmp_path / "2", cache=tmp_path / "cache")
+
+
+def test_splits_of_the_data_set_are_used_or_named(
+    run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own validation split is the validation split; what is left out is said."""
+    from data import tfds_source
+
+    def find(*_: Any, **__: Any) -> Any:
+        return four_splits(tmp_path / "tfds")
+
+    monkeypatch.setattr(tfds_source, "find", find)
+    spans = tmp_path / "spans"
+    span_of_shapes(spans / "1")
+    pattern = f"{spans}/{{SPAN}}"
+    params = Params(dataset="mnist", shards=2, validation_fraction=0.5, spans=pattern)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(tfds_source, "check_archives", lambda *_: NOTHING_TO_DOWNLOAD)
+    ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=cache)
+    assert ran.facts["left_out"] == "extra (7 images)"
+    stored = ran.outputs.examples.read_json("dataset.json")
+    assert stored["left_out"] == {"extra": 7}
+    ids = {split: column(ran.outputs.examples, split, "id").tolist() for split in SPLITS}
+    own = [[name for name in names if b"/span-" not in name] for names in ids.values()]
+    assert [len(names) for names in own] == [40, 20, 10]
+    assert own[1] == ids["validation"][:20] == [b"four:1.0.0/validation/%d" % i for i in range(20)]
+    added = stored["spans"]["1"]
+    assert added["train"] + added["validation"] == 30
+    assert min(added["train"], added["validation"]) > 0
 
 
 def test_labels_out_of_range_are_bad_records(
@@ -215,6 +319,8 @@ def test_intact_archives_do_not_change_the_probe(mnist_archives: Path, tmp_path:
 def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="did you mean"):
         probe(Params(dataset="mnits"), tmp_path)
+    with pytest.raises(RequestError, match="expected one of its configurations"):
+        probe(Params(dataset="emnist/nonsense"), tmp_path)
     with pytest.raises(RequestError, match="not a folder"):
         probe(Params(archives=str(tmp_path / "nowhere")), tmp_path)
     with pytest.raises(RequestError, match=r"data\.size: only rendered_digits"):

@@ -213,6 +213,38 @@ def test_a_budget_of_unreadable_images_is_set_aside(
     assert spoilt in kept
 
 
+def test_a_truncated_span_is_a_bad_record_within_the_budget(
+    run_component: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_records(tmp_path / "spans" / "3", seed=6, train=30, test=9)
+    path = tmp_path / "spans" / "3" / "train" / "part-0.tfrecord"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+
+    def ran(allowed: int) -> Any:
+        return run_component(
+            example_gen.COMPONENT,
+            example_gen.Inputs(),
+            params(tmp_path / "spans", max_bad_records=allowed),
+            tmp_path / f"out-{allowed}",
+        )
+
+    with pytest.raises(
+        DataError,
+        match=r"span-3/train/part-0\.tfrecord at offset \d+ \(train record 29\): the file is cut",
+    ) as caught:
+        ran(0)
+    assert "\n" not in str(caught.value)
+    assert "write span 3 again" in caught.value.hint
+    examples = ran(1).outputs.examples
+    stored = examples.read_json("dataset.json")
+    told = stored["spans"]["3"]
+    assert (told["train"] + told["validation"], told["test"], told["bad_records"]) == (29, 9, 1)
+    assert sum(stored["splits"].values()) == 512 + 29 + 9
+    (aside,) = (examples.path / "quarantine").glob("*.jsonl")
+    assert json.loads(aside.read_text())["offset"] == len(whole) // 30 * 29
+
+
 def test_bad_records_of_all_workers_count_together(
     run_component: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -221,7 +221,7 @@ def test_any_shape_and_encoding_is_read(tmp_path: Path, monkeypatch: pytest.Monk
                 yield key, {"picture": image if arrays else buffer, "kind": key % 3}
 
     monkeypatch.setattr(tfds_source, "check_dataset_name", lambda name: None)
-    monkeypatch.setattr(tfds_source, "_builder", lambda *_: Grey(data_dir=str(tmp_path)))
+    monkeypatch.setattr(tfds_source, "find", lambda *_, **__: Grey(data_dir=str(tmp_path)))
     builder = prepare("grey", None, tmp_path)
     info = describe(builder)
     assert (info.height, info.width, info.label_names) == (5, 9, ("cat", "dog", "owl"))
