@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from data.dataset_info import DatasetInfo
 from data.preprocessing import flatten_and_scale
+from serving import warmup
 from serving.canonical import make_canonical
 from serving.folding import BatchNormalization, Dense, Layer, LayerNormalization, Relu
 
@@ -140,6 +141,7 @@ def export(folder: Path, layers: Sequence[Layer], info: DatasetInfo) -> dict[str
     signatures = {name: classifier.signature(name) for name in SIGNATURES}
     tf.saved_model.save(classifier, str(folder), signatures=signatures)
     make_canonical(folder)
+    warmup.write(folder, info)
     return signatures
 
 

@@ -1,25 +1,18 @@
-"""Warmup: a version answers its recorded requests before it is available.
-
-Format: `assets.extra/tf_serving_warmup_requests`, a TFRecord file of `PredictionLog`,
-https://www.tensorflow.org/tfx/serving/saved_model_warmup
-"""
+"""Warmup: a version answers its recorded requests before it is available."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
-from data.tfrecord import DamagedRecordError, read_runs
+from data.tfrecord import DamagedRecordError
 from serving.local import inference
 from serving.local.servable import Servable
 from serving.local.status import Code, StatusError, invalid
-
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-MOST_RECORDS = 1000
+from serving.warmup import MOST_RECORDS, WARMUP_FILE, read
 
 
 def load_and_warm_up(path: Path) -> Servable:
@@ -46,24 +39,16 @@ def warm_up(servable: Servable, file: Path) -> None:
     if not file.is_file():
         return
     try:
-        for index, record in enumerate(_records(file)):
+        for index, log in enumerate(read(file)):
             if index == MOST_RECORDS:
                 raise invalid(
                     f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {file}"
                 )
-            _replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
+            _replay(servable, log)
     except (DamagedRecordError, DecodeError) as error:
         raise StatusError(
             Code.DATA_LOSS, f"{error}. Please verify your warmup data is in TFRecord format."
         ) from error
-
-
-def _records(file: Path) -> Iterator[bytes]:
-    for run in read_runs(file):
-        if len(run.damaged):
-            raise DamagedRecordError(f"corrupted record at {run.offset_of(int(run.damaged[0]))}")
-        for row in run.payload:
-            yield row.tobytes()
 
 
 def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:

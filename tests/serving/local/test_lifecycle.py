@@ -144,7 +144,7 @@ def test_a_start_without_a_good_version_fails_with_the_reason(tmp_path):
 
 def warmup(export: Path, folder: Path, logs) -> Path:
     shutil.copytree(export, folder)
-    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra").mkdir(exist_ok=True)
     records = [np.frombuffer(log.SerializeToString(), np.uint8) for log in logs]
     content = b"".join(frame(record[None]).tobytes() for record in records)
     (folder / WARMUP_FILE).write_bytes(content)
