@@ -13,7 +13,18 @@ from pipeline.errors import ExitCode
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),
     "look": ("runs", "show", "diff", "logs", "report", "graph"),
-    "ship": ("push", "versions", "rollback", "promote", "export", "serve", "predict", "smoke"),
+    "ship": (
+        "push",
+        "versions",
+        "rollback",
+        "promote",
+        "export",
+        "serve",
+        "predict",
+        "smoke",
+        "load",
+        "deploy",
+    ),
     "care": ("gc", "config", "doctor"),
 }
 _CODES = "  ".join(f"{int(code)} {code.meaning}." for code in ExitCode)

@@ -1,0 +1,90 @@
+"""`bnpipe deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from serving.deploy.settings import Deployment
+    from serving.model_config import ModelConfig
+
+app = typer.Typer(help="Write the files that servers are started with.", no_args_is_help=True)
+
+
+@app.callback()
+def deploy() -> None:
+    """Makes `render` a verb of its own while it is the only one."""
+
+
+@app.command("render")
+def render_files(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="compose, kubernetes, kserve, monitoring or runbook; by default all."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("deploy"),
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write the deployment files for what is published now.
+
+    Written again after a push, a promotion or a rollback, the ConfigMap moves labels in the two
+    steps that a running server takes.
+    """
+    from pipeline import ui
+    from pipeline.errors import ConfigError
+    from serving.deploy.render import KINDS, next_step, render, write
+
+    kinds = kind or list(KINDS)
+    for unknown in [k for k in kinds if k not in KINDS]:
+        raise ConfigError(f"--kind: expected {', '.join(KINDS)}, received {unknown!r}")
+    found = _deployment(config_from(config, sets))
+    listed = next_step(output, found.models)
+    files = {path: text for k in kinds for path, text in render(k, found, listed).items()}
+    write(output, files)
+    waiting = listed != found.models and "kubernetes" in kinds
+    if as_json:
+        ui.write_json({"folder": str(output), "files": list(files), "labels_wait": waiting})
+        return
+    for path in files:
+        ui.say(str(output / path))
+    if waiting:
+        ui.say(_advice(listed, found.models))
+
+
+def _deployment(config: Config) -> Deployment:
+    import dataclasses
+
+    from pipeline.definition import served_folder
+    from serving import ledger, versions
+    from serving.deploy.settings import Deployment
+    from serving.errors import ServingError
+
+    base = served_folder(config, open_store().home)
+    models = versions.wanted_config(base, ledger.read(base))
+    if models is None:
+        raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
+    return Deployment(
+        models=models,
+        metrics_path=config.serving.prometheus_path,
+        **{f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)},
+    )
+
+
+def _advice(listed: ModelConfig, wanted: ModelConfig) -> str:
+    moves = [
+        f"{label} moves to v{version}"
+        for label, version in wanted.labels.items()
+        if listed.labels[label] != version
+    ]
+    return (
+        f"{', '.join(moves)} in a second step: apply, wait until every server has loaded it, "
+        "render and apply again"
+    )

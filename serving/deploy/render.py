@@ -1,0 +1,178 @@
+"""Templates filled with a deployment's values.
+
+compose.yaml                 one server, on this machine's loopback
+kubernetes/*.yaml            `kubectl apply -k kubernetes`; volume.yaml and writer.yaml by hand
+kserve/*.yaml                instead of kubernetes/, on a cluster with KServe
+monitoring/*                 Prometheus' rules and scrape configuration, Grafana's dashboard
+runbook.md                   start, canary, rollback, what to do when an alert comes
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from serving.deploy.queries import Queries
+from serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
+from serving.durable import replace_text
+from serving.errors import ServingError
+from serving.model_config import ModelConfig
+
+KINDS = {
+    "compose": ("compose.yaml",),
+    "kubernetes": tuple(
+        f"kubernetes/{name}.yaml"
+        for name in (
+            "kustomization",
+            "configmap",
+            "deployment",
+            "service",
+            "hpa",
+            "pdb",
+            "networkpolicy",
+            "volume",
+            "writer",
+        )
+    ),
+    "kserve": ("kserve/inferenceservice.yaml",),
+    "monitoring": tuple(
+        f"monitoring/{name}"
+        for name in ("rules.yaml", "prometheus.yaml", "scrape_kubernetes.yaml", "dashboard.json")
+    ),
+    "runbook": ("runbook.md",),
+}
+_CONFIGMAP = "kubernetes/configmap.yaml"
+_HEALTHCHECK = (
+    "exec 3<>/dev/tcp/127.0.0.1/{port} && "
+    "printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3 | grep -q ' 200 '"
+)
+
+
+def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None) -> dict[str, str]:
+    """The files of a kind: text by path.
+
+    Args:
+        kind: one of KINDS.
+        deployment: the values.
+        listed: versions and labels of the cluster's ConfigMap; by default the deployment's.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("serving.deploy", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"quoted": _quoted, "compose": _compose, "shell": shlex.quote}
+    values = _values(deployment, listed or deployment.models)
+    if kind == "kserve":
+        values["image_version"] = deployment.image_tag
+    return {
+        path: environment.get_template(f"{path}.j2").render(values).rstrip() + "\n"
+        for path in KINDS[kind]
+    }
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Write files below a folder, each atomically.
+
+    Raises:
+        ServingError: it cannot be written.
+    """
+    try:
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text, staging=path.parent)
+    except OSError as error:
+        raise ServingError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def next_step(folder: Path, wanted: ModelConfig) -> ModelConfig:
+    """What the cluster may be told now, given what the ConfigMap in a folder told it.
+
+    A server refuses an edit that lists a version and moves a label to it. Such an edit is cut in
+    two: versions are listed first, and labels that exist stay where they are.
+
+    Args:
+        folder: where the files were written before, if they were.
+        wanted: versions and labels in the end.
+    """
+    before = _told_before(folder / _CONFIGMAP)
+    if before is None:
+        return wanted
+    versions, labels = before
+    waiting = {
+        label
+        for label, version in wanted.labels.items()
+        if label in labels and version not in (*versions, labels[label])
+    }
+    if not waiting:
+        return wanted
+    kept = {
+        label: labels[label] if label in waiting else version
+        for label, version in wanted.labels.items()
+    }
+    return replace(wanted, versions=tuple(sorted({*wanted.versions, *kept.values()})), labels=kept)
+
+
+def _told_before(configmap: Path) -> tuple[list[int], dict[str, int]] | None:
+    """Versions and labels of a ConfigMap that was written here; None if there is none."""
+    try:
+        text = configmap.read_text()
+    except OSError:
+        return None
+    versions = [int(v) for v in re.findall(r"\bversions: (\d+)", text)]
+    labels = re.findall(r'version_labels \{ key: "([^"]+)" value: (\d+) \}', text)
+    return versions, {label: int(version) for label, version in labels}
+
+
+def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
+    models = deployment.models
+    name, probe = deployment.resource_name, f"/v1/models/{models.name}/metadata"
+    claim = deployment.claim
+    return {
+        **{field: getattr(deployment, field) for field in deployment.__dataclass_fields__},
+        "resource_name": name,
+        "model_name": models.name,
+        "model_path": f"{MODELS}/{models.name}",
+        "base_path": models.base_path,
+        "newest_version": models.versions[-1],
+        "models_config": replace(listed, base_path=f"{MODELS}/{models.name}").render().rstrip(),
+        "monitoring_config": _monitoring_config(deployment.metrics_path),
+        "claim": claim,
+        "storage_uri": deployment.storage_uri or f"pvc://{claim}/{models.name}",
+        "client_label": f"{name}-client",
+        "probe_path": probe,
+        "healthcheck": _HEALTHCHECK.format(port=deployment.rest_port, path=probe),
+        "address": "127.0.0.1" if deployment.host in ("0.0.0.0", "::") else deployment.host,
+        "poll_seconds": POLL_SECONDS,
+        "compose_flags": deployment.flags(models.base_path),
+        "kubernetes_flags": deployment.flags(CONFIG),
+        "kserve_flags": deployment.common_flags(),
+        "queries": (queries := Queries(models.name, name)),
+        "panels": queries.panels,
+    }
+
+
+def _monitoring_config(path: str) -> str:
+    return f"prometheus_config {{ enable: true, path: {json.dumps(path)} }}"
+
+
+def _quoted(value: str) -> str:
+    """A string of YAML, and of JSON unless it has characters beyond 16 bits."""
+    return re.sub(
+        r"[^\x00-\x7f]",
+        lambda c: f"\\u{ord(c[0]):04x}" if ord(c[0]) < 1 << 16 else f"\\U{ord(c[0]):08x}",
+        json.dumps(value, ensure_ascii=False),
+    )
+
+
+def _compose(value: str) -> str:
+    """A string of a compose file, where a dollar sign would name a variable."""
+    return _quoted(value.replace("$", "$$"))
