@@ -17,10 +17,13 @@ from annotated_types import Ge
 
 from components.artifacts import Blessing, Model, PushedModel
 from components.base import Component, Context, Effect, Facts, machine_local
-from serving import versions
+from serving import server_files, versions
 from serving.errors import ServingError
 from serving.names import default_model_name
 from serving.publish import Published, prune, publish
+from serving.rollout import Rollout
+from serving.server_files import ServerFiles
+from serving.signing import load_keys
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,21 @@ class Params:
     keep_versions: Annotated[int, Ge(1)] = 5
     """Old versions to keep, besides those that are live or can be rolled back to at once."""
 
+    servers: tuple[str, ...] = machine_local(())
+    """Addresses of the running servers, which load a version before it becomes live."""
+
+    server_wait_seconds: Annotated[float, Ge(0)] = machine_local(60.0)
+    """How long a server may take to load a version, in seconds."""
+
+    signing_key: str = machine_local("")
+    """Ed25519 private key (PEM) that versions are signed with; empty for none."""
+
+    verify_key: str = machine_local("")
+    """Ed25519 public key (PEM); empty takes the one that belongs to the signing key."""
+
+    server_files: ServerFiles = machine_local(ServerFiles())
+    """What the server's configuration for monitoring and batching says."""
+
 
 def effect(inputs: Inputs, params: Params) -> Effect:
     """What publishing would mean, from the served folder alone."""
@@ -64,7 +82,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
 
     Raises:
         ServingError: the blessing did not pass or is another model's, the live version is no
-            longer the one that the model was compared with, or the folder refuses it.
+            longer the one that the model was compared with, the folder refuses it, or the running
+            server cannot load it (then it is withdrawn) or does not answer in time.
     """
     published = publish_model(
         inputs.model,
@@ -106,10 +125,16 @@ def publish_model(
             version went live since; recorded in the ledger. None for a plain push.
 
     Raises:
-        ServingError: see `run`; with `force`, only when the blessing is another model's or the
-            folder refuses it.
+        ServingError: see `run`; with `force`, only when the blessing is another model's, the
+            folder refuses it, or the running server cannot load it or does not answer in time.
     """
     base = _base_path(params)
+    signer, verifier = load_keys(params.signing_key, params.verify_key)
+    if verifier is not None and signer is None:
+        raise ServingError(
+            "serving.verify_key is set, but the version would be unsigned",
+            hint="set serving.signing_key",
+        )
     verdict = _read(blessing, blessing.verdict_file)
     digest = versions.tree_digest(model.saved_model)
     _check_blessing(verdict, digest, force)
@@ -119,7 +144,7 @@ def publish_model(
             f"{model.producer}: model_card.json: expected a dataset with a name, "
             f"received {json.dumps(dataset)}"
         )
-    return publish(
+    published = publish(
         base,
         model.saved_model,
         model_name=params.model_name or default_model_name(dataset["name"]),
@@ -134,7 +159,11 @@ def publish_model(
         compared_with=_champion_version(base, verdict, digest, force),
         force=force,
         expected=digest,
+        hold=bool(params.servers),
+        signer=signer,
     )
+    server_files.write(base, params.server_files)
+    return Rollout(base, params.servers, params.server_wait_seconds, verifier).finish(published)
 
 
 def _base_path(params: Params) -> Path:

@@ -16,14 +16,16 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from serving.errors import ServingError
-from serving.request_log import RequestLog
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:  # whoever publishes asks for states only, and need not load numpy
+    import numpy.typing as npt
+
+    from serving.request_log import RequestLog
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Classes = list[list[tuple[str, float]]]
 T = TypeVar("T")
 
@@ -47,7 +49,16 @@ class ServerError(ServingError):
 
 
 class LoadFailed(ServerError):
-    """A server gave up to load a version."""
+    """A server gave up to load a version.
+
+    Args:
+        headline: which version, and what was expected.
+        words: why, in the server's words.
+    """
+
+    def __init__(self, headline: str, words: str = "", *, hint: str = "") -> None:
+        super().__init__(headline, hint=hint)
+        self.words = words
 
 
 @dataclass(frozen=True)
@@ -173,13 +184,14 @@ class Client(abc.ABC):
             if now.state == "AVAILABLE":
                 return
             # Without an error it only was unloaded, and may be on its way back.
+            told = (
+                f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
+                f"received {now.state} {now.error_message}".rstrip()
+            )
             if now.state == "END" and now.error_code != "OK":
-                raise LoadFailed(f"{now.error_code}: {now.error_message}")
+                raise LoadFailed(told, f"{now.error_code}: {now.error_message}")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
-                    f"received {now.state} {now.error_message}".rstrip()
-                )
+                raise ServerError(told)
             time.sleep(0.1)
 
     def _retried(self, call: Callable[[float], T]) -> T:

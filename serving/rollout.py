@@ -108,9 +108,9 @@ class Rollout:
             try:
                 self._wait_until_loaded(clients, version)
             except LoadFailed as error:
-                labels.withdraw(self.base, version, reason=f"server: {error.headline}")
+                labels.withdraw(self.base, version, reason=f"server: {error.words}")
                 raise ServingError(
-                    f"v{version} is withdrawn: the server cannot load it: {error.headline}",
+                    f"v{version} is withdrawn: the server cannot load it: {error.words}",
                     hint="choose another one: bnpipe versions list",
                 ) from error
 
@@ -148,10 +148,10 @@ class Rollout:
             with writing(self.base, create=False) as folder:
                 settle(folder)
 
-    def _quarantine(self, published: Published, error: ServerError) -> ServingError:
+    def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
         """Withdraw a version that was to become live; says what happened."""
-        version, reason = published.version, f"server: {error.headline}"
-        told = f"the server cannot load v{version}: {error.headline}"
+        version, reason = published.version, f"server: {error.words}"
+        told = f"the server cannot load v{version}: {error.words}"
         if not published.live:
             labels.withdraw(self.base, version, reason=reason)
             return ServingError(

@@ -123,6 +123,11 @@ def stable_version(base: Path, history: History) -> int | None:
     return max(good_versions(base, history), default=None)
 
 
+def waiting(base: Path) -> int | None:
+    """`waiting_version` by the ledger as it is now."""
+    return waiting_version(base, ledger.read(base))
+
+
 def waiting_version(base: Path, history: History) -> int | None:
     """The version that was pushed and becomes live once the running servers have loaded it."""
     listed, stable = history.listed, stable_version(base, history)

@@ -18,16 +18,15 @@ def promote(
 ) -> None:
     """Move a label to a version.
 
-    A server that follows models.config must have the version AVAILABLE before `stable` moves to
-    it; promoting it to `canary` first makes the server load it.
+    With serving.server_url the running server loads the version before the label moves; without,
+    a running server must be restarted.
     """
     from pipeline import ui
-    from pipeline.definition import served_folder
-    from serving.labels import promote as move
+    from pipeline.definition import rollout
 
-    base = served_folder(config_from(config, sets), open_store().home)
-    move(base, version, label=label)
+    target = rollout(config_from(config, sets), open_store().home)
+    target.promote(version, label=label)
     if as_json:
         ui.write_json({"version": version, "label": label})
     else:
-        ui.say(f"{label} is v{version} in {base}")
+        ui.say(f"{label} is v{version} in {target.base}")

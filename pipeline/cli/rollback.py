@@ -18,17 +18,19 @@ def rollback(
 ) -> None:
     """Withdraw the live model and make an older version live.
 
-    The withdrawn model does not come back by a plain run, only by `push --force --reason`.
+    The withdrawn model does not come back by a plain run, only by `push --force --reason`. With
+    serving.server_url the running server loads the older version before the label moves.
     """
     from pipeline import ui
-    from pipeline.definition import served_folder
+    from pipeline.definition import rollout
     from serving import versions
-    from serving.labels import rollback as roll_back
 
-    base = served_folder(config_from(config, sets), open_store().home)
-    before = versions.live(base)
-    now = roll_back(base, reason=reason, to=to)
+    target = rollout(config_from(config, sets), open_store().home)
+    before, waiting = versions.live(target.base), versions.waiting(target.base)
+    now = target.rollback(reason=reason, to=to)
+    if waiting is not None and before == now:
+        before = waiting
     if as_json:
         ui.write_json({"from": before, "to": now, "reason": reason})
     else:
-        ui.say(f"v{now} is live in {base}; v{before} is withdrawn: {reason}")
+        ui.say(f"v{now} is live in {target.base}; v{before} is withdrawn: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from pipeline.errors import ExitCode
 
-app = typer.Typer(help="List, verify or prune the served versions.", invoke_without_command=True)
+app = typer.Typer(
+    help="List, verify or prune the served versions; make keys.", invoke_without_command=True
+)
 
 
 @app.callback()
@@ -28,26 +31,45 @@ def listed(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
 
 @app.command()
 def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> int:
-    """Compare the bytes of every version with what was published; exit 7 if one differs."""
-    from pipeline import ui
-    from serving import versions
-    from serving.errors import ServingError
+    """Compare every byte of every version with what was published, and check the signatures.
 
-    base = _base(sets, config)
-    damaged: dict[int, str] = {}
-    found = versions.complete_versions(base)
-    for version in found:
-        try:
-            versions.check_version(base, version)
-        except ServingError as error:
-            damaged[version] = str(error)
+    Each is `ok`, `damaged` (with the file), `bad signature`, `unsigned` or `not published by
+    bnpipe`. Signatures are checked when serving.verify_key or serving.signing_key is set; then an
+    unsigned or unknown version is bad too. Exit code 7 if one is bad.
+    """
+    from pipeline import ui
+    from pipeline.definition import rollout
+    from serving.verify import verify as look
+
+    target = rollout(config_from(config, sets), open_store().home)
+    found = look(target.base, target.verifier)
+    bad = [f for f in found if f.bad]
     if as_json:
-        ui.write_json({"folder": str(base), "versions": found, "damaged": damaged})
+        ui.write_json(
+            {
+                "folder": str(target.base),
+                "signatures": target.verifier is not None,
+                "versions": [asdict(f) for f in found],
+            }
+        )
     else:
-        for text in damaged.values():
-            ui.say(text, style="red")
-        ui.say(f"{len(found) - len(damaged)} of {len(found)} versions are what was published")
-    return ExitCode.SERVING if damaged else ExitCode.OK
+        ui.table(("version", "status", ""), [(f"v{f.version}", f.status, f.detail) for f in found])
+        signed = " and signed" if target.verifier else ""
+        ui.say(f"{len(found) - len(bad)} of {len(found)} versions are what was published{signed}")
+    return ExitCode.SERVING if bad else ExitCode.OK
+
+
+@app.command()
+def keygen(
+    path: Annotated[Path, typer.Argument(metavar="KEY", help="The private key's file.")],
+) -> None:
+    """Make the keys that versions are signed with: KEY, to be kept secret, and KEY.pub."""
+    from pipeline import ui
+    from serving.signing import make_keys
+
+    public = make_keys(path)
+    ui.say(f"private key {path}, public key {public}")
+    ui.say(f"sign what is published: --set serving.signing_key={path}")
 
 
 @app.command()
@@ -104,7 +126,7 @@ def _rows(base: Path) -> list[dict[str, Any]]:
     from serving import ledger, model_config, versions
 
     history = ledger.read(base)
-    live = versions.live(base)
+    live, waiting = versions.live(base), versions.waiting_version(base, history)
     rows = []
     for version in reversed(versions.complete_versions(base)):
         digest = versions.digest_of(base, history, version)
@@ -113,6 +135,8 @@ def _rows(base: Path) -> list[dict[str, Any]]:
         note = entry.provenance.get("verdict", "") if entry else "not published by bnpipe"
         if entry and entry.force:
             note = f"forced: {entry.force}"
+        if version == waiting:
+            note = "waits until the server has loaded it"
         if withdrawal:
             note = f"withdrawn: {withdrawal.reason}"
         rows.append(

@@ -87,6 +87,76 @@ def test_verify_finds_a_changed_byte(toy: ToyHome, capsys: pytest.CaptureFixture
     assert "v1" in capsys.readouterr().out
 
 
+def test_signed_versions_are_verified_and_each_is_named(
+    toy: ToyHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run(passes=False)
+    assert call(["push", "--force", "--reason", "unsigned"]) == 0
+    assert call(["versions", "keygen", "key"]) == 0
+    key = ["--set", "serving.signing_key=key"]
+    toy.run(passes=False, rate=2)
+    capsys.readouterr()
+    assert call(["push", "--force", "--reason", "signed", *key]) == 0
+    assert call(["versions", "verify"]) == 0
+    capsys.readouterr()
+    assert call(["versions", "verify", "--set", "serving.verify_key=key.pub"]) == 7
+    told = capsys.readouterr().out
+    assert "1 of 2 versions are what was published and signed" in told and "unsigned" in told
+    graph = toy.served / "2" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    assert call(["versions", "verify", *key, "--json"]) == 7
+    found = json.loads(capsys.readouterr().out)
+    assert [(f["version"], f["status"], f["bad"]) for f in found["versions"]] == [
+        (2, "damaged", True),
+        (1, "unsigned", True),
+    ]
+    assert found["versions"][0]["detail"].startswith("saved_model.pb: expected sha256")
+    with pytest.raises(ServingError, match=r"v1 .* is refused: unsigned"):
+        call(["rollback", "--reason", "bad", *key])
+
+
+def test_a_push_with_a_public_key_only_is_refused(toy: ToyHome) -> None:
+    toy.run(passes=False)
+    assert call(["versions", "keygen", "key"]) == 0
+    with pytest.raises(ServingError, match=r"would be unsigned; set serving.signing_key"):
+        call(["push", "--force", "--reason", "x", "--set", "serving.verify_key=key.pub"])
+
+
+def test_the_servers_files_follow_the_configuration(toy: ToyHome) -> None:
+    toy.run(passes=False)
+    assert call(["push", "--force", "--reason", "x", "--set", "serving.prometheus_path=/m"]) == 0
+    assert 'path: "/m"' in (toy.served / "monitoring.config").read_text()
+    assert (
+        call(["push", "--force", "--reason", "x", "--set", "serving.batch_timeout_micros=7"]) == 0
+    )
+    assert "batch_timeout_micros { value: 7 }" in (toy.served / "batching.config").read_text()
+    with pytest.raises(ConfigError, match=r"allowed_batch_sizes: .*max_batch_size 16, received"):
+        call(["push", "--set", "serving.max_batch_size=16"])
+
+
+@pytest.mark.parametrize("url", ["localhost:8501", "ftp://a", "http://"])
+def test_a_server_without_a_proper_address_is_refused(toy: ToyHome, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"serving.server_url: expected http://HOST:PORT"):
+        call(["rollback", "--reason", "x", "--set", f"serving.server_url='{url}'"])
+
+
+def test_a_server_that_does_not_answer_leaves_what_was_live(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    toy.run(rate=2, passes=False)
+    words = ["push", "--force", "--reason", "x", "--set", "serving.server_wait_seconds=0.1"]
+    with pytest.raises(ServingError, match=r"no server at .*nothing is withdrawn.*is v1"):
+        call([*words, "--set", "serving.server_url=http://127.0.0.1:1"])
+    rows = answer(capsys, "versions", "list")["versions"]
+    assert [(r["version"], r["live"], r["note"]) for r in rows] == [
+        (2, False, "waits until the server has loaded it"),
+        (1, True, "good enough"),
+    ]
+    assert call([*words]) == 0
+    assert versions.live(toy.served) == 2
+
+
 def test_promote_moves_a_label_forward_only(
     toy: ToyHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +165,7 @@ def test_promote_moves_a_label_forward_only(
     assert answer(capsys, "promote", "1", "--label", "canary") == {"version": 1, "label": "canary"}
     with pytest.raises(ServingError, match="rollback --to 1"):
         call(["promote", "1"])
-    with pytest.raises(ServingError, match="expected stable or canary, received 'best'"):
+    with pytest.raises(ServingError, match=r"expected stable or canary, received 'best'"):
         call(["promote", "2", "--label", "best"])
 
 

@@ -1,0 +1,240 @@
+"""Two edits on a running server: push, roll back, promote, and what happens when it cannot."""
+
+import dataclasses
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving import labels, model_config, publish, versions
+from serving.client import Options, connect
+from serving.errors import ServingError
+from serving.local.server import LocalServer
+from serving.local.states import Settings
+from serving.rollout import Rollout
+from tests.serving.served import events, served
+
+FEATURES = {"features": np.zeros((1, 784), np.float32)}
+PATIENCE = 30.0
+FOLLOWING = Settings(
+    poll_wait_seconds=0.05,
+    config_poll_wait_seconds=0.05,
+    max_num_load_retries=0,
+    allow_labels_for_unavailable=True,
+)
+DEAF = dataclasses.replace(FOLLOWING, config_poll_wait_seconds=0)
+
+
+class World:
+    """A served folder, a server that follows it, and models that differ in one asset."""
+
+    def __init__(self, base, export):
+        self.base, self.export = base, export
+        self.model("a")
+        self.publish("a")
+        self.server = LocalServer(base / "models.config", FOLLOWING)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.rest_port}"
+
+    def rollout(self, *servers, wait=PATIENCE):
+        return Rollout(self.base, servers or (self.url,), wait)
+
+    def model(self, name):
+        folder = self.base.parent / f"model-{name}"
+        if not folder.exists():
+            shutil.copytree(self.export, folder)
+            (folder / "assets.extra").mkdir(exist_ok=True)
+            (folder / "assets.extra/name").write_text(name)
+        return folder
+
+    def publish(self, name, **options):
+        return publish.publish(
+            self.base,
+            self.model(name),
+            model_name="mnist",
+            provenance={"dataset": {"name": "mnist"}},
+            compared_with=None,
+            **options,
+        )
+
+    def push(self, name, **options):
+        return self.rollout(**options).finish(self.publish(name, hold=True))
+
+    def stable(self, label="stable"):
+        with connect(self.url, "mnist") as client:
+            return int(client.metadata(label=label)["model_spec"]["version"])
+
+    def restart(self, settings):
+        self.server.stop()
+        self.server = LocalServer(self.base / "models.config", settings)
+
+
+@pytest.fixture
+def world(tmp_path, exports):
+    made = World(tmp_path / "mnist", exports[0])
+    yield made
+    made.server.stop()
+
+
+def broken(world, name):
+    """A model that no server can load."""
+    (world.model(name) / "saved_model.pb").write_bytes(b"\xff" * 20)
+    return name
+
+
+def test_a_push_becomes_live_once_the_server_has_loaded_it(world):
+    done = world.push("b")
+    assert (done.version, done.new, done.live) == (2, True, True)
+    assert versions.live(world.base) == world.stable() == 2
+    assert events(world.base)[2:] == [("reserved", 2), ("listed", 2), ("promoted", 2)]
+    assert served(world.base) == ([1, 2], {"stable": 2})
+
+
+def test_over_grpc_and_to_all_replicas(world):
+    other = LocalServer(world.base / "models.config", FOLLOWING)
+    try:
+        grpc, rest = f"grpc://127.0.0.1:{other.grpc_port}", f"http://127.0.0.1:{other.rest_port}"
+        world.rollout(world.url, grpc).finish(world.publish("b", hold=True))
+        with connect(rest, "mnist") as client:
+            assert client.metadata(label="stable")["model_spec"]["version"] == "2"
+        assert world.stable() == 2
+    finally:
+        other.stop()
+
+
+def test_a_version_that_the_server_cannot_load_is_withdrawn_with_the_servers_words(world):
+    with pytest.raises(
+        ServingError, match=r"v2 is withdrawn, v1 stays live; .*DATA_LOSS: .*bnpipe run"
+    ):
+        world.push(broken(world, "bad"))
+    assert versions.live(world.base) == world.stable() == 1
+    assert served(world.base) == ([1], {"stable": 1})
+    digest = versions.tree_digest(world.model("bad"))
+    held = versions.state_of(world.base, digest).sentence
+    assert held.startswith("held back (v2 withdrawn: server: ") and "saved_model" in held
+    assert world.push("c").version == 3 == world.stable()
+
+
+def test_time_that_runs_out_withdraws_nothing_and_the_same_push_goes_on(world):
+    world.restart(DEAF)
+    with pytest.raises(ServingError, match=r"nothing is withdrawn, live in .* is v1; run the same"):
+        world.push("b", wait=0.3)
+    assert versions.live(world.base) == 1 and versions.waiting(world.base) == 2
+    digest = versions.tree_digest(world.model("b"))
+    standing = versions.state_of(world.base, digest)
+    assert standing.needed and "v2 waits until the server has loaded it" in standing.sentence
+    world.restart(FOLLOWING)
+    done = world.push("b")
+    assert (done.version, done.new, done.live) == (2, False, True)
+    assert world.stable() == 2 and versions.waiting(world.base) is None
+
+
+def test_a_push_that_is_killed_while_it_waits_is_finished_by_the_next(world, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rollout, "_wait_until_loaded", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.push("b")
+    monkeypatch.undo()
+    assert versions.live(world.base) == 1
+    assert served(world.base) == ([1, 2], {"stable": 1})
+    assert world.push("b").version == 2
+    assert world.stable() == 2
+
+
+def test_no_server_is_waited_for_with_the_first_version(tmp_path, exports):
+    base = tmp_path / "first"
+    published = publish.publish(
+        base,
+        exports[0],
+        model_name="mnist",
+        provenance={"dataset": {"name": "mnist"}},
+        compared_with=None,
+        hold=True,
+    )
+    assert published.live
+    begun = time.monotonic()
+    assert Rollout(base, ("http://127.0.0.1:1",), 600).finish(published) == published
+    assert time.monotonic() - begun < PATIENCE
+
+
+def test_a_rollback_to_a_version_that_is_not_listed_has_it_loaded_first(world):
+    world.push("b")
+    world.push("c")
+    assert served(world.base) == ([2, 3], {"stable": 3})
+    stop, faults = threading.Event(), []
+
+    def ask():
+        with connect(world.url, "mnist", Options(attempts=1)) as client:
+            while not stop.is_set():
+                try:
+                    client.predict(FEATURES, label="stable")
+                except Exception as error:
+                    faults.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert world.rollout().rollback(reason="bad", to=1) == 1
+    finally:
+        stop.set()
+        thread.join()
+    assert faults == []
+    assert world.stable() == 1 and served(world.base) == ([1], {"stable": 1})
+    assert events(world.base)[-2:] == [("listed", 1), ("rolled_back", 3)]
+
+
+def test_a_rollback_to_the_version_before_is_one_edit(world):
+    world.push("b")
+    assert world.rollout().rollback(reason="bad") == 1
+    assert world.stable() == 1
+    assert events(world.base)[-2:] == [("promoted", 2), ("rolled_back", 2)]
+
+
+def test_a_canary_is_loaded_then_labelled_then_promoted(world):
+    world.push("b")
+    world.push("c")
+    world.rollout().rollback(reason="bad", to=1)
+    world.rollout().promote(2, label="canary")
+    assert (world.stable("canary"), world.stable()) == (2, 1)
+    world.rollout().promote(2)
+    assert world.stable() == 2
+    with pytest.raises(ServingError, match="v1 is older than v2, which is live"):
+        world.rollout().promote(1)
+
+
+def test_a_server_that_refused_one_edit_is_brought_along_by_pushing_again(world):
+    assert world.publish("b").live  # without addresses: one edit
+    time.sleep(0.3)
+    assert versions.live(world.base) == 2 and world.stable() == 1
+    done = world.push("b")
+    assert (done.version, done.new) == (2, False)
+    assert world.stable() == 2 and served(world.base) == ([1, 2], {"stable": 2})
+
+
+def test_a_rollback_that_the_server_does_not_follow_says_so(world):
+    world.push("b")
+    world.restart(DEAF)
+    with pytest.raises(ServingError, match=r"expected stable to be v1 within 0.2 s, received v2"):
+        world.rollout(wait=0.2).rollback(reason="bad")
+    assert versions.live(world.base) == 1
+
+
+def test_a_version_that_waits_is_taken_back_by_naming_the_live_one(world):
+    world.restart(DEAF)
+    with pytest.raises(ServingError):
+        world.push("b", wait=0.2)
+    with pytest.raises(ServingError, match=r"v2 waits until .*live is v1; .*rollback --to 1"):
+        labels.rollback(world.base, reason="bad")
+    assert labels.rollback(world.base, reason="bad", to=1) == 1
+    assert labels.rollback(world.base, reason="bad", to=1) == 1
+    assert model_config.label(Path(world.base), "stable") == 1
+    assert versions.waiting(world.base) is None
+    digest = versions.tree_digest(world.model("b"))
+    assert versions.state_of(world.base, digest).sentence == "held back (v2 withdrawn: bad)"
