@@ -39,6 +39,7 @@ INSTALL_REQUIRES = [
     # Scheduled retraining: slots from cron expressions as cron reads them; the loop that ticks.
     "cronsim>=2.6,<3",
     "APScheduler>=3.11.1,<4",  # 3.11.1 mends the repeated hour; 4 is not for production yet.
+    "prometheus-client>=0.21,<1",  # The text file for the node exporter.
     "tzdata",  # Slim images have no time zones of their own.
 ]
 
@@ -83,7 +84,7 @@ setup(
     packages=find_packages(include=["pipeline*", "components*", "data*", "serving*"]),
     package_data={"": PACKAGE_DATA},
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV_REQUIRES},
+    extras_require={"dev": DEV_REQUIRES, "mlflow": ["mlflow-skinny>=3,<4"]},
     entry_points={"console_scripts": ["bnpipe = pipeline.cli:main"]},
     zip_safe=False,
 )
