@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from components import (
     evaluator,
     example_gen,
     example_validator,
+    infra_validator,
     pusher,
     statistics_gen,
     trainer,
@@ -19,78 +18,12 @@ from components import (
 from components.artifacts import Model, ServedModel, Statistics
 from pipeline.champion import champion_of, champion_statistics_of, model_of_version
 from pipeline.config import Config
-from pipeline.errors import ConfigError
 from pipeline.graph import Graph
-from serving.errors import ServingError
-from serving.names import check_model_name, default_model_name
-from serving.rollout import Rollout
-from serving.server_files import ServerFiles
-from serving.signing import load_keys
+from pipeline.publishing import model_name as model_name
+from pipeline.publishing import pusher_params as pusher_params
+from pipeline.publishing import served_folder as served_folder
 
 CANDIDATE = "trainer.model"
-
-
-def served_folder(config: Config, home: Path) -> Path:
-    """The folder that models are published to."""
-    return (
-        Path(config.serving.base_path or home / "served" / model_name(config))
-        .expanduser()
-        .absolute()
-    )
-
-
-def model_name(config: Config) -> str:
-    """The name that clients ask for: configured, else the data set's."""
-    name = config.serving.model_name or default_model_name(config.data.dataset)
-    try:
-        check_model_name(name)
-    except ServingError as error:  # told now, not after an hour of training
-        raise ConfigError(error.headline, hint=error.hint) from None
-    return name
-
-
-def pusher_params(config: Config, home: Path) -> pusher.Params:
-    """Where and how models are published."""
-    return pusher.Params(
-        base_path=str(served_folder(config, home)),
-        model_name=model_name(config),
-        keep_versions=config.serving.keep_versions,
-        servers=servers(config),
-        server_wait_seconds=config.serving.server_wait_seconds,
-        signing_key=config.serving.signing_key or "",
-        verify_key=config.serving.verify_key or "",
-        server_files=server_files(config),
-    )
-
-
-def rollout(config: Config, home: Path) -> Rollout:
-    """How labels are moved: in the served folder and on the running servers."""
-    _, verifier = load_keys(config.serving.signing_key, config.serving.verify_key)
-    return Rollout(
-        served_folder(config, home), servers(config), config.serving.server_wait_seconds, verifier
-    )
-
-
-def servers(config: Config) -> tuple[str, ...]:
-    """Addresses of the running servers."""
-    named = config.serving.server_url
-    addresses = (named,) if isinstance(named, str) else named
-    for address in addresses:
-        if not re.fullmatch(r"(https?|grpc)://[^/\s]+(/\S*)?", address):
-            raise ConfigError(
-                f"serving.server_url: expected http://HOST:PORT or grpc://HOST:PORT, "
-                f"received {address!r}"
-            )
-    return addresses
-
-
-def server_files(config: Config) -> ServerFiles:
-    """What monitoring.config and batching.config say."""
-    fields = (f.name for f in dataclasses.fields(ServerFiles))
-    try:
-        return ServerFiles(**{name: getattr(config.serving, name) for name in fields})
-    except ServingError as error:
-        raise ConfigError(error.headline, hint=error.hint) from None
 
 
 def evaluator_params(config: Config) -> evaluator.Params:
@@ -99,6 +32,14 @@ def evaluator_params(config: Config) -> evaluator.Params:
     if config.data.spans is None or "span" in slices:
         return config.evaluator
     return replace(config.evaluator, slices=(*slices, "span"))
+
+
+def infra_validator_params(config: Config) -> infra_validator.Params:
+    """The server that a model is tried on."""
+    return infra_validator.Params(
+        server_binary=config.serving.server_binary,
+        require_real_server=config.serving.require_real_server,
+    )
 
 
 def build(config: Config, home: Path) -> Graph:
@@ -140,9 +81,14 @@ def build(config: Config, home: Path) -> Graph:
         evaluator.Inputs(digits, candidate, baseline, champion),
         evaluator_params(config),
     )
+    trial = g.add(
+        infra_validator.COMPONENT,
+        infra_validator.Inputs(candidate, evaluation.blessing, evaluation.evaluation),
+        infra_validator_params(config),
+    )
     g.add(
         pusher.COMPONENT,
-        pusher.Inputs(candidate, evaluation.blessing),
+        pusher.Inputs(candidate, evaluation.blessing, trial.infra_blessing),
         pusher_params(config, home),
     )
     return g

@@ -95,6 +95,15 @@ class Rollout:
         labels.promote(self.base, version, label=label)
         self._follow(label, version)
 
+    def check_listed(self) -> None:
+        """Refuse to have versions served that are not signed by the key, if there is one.
+
+        Raises:
+            ServingError: a listed version is damaged, unsigned, or signed by somebody else.
+        """
+        for version in self._listed():
+            self._check_signature(version)
+
     def _check_signature(self, version: int) -> None:
         if self.verifier is not None:
             require_whole(self.base, version, self.verifier)

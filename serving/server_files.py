@@ -89,9 +89,11 @@ def write(base: Path, files: ServerFiles) -> None:
 
 
 def flags(base: Path, *, batching: bool) -> list[str]:
-    """The flags with which TensorFlow Serving reads them; the stand-in has neither."""
-    found = [f"--monitoring_config_file={base / MONITORING_CONFIG}"]
-    if batching:
+    """The flags with which TensorFlow Serving reads those that are there; the stand-in has none."""
+    found = []
+    if (base / MONITORING_CONFIG).is_file():
+        found.append(f"--monitoring_config_file={base / MONITORING_CONFIG}")
+    if batching and (base / BATCHING_CONFIG).is_file():
         found += ["--enable_batching", f"--batching_parameters_file={base / BATCHING_CONFIG}"]
     return found
 

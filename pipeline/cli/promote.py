@@ -22,7 +22,7 @@ def promote(
     a running server must be restarted.
     """
     from pipeline import ui
-    from pipeline.definition import rollout
+    from pipeline.publishing import rollout
 
     target = rollout(config_from(config, sets), open_store().home)
     target.promote(version, label=label)

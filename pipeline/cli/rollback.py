@@ -22,7 +22,7 @@ def rollback(
     serving.server_url the running server loads the older version before the label moves.
     """
     from pipeline import ui
-    from pipeline.definition import rollout
+    from pipeline.publishing import rollout
     from serving import versions
 
     target = rollout(config_from(config, sets), open_store().home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -30,25 +31,37 @@ def serve(
     sets: Sets = None,
     config: ConfigFile = None,
 ) -> int:
-    """Serve what is published, by TensorFlow Serving or else by its stand-in; Ctrl-C ends it."""
+    """Serve what is published, by TensorFlow Serving or else by its stand-in; Ctrl-C ends it.
+
+    TensorFlow Serving also gets monitoring.config and, with serving.batching, batching.config.
+    With serving.verify_key or serving.signing_key the versions' signatures are checked first.
+    """
     from pipeline import ui
-    from pipeline.definition import served_folder
+    from pipeline.publishing import rollout, server_files
+    from serving import server_files as files
     from serving.errors import ServingError
     from serving.model_config import MODELS_CONFIG
 
-    base = served_folder(config_from(config, sets), open_store().home)
+    settings = config_from(config, sets)
+    target = rollout(settings, open_store().home)
+    base = target.base
     if not (base / MODELS_CONFIG).is_file():
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
     if binary is not None and not os.access(binary, os.X_OK):
         raise ServingError(f"--binary: expected a program, received {binary}")
+    target.check_listed()
+    with contextlib.suppress(ServingError):  # a folder that cannot be written keeps what it has
+        files.write(base, server_files(settings))
+    real = os.path.realpath(base)
+    more = files.flags(Path(real), batching=settings.serving.batching)
     found = str(binary) if binary else shutil.which(_BINARY)
     if found:
         # 0 would switch the real server's REST off.
-        command = [found, *_flags(base, port or _free_port(), grpc_port or _free_port())]
+        command = [found, *_flags(base, port or _free_port(), grpc_port or _free_port()), *more]
         ui.say(shlex.join(command))
         os.execv(found, command)
     ui.say(f"{_BINARY} is not on PATH. With Docker:")
-    ui.say(f"  {shlex.join(_docker(base, port or 8501, grpc_port or 8500))}")
+    ui.say(f"  {shlex.join([*_docker(real, port or 8501, grpc_port or 8500), *more])}")
 
     from serving.local.main import main
 
@@ -69,9 +82,8 @@ def _flags(base: Path, port: int, grpc_port: int) -> list[str]:
     ]
 
 
-def _docker(base: Path, port: int, grpc_port: int) -> list[str]:
+def _docker(real: str, port: int, grpc_port: int) -> list[str]:
     """The folder is mounted at its own path, because models.config names that."""
-    real = os.path.realpath(base)
     publish = [f"-p=127.0.0.1:{outside}:{outside}" for outside in (port, grpc_port)]
     entry = f"--entrypoint={_BINARY}"
     flags = _flags(Path(real), port, grpc_port)

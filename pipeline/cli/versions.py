@@ -38,7 +38,7 @@ def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     unsigned or unknown version is bad too. Exit code 7 if one is bad.
     """
     from pipeline import ui
-    from pipeline.definition import rollout
+    from pipeline.publishing import rollout
     from serving.verify import verify as look
 
     target = rollout(config_from(config, sets), open_store().home)

@@ -149,6 +149,8 @@ def test_serve_starts_a_real_server_if_there_is_one(served, tmp_path):
     assert "--port=0" not in flags
     assert f"--model_config_file={served}/models.config" in flags
     assert "--allow_version_labels_for_unavailable_models=true" in flags
+    assert f"--monitoring_config_file={served}/monitoring.config" in flags
+    assert not any("batching" in flag for flag in flags)
 
 
 @pytest.mark.parametrize(

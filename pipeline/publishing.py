@@ -1,0 +1,79 @@
+"""What the section `serving` of the configuration means: where models go, who follows, keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from components import pusher
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from serving.errors import ServingError
+from serving.names import check_model_name, default_model_name
+from serving.rollout import Rollout
+from serving.server_files import ServerFiles
+from serving.signing import load_keys
+
+
+def served_folder(config: Config, home: Path) -> Path:
+    """The folder that models are published to."""
+    return (
+        Path(config.serving.base_path or home / "served" / model_name(config))
+        .expanduser()
+        .absolute()
+    )
+
+
+def model_name(config: Config) -> str:
+    """The name that clients ask for: configured, else the data set's."""
+    name = config.serving.model_name or default_model_name(config.data.dataset)
+    try:
+        check_model_name(name)
+    except ServingError as error:  # told now, not after an hour of training
+        raise ConfigError(error.headline, hint=error.hint) from None
+    return name
+
+
+def pusher_params(config: Config, home: Path) -> pusher.Params:
+    """Where and how models are published."""
+    return pusher.Params(
+        base_path=str(served_folder(config, home)),
+        model_name=model_name(config),
+        keep_versions=config.serving.keep_versions,
+        servers=servers(config),
+        server_wait_seconds=config.serving.server_wait_seconds,
+        signing_key=config.serving.signing_key or "",
+        verify_key=config.serving.verify_key or "",
+        server_files=server_files(config),
+    )
+
+
+def rollout(config: Config, home: Path) -> Rollout:
+    """How labels are moved: in the served folder and on the running servers."""
+    _, verifier = load_keys(config.serving.signing_key, config.serving.verify_key)
+    return Rollout(
+        served_folder(config, home), servers(config), config.serving.server_wait_seconds, verifier
+    )
+
+
+def servers(config: Config) -> tuple[str, ...]:
+    """Addresses of the running servers."""
+    named = config.serving.server_url
+    addresses = (named,) if isinstance(named, str) else named
+    for address in addresses:
+        if not re.fullmatch(r"(https?|grpc)://[^/\s]+(/\S*)?", address):
+            raise ConfigError(
+                f"serving.server_url: expected http://HOST:PORT or grpc://HOST:PORT, "
+                f"received {address!r}"
+            )
+    return addresses
+
+
+def server_files(config: Config) -> ServerFiles:
+    """What monitoring.config and batching.config say."""
+    fields = (f.name for f in dataclasses.fields(ServerFiles))
+    try:
+        return ServerFiles(**{name: getattr(config.serving, name) for name in fields})
+    except ServingError as error:
+        raise ConfigError(error.headline, hint=error.hint) from None
