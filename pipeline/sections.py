@@ -160,3 +160,36 @@ class Schedule:
         make_timetable(self.cron, spans["every"], self.timezone)
         if "staleness" in self.triggers and self.stale_after is None:
             raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
+
+
+EventName = Literal["success", "not_blessed", "failure", "stale"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notify:
+    """Who is told what became of scheduled retraining."""
+
+    on: tuple[EventName, ...] = ("not_blessed", "failure", "stale")
+    """What is told."""
+    webhook_file: str | None = None
+    """File with the URL that gets the event as JSON by POST, for it may be a secret; or
+    BNPIPE_WEBHOOK_URL."""
+    secret_file: str | None = None
+    """File with the key that the webhook's body is signed with (X-Bnpipe-Signature); or
+    BNPIPE_WEBHOOK_SECRET."""
+    command: tuple[str, ...] = ()
+    """A command that gets the event as JSON on its standard input, e.g. ["./tell.sh"]."""
+    timeout_seconds: Annotated[float, at.Gt(0)] = 10.0
+    """How long the webhook or the command may take, in seconds."""
+    prometheus_file: str | None = None
+    """A *.prom file for the node exporter's textfile collector, written at every tick."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where runs are shown besides here."""
+
+    mlflow: str | None = None
+    """MLflow's tracking server, e.g. http://127.0.0.1:5000 (pip install bnpipe[mlflow])."""
+    experiment: str = "bnpipe"
+    """The experiment that runs are listed under."""

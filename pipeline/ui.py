@@ -96,6 +96,11 @@ def error(problem: BaseException, *, trace: bool = False) -> None:
     err().print(f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]")
 
 
+def warn(text: str) -> None:
+    """Something that went wrong beside the work that was asked for."""
+    err().print(f"[bold yellow]warning:[/] {escape(' '.join(text.split()))}")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A plain table: names above, no frame."""
     shown = Table(box=None, pad_edge=False, header_style="bold")

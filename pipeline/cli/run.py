@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
 from pipeline.config import Config, home_from
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.execute import Result
 
 
 def run(
@@ -60,9 +64,24 @@ def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> i
             ui.say("verified  every step gave the same bytes again")
     else:
         ui.write_json(result.summary)
+    _track(config, result)
     if result.error is not None and isinstance(result.error, Exception):
         ui.error(result.error, trace=verbose)
     return result.exit_code
+
+
+def _track(config: Config, result: Result) -> None:
+    """Tell MLflow, if that is wanted and there is news."""
+    tracking = config.tracking
+    if tracking.mlflow is None or all(s["action"] != "run" for s in result.summary["steps"]):
+        return
+    from pipeline import ui
+    from pipeline.tracking import track_quietly
+
+    store = Store(home_from())
+    problem = track_quietly(store, result.folder, tracking.mlflow, tracking.experiment)
+    if problem is not None:
+        ui.warn(problem)
 
 
 def _flags(words: list[str]) -> tuple[str, ...]:

@@ -1,0 +1,71 @@
+"""The text file for monitors, read back by Prometheus's own parser."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.errors import ConfigError
+from pipeline.schedule.metrics_file import Standing, write_metrics
+from pipeline.schedule.outcome import Outcome, Result
+
+NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
+
+
+def outcome(result: Result, hour: int) -> Outcome:
+    at = f"2026-11-22T{hour:02d}:00:00Z"
+    return Outcome(
+        slot=at, attempt=1, result=result, reasons=(), sentence="", run=None, version=None,
+        started=at, ended=at, exit_code=0,
+    )  # fmt: skip
+
+
+STANDING = Standing(
+    model='a"b\\c\nd',
+    now=NOW,
+    version=3,
+    published=NOW - timedelta(days=2),
+    stale=True,
+    next_slot=NOW + timedelta(hours=1),
+    outcomes=[outcome(Result.PUSHED, 1), outcome(Result.FAILED, 2), outcome(Result.BLOCKED, 3)],
+)
+
+
+def read(path: Path) -> dict[tuple[str, str | None], float]:
+    found = {}
+    for family in text_string_to_metric_families(path.read_text()):
+        for sample in family.samples:
+            assert sample.labels["model"] == STANDING.model
+            found[sample.name.removeprefix("bnpipe_"), sample.labels.get("result")] = sample.value
+    return found
+
+
+def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "bnpipe.prom", STANDING)
+    found = read(tmp_path / "bnpipe.prom")
+    assert found["tick_timestamp_seconds", None] == NOW.timestamp()
+    assert found["served_version", None] == 3
+    assert found["served_model_stale", None] == 1
+    assert found["slots_since_success", None] == 2
+    assert found["last_success_timestamp_seconds", None] == NOW.timestamp() - 2 * 3600 - 300
+    results = {result: value for (name, result), value in found.items() if name == "last_result"}
+    assert results == {str(r): float(r is Result.BLOCKED) for r in Result}
+    assert [p.name for p in tmp_path.iterdir()] == ["bnpipe.prom"]
+
+
+def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
+    nothing = replace(
+        STANDING, version=None, published=None, next_slot=None, outcomes=(), stale=False
+    )
+    write_metrics(tmp_path / "bnpipe.prom", nothing)
+    names = {name for name, _ in read(tmp_path / "bnpipe.prom")}
+    assert names == {"tick_timestamp_seconds", "served_model_stale", "slots_since_success"}
+
+
+def test_a_file_that_no_collector_reads_or_none_that_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must end in \.prom"):
+        write_metrics(tmp_path / "bnpipe.txt", STANDING)
+    with pytest.raises(ConfigError, match="cannot write"):
+        write_metrics(tmp_path / "missing" / "bnpipe.prom", STANDING)

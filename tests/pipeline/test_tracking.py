@@ -1,0 +1,188 @@
+"""Runs in MLflow: what they are told as, and that a real server takes it."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.tracking import curves, metrics, parameters, tags, track
+from tests.pipeline.report.finished_run import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_what_a_run_is_told_as(home: Home) -> None:
+    run = home.finish("0001")
+    report = run.report()
+    assert ("trainer.epochs", "3") in list(parameters(report))
+    points = {p.name: p.value for p in metrics(report)}
+    assert points["candidate/accuracy"] == report["evaluation"]["models"]["candidate"]["accuracy"]
+    assert points["seconds/total"] == report["seconds"]
+    epochs = [p.step for p in curves(home.store, report) if p.name == "trainer/train_loss"]
+    assert epochs == [1, 2, 3]
+    assert tags(report)["bnpipe.passed"] == "false"
+    assert all(isinstance(value, str) and len(value) <= 500 for value in tags(report).values())
+
+
+def test_names_are_such_as_mlflow_takes(home: Home) -> None:
+    report = home.finish("0001").report() | {"config": {"a<b>": {"c:d\n": None}}}
+    assert list(parameters(report)) == [("a_b_.c_d_", "-")]
+
+
+def test_a_run_at_work_is_not_told(home: Home) -> None:
+    run = home.fail("0001", "running", None)
+    with pytest.raises(ConfigError, match="still at work"):
+        track(home.store, run, "http://127.0.0.1:9", "x")
+
+
+def test_without_mlflow_the_hint_says_how_to_get_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ConfigError, match="MLflow is not installed") as told:
+        track(home.store, home.finish("0001"), "http://127.0.0.1:9", "x")
+    assert "pip install" in (told.value.hint or "")
+
+
+# A real MLflow
+
+TELL = """
+import sys
+from pathlib import Path
+from pipeline.runs import find_run
+from pipeline.store import Store
+from pipeline.tracking import track
+store = Store(Path(sys.argv[1]))
+print(track(store, find_run(store, sys.argv[2]), sys.argv[3], "digits"))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with MLflow on top of what the tests run with."""
+    folder = tmp_path_factory.mktemp("mlflow") / "env"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    made = folder / "bin" / "python"
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([made, "-c", query], capture_output=True, text=True, check=True).stdout
+    (Path(site.strip()) / "below.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    install = [made, "-m", "pip", "--disable-pip-version-check", "-q", "install", "mlflow>=3,<4"]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=1200)
+    if done.returncode:
+        pytest.skip(f"MLflow cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+    return made
+
+
+@pytest.fixture
+def server(python: Path, tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stored = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    files = ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with (tmp_path / "server.log").open("w") as log:
+        child = subprocess.Popen(
+            [python, "-m", "mlflow", "server", *where, *stored, *files],
+            stdout=log, stderr=log, cwd=tmp_path, start_new_session=True,
+        )  # fmt: skip
+        try:
+            uri = f"http://127.0.0.1:{port}"
+            for _ in range(240):
+                assert child.poll() is None, (tmp_path / "server.log").read_text()
+                try:
+                    urllib.request.urlopen(f"{uri}/health", timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield uri
+        finally:
+            os.killpg(child.pid, 15)
+            child.wait(timeout=60)
+
+
+def ask(uri: str, path: str, **body: Any) -> Any:
+    request = urllib.request.Request(
+        f"{uri}/api/2.0/mlflow/{path}",
+        data=json.dumps(body).encode() if body else None,
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_real_mlflow_shows_the_run_once(
+    python: Path, server: str, home: Home, tmp_path: Path
+) -> None:
+    run = home.finish("0001")
+    served = tmp_path / "served" / "digits" / "4"
+    (served / "variables").mkdir(parents=True)
+    (served / "saved_model.pb").write_bytes(b"graph")
+    (served / "variables" / "variables.index").write_bytes(b"numbers")
+    path = run.path / "report.json"
+    pushed = {"path": str(served), "version": 4, "digest": "d" * 64, "new": True}
+    report = run.report() | {"pushed": pushed}
+    path.write_text(json.dumps(report))
+
+    def tell() -> str:
+        words = [python, "-c", TELL, str(home.store.home), "1", server]
+        told = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+        assert told.returncode == 0, told.stderr
+        return told.stdout.split()[-1]
+
+    first = tell()
+    assert tell() == first
+    place = ask(server, "experiments/get-by-name?experiment_name=digits")["experiment"]
+    (found,) = ask(server, "runs/search", experiment_ids=[place["experiment_id"]])["runs"]
+    assert found["info"]["status"] == "FINISHED"
+    measured = {m["key"]: m["value"] for m in found["data"]["metrics"]}
+    accuracy = report["evaluation"]["models"]["candidate"]["accuracy"]
+    assert measured["candidate/accuracy"] == pytest.approx(accuracy)
+    assert {"key": "trainer.epochs", "value": "3"} in found["data"]["params"]
+    losses = ask(server, f"metrics/get-history?run_id={first}&metric_key=trainer/train_loss")
+    assert [int(m["step"]) for m in losses["metrics"]] == [1, 2, 3]
+    files = ask(server, f"artifacts/list?run_id={first}")["files"]
+    assert {"report.json", "run.json", "model"} <= {f["path"] for f in files}
+    (version,) = ask(server, "registered-models/get-latest-versions", name="digits")[
+        "model_versions"
+    ]
+    assert (version["run_id"], version["status"]) == (first, "READY")
+    assert {"key": "bnpipe.version", "value": "4"} in version["tags"]
+    kept = list((tmp_path / "artifacts").rglob("saved_model.pb"))
+    assert [p.read_bytes() for p in kept] == [b"graph"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_server_that_is_down_is_one_line(python: Path, home: Home) -> None:
+    home.finish("0001")
+    shutil.rmtree(home.store.home / "objects")
+    words = [python, "-c", TELL, str(home.store.home), "1", "http://user:secret@127.0.0.1:9"]
+    told = subprocess.run(
+        words, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": "."}
+    )
+    last = told.stderr.strip().splitlines()[-1]
+    assert last.startswith("serving.errors.ServingError: MLflow at http://127.0.0.1:9")
+    assert "secret" not in last
