@@ -245,26 +245,37 @@ class Evaluation(Artifact):
 
 
 @dataclass(frozen=True)
-class Blessing(VerdictArtifact):
-    """The evaluator's verdict: `blessing.json` with every rule, and TFX's marker file."""
+class _MarkedVerdict(VerdictArtifact):
+    """A verdict and, as TFX has it, an empty file that says the same by its name."""
 
-    verdict_file: ClassVar[str] = "blessing.json"
+    markers: ClassVar[tuple[str, str]]
+    """The marker's name when it passed, and when it did not."""
 
     def check(self) -> None:
-        """Also: the marker file says what `blessing.json` says."""
+        """Also: the marker file says what the verdict says."""
         super().check()
-        said = {n for n in ("BLESSED", "NOT_BLESSED") if (self.path / n).exists()}
-        expected = {"BLESSED" if self.verdict().passed else "NOT_BLESSED"}
-        if said != expected:
+        said = {name for name in self.markers if (self.path / name).exists()}
+        expected = self.markers[0 if self.verdict().passed else 1]
+        if said != {expected}:
             raise ArtifactError(
-                f"{self.producer}: expected the marker {expected.pop()} beside blessing.json, "
+                f"{self.producer}: expected the marker {expected} beside {self.verdict_file}, "
                 f"found {', '.join(sorted(said)) or 'none'}"
             )
 
 
 @dataclass(frozen=True)
-class InfraBlessing(VerdictArtifact):
-    """The infra validator's verdict: `verdict.json`, and TFX's marker file."""
+class Blessing(_MarkedVerdict):
+    """The evaluator's verdict: `blessing.json` with every rule, and TFX's marker file."""
+
+    verdict_file: ClassVar[str] = "blessing.json"
+    markers: ClassVar[tuple[str, str]] = ("BLESSED", "NOT_BLESSED")
+
+
+@dataclass(frozen=True)
+class InfraBlessing(_MarkedVerdict):
+    """The infra validator's verdict: `verdict.json` with every check, and TFX's marker file."""
+
+    markers: ClassVar[tuple[str, str]] = ("INFRA_BLESSED", "INFRA_NOT_BLESSED")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from components.artifacts import Blessing, Model, PushedModel
+from components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from components.base import Component, Context, Effect, Facts, machine_local
 from serving import server_files, versions
 from serving.errors import ServingError
@@ -28,10 +28,11 @@ from serving.signing import load_keys
 
 @dataclass(frozen=True)
 class Inputs:
-    """A model, and the evaluator's word on it."""
+    """A model, the evaluator's word on it, and the infra validator's where there is one."""
 
     model: Model
     blessing: Blessing
+    infra_blessing: InfraBlessing | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     """Publish the model.
 
     Raises:
-        ServingError: the blessing did not pass or is another model's, the live version is no
+        ServingError: a blessing did not pass or is another model's, the live version is no
             longer the one that the model was compared with, the folder refuses it, or the running
             server cannot load it (then it is withdrawn) or does not answer in time.
     """
@@ -89,6 +90,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         inputs.model,
         inputs.blessing,
         params,
+        infra_blessing=inputs.infra_blessing,
         run=ctx.run_id,
         code=ctx.provenance,
         digests=ctx.input_digests,
@@ -107,6 +109,7 @@ def publish_model(
     blessing: Blessing,
     params: Params,
     *,
+    infra_blessing: InfraBlessing | None,
     run: str,
     code: Mapping[str, str],
     digests: Mapping[str, str],
@@ -118,14 +121,15 @@ def publish_model(
         model: what to publish.
         blessing: the evaluator's word on it.
         params: where to.
+        infra_blessing: the infra validator's word on it; None if nobody tried to serve it.
         run: the run that made the model.
         code: code, lock and config digests.
-        digests: digests of model and blessing.
+        digests: digests of model and blessings.
         force: why the model is published although it is not blessed, or was withdrawn, or another
             version went live since; recorded in the ledger. None for a plain push.
 
     Raises:
-        ServingError: see `run`; with `force`, only when the blessing is another model's, the
+        ServingError: see `run`; with `force`, only when a blessing is another model's, the
             folder refuses it, or the running server cannot load it or does not answer in time.
     """
     base = _base_path(params)
@@ -138,6 +142,9 @@ def publish_model(
     verdict = _read(blessing, blessing.verdict_file)
     digest = versions.tree_digest(model.saved_model)
     _check_blessing(verdict, digest, force)
+    trial = _read(infra_blessing, infra_blessing.verdict_file) if infra_blessing else None
+    if trial is not None:
+        _check_blessing(trial, digest, force)
     dataset = _read(model, "model_card.json").get("dataset")
     if not isinstance(dataset, dict) or "name" not in dataset:
         raise ServingError(
@@ -154,6 +161,7 @@ def publish_model(
             "inputs": dict(digests),
             "dataset": dataset,
             "verdict": verdict.get("sentence", ""),
+            "trial": {k: trial.get(k) for k in ("sentence", "server", "weaker")} if trial else None,
             "metrics": {rule["name"]: rule["value"] for rule in verdict.get("rules", [])},
         },
         compared_with=_champion_version(base, verdict, digest, force),
@@ -172,7 +180,7 @@ def _base_path(params: Params) -> Path:
     return Path(params.base_path).expanduser().absolute()
 
 
-def _read(artifact: Model | Blessing, name: str) -> Mapping[str, Any]:
+def _read(artifact: Model | VerdictArtifact, name: str) -> Mapping[str, Any]:
     """A JSON object of an artifact."""
     try:
         found = artifact.read_json(name)

@@ -115,8 +115,10 @@ class _Record:
         provenance: Mapping[str, str],
     ) -> dict[str, Any]:
         steps = [o.snapshot() for o in outcomes]
+        outputs = {s["name"]: s["outputs"] for s in steps}
         verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
         refused = [v for v in verdicts if not v["passed"]]
+        judged = [v for v in verdicts if "blessing" in outputs[v["step"]]]
         summary: dict[str, Any] = {
             "id": self.folder.id,
             "status": status,
@@ -125,7 +127,7 @@ class _Record:
             "started": self.started,
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
-            "verdict": refused[0] if refused else verdicts[-1] if verdicts else None,
+            "verdict": next(iter([*refused, *judged, *reversed(verdicts)]), None),
             "pushed": _pushed(outcomes),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from components import pusher
-from components.artifacts import Blessing, Model
+from components.artifacts import Blessing, InfraBlessing, Model
 from pipeline.errors import ConfigError, NotBlessed
 from pipeline.runs import RunFolder, find_run
 from pipeline.store import Store
 from serving.publish import Published
 
-CANDIDATE, JUDGE = "trainer", "evaluator"
+CANDIDATE, JUDGE, TRIAL = "trainer", "evaluator", "infra_validator"
 
 
 def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | None) -> Published:
@@ -25,7 +25,7 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
 
     Raises:
         ConfigError: the run has no model or no blessing.
-        NotBlessed: the model was refused, and there is no `force`.
+        NotBlessed: a gate refused the model, and there is no `force`.
         StoreError: an artifact is damaged.
         ServingError: see `components.pusher.publish_model`.
     """
@@ -36,15 +36,22 @@ def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | No
         "model": _output(run, steps, CANDIDATE, "model"),
         "blessing": _output(run, steps, JUDGE, "blessing"),
     }
+    # Whoever forces a model that the evaluator refused has no trial of it.
+    if TRIAL in steps and (force is None or "infra_blessing" in steps[TRIAL]["outputs"]):
+        digests["infra_blessing"] = _output(run, steps, TRIAL, "infra_blessing")
     folders = {name: store.require(digest, deep=True) for name, digest in digests.items()}
     blessing = Blessing(f"{JUDGE}.blessing", folders["blessing"])
-    verdict = blessing.verdict()
-    if not verdict.passed and force is None:
-        raise NotBlessed(verdict.sentence, hint=f"bnpipe push {run.id} --force --reason WHY")
+    trial = None
+    if "infra_blessing" in folders:
+        trial = InfraBlessing(f"{TRIAL}.infra_blessing", folders["infra_blessing"])
+    for verdict in (gate.verdict() for gate in (blessing, trial) if gate is not None):
+        if not verdict.passed and force is None:
+            raise NotBlessed(verdict.sentence, hint=f"bnpipe push {run.id} --force --reason WHY")
     return pusher.publish_model(
         Model(f"{CANDIDATE}.model", folders["model"]),
         blessing,
         params,
+        infra_blessing=trial,
         run=run.id,
         code=trained.summary().get("provenance", {}),
         digests=digests,

@@ -1,0 +1,218 @@
+"""A server's process: started with its output in a file, ready or not, and always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from components.infra_validator import servers
+from components.infra_validator.servers import MODEL, Server
+from serving.client import Options, ServerError, connect
+from serving.errors import ServingError
+from serving.lint import Finding
+
+TAIL_LINES = 20
+PORT_ATTEMPTS = 3
+_POLL_SECONDS = 0.05
+_STOP_SECONDS = 10.0
+_START_FAILED = "Failed to start server. Error: "
+_PORT_TAKEN = ("address already in use", "failed to buildandstart")
+
+
+class Refused(Exception):
+    """The model cannot be served, through its own fault."""
+
+
+class PortTaken(Exception):
+    """Somebody else was faster; other ports may be free."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a server answers."""
+
+    rest: str
+    grpc: str
+
+
+class Process:
+    """A server and, in a session of their own, all processes that it starts.
+
+    Args:
+        server: which.
+        base: folder of the versions.
+        log: the file that its output goes to.
+    """
+
+    def __init__(self, server: Server, base: Path, log: Path) -> None:
+        self._server, self._base, self._log = server, base, log
+        rest, grpc = _free_ports()
+        self._addresses = Addresses(f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}")
+        self._launch = servers.launch(server, base, rest, grpc)
+        self._unread = b""
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                self._launch.command,
+                env=self._launch.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output if server.real else subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def findings(self, deadline: float) -> list[Finding]:
+        """What the lint in the fresh process found.
+
+        Raises:
+            ServingError: the process died, or is not ready in time.
+        """
+        line = self._line(deadline)
+        if line is None:
+            raise self.fault("ended before it had looked at the model")
+        return [Finding(**found) for found in json.loads(line)]
+
+    def wait_until_serving(self, deadline: float) -> Addresses:
+        """Where it answers, once it has loaded the model.
+
+        Raises:
+            Refused: the server says that the model cannot be loaded.
+            PortTaken: another process has one of the ports.
+            ServingError: it died, or is not ready in time.
+        """
+        return self._poll(deadline) if self._server.real else self._announced(deadline)
+
+    def check_alive(self) -> None:
+        """Raises ServingError when the process is gone."""
+        if self._child.poll() is not None:
+            raise self.fault("ended while it was asked")
+
+    def tail(self) -> list[str]:
+        """The last lines that it wrote."""
+        text = self._log.read_text(errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
+
+    def fault(self, what: str) -> ServingError:
+        """An error that tells what happened to the server, and its last words."""
+        code = self._child.poll()
+        how = "" if code is None else f" ({_ending(code)})"
+        said = (self.tail() or ["nothing"])[-1]
+        return ServingError(
+            f"{self._server.name} {what}{how}; it said last: {said[-300:]}",
+            hint="read its last lines: bnpipe logs latest infra_validator",
+        )
+
+    def stop(self) -> None:
+        """End it and all that it started, at once: nothing is in flight any more."""
+        if self._launch.ending and self._child.poll() is None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    self._launch.ending,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_STOP_SECONDS,
+                )
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _announced(self, deadline: float) -> Addresses:
+        """The stand-in chooses free ports itself and writes them."""
+        while (line := self._line(deadline)) is not None:
+            if line.startswith("serving "):
+                words = dict(word.split("=", 1) for word in line.split()[1:])
+                return Addresses(words["rest"], f"grpc://{words['grpc']}")
+        raise self._not_started()
+
+    def _poll(self, deadline: float) -> Addresses:
+        with connect(self._addresses.rest, MODEL, Options(attempts=1)) as client:
+            while self._child.poll() is None:
+                if time.monotonic() > deadline:
+                    raise self.fault("does not serve in time")
+                # Its ports open when the model is loaded; until then nobody answers.
+                with contextlib.suppress(ServerError):
+                    if any(version.state == "AVAILABLE" for version in client.status()):
+                        return self._addresses
+                time.sleep(_POLL_SECONDS)
+        raise self._not_started()
+
+    def _not_started(self) -> Exception:
+        self._child.wait()
+        lines = self.tail()
+        if any(text in line.lower() for line in lines for text in _PORT_TAKEN):
+            return PortTaken()
+        for line in lines:
+            if "did not become available" in line and _START_FAILED in line:
+                return Refused(self._shown(line.partition(_START_FAILED)[2]))
+        return self.fault("ended before it served")
+
+    def _shown(self, text: str) -> str:
+        """Without the scratch folder's path, which says nothing."""
+        return text.replace(f"{self._base}/", "").strip().rstrip(",")
+
+    def _line(self, deadline: float) -> str | None:
+        """The next line that it wrote for us; None when there will be no more."""
+        assert self._child.stdout is not None
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
+                raise self.fault("does not serve in time")
+            read = os.read(self._child.stdout.fileno(), 1 << 16)
+            if not read:
+                self._child.wait()
+                return None
+            self._unread += read
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def serving(
+    server: Server, base: Path, log: Path, deadline: float
+) -> Iterator[tuple[Process, Addresses]]:
+    """A real server that serves, on other ports if somebody took the first ones.
+
+    Raises:
+        Refused: the model cannot be loaded.
+        ServingError: the server does not start, or no port is free.
+    """
+    for _ in range(PORT_ATTEMPTS):
+        with Process(server, base, log) as process:
+            try:
+                addresses = process.wait_until_serving(deadline)
+            except PortTaken:
+                continue
+            yield process, addresses
+            return
+    raise ServingError(
+        f"{server.name}: {PORT_ATTEMPTS} times in a row another process took its ports",
+        hint="run again",
+    )
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return int(first.getsockname()[1]), int(second.getsockname()[1])
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,81 @@
+"""infra_validator: is the candidate served as it was evaluated?
+
+The SavedModel is linted, restored and served in a fresh process, and asked over REST and gRPC what
+the evaluator asked it. Where there is a TensorFlow Serving (on PATH, configured, or an image that
+Docker has), it must give the same answers; without one the verdict is marked as weaker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from components.artifacts import Blessing, Evaluation, InfraBlessing, Model
+from components.base import Component, Context, Facts, configured_as, machine_local
+from components.infra_validator import servers
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is served, whose bytes were blessed, and what it must answer."""
+
+    model: Model
+    blessing: Blessing
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The verdict."""
+
+    infra_blessing: InfraBlessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Which server, and how patiently."""
+
+    server_binary: str | None = configured_as("serving.server_binary", None, in_key=False)
+    """The tensorflow_model_server; by default the one on PATH, then Docker's image."""
+    require_real_server: bool = configured_as("serving.require_real_server", False)
+    """Whether the stand-in's word is not enough."""
+    start_seconds: Annotated[float, Gt(0)] = machine_local(120.0)
+    """How long a server may take until it serves."""
+    answer_seconds: Annotated[float, Gt(0)] = machine_local(30.0)
+    """How long it may take for one answer."""
+    timed_requests: Annotated[int, Ge(1)] = machine_local(100)
+    """Requests per protocol that latency is measured with."""
+
+
+def probe(params: Params, cache: Path) -> Mapping[str, str]:
+    """Which server there is: a better one, or another release, is a reason to ask it."""
+    return {"server": servers.find(params.server_binary).identity}
+
+
+def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Serves the candidate and compares its answers with the evaluator's.
+
+    Raises:
+        ServingError: the blessing is another model's, there are no requests to send, or a server
+            could not be started, did not answer or died: faults, which are not held against the
+            model.
+    """
+    from components.infra_validator.trial import judge
+
+    return judge(inputs, outputs, params, ctx)
+
+
+COMPONENT = Component(
+    name="infra_validator",
+    Inputs=Inputs,
+    Outputs=Outputs,
+    Params=Params,
+    run=run,
+    gate=True,
+    probe=probe,
+    uses=("components.infra_validator.fresh", "components.infra_validator.tied"),
+)

@@ -1,0 +1,74 @@
+"""A small model, blessed and with golden requests, as trainer and evaluator hand it over."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.artifacts import Blessing, Evaluation, Model
+from components.infra_validator import Inputs
+from data.dataset_info import DatasetInfo
+from serving.versions import tree_digest
+
+HEIGHT, WIDTH, CLASSES = 6, 5, 4
+INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)
+ROWS = 5
+
+
+def export(folder: Path, classifier: Any = None) -> Path:
+    """Exports a network of random weights; `classifier` stands in for `signatures.Classifier`."""
+    import pytest
+
+    from serving import signatures
+    from serving.folding import Dense, Relu
+
+    generator = np.random.default_rng(0)
+
+    def floats(*shape: int) -> Any:
+        return generator.normal(size=shape).astype(np.float32)
+
+    layers = [
+        Dense("hidden", floats(HEIGHT * WIDTH, 8), floats(8)),
+        Relu("relu"),
+        Dense("logits", floats(8, CLASSES), floats(CLASSES)),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        if classifier is not None:
+            patch.setattr(signatures, "Classifier", classifier)
+        signatures.export(folder, layers, INFO)
+    return folder
+
+
+def golden(saved_model: Path, file: Path) -> Path:
+    """What the evaluator leaves for the infra validator."""
+    from components.evaluator.golden import write
+
+    features = np.random.default_rng(1).random((ROWS, INFO.features), np.float32)
+    write(saved_model, features, INFO, file)
+    return file
+
+
+def inputs(folder: Path, saved_model: Path, golden_file: Path) -> Inputs:
+    """Artifacts around a copy of a SavedModel, blessed as it is now."""
+    model = Model("trainer.model", folder / "model")
+    shutil.copytree(saved_model, model.saved_model, symlinks=True)
+    evaluation = Evaluation("evaluator.evaluation", folder / "evaluation")
+    evaluation.path.mkdir()
+    shutil.copy(golden_file, evaluation.path)
+    blessing = Blessing("evaluator.blessing", folder / "blessing")
+    blessing.path.mkdir()
+    found = Inputs(model, blessing, evaluation)
+    bless(found)
+    return found
+
+
+def bless(found: Inputs, digest: str | None = None) -> None:
+    """Writes a blessing of the model's bytes, or of a digest."""
+    verdict = {
+        "passed": True,
+        "sentence": "better than the baseline",
+        "model": digest or tree_digest(found.model.saved_model),
+    }
+    (found.blessing.path / "blessing.json").write_text(json.dumps(verdict))
