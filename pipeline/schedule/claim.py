@@ -1,0 +1,127 @@
+"""A claim: the durable word that a slot is being done, and how often that was tried.
+
+`<home>/schedule/slots/<slot name>.claim` is made with O_EXCL and fsynced before anything is done
+about the slot; it goes when the outcome is there. Only the holder of the schedule's lock writes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
+from pipeline.schedule.slot import Slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt at a slot.
+
+    Attributes:
+        number: from 1.
+        at: when it began, UTC ISO text.
+        pid: the process that made it.
+        boot: the boot of the machine that the process belongs to.
+        ended: None while it is at work or if it was cut short; `failed`, or `put back`, which
+            does not count: it was stopped from outside, or another run was in the way.
+        sentence: why it ended so.
+        run: id of its run, if it came to one.
+        exit_code: of that run.
+    """
+
+    number: int
+    at: str
+    pid: int
+    boot: str
+    ended: str | None = None
+    sentence: str = ""
+    run: str | None = None
+    exit_code: int = 0
+
+
+FAILED, PUT_BACK = "failed", "put back"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A slot that somebody has taken.
+
+    Attributes:
+        slot: which.
+        missed: how many earlier slots it stands in for.
+        asked: by hand, the reason that was given.
+        reasons: what the triggers said in the first attempt; None before they were asked.
+        attempts: so far, in order.
+        not_before: UTC ISO text; the next attempt waits until then.
+    """
+
+    slot: Slot
+    missed: int = 0
+    asked: str | None = None
+    reasons: tuple[Reason, ...] | None = None
+    attempts: tuple[Attempt, ...] = ()
+    not_before: str | None = None
+
+    @property
+    def counted(self) -> int:
+        """How many attempts count: also those that were cut short, and nobody knows by what."""
+        return sum(attempt.ended != PUT_BACK for attempt in self.attempts)
+
+    @property
+    def open_attempts(self) -> tuple[int, ...]:
+        """Attempts whose end nobody wrote down."""
+        return tuple(a.number for a in self.attempts if a.ended is None)
+
+    def begin(self, at: str) -> Claim:
+        """With one more attempt, of this process."""
+        number = len(self.attempts) + 1
+        attempt = Attempt(number=number, at=at, pid=os.getpid(), boot=boot_id())
+        return dataclasses.replace(self, attempts=(*self.attempts, attempt), not_before=None)
+
+    def end(self, number: int, ended: str, **told: Any) -> Claim:
+        """With the end of an attempt."""
+        attempts = tuple(
+            dataclasses.replace(a, ended=ended, **told) if a.number == number else a
+            for a in self.attempts
+        )
+        return dataclasses.replace(self, attempts=attempts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "slot": self.slot.iso,
+            "missed": self.missed,
+            "asked": self.asked,
+            "reasons": None if self.reasons is None else reasons_to_json(self.reasons),
+            "attempts": [dataclasses.asdict(a) for a in self.attempts],
+            "not_before": self.not_before,
+        }
+
+    @classmethod
+    def from_json(cls, slot: Slot, value: Mapping[str, Any]) -> Claim:
+        """What `to_json` made, for the slot that the file is named after.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        reasons = value["reasons"]
+        return cls(
+            slot=slot,
+            missed=int(value["missed"]),
+            asked=value["asked"],
+            reasons=None if reasons is None else reasons_from_json(reasons),
+            attempts=tuple(Attempt(**a) for a in value["attempts"]),
+            not_before=value["not_before"],
+        )
+
+
+def boot_id() -> str:
+    """Names this boot of the machine: a process id means nothing in another one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,66 @@
+"""What a tick asks of the pipeline. `pipeline.schedule.retraining` answers with the product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.outcome import Reason, Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How one attempt's run ended.
+
+    Attributes:
+        exit_code: as in `pipeline.errors.ExitCode`; negative when a signal killed it.
+        sentence: one line for people.
+        result: what a run that ended well or by a verdict comes to; None for a fault.
+        run: its id; None when it left no record.
+        version: what it published, if anything.
+    """
+
+    exit_code: int
+    sentence: str
+    result: Result | None = None
+    run: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the triggers say.
+
+    Attributes:
+        reasons: of the triggers that fired.
+        otherwise: for people: what the others found, and what could not be looked at.
+        failed: whether one could not be looked at.
+    """
+
+    reasons: tuple[Reason, ...]
+    otherwise: tuple[str, ...] = ()
+    failed: bool = False
+
+
+class Work(Protocol):
+    """The pipeline of a home, as the schedule sees it."""
+
+    def busy(self) -> str | None:
+        """A sentence when a run is at work in this home; None when none is."""
+
+    def look(self, claim: Claim, now: datetime) -> Looked:
+        """Ask the triggers."""
+
+    def unchanged(self) -> str | None:
+        """A sentence when a run would do nothing; None when there is work."""
+
+    def run(self, claim: Claim) -> Ran:
+        """Run the pipeline for the last attempt of a claim, in a child process."""
+
+    def ended(self, claim: Claim) -> tuple[int, Ran] | None:
+        """How the run of an attempt ended whose end nobody wrote down, with the attempt's number.
+
+        None when there was no such run, or it was cut short.
+        """

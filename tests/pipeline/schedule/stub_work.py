@@ -1,0 +1,94 @@
+"""A pipeline that remembers what was asked of it, for tests of the ticker."""
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline.schedule.book import Book
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.outcome import Reason, Result, Trigger
+from pipeline.schedule.tick import Policy, Ticker
+from pipeline.schedule.timetable import make_timetable
+from pipeline.schedule.work import Looked, Ran
+
+PUSHED = Ran(exit_code=0, sentence="v1 is live", result=Result.PUSHED, run="0001", version=1)
+
+
+def moment(*when: int) -> datetime:
+    return datetime(*when, tzinfo=UTC)  # type: ignore[misc,arg-type]
+
+
+@dataclasses.dataclass
+class StubWork:
+    """Every run ends as `answers` says, in turn; the last answer holds for all further ones.
+
+    What ends well lands in `folder`, where `ended` finds it, as a real run's record would.
+    """
+
+    folder: Path
+    answers: list[Ran] = dataclasses.field(default_factory=lambda: [PUSHED])
+    looked: Looked = Looked((Reason(Trigger.CLOCK, "it is time"),))
+    nothing: str | None = None
+    at_work: str | None = None
+    on_run: Callable[[Claim], None] = lambda claim: None
+    runs: list[str] = dataclasses.field(default_factory=list)
+
+    def busy(self) -> str | None:
+        return self.at_work
+
+    def look(self, claim: Claim, now: datetime) -> Looked:
+        return self.looked
+
+    def unchanged(self) -> str | None:
+        return self.nothing
+
+    def run(self, claim: Claim) -> Ran:
+        self.runs.append(claim.slot.name)
+        self.on_run(claim)
+        answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        if answer.result is not None:
+            with self._record(claim).open("a") as file:
+                file.write("once\n")
+        return answer
+
+    def ended(self, claim: Claim) -> tuple[int, Ran] | None:
+        if not self._record(claim).exists():
+            return None
+        return claim.open_attempts[-1], self.answers[0]
+
+    def completed(self) -> dict[str, int]:
+        """How often the run of each slot came to its end."""
+        return {p.name: len(p.read_text().splitlines()) for p in self.folder.iterdir()}
+
+    def _record(self, claim: Claim) -> Path:
+        self.folder.mkdir(exist_ok=True)
+        return self.folder / claim.slot.name
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self, *when: int) -> None:
+        self.now = moment(*when)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def on(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+def ticker(
+    folder: Path,
+    clock: Clock,
+    work: StubWork,
+    cron: str | None = "0 3 * * *",
+    timezone: str = "UTC",
+    every: timedelta | None = None,
+    **policy: Any,
+) -> Ticker:
+    """A ticker over a home in a folder, daily at three unless told otherwise."""
+    timetable = make_timetable(None if every else cron, every, timezone)
+    return Ticker(Book(folder / "home"), timetable, Policy(**policy), work, clock, lambda: 1.0)
