@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from tensorflow_serving.apis import (
 
 from serving.client import Arrays, Classes, Client, Options, Prediction, ServerError, VersionState
 
+_UNREACHABLE = re.compile(
+    r"failed to connect|DNS resolution failed|Socket closed|.*connection", re.I
+)
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -155,7 +159,8 @@ class GrpcClient(Client):
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             text = f"grpc://{self._address} did not answer within {self.options.timeout:g} s"
             return ServerError(text, status=status)
-        if code is grpc.StatusCode.UNAVAILABLE:
+        # A server whose queue is full has this code too, and words of its own.
+        if code is grpc.StatusCode.UNAVAILABLE and _UNREACHABLE.match(error.details() or ""):
             return ServerError(
                 f"no server at grpc://{self._address}: {error.details()}",
                 hint="start one: bnpipe serve",

@@ -6,9 +6,9 @@ that second; a closed loop would have sent one and called the rest of the second
 omission, see Gil Tene, "How NOT to Measure Latency", 2013). A failed request counts in the
 latencies too: somebody waited for that failure.
 
-Any number of requests may be under way up to `connections`. If all of them are, the next one is
-sent late, still counted from when it was due; `sent_late` tells how many were, so that a client
-that cannot keep up is not mistaken for a slow server.
+Any number of requests may be under way up to `connections`. If all of them are, or this machine is
+busy, the next one is sent late, still counted from when it was due; `sent_late` tells how many
+were, so that a client that cannot keep up is not mistaken for a slow server.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,6 @@ import numpy.typing as npt
 from serving.client import Prediction, ServerError
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
-# A thread that wakes up later than this was kept by requests before, not by the scheduler.
 _LATE_SECONDS = 0.01
 
 
@@ -74,7 +74,7 @@ class Report:
 
     @property
     def sent_late(self) -> int:
-        """Requests that had to wait for a free connection of ours."""
+        """Requests that were sent more than 10 ms after they were due."""
         return sum(s.sent - s.due > _LATE_SECONDS for s in self.samples)
 
     @property
@@ -127,23 +127,26 @@ def run(
     samples: list[Sample] = []
     start = time.perf_counter() + 0.05
 
+    over = threading.Event()
+
     def work() -> None:
-        while (turn := next(turns)) < total:
+        while not over.is_set() and (turn := next(turns)) < total:
             due = turn / rate
             while (early := start + due - time.perf_counter()) > 0:
-                if stopped():
+                if stopped() or over.is_set():
                     return
                 time.sleep(min(early, 0.1))
             samples.append(_timed(ask, start, due))
 
-    threads = [
-        threading.Thread(target=work, name=f"load-{n}", daemon=True)
-        for n in range(min(connections, total))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    workers = min(connections, total)
+    with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        found = [pool.submit(work) for _ in range(workers)]
+        try:
+            wait(found, return_when=FIRST_EXCEPTION)
+        finally:  # also after Ctrl-C
+            over.set()
+        for future in found:
+            future.result()
     return Report(rate, sorted(samples, key=lambda s: s.due))
 
 

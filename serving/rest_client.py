@@ -50,10 +50,11 @@ class RestClient(Client):
             "inputs": {name: _to_json(array) for name, array in inputs.items()},
         }
         answer = self._ask("POST", f"{self._path(version, label)}:predict", request)["outputs"]
-        if signature not in self._outputs:
+        infos = self._outputs.get(signature, {})
+        # Also when a newer version has other outputs than the one that was asked first.
+        if not infos or (isinstance(answer, dict) and answer.keys() != infos.keys()):
             signatures = self.metadata(version, label)["metadata"]["signature_def"]
-            self._outputs[signature] = signatures["signature_def"][signature]["outputs"]
-        infos = self._outputs[signature]
+            infos = self._outputs[signature] = signatures["signature_def"][signature]["outputs"]
         # A single output comes without its name.
         named = {next(iter(infos)): answer} if len(infos) == 1 else answer
         return Prediction({k: _from_json(v, infos[k]["dtype"]) for k, v in named.items()}, None)
@@ -106,23 +107,12 @@ class RestClient(Client):
 
     def _ask(self, method: str, path: str, request: Any = None) -> Any:
         body = None if request is None else json.dumps(request).encode()
-        status, answer = self._retried(lambda left: self._exchange(method, path, body, left))
-        try:
-            value = json.loads(answer)
-        except ValueError:
-            value = None
-        if status != 200 or not isinstance(value, dict):
-            told = value.get("error") if isinstance(value, dict) else None
-            raise ServerError(str(told or f"{path}: HTTP status {status}"), status=status)
-        return value
+        return self._retried(lambda left: self._exchange(method, path, body, left))
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, left: float
-    ) -> tuple[int, bytes]:
-        """One request on a kept connection; on a new one if the server closed that meanwhile."""
-        kept = getattr(self._local, "connection", None) is not None
+    def _exchange(self, method: str, path: str, body: bytes | None, left: float) -> Any:
+        """One request, on this thread's connection if the server did not close that meanwhile."""
         try:
-            return self._send(method, path, body, left)
+            status, answer = self._send(method, path, body, left)
         except TimeoutError as error:
             self.close()
             raise ServerError(
@@ -131,14 +121,24 @@ class RestClient(Client):
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if kept:
-                return self._exchange(method, path, body, left)
             why = getattr(error, "strerror", None) or type(error).__name__
             raise ServerError(
                 f"no server at {self._url.geturl()}: {why}",
                 hint="start one: bnpipe serve",
                 transient=True,
             ) from error
+        try:
+            value = json.loads(answer)
+        except ValueError:
+            value = None
+        if status != 200 or not isinstance(value, dict):
+            told = value.get("error") if isinstance(value, dict) else None
+            raise ServerError(
+                str(told or f"{path}: HTTP status {status}"),
+                status=status,
+                transient=status in _TRY_AGAIN,
+            )
+        return value
 
     def _send(self, method: str, path: str, body: bytes | None, left: float) -> tuple[int, bytes]:
         connection = getattr(self._local, "connection", None)
@@ -156,14 +156,7 @@ class RestClient(Client):
         headers = {"Content-Type": "application/json"} if body else {}
         connection.request(method, path, body, headers)
         response = connection.getresponse()
-        answer = response.read()
-        if response.status in _TRY_AGAIN:
-            raise ServerError(
-                f"HTTP status {response.status}: {answer[:200].decode(errors='replace')}",
-                status=response.status,
-                transient=True,
-            )
-        return response.status, answer
+        return response.status, response.read()
 
 
 def _to_json(array: npt.NDArray[Any]) -> Any:
@@ -181,9 +174,13 @@ def _bytes_to_json(value: Any) -> Any:
     return value
 
 
+def _to_bytes(value: Any) -> Any:
+    """A string of an answer; outputs whose names end in `_bytes` come as `{"b64": ...}`."""
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value.encode()
+
+
 def _from_json(value: Any, dtype: str) -> npt.NDArray[Any]:
     if dtype == "DT_STRING":
         array = np.array(value, np.object_)
-        encode = np.frompyfunc(lambda v: v.encode() if isinstance(v, str) else v, 1, 1)
-        return np.asarray(encode(array), np.object_)
+        return np.asarray(np.frompyfunc(_to_bytes, 1, 1)(array), np.object_)
     return np.array(value, _TYPES.get(dtype))

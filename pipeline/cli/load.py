@@ -11,7 +11,7 @@ from pipeline.cli.predict import DEFAULT_URL
 from pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
-    from serving.client import Client
+    from serving.client import Arrays, Client, Prediction
 
 
 def load(
@@ -45,11 +45,13 @@ def load(
 
     name = model or model_name(config_from(config, sets))
     with connect(url, name, Options(timeout=timeout, attempts=1)) as client:
-        asked = {"inputs": _images(client, batch), "signature": "serve_png", "label": label or None}
-        client.predict(**asked)  # nobody answers, or the label is unknown: said once, at once
-        report = run(
-            lambda: client.predict(**asked), rate=rate, seconds=seconds, connections=connections
-        )
+        images = _images(client, batch)
+
+        def ask() -> Prediction:
+            return client.predict(images, signature="serve_png", label=label or None)
+
+        ask()  # nobody answers, or the label is unknown: said once, at once
+        report = run(ask, rate=rate, seconds=seconds, connections=connections)
     found = report.summary()
     if as_json:
         ui.write_json({"url": url, "model": name, "batch": batch, **found})
@@ -58,7 +60,7 @@ def load(
     return ExitCode.SERVING if found["failed"] else ExitCode.OK
 
 
-def _images(client: Client, batch: int) -> dict[str, Any]:
+def _images(client: Client, batch: int) -> Arrays:
     import numpy as np
 
     from data.png import encode_stored
@@ -88,4 +90,4 @@ def _show(found: dict[str, Any]) -> None:
     for error, count in found["errors"].items():
         ui.say(f"{count} failed: {error}", style="red")
     if found["sent_late"]:
-        ui.say("sent late: all connections were waiting for the server; see --connections")
+        ui.say("sent late: all connections were waiting (--connections), or this machine is busy")

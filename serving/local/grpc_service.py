@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -41,6 +41,8 @@ _VALUES = {
     "object": "string_val",
 }
 _THREADS = 16
+_STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
+T = TypeVar("T")
 
 
 class GrpcServer:
@@ -89,8 +91,7 @@ def _answered(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servi
             code, message = Code.INTERNAL, f"{type(error).__name__}: {error}"
         if len(message) > _LONGEST_MESSAGE:
             message = f"{message[:_LONGEST_MESSAGE]}...TRUNCATED"
-        codes = {status.value[0]: status for status in grpc.StatusCode}
-        context.abort(codes[int(code)], message)
+        context.abort(_STATUS[code], message)
         return None
 
     return method
@@ -105,29 +106,24 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     @_answered
     def Predict(self, request: Any) -> Any:  # noqa: N802
         """Outputs by name."""
-        spec = request.model_spec
-        with self._acquire(spec) as (version, servable):
-            inputs = {name: _array(name, proto) for name, proto in request.inputs.items()}
-            outputs = inference.predict(
-                servable, spec.signature_name, inputs, list(request.output_filter)
-            )
         response = predict_pb2.PredictResponse()
-        _fill_spec(response.model_spec, spec, version)
-        for name, array in outputs.items():
+
+        def predict(servable: Servable, signature: str) -> inference.Arrays:
+            inputs = {name: _array(name, proto) for name, proto in request.inputs.items()}
+            return inference.predict(servable, signature, inputs, list(request.output_filter))
+
+        for name, array in self._infer(request, response, predict).items():
             response.outputs[name].CopyFrom(tensor_proto(array))
         return response
 
     @_answered
     def Classify(self, request: Any) -> Any:  # noqa: N802
         """Label and score of every class."""
-        spec = request.model_spec
-        with self._acquire(spec) as (version, servable):
-            rows = inference.classify(
-                servable, spec.signature_name, inference.serialized_examples(request.input)
-            )
         response = classification_pb2.ClassificationResponse()
-        _fill_spec(response.model_spec, spec, version)
-        for row in rows:
+        examples = inference.serialized_examples(request.input)
+        for row in self._infer(
+            request, response, lambda found, name: inference.classify(found, name, examples)
+        ):
             classes = response.result.classifications.add().classes
             for label, score in row:
                 classes.add(label=label, score=score)
@@ -136,14 +132,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     @_answered
     def Regress(self, request: Any) -> Any:  # noqa: N802
         """One number for every example."""
-        spec = request.model_spec
-        with self._acquire(spec) as (version, servable):
-            values = inference.regress(
-                servable, spec.signature_name, inference.serialized_examples(request.input)
-            )
         response = regression_pb2.RegressionResponse()
-        _fill_spec(response.model_spec, spec, version)
-        for value in values:
+        examples = inference.serialized_examples(request.input)
+        for value in self._infer(
+            request, response, lambda found, name: inference.regress(found, name, examples)
+        ):
             response.result.regressions.add(value=value)
         return response
 
@@ -164,6 +157,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.model_spec.version.value = version
         response.metadata["signature_def"].Pack(signatures)
         return response
+
+    def _infer(self, request: Any, response: Any, call: Callable[[Servable, str], T]) -> T:
+        """Call with the version and the signature that are asked for, and say which they were."""
+        spec = request.model_spec
+        with self._acquire(spec) as (version, servable):
+            found = call(servable, spec.signature_name)
+        response.model_spec.name = spec.name
+        response.model_spec.signature_name = spec.signature_name or inference.DEFAULT_SIGNATURE
+        response.model_spec.version.value = version
+        return found
 
     def _acquire(self, spec: Any) -> Any:
         version = spec.version.value if spec.HasField("version") else None
@@ -215,9 +218,3 @@ def _array(name: str, proto: Any) -> Any:
         return tf.make_ndarray(proto)
     except (TypeError, ValueError) as error:
         raise invalid(f"tensor parsing error: {name}") from error
-
-
-def _fill_spec(shown: Any, asked: Any, version: int) -> None:
-    shown.name = asked.name
-    shown.signature_name = asked.signature_name or inference.DEFAULT_SIGNATURE
-    shown.version.value = version

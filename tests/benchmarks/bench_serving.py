@@ -83,12 +83,17 @@ def export(folder: Path, seed: int) -> Path:
 
 
 @contextlib.contextmanager
-def stand_in(base: Path) -> Iterator[list[str]]:
-    """The stand-in in a process of its own: its addresses."""
-    command = [sys.executable, "-m", "serving.local", f"--model_base_path={base}"]
-    flags = ["--model_name=mnist", "--rest_api_port=0", "--port=0", "--exit_with_parent"]
+def stand_in(models: Path) -> Iterator[list[str]]:
+    """The stand-in in a process of its own, on a folder or a models.config: its addresses."""
+    if models.is_dir():
+        served = [f"--model_base_path={models}", "--model_name=mnist"]
+    else:
+        poll = "--model_config_file_poll_wait_seconds=1"
+        labels = "--allow_version_labels_for_unavailable_models"
+        served = [f"--model_config_file={models}", poll, labels]
+    flags = ["--rest_api_port=0", "--port=0", "--exit_with_parent"]
     process = subprocess.Popen(
-        [*command, *flags],
+        [sys.executable, "-m", "serving.local", *served, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

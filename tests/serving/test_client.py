@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import json
 import threading
 import time
 
@@ -42,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         script = self.server.script
         step = script.pop(0) if len(script) > 1 else script[0]
         self.server.requests.append(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if step == "drop":
             self.close_connection = True
             return
@@ -92,9 +94,9 @@ def test_a_busy_server_is_asked_again(scripted, client):
 
 def test_a_server_that_stays_busy_is_told_in_its_own_words(scripted, client):
     server = scripted((503, BUSY))
-    with pytest.raises(ServerError, match="queue is full") as raised:
+    with pytest.raises(ServerError) as raised:
         client(server, attempts=3).status()
-    assert raised.value.status == 503
+    assert (raised.value.headline, raised.value.status) == ("queue is full", 503)
     assert len(server.requests) == 3
 
 
@@ -119,6 +121,68 @@ def test_a_dropped_connection_is_replaced(scripted, client):
     asking.status()
     asking.status()
     assert server.connections == 2
+
+
+def test_one_attempt_is_one_request_also_when_the_connection_drops(scripted, client):
+    """Otherwise a request that the server lost would be counted as answered."""
+    server = scripted((200, OK), "drop", (200, OK))
+    asking = client(server, attempts=1)
+    asking.status()
+    with pytest.raises(ServerError, match=r"no server at .*RemoteDisconnected") as raised:
+        asking.status()
+    assert raised.value.transient
+    assert len(server.requests) == 2
+    assert asking.status()[0].version == 3
+
+
+def test_waits_are_drawn_below_a_bound_that_doubles(scripted, client, monkeypatch):
+    bounds, waits = [], []
+    monkeypatch.setattr("random.uniform", lambda low, high: bounds.append((low, high)) or high)
+    monkeypatch.setattr("serving.client.time.sleep", waits.append)
+    with pytest.raises(ServerError, match="queue is full"):
+        client(scripted((503, BUSY)), attempts=4, backoff=0.5).status()
+    assert bounds == [(0, 0.5), (0, 1.0), (0, 2.0), (0, 4.0)]
+    assert waits == [0.5, 1.0, 2.0]
+
+
+def test_a_wait_that_would_outlast_the_deadline_is_not_begun(scripted, client, monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    server = scripted((503, BUSY))
+    begun = time.monotonic()
+    with pytest.raises(ServerError, match="queue is full"):
+        client(server, timeout=5, backoff=60).status()
+    assert len(server.requests) == 1
+    assert time.monotonic() - begun < 5
+
+
+def test_all_attempts_share_one_deadline(scripted, client):
+    server = scripted((503, BUSY), (503, BUSY), "hang")
+    with pytest.raises(ServerError, match=r"did not answer within 0\.4 s"):
+        client(server, timeout=0.4).status()
+    assert len(server.requests) == 3
+
+
+def metadata(outputs):
+    infos = {name: {"dtype": dtype} for name, dtype in outputs.items()}
+    signatures = {"signature_def": {"serving_default": {"outputs": infos}}}
+    return json.dumps({"metadata": {"signature_def": signatures}}).encode()
+
+
+def test_outputs_of_a_newer_version_are_looked_up_again(scripted, client):
+    server = scripted(
+        (200, b'{"outputs": {"a": [1], "b": [0.5]}}'),
+        (200, metadata({"a": "DT_INT64", "b": "DT_FLOAT"})),
+        (200, b'{"outputs": {"a": [2], "b": [NaN]}}'),
+        (200, b'{"outputs": {"a": [3], "c_bytes": [{"b64": "/w=="}]}}'),
+        (200, metadata({"a": "DT_INT64", "c_bytes": "DT_STRING"})),
+    )
+    asking = client(server)
+    inputs = {"features": np.zeros((1, 2), np.float32)}
+    first, second, third = (asking.predict(inputs).outputs for _ in range(3))
+    assert (first["a"].dtype, first["b"].dtype) == (np.int64, np.float32)
+    assert np.isnan(second["b"]).all()
+    assert list(third["c_bytes"]) == [b"\xff"]
+    assert sum("metadata" in path for path in server.requests) == 2
 
 
 def test_one_connection_serves_many_requests(scripted, client):

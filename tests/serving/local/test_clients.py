@@ -1,5 +1,9 @@
 """Both clients against the stand-in, and what they log."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis import prediction_log_pb2
@@ -67,6 +71,43 @@ def test_grpc_without_a_server():
     with pytest.raises(ServerError, match=r"no server at grpc://127\.0\.0\.1:1") as raised:
         connect("grpc://127.0.0.1:1", "mnist", Options(timeout=1, attempts=2)).status()
     assert raised.value.hint == "start one: bnpipe serve"
+
+
+@pytest.fixture
+def busy_queue():
+    """A gRPC server whose queue is full, as the real one says it."""
+    text = "The batch scheduling queue to which this task was submitted is full"
+
+    def predict(request, context):
+        context.abort(grpc.StatusCode.UNAVAILABLE, text)
+
+    handler = grpc.unary_unary_rpc_method_handler(predict)
+    running = grpc.server(ThreadPoolExecutor(2))
+    service = "tensorflow.serving.PredictionService"
+    running.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"Predict": handler})]
+    )
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    yield f"grpc://127.0.0.1:{port}", text
+    running.stop(None)
+
+
+def test_a_full_queue_is_told_in_the_servers_words_and_not_as_no_server(busy_queue):
+    url, text = busy_queue
+    options = Options(attempts=2, backoff=0.01)
+    with connect(url, "mnist", options) as client, pytest.raises(ServerError) as raised:
+        client.predict({"features": FEATURES})
+    assert (raised.value.headline, raised.value.hint) == (text, "")
+    assert raised.value.transient
+
+
+def test_a_deadline_over_grpc():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+        told = pytest.raises(ServerError, match=r"did not answer within 0\.3 s")
+        with connect(url, "mnist", Options(timeout=0.3, attempts=1)) as client, told:
+            client.status()
 
 
 def test_requests_and_answers_are_logged(rest_url, grpc_url, tmp_path):

@@ -1,19 +1,28 @@
-"""Pushes and rollbacks by label on a running server: no request fails, every move is seen."""
+"""Pushes and rollbacks on a running server under constant load: no request is lost.
 
+The load is open: requests are due at a constant rate whatever the server does, none is sent twice,
+and each counts from when it was due.
+"""
+
+import dataclasses
 import shutil
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from serving import model_config
+from serving import load, model_config
 from serving.client import Options, connect
 from serving.local.server import LocalServer
 from serving.local.states import Settings
+from serving.publish import publish
+from serving.rollout import Rollout
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
-PATIENCE = 30.0
+PATIENCE = 60.0
+RATE = 40.0
 FOLLOWING = Settings(
     poll_wait_seconds=0.05,
     config_poll_wait_seconds=0.05,
@@ -22,102 +31,124 @@ FOLLOWING = Settings(
 )
 
 
-class Folder:
-    """A served folder whose models.config is edited step by step."""
-
-    def __init__(self, base, exports):
-        self.base, self.exports = base, exports
-
-    def add(self, version):
-        staged = self.base / f".staging-{version}"
-        shutil.copytree(self.exports[version % 2], staged)
-        staged.rename(self.base / str(version))
-
-    def tell(self, versions, stable):
-        labels = {"stable": stable}
-        config = model_config.ModelConfig("mnist", str(self.base), tuple(versions), labels)
-        model_config.write(self.base, config)
+def push(base, exports, number, **options):
+    """A model that differs from the one before in its answers, and from all in an asset."""
+    model = base.parent / f"model-{number}"
+    shutil.copytree(exports[number % 2], model)
+    (model / "assets.extra").mkdir(exist_ok=True)
+    (model / "assets.extra/number").write_text(str(number))
+    published = publish(
+        base,
+        model,
+        model_name="mnist",
+        provenance={"dataset": {"name": "mnist"}},
+        compared_with=None,
+        **options,
+    )
+    shutil.rmtree(model)
+    return published
 
 
 @pytest.fixture
-def folder(tmp_path, exports):
+def base(tmp_path, exports):
     base = tmp_path / "mnist"
-    base.mkdir()
-    made = Folder(base, exports)
-    made.add(1)
-    made.tell([1], stable=1)
-    return made
+    push(base, exports, 1)
+    return base
 
 
 @pytest.fixture
-def server(folder):
-    running = LocalServer(folder.base / "models.config", FOLLOWING)
+def server(base):
+    running = LocalServer(base / "models.config", FOLLOWING)
     yield running
     running.stop()
 
 
-def wait_for_label(client, version):
-    deadline = time.monotonic() + PATIENCE
-    while client.metadata(label="stable")["model_spec"]["version"] != str(version):
-        assert time.monotonic() < deadline, f"stable does not reach v{version}"
-        time.sleep(0.02)
+class Load:
+    """Requests to an address, until it is over."""
+
+    def __init__(self, url):
+        self.over = threading.Event()
+        self.client = connect(url, "mnist", Options(attempts=1, timeout=PATIENCE))
+        self.report = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        self.report = load.run(
+            lambda: self.client.predict(FEATURES, label="stable"),
+            rate=RATE,
+            seconds=3600,
+            connections=16,
+            stopped=self.over.is_set,
+        )
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        self.client.close()
 
 
-@pytest.mark.parametrize("pushes", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_pushes_and_rollbacks_lose_no_request(server, folder, pushes):
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_pushes_and_rollbacks_lose_no_request(server, base, exports, rounds):
     rest, grpc = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
-    stop, faults, versions = threading.Event(), [], set()
-
-    def ask(url):
-        with connect(url, "mnist", Options(attempts=1)) as client:
-            while not stop.is_set():
-                try:
-                    versions.add(client.predict(FEATURES, label="stable").version)
-                except Exception as error:
-                    faults.append(error)
-                time.sleep(0.002)
-
-    threads = [threading.Thread(target=ask, args=(url,)) for url in (rest, grpc)]
-    for thread in threads:
-        thread.start()
-    try:
-        with connect(rest, "mnist") as client:
-            for version in range(2, pushes + 2):
-                folder.add(version)
-                # Two edits: list and wait, then move. The version before stays for a rollback.
-                folder.tell([version - 1, version], stable=version - 1)
-                client.wait_until_available(version)
-                folder.tell([version - 1, version], stable=version)
-                wait_for_label(client, version)
-                if version % 2 == 0:
-                    folder.tell([version - 1, version], stable=version - 1)
-                    wait_for_label(client, version - 1)
-                    folder.tell([version - 1, version], stable=version)
-                    wait_for_label(client, version)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert not faults
-    assert versions - {None} >= {1, pushes + 1}
+    rollout = Rollout(base, (rest,), PATIENCE)
+    live, was_live = 1, [1]
+    with Load(rest) as over_rest, Load(grpc) as over_grpc:
+        begun = time.monotonic()
+        for turn in range(rounds):
+            published = rollout.finish(push(base, exports, 2 + turn, hold=True))
+            assert published.live
+            was_live.append(published.version)
+            time.sleep(2 / RATE)  # or nobody would have asked it
+            if turn % 2 == 0:  # back to the one before, and from there on
+                assert rollout.rollback(reason="a drill") == live
+            else:
+                assert rollout.rollback(reason="a drill", to=live) == live
+            time.sleep(2 / RATE)
+            if turn % 2:
+                live = rollout.finish(push(base, exports, 1000 + turn, hold=True)).version
+                was_live.append(live)
+        seconds = time.monotonic() - begun
+    for told in (over_rest.report, over_grpc.report):
+        assert told.errors == {}
+        # Nobody held the requests back: as many as were due.
+        assert len(told.samples) >= RATE * seconds * 0.95
+    assert set(over_grpc.report.versions) == set(was_live)
+    for name, told in (("REST", over_rest.report), ("gRPC", over_grpc.report)):
+        summary = told.summary()
+        sys.stdout.write(f"{name}: {rounds} rollbacks, {len(was_live) - 1} pushes: {summary}\n")
 
 
-def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(server, folder):
-    """As on the real server; what was live stays live."""
-    folder.add(2)
-    folder.tell([1, 2], stable=2)
+def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(server, base, exports):
+    """Case 96, as on the real server; what was live stays live, and two edits do it."""
+    push(base, exports, 2, hold=True)
+
+    def tell(stable):
+        labels = {"stable": stable}
+        model_config.write(base, model_config.ModelConfig("mnist", str(base), (1, 2), labels))
+
+    tell(2)
     with connect(f"http://127.0.0.1:{server.rest_port}", "mnist") as client:
         time.sleep(0.5)
         assert [(s.version, s.state) for s in client.status()] == [(1, "AVAILABLE")]
-        wait_for_label(client, 1)
+        assert client.metadata(label="stable")["model_spec"]["version"] == "1"
+        tell(1)
+        client.wait_until_available(2)
+        tell(2)
+        deadline = time.monotonic() + PATIENCE
+        while client.metadata(label="stable")["model_spec"]["version"] != "2":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
-def test_a_restart_with_labels_needs_the_flag(folder):
-    from dataclasses import replace
-
+def test_a_restart_with_labels_needs_the_flag(base):
     from serving.local.status import StatusError
 
     with pytest.raises(StatusError, match="Request to assign label to version 1 of model mnist"):
         LocalServer(
-            folder.base / "models.config", replace(FOLLOWING, allow_labels_for_unavailable=False)
+            base / "models.config",
+            dataclasses.replace(FOLLOWING, allow_labels_for_unavailable=False),
         )
