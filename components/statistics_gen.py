@@ -1,7 +1,9 @@
-"""statistics_gen: what the examples hold, per split, in one pass over the data.
+"""statistics_gen: what the examples hold, per split and span, in one pass over the data.
 
 Every split gets `FeatureStats.pb`, which TFDV and Facets read, and beside it `summary.json` and
 `arrays.npz` with what a proto has no place for: mean images, exact histograms, content hashes.
+Where spans were added the proto has a data set for each of them, and each has a folder with those
+two files: `Split-train/base/`, `Split-train/span-2026-11-20/`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import SPLITS, Examples, Statistics
 from components.base import Component, Context, Facts
-from data.dataset_info import DatasetInfo
+from data.dataset_info import FILE_NAME, DatasetInfo
 
 if TYPE_CHECKING:
     from data.statistics import SplitSummary
@@ -37,7 +39,7 @@ class Params:
 
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
-    """Summarises every split on Beam.
+    """Summarises every split, and every span in it, on Beam.
 
     Raises:
         DataError: a shard is damaged or cut short; it names the file and the offset.
@@ -54,16 +56,17 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         (name.partition("/")[0].removeprefix("Split-"), name, count)
         for name, count in sorted(counts.items())
     ]
+    stored = examples.read_json(FILE_NAME).get("spans", {})
+    spans = {int(counted["number"]): str(name) for name, counted in stored.items()}
     total = sum(counts.values())
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
-        summarize(pipeline, examples.path, target, shards, ctx.scratch / "reports.json")
+        summarize(pipeline, examples.path, target, shards, spans, ctx.scratch / "reports.json")
     read_reports(ctx.scratch / "reports.json")
     facts: dict[str, int | float] = {"images": total}
     for split in SPLITS:
         if not (target / f"Split-{split}").exists():  # no record, so no batch either
-            empty = SplitSummary(info.height, info.width, info.classes)
-            write_statistics(info, target, split, empty)
+            write_statistics(info, target, spans, split, {})
         facts |= _facts(split, SplitSummary.read(target / f"Split-{split}"))
     ctx.progress(total, total, "images")
     return facts

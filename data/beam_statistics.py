@@ -1,4 +1,4 @@
-"""Beam transforms of statistics_gen: shards of examples in, one summary per split out.
+"""Beam transforms of statistics_gen: shards of examples in, one summary per split and span out.
 
 Batches never leave the worker that read them: the combiner is lifted into the reading stage, and
 what is shuffled are summaries.
@@ -6,7 +6,7 @@ what is shuffled are summaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,23 @@ from data.dataset_info import DatasetInfo
 from data.errors import BnpipeError, DataError
 from data.examples import read_batches
 from data.shards import Report, write_reports
-from data.statistics import SplitSummary
+from data.statistics import SplitSummary, by_span
 from data.statistics_proto import write_statistics
 
 _AGAIN = "run example_gen again: bnpipe run --force example_gen"
 
 
+Parts = dict[int, SplitSummary]
+"""The summaries of a split by span, 0 for the data set's own records."""
+
+
 def summarize(
-    pipeline: Any, source: Path, target: Path, shards: Sequence[tuple[str, str, int]], reports: Path
+    pipeline: Any,
+    source: Path,
+    target: Path,
+    shards: Sequence[tuple[str, str, int]],
+    spans: Mapping[int, str],
+    reports: Path,
 ) -> None:
     """Adds the whole of statistics_gen to a Beam pipeline; `reports` is written when it has run.
 
@@ -33,6 +42,7 @@ def summarize(
         source: the Examples folder.
         target: the Statistics folder.
         shards: (split, path in source, expected number of records) of every shard.
+        spans: the names of spans by number.
         reports: a Report per shard.
     """
     info = DatasetInfo.read(source)
@@ -45,7 +55,7 @@ def summarize(
     _ = (
         read.batches
         | "Summarize" >> beam.CombinePerKey(Summarize(info))
-        | "WriteStatistics" >> beam.MapTuple(partial(write_statistics, info, target))
+        | "WriteStatistics" >> beam.MapTuple(partial(write_statistics, info, target, spans))
     )
     _ = (
         read.reports
@@ -87,31 +97,35 @@ class ReadShard(beam.DoFn):
 
 
 class Summarize(beam.CombineFn):
-    """Adds batches and summaries up to the summary of a split."""
+    """Adds batches and summaries up to the summaries of a split, one for each span in it."""
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
 
-    def create_accumulator(self, *args: Any, **kwargs: Any) -> SplitSummary:
-        """A summary of nothing."""
-        return SplitSummary(self._info.height, self._info.width, self._info.classes)
+    def create_accumulator(self, *args: Any, **kwargs: Any) -> Parts:
+        """No span yet."""
+        return {}
 
-    def add_input(
-        self, accumulator: SplitSummary, element: Any, *args: Any, **kwargs: Any
-    ) -> SplitSummary:
+    def add_input(self, accumulator: Parts, element: Any, *args: Any, **kwargs: Any) -> Parts:
         """Takes the columns of one batch."""
-        accumulator.add(element)
+        for number, columns in by_span(element):
+            self._part(accumulator, number).add(columns)
         return accumulator
 
-    def merge_accumulators(
-        self, accumulators: Iterable[SplitSummary], *args: Any, **kwargs: Any
-    ) -> SplitSummary:
+    def merge_accumulators(self, accumulators: Iterable[Parts], *args: Any, **kwargs: Any) -> Parts:
         """Adds summaries up; none of them is changed."""
         total = self.create_accumulator()
         for accumulator in accumulators:
-            total.merge(accumulator)
+            for number, summary in accumulator.items():
+                self._part(total, number).merge(summary)
         return total
 
-    def extract_output(self, accumulator: SplitSummary, *args: Any, **kwargs: Any) -> SplitSummary:
-        """The summary itself."""
+    def extract_output(self, accumulator: Parts, *args: Any, **kwargs: Any) -> Parts:
+        """The summaries themselves."""
         return accumulator
+
+    def _part(self, parts: Parts, number: int) -> SplitSummary:
+        if number not in parts:
+            info = self._info
+            parts[number] = SplitSummary(info.height, info.width, info.classes)
+        return parts[number]

@@ -11,6 +11,8 @@ All functions work along the last axis, so that a thousand simulated samples are
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,38 @@ def exceeds(noise: npt.ArrayLike, tolerance: float) -> FloatArray:
 def exceeds_divergence(noise: npt.ArrayLike, tolerance: float) -> FloatArray:
     """`exceeds` for divergences, whose square roots are distances (Endres and Schindelin, 2003)."""
     return _float((np.sqrt(np.asarray(noise)) + np.sqrt(tolerance)) ** 2)
+
+
+def outside_noise(size: int, others: int, level: float) -> int:
+    """How many of `size` values by chance lie outside the range of `others` values.
+
+    Whatever the distribution, the ranks of exchangeable values are a random permutation, in which
+    as many of the n precede the first and follow the last of the m others as precede the second:
+    k or more, if at most one of the first k + 1 is another. Drawn with replacement, which makes it
+    a little more likely, that has the probability s**k (s + (k + 1) (1 - s)), s = n / (n + m).
+    """
+    s = size / max(size + others, 1)
+    return bisect_left(
+        range(size), True, key=lambda k: s ** (k + 1) * (s + (k + 2) * (1.0 - s)) <= level
+    )
+
+
+def allowed_count(size: int, share: float, level: float) -> int:
+    """How many of `size` are seen by chance, with probability `level`, if the true share is this.
+
+    The upper quantile of the binomial distribution: a tolerated share is a statement about the
+    source of the data, and a small sample of a good source may hold more.
+    """
+    if not size or share <= 0.0:
+        return 0
+    if share >= 1.0:
+        return size
+    return max(0, math.ceil(float(special.bdtrik(1.0 - level, size, share))))
+
+
+def least_count(size: int, share: float, level: float) -> int:
+    """How few of `size` are seen by chance if the true share is this: the lower quantile."""
+    return size - allowed_count(size, 1.0 - share, level)
 
 
 def _inverse_size(counts: FloatArray, others: FloatArray) -> FloatArray:

@@ -1,13 +1,14 @@
 """What a split holds, in numbers that can be added up: the statistics of one pass over the data.
 
 A `SplitSummary` takes batches of decoded records and merges with others. All sums are sums of
-integers, so batches and merges may come in any order and give the same bytes.
+integers, so batches and merges may come in any order and give the same bytes. A split that spans
+were added to has a summary of each of its parts too: what the data set brought, and every span.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ GREY_LEVELS = int(PIXEL_MAX) + 1
 KINDS = {"u": "bytes", "f": "float", "i": "int"}
 """A feature's kind by the numpy kind of its column, as in `data.examples`."""
 
+BASE = "base"
+"""Name of the part of a split that is the data set's own, where spans were added to it."""
+
 SUMMARY, ARRAYS = "summary.json", "arrays.npz"
 _NUMBERS = ("records", "images", "constant", "outside")
 _SUMS = ("pixels", "classes", "class_sums", "histograms", "sums", "squares")
@@ -41,6 +45,7 @@ class FeatureSummary:
         kinds: number of records by kind: bytes, float or int.
         lengths: number of records by length: bytes of a bytes feature, else number of values.
         non_finite: values that are NaN or infinite.
+        nan: values that are NaN.
         low: smallest finite number; None when there was none.
         high: largest finite number.
     """
@@ -48,6 +53,7 @@ class FeatureSummary:
     kinds: dict[str, int] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
     non_finite: int = 0
+    nan: int = 0
     low: float | None = None
     high: float | None = None
 
@@ -64,6 +70,7 @@ class FeatureSummary:
         if kind != "bytes" and column.size:
             finite = column[np.isfinite(column)]
             part.non_finite = column.size - finite.size
+            part.nan = int(np.isnan(column).sum())
             if finite.size:
                 part.low, part.high = finite.min().item(), finite.max().item()
         self.merge(part)
@@ -73,8 +80,20 @@ class FeatureSummary:
         self.kinds = _added(self.kinds, other.kinds)
         self.lengths = _added(self.lengths, other.lengths)
         self.non_finite += other.non_finite
+        self.nan += other.nan
         self.low = min((x for x in (self.low, other.low) if x is not None), default=None)
         self.high = max((x for x in (self.high, other.high) if x is not None), default=None)
+
+
+def by_span(columns: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, Column]]]:
+    """A batch by the span that its records came with; 0 is the data set, and who does not say."""
+    spans = columns.get("span")
+    if spans is None or spans.dtype.kind != "i":
+        yield 0, columns
+        return
+    for number in np.unique(spans).tolist():
+        rows = spans == number
+        yield number, columns if rows.all() else {k: c[rows] for k, c in columns.items()}
 
 
 def _added(one: Mapping[Any, int], other: Mapping[Any, int]) -> dict[Any, int]:
@@ -115,6 +134,7 @@ class SplitSummary:
         self.low: Counts = np.full(len(STATISTICS), STEPS, np.int64)
         self.high: Counts = np.zeros(len(STATISTICS), np.int64)
         self._hashed: list[tuple[npt.NDArray[np.uint64], Counts]] = []
+        self._in_order = False
 
     def add(self, columns: Mapping[str, Column]) -> None:
         """Takes a batch of records: features by name, as `data.examples` decodes them."""
@@ -132,6 +152,7 @@ class SplitSummary:
         images = columns.get("image")
         if images is not None and images.dtype == np.uint8:
             self._hashed.append((as_numbers(content_hashes(images)), labels))
+            self._in_order = False
             if images.shape[1] == self.height * self.width:
                 self._add_images(np.ascontiguousarray(images), labels)
 
@@ -158,6 +179,7 @@ class SplitSummary:
         self.low = np.minimum(self.low, other.low)
         self.high = np.maximum(self.high, other.high)
         self._hashed.extend(other._hashed)
+        self._in_order = False
 
     @property
     def drawn(self) -> int:
@@ -192,10 +214,12 @@ class SplitSummary:
         return self._sorted_hashes()[1]
 
     def _sorted_hashes(self) -> tuple[npt.NDArray[np.uint64], Counts]:
+        if self._in_order:
+            return self._hashed[0]
         hashes = np.concatenate([np.zeros(0, np.uint64), *(h for h, _ in self._hashed)])
         labels = np.concatenate([np.zeros(0, np.int64), *(n for _, n in self._hashed)])
         order = np.lexsort((labels, hashes))
-        self._hashed = [(hashes[order], labels[order])]
+        self._hashed, self._in_order = [(hashes[order], labels[order])], True
         return self._hashed[0]
 
     def write(self, folder: Path) -> None:
@@ -232,3 +256,16 @@ class SplitSummary:
                 f"{folder} does not hold statistics: {type(error).__name__}: {error}",
                 hint="run statistics_gen again: bnpipe run --force statistics_gen",
             ) from error
+
+
+def read_parts(folder: Path) -> dict[str, SplitSummary]:
+    """The parts of a split by name: `base`, then `span-<span>` from old to new.
+
+    Empty where no span was added: the split has only itself.
+
+    Raises:
+        DataError: as `SplitSummary.read`.
+    """
+    # Numbers and dates alike: shorter names are earlier.
+    names = sorted((p.parent.name for p in folder.glob(f"*/{SUMMARY}")), key=lambda n: (len(n), n))
+    return {name: SplitSummary.read(folder / name) for name in names}

@@ -1,11 +1,14 @@
 """Statistics as tensorflow_metadata protos, which TFDV and Facets read.
 
 Beside the features that the records hold, each split has the grey levels of its pixels and its
-image statistics, marked as derived from `image` the way TFDV marks derived features.
+image statistics, marked as derived from `image` the way TFDV marks derived features. A split that
+spans were added to has several data sets in its proto: `train`, the whole, then its parts
+`train/base`, `train/span-2026-11-20` and so on; a viewer shows them side by side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from data.dataset_info import DatasetInfo
 from data.image_statistics import BINS, STATISTICS, STEPS
-from data.statistics import Counts, FeatureSummary, SplitSummary
+from data.statistics import BASE, Counts, FeatureSummary, SplitSummary
 
 FILE_NAME = "FeatureStats.pb"
 DERIVER = "image_statistics"
@@ -26,27 +29,48 @@ _TYPES = statistics_pb2.FeatureNameStatistics
 _QUANTILES = 10
 
 
-def write_statistics(info: DatasetInfo, target: Path, split: str, summary: SplitSummary) -> None:
-    """Writes one split's folder: the proto, and what a proto has no place for beside it."""
+def write_statistics(
+    info: DatasetInfo,
+    target: Path,
+    spans: Mapping[int, str],
+    split: str,
+    parts: Mapping[int, SplitSummary],
+) -> None:
+    """Writes one split's folder: the proto, and what a proto has no place for beside it.
+
+    Args:
+        info: the data set.
+        target: the Statistics folder.
+        spans: the names of spans by number.
+        split: the split.
+        parts: the summary of each span in it by number, 0 for the data set's own records.
+    """
     folder = target / f"Split-{split}"
     folder.mkdir(parents=True, exist_ok=True)
-    summary.write(folder)
-    proto = statistics_pb2.DatasetFeatureStatisticsList(
-        datasets=[dataset_statistics(split, summary, info)]
-    )
+    whole = SplitSummary(info.height, info.width, info.classes)
+    for _, part in sorted(parts.items()):
+        whole.merge(part)
+    whole.write(folder)
+    datasets = [dataset_statistics(split, whole, info)]
+    for number, part in sorted(parts.items()) if set(parts) - {0} else ():
+        name = f"span-{spans.get(number, number)}" if number else BASE
+        (folder / name).mkdir(exist_ok=True)
+        part.write(folder / name)
+        datasets.append(dataset_statistics(f"{split}/{name}", part, info))
+    proto = statistics_pb2.DatasetFeatureStatisticsList(datasets=datasets)
     (folder / FILE_NAME).write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def dataset_statistics(split: str, summary: SplitSummary, info: DatasetInfo) -> Any:
-    """A split's statistics as a DatasetFeatureStatistics."""
-    proto = statistics_pb2.DatasetFeatureStatistics(name=split, num_examples=summary.records)
-    for name, feature in sorted(summary.features.items()):
+def dataset_statistics(name: str, summary: SplitSummary, info: DatasetInfo) -> Any:
+    """The statistics of a split, or of a part of it, as a DatasetFeatureStatistics."""
+    proto = statistics_pb2.DatasetFeatureStatistics(name=name, num_examples=summary.records)
+    for path, feature in sorted(summary.features.items()):
         stats = proto.features.add()
-        stats.path.step.append(name)
+        stats.path.step.append(path)
         _stored_feature(stats, feature, summary.records)
-        if name == "image":
+        if path == "image":
             _image(stats, summary)
-        if name == "label" and stats.type == _TYPES.INT:
+        if path == "label" and stats.type == _TYPES.INT:
             _label(stats.num_stats, summary, info)
     if summary.images:
         _pixels(_derived(proto, PIXELS), summary)
@@ -78,8 +102,10 @@ def _stored_feature(stats: Any, feature: FeatureSummary, records: int) -> None:
     )
     if feature.low is not None and feature.high is not None:
         stats.num_stats.min, stats.num_stats.max = feature.low, feature.high
-    if feature.non_finite:
-        stats.num_stats.histograms.add(num_nan=feature.non_finite)
+    if feature.nan:
+        stats.num_stats.histograms.add(num_nan=feature.nan)
+    if feature.non_finite > feature.nan:
+        stats.custom_stats.add(name="infinite_values", num=feature.non_finite - feature.nan)
 
 
 def _common(common: Any, present: int, missing: int, values: int) -> None:

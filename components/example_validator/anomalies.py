@@ -25,10 +25,14 @@ def anomalies(split: str, findings: Iterable[Finding], evidence: Evidence) -> An
     proto = anomalies_pb2.Anomalies(anomaly_name_format=anomalies_pb2.Anomalies.SERIALIZED_PATH)
     proto.baseline_v1.CopyFrom(evidence.schema)
     proto.data_missing = not evidence.splits[split].records
+    measured: set[tuple[str, str, str]] = set()
     for finding in findings:
         if finding.split != split:
             continue
-        if finding.code in _DISTANCES:
+        # The worst comes first, and stands for the parts of the split.
+        measure = (finding.code, finding.feature, finding.against)
+        if finding.code in _DISTANCES and measure not in measured:
+            measured.add(measure)
             _measured(proto, finding)
         if finding.level == "ok":
             continue
@@ -57,11 +61,16 @@ def _add(info: Any, finding: Finding) -> None:
 
 
 def _measured(proto: Any, finding: Finding) -> None:
-    """Records a distance whether or not it is too large."""
+    """Records a distance whether or not it is too large.
+
+    In TFDV's words a change from the champion's data is drift; one from train, in the same run, is
+    skew.
+    """
     drift = next((d for d in proto.drift_skew_info if d.path.step == [finding.feature]), None)
     if drift is None:
         drift = proto.drift_skew_info.add()
         drift.path.step.append(finding.feature)
-    drift.drift_measurements.add(
-        type=_DISTANCES[finding.code], value=finding.value, threshold=finding.bound
-    )
+    measurements = drift.skew_measurements
+    if finding.against == "champion":
+        measurements = drift.drift_measurements
+    measurements.add(type=_DISTANCES[finding.code], value=finding.value, threshold=finding.bound)

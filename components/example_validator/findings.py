@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from components.example_validator.params import Params
 from data.dataset_info import DatasetInfo
-from data.statistics import SplitSummary
+from data.statistics import BASE, SplitSummary
 
 Level = Literal["ok", "warn", "block"]
 LEVELS: tuple[Level, ...] = ("ok", "warn", "block")
 """From harmless to harmful."""
+
+
+class Part(NamedTuple):
+    """What one source brought to one split: the data set itself, or a span.
+
+    Attributes:
+        split: the split.
+        name: `train`, or where spans were added `train/base`, `train/span-2026-11-20`.
+        summary: its statistics.
+    """
+
+    split: str
+    name: str
+    summary: SplitSummary
+
+
+class Images(NamedTuple):
+    """The images of several parts, one after another.
+
+    Attributes:
+        hashes: their content hashes, uint64[N].
+        labels: their labels, int64[N].
+        part: the part that each belongs to, a row of `Evidence.parts`, int64[N].
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    labels: npt.NDArray[np.int64]
+    part: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,6 +54,8 @@ class Evidence:
         info: the data set.
         schema: what its examples must look like, a tensorflow_metadata Schema.
         splits: statistics by split.
+        parts: the splits again, by source; every record is in one of them.
+        spans: number of records of every span by name, from old to new.
         champion: statistics of the champion's train split; None when there is no champion.
         params: the bounds.
     """
@@ -30,8 +63,29 @@ class Evidence:
     info: DatasetInfo
     schema: Any
     splits: Mapping[str, SplitSummary]
+    parts: Sequence[Part]
+    spans: Mapping[str, int]
     champion: SplitSummary | None
     params: Params
+
+    @property
+    def level_of_part(self) -> float:
+        """The error level of a check that is made of every part: shared by them (Bonferroni)."""
+        return self.params.level / max(len(self.parts), 1)
+
+    def base(self, split: str) -> Part | None:
+        """What the data set itself brought to a split, if anything."""
+        return next((p for p in self.parts if p.name in (split, f"{split}/{BASE}")), None)
+
+    def images(self, *splits: str) -> Images:
+        """The images of some splits, in the order of `parts`."""
+        rows = [row for row, part in enumerate(self.parts) if part.split in splits]
+        of = [self.parts[row].summary for row in rows]
+        return Images(
+            np.concatenate([np.zeros(0, np.uint64), *(s.hashes for s in of)]),
+            np.concatenate([np.zeros(0, np.int64), *(s.labels for s in of)]),
+            np.repeat(np.array(rows, np.int64), [len(s.hashes) for s in of]),
+        )
 
     def label(self, label: int) -> str:
         """How a class is called: `label 7`, or `label 7 (Sneaker)` if its name says more."""
@@ -51,6 +105,7 @@ class Finding:
         sentence: the finding in words.
         code: the anomaly's type in tensorflow_metadata.
         feature: the feature that it is about; empty for the data set as a whole.
+        against: what it is a distance from, `champion` or `train`; empty if it is none.
         hashes: content hashes of a few images that it is about, if it is about single images.
     """
 
@@ -61,6 +116,7 @@ class Finding:
     sentence: str
     code: str = "CUSTOM_VALIDATION"
     feature: str = "image"
+    against: str = ""
     hashes: tuple[int, ...] = ()
 
 

@@ -26,8 +26,14 @@ CHECKS: Mapping[CheckName, Callable[[Evidence], Iterator[Finding]]] = {
     "label_drift": drift_checks.label_drift,
     "label_divergence": drift_checks.label_divergence,
     "image_drift": drift_checks.image_drift,
+    "image_outliers": drift_checks.image_outliers,
 }
-DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift")
+DRIFT_CHECKS: tuple[CheckName, ...] = (
+    "label_drift",
+    "label_divergence",
+    "image_drift",
+    "image_outliers",
+)
 OFF, NOT_CHECKED = "off", "not checked"
 
 
@@ -60,7 +66,7 @@ class Decision:
         passed: whether the pipeline may go on.
         sentence: the verdict in words.
         checks: every check.
-        findings: what the checks found in each split, harmless findings included.
+        findings: what the checks found; of harmless findings at least the worst.
     """
 
     passed: bool
@@ -85,7 +91,7 @@ def decide(evidence: Evidence) -> Decision:
             continue
         found = [_capped(finding, action) for finding in CHECKS[name](evidence)]
         findings.extend(found)
-        checks.append(_check(name, action, found, evidence))
+        checks.append(_check(name, action, found))
     blocking = [check for check in checks if check.level == "block"]
     warning = [check.name for check in checks if check.level == "warn"]
     if blocking:
@@ -106,12 +112,10 @@ def _capped(finding: Finding, action: Action) -> Finding:
     )
 
 
-def _check(name: str, action: Action, found: list[Finding], evidence: Evidence) -> Check:
+def _check(name: str, action: Action, found: list[Finding]) -> Check:
     """The worst of a check's findings."""
     if not found:
-        no_champion = name in DRIFT_CHECKS and evidence.champion is None
-        sentence = "no champion yet" if no_champion else "nothing to check"
-        return Check(name, NOT_CHECKED, action, None, None, sentence)
+        return Check(name, NOT_CHECKED, action, None, None, "nothing to check")
     worst = max(found, key=lambda f: LEVELS.index(f.level))
     return Check(name, worst.level, action, worst.value, worst.bound, worst.sentence)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,18 @@ from google.protobuf import text_format
 
 from components.artifacts import SPLITS, Examples, Statistics
 from components.base import Context, Facts
-from components.example_validator.anomalies import FILE_NAME, anomalies
-from components.example_validator.findings import Evidence, Finding
+from components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
+from components.example_validator.anomalies import anomalies
+from components.example_validator.findings import Evidence, Finding, Part
 from components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
 from components.example_validator.params import Params
 from components.example_validator.step import Inputs, Outputs
-from data.dataset_info import DatasetInfo
+from data.dataset_info import FILE_NAME, DatasetInfo
 from data.errors import DataError
 from data.examples import read_batches
 from data.record_ids import as_numbers, content_hashes
 from data.schema import schema_of
-from data.statistics import SplitSummary
+from data.statistics import SplitSummary, read_parts
 
 _NAMED = 10
 
@@ -31,10 +32,13 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     ctx.progress(0, 2, "reading statistics")
     info = DatasetInfo.read(inputs.examples.path)
     schema, origin = schema_of(info, Path(params.schema) if params.schema else None)
+    splits = {s: SplitSummary.read(inputs.statistics.path / f"Split-{s}") for s in SPLITS}
     evidence = Evidence(
         info=info,
         schema=schema,
-        splits={s: SplitSummary.read(inputs.statistics.path / f"Split-{s}") for s in SPLITS},
+        splits=splits,
+        parts=_parts(inputs.statistics, splits),
+        spans=_spans(inputs.examples),
         champion=_champion(inputs.champion_statistics, params),
         params=params,
     )
@@ -44,6 +48,24 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     _write(outputs.anomalies.path, decision, evidence, origin, named)
     ctx.progress(2, 2, decision.sentence)
     return _facts(decision, origin)
+
+
+def _parts(statistics: Statistics, splits: Mapping[str, SplitSummary]) -> list[Part]:
+    """What the data set and each span brought to each split."""
+    parts: list[Part] = []
+    for split, whole in splits.items():
+        found = read_parts(statistics.path / f"Split-{split}")
+        parts.extend(Part(split, f"{split}/{name}", part) for name, part in found.items())
+        if not found:
+            parts.append(Part(split, split, whole))
+    return parts
+
+
+def _spans(examples: Examples) -> dict[str, int]:
+    """Number of records of every span by name, from old to new."""
+    told = examples.read_json(FILE_NAME).get("spans", {})
+    ordered = sorted(told.items(), key=lambda item: int(item[1]["number"]))
+    return {name: sum(counts[split] for split in SPLITS) for name, counts in ordered}
 
 
 def _champion(statistics: Statistics | None, params: Params) -> SplitSummary | None:
@@ -97,6 +119,7 @@ def _write(
         "dataset": evidence.info.name,
         "schema": origin,
         "champion": evidence.champion is not None,
+        "parts": {part.name: part.summary.records for part in evidence.parts},
         "equal_images": named,
     }
     (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
@@ -104,7 +127,7 @@ def _write(
     for split in SPLITS:
         (folder / f"Split-{split}").mkdir()
         proto = anomalies(split, decision.findings, evidence)
-        path = folder / f"Split-{split}" / FILE_NAME
+        path = folder / f"Split-{split}" / SCHEMA_DIFF
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -16,6 +16,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from components import statistics_gen
 from components.artifacts import SPLITS, Anomalies, Examples, Statistics
 from components.example_validator import COMPONENT, Inputs, Params
+from components.example_validator.gate import DRIFT_CHECKS
 from components.example_validator.step import probe
 from data.dataset_info import DatasetInfo
 from data.errors import DataError, RequestError
@@ -97,8 +98,15 @@ def test_the_same_data_as_the_champions_has_not_drifted(
 ) -> None:
     ran = validate(tmp_path, statistics)
     assert ran.outputs.anomalies.read_json("verdict.json")["champion"] is True
-    for name in ("label_drift", "label_divergence", "image_drift"):
-        assert ran.facts[name] == 0.0
+    proto = anomalies_pb2.Anomalies()
+    proto.ParseFromString(
+        (ran.outputs.anomalies.path / "Split-train" / "SchemaDiff.pb").read_bytes()
+    )
+    (label,) = proto.drift_skew_info
+    assert [measured.value for measured in label.drift_measurements] == [0.0, 0.0]
+    assert not label.skew_measurements  # train is not compared with itself
+    checks = ran.outputs.anomalies.read_json("verdict.json")["checks"]
+    assert {c["level"] for c in checks if c["name"] in DRIFT_CHECKS} == {"ok"}
 
 
 def test_other_data_than_the_champions_is_a_verdict_and_can_be_let_pass(
@@ -116,6 +124,22 @@ def test_other_data_than_the_champions_is_a_verdict_and_can_be_let_pass(
     assert (actions["label_drift"], actions["leak"]) == ("warn", "block")
 
 
+def test_statistics_of_a_champion_from_before_there_were_parts_are_compared(
+    validate: Run, statistics: Statistics, tmp_path: Path
+) -> None:
+    """Such a folder holds whole splits only, with NaN and infinity in one number."""
+    old = Path(shutil.copytree(statistics.path, tmp_path / "old"))
+    for path in old.glob("Split-*/summary.json"):
+        stored = json.loads(path.read_text())
+        for feature in stored["features"].values():
+            del feature["nan"]
+        path.write_text(json.dumps(stored))
+    champion = Statistics("champion.statistics", old)
+    verdict = validate(tmp_path / "out", champion).outputs.anomalies.read_json("verdict.json")
+    assert verdict["champion"] is True
+    assert verdict["passed"]
+
+
 def test_unreadable_statistics_of_the_champion_are_one_line_with_a_way_out(
     validate: Run, tmp_path: Path
 ) -> None:
@@ -125,7 +149,7 @@ def test_unreadable_statistics_of_the_champion_are_one_line_with_a_way_out(
         validate(tmp_path / "out", champion)
     assert "validator.label_drift=off" in caught.value.hint
     assert "\n" not in str(caught.value)
-    off = dict.fromkeys(("label_drift", "label_divergence", "image_drift"), "off")
+    off = dict.fromkeys(("label_drift", "label_divergence", "image_drift", "image_outliers"), "off")
     assert validate(tmp_path / "again", champion, **off).outputs.anomalies.verdict().passed
 
 

@@ -1,5 +1,6 @@
 """statistics_gen: statistics of every split, the same bytes on every run."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from components.artifacts import SPLITS, Examples
 from components.statistics_gen import COMPONENT, Inputs, Params
 from data.errors import DataError
 from data.examples import encode, read_batches
-from data.statistics import SplitSummary
+from data.statistics import SplitSummary, read_parts
 from data.tfrecord import frame
 
 Run = Callable[..., Any]
@@ -70,6 +71,44 @@ def test_a_split_without_records_has_statistics(
     (copy.path / "dataset.json").write_text(text)
     outputs = run_component(COMPONENT, Inputs(examples=copy), Params(), tmp_path / "out").outputs
     assert SplitSummary.read(outputs.statistics.path / "Split-validation").records == 0
+
+
+def with_span(examples: Examples, folder: Path) -> Examples:
+    """A copy in which the last train shard and half of the last test shard came with spans."""
+    copy = examples.at(Path(shutil.copytree(examples.path, folder / "copy")))
+    for split, span, share in (("train", 20261120, 1), ("test", 3, 2)):
+        shard = copy.shards(split)[-1]
+        batches = [dict(b.columns) for b in read_batches(shard)]
+        for columns in batches:
+            count = len(columns["label"])
+            columns["span"] = np.where(np.arange(count) < count // share, span, 0)
+        shard.write_bytes(b"".join(frame(encode(b)).tobytes() for b in batches))
+    told = copy.read_json("dataset.json")
+    told["spans"] = {"2026-11-20": {"number": 20261120}, "3": {"number": 3}}
+    (copy.path / "dataset.json").write_text(json.dumps(told))
+    return copy
+
+
+def test_every_span_has_statistics_of_its_own_beside_the_whole(
+    ran: Any, run_component: Run, tiny_examples: Examples, tmp_path: Path
+) -> None:
+    examples = with_span(tiny_examples, tmp_path)
+    made = run_component(COMPONENT, Inputs(examples=examples), Params(), tmp_path / "out")
+    folder = made.outputs.statistics.path
+    proto = statistics_pb2.DatasetFeatureStatisticsList()
+    proto.ParseFromString((folder / "Split-train" / "FeatureStats.pb").read_bytes())
+    assert [d.name for d in proto.datasets] == ["train", "train/base", "train/span-2026-11-20"]
+    whole, *parts = proto.datasets
+    assert whole.num_examples == sum(part.num_examples for part in parts)
+    found = read_parts(folder / "Split-test")
+    assert list(found) == ["base", "span-3"]
+    plain = SplitSummary.read(ran.outputs.statistics.path / "Split-test")
+    np.testing.assert_array_equal(sum(p.classes for p in found.values()), plain.classes)
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([p.hashes for p in found.values()])), plain.hashes
+    )
+    assert read_parts(folder / "Split-validation") == {}
+    assert made.facts == ran.facts
 
 
 @pytest.mark.parametrize(

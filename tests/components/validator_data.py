@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from components.example_validator.findings import Evidence
+from components.example_validator.findings import Evidence, Part
 from components.example_validator.params import Params
 from data.dataset_info import DatasetInfo
 from data.digit_renderer import draw_chunk
 from data.image_statistics import histograms, measure
+from data.record_ids import as_numbers, content_hashes
 from data.schema import schema_of
-from data.statistics import SplitSummary
+from data.statistics import FeatureSummary, SplitSummary
 
 Columns = dict[str, np.ndarray]
 SIZES = {"train": 400, "validation": 50, "test": 100}
@@ -29,7 +30,7 @@ def digits(count: int, chunk: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def records(images: np.ndarray, labels: np.ndarray) -> Columns:
     """Columns as example_gen writes them; ids and hashes are not looked into."""
     named = np.zeros((len(labels), 8), np.uint8)
-    pixels = np.ascontiguousarray(images).reshape(len(labels), -1)
+    pixels = np.ascontiguousarray(images).reshape(len(labels), 28 * 28)
     span = np.zeros(len(labels), np.int64)
     return {"image": pixels, "label": labels, "id": named, "content_hash": named, "span": span}
 
@@ -45,6 +46,19 @@ def healthy() -> dict[str, Columns]:
     return splits
 
 
+def spans_of(*sizes: int) -> dict[str, dict[str, Columns]]:
+    """Spans 1, 2, ... of new digits, so many in each; a fifth of them for test."""
+    spans = {}
+    for number, size in enumerate(sizes, 1):
+        images, labels = digits(size, chunk=10 * number)
+        cut = size - size // 5
+        spans[str(number)] = {
+            "train": records(images[:cut], labels[:cut]),
+            "test": records(images[cut:], labels[cut:]),
+        }
+    return spans
+
+
 def summary(*batches: Columns, info: DatasetInfo = INFO) -> SplitSummary:
     """The statistics of a split."""
     result = SplitSummary(info.height, info.width, info.classes)
@@ -56,19 +70,61 @@ def summary(*batches: Columns, info: DatasetInfo = INFO) -> SplitSummary:
 def evidence(
     splits: Mapping[str, Columns | list[Columns]],
     *,
+    spans: Mapping[str, Mapping[str, Columns]] | None = None,
     champion: SplitSummary | None = None,
     info: DatasetInfo = INFO,
+    schema: Any = None,
     **params: Any,
 ) -> Evidence:
-    """What the gate decides on."""
+    """What the gate decides on.
+
+    Args:
+        splits: batches of the data set by split.
+        spans: what each span adds to each split, from old to new.
+        champion: what the champion was trained on.
+        info: the data set.
+        schema: its schema; None for its own.
+        params: bounds and actions.
+    """
     batches = {name: s if isinstance(s, list) else [s] for name, s in splits.items()}
-    return Evidence(
+    base = {name: summary(*parts, info=info) for name, parts in batches.items()}
+    added = {
+        span: {split: summary(columns, info=info) for split, columns in parts.items()}
+        for span, parts in (spans or {}).items()
+    }
+    return assembled(
+        base,
+        added,
         info=info,
-        schema=schema_of(info, None)[0],
-        splits={name: summary(*parts, info=info) for name, parts in batches.items()},
+        schema=schema or schema_of(info, None)[0],
         champion=champion,
         params=Params(**params),
     )
+
+
+def assembled(
+    base: Mapping[str, SplitSummary],
+    spans: Mapping[str, Mapping[str, SplitSummary]],
+    **given: Any,
+) -> Evidence:
+    """Evidence from the statistics of the data set and of every span, by split."""
+    parts, splits = [], {}
+    for split, own in base.items():
+        of_spans = {s: added[split] for s, added in spans.items() if split in added}
+        parts.append(Part(split, f"{split}/base" if of_spans else split, own))
+        parts.extend(Part(split, f"{split}/span-{s}", part) for s, part in of_spans.items())
+        splits[split] = own if not of_spans else total(own, *of_spans.values())
+    counts = {s: sum(part.records for part in added.values()) for s, added in spans.items()}
+    return Evidence(splits=splits, parts=parts, spans=counts, **given)
+
+
+def total(*summaries: SplitSummary) -> SplitSummary:
+    """The statistics of all together."""
+    first = summaries[0]
+    result = SplitSummary(first.height, first.width, len(first.classes))
+    for part in summaries:
+        result.merge(part)
+    return result
 
 
 def rotated(images: np.ndarray) -> np.ndarray:
@@ -104,19 +160,34 @@ SPOILED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def resampled(
-    base: SplitSummary, steps: np.ndarray, labels: np.ndarray, chosen: np.ndarray
-) -> SplitSummary:
-    """`base` with the image statistics and labels of a resample; pixels and hashes stay."""
-    result = SplitSummary(base.height, base.width, len(base.classes))
-    result.__dict__.update(base.__dict__)
-    drawn = steps[chosen]
-    result.histograms, result.sums = histograms(drawn), drawn.sum(axis=0)
-    result.classes = np.bincount(labels[chosen], minlength=len(base.classes))
-    return result
+class Pool:
+    """Many images, measured once, so that statistics of any choice of them cost next to nothing."""
 
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        pixels = np.ascontiguousarray(images).reshape(len(images), -1)
+        self.labels = labels
+        self.steps = measure(pixels, images.shape[1], images.shape[2])
+        self.hashes = as_numbers(content_hashes(pixels))
+        self.brightest = pixels.max(axis=1)
+        assert len(self.steps) == len(labels)  # no blank ones
+        assert len(np.unique(self.hashes)) == len(labels)
 
-def image_steps(images: np.ndarray) -> np.ndarray:
-    """The image statistics of every image, in steps."""
-    pixels = np.ascontiguousarray(images).reshape(len(images), -1)
-    return measure(pixels, images.shape[1], images.shape[2])
+    def summary(self, chosen: np.ndarray) -> SplitSummary:
+        """What statistics_gen would say of these images, but for mean images and dark pixels."""
+        result, count = SplitSummary(28, 28, 10), len(chosen)
+        result.records = result.images = count
+        labels, steps = self.labels[chosen], self.steps[chosen]
+        for name, kind, length in (
+            ("image", "bytes", 784),
+            ("label", "int", 1),
+            ("id", "bytes", 8),
+            ("content_hash", "bytes", 8),
+            ("span", "int", 1),
+        ):
+            result.features[name] = FeatureSummary({kind: count}, {length: count}, low=0, high=9)
+        result.classes = np.bincount(labels, minlength=10)
+        result.pixels = np.bincount(self.brightest[chosen], minlength=256)
+        result.histograms, result.sums = histograms(steps), steps.sum(axis=0)
+        result.low, result.high = steps.min(axis=0), steps.max(axis=0)
+        result._hashed = [(self.hashes[chosen], labels)]
+        return result

@@ -126,3 +126,33 @@ def test_empty_samples_are_no_error() -> None:
         assert np.isfinite(measure(empty, some))
     for noise in (drift.infinity_noise, drift.divergence_noise, drift.ks_noise):
         assert np.isfinite(noise(empty, empty, 0.01))
+
+
+def test_tolerated_counts_follow_the_sample_size() -> None:
+    assert drift.allowed_count(0, 0.01, 0.01) == drift.allowed_count(500, 0.0, 0.01) == 0
+    assert drift.allowed_count(500, 1.0, 0.01) == 500
+    rng = np.random.default_rng(0)
+    for size, share in ((85, 0.001), (400, 0.01), (10_000, 0.001), (55_000, 0.01)):
+        drawn = rng.binomial(size, share, 20_000)
+        allowed = drift.allowed_count(size, share, 0.01)
+        assert (drawn > allowed).mean() <= 0.013
+        assert (drawn >= allowed).mean() > 0.008
+        assert (drawn < drift.least_count(size, share, 0.01)).mean() <= 0.013
+
+
+@pytest.mark.parametrize(("size", "others"), [(50, 50), (200, 5000), (5000, 200)])
+def test_how_many_values_lie_outside_the_range_of_others_by_chance(size: int, others: int) -> None:
+    rng = np.random.default_rng(0)
+    for level in (0.01, 0.1):
+        noise = drift.outside_noise(size, others, level)
+        ranks = rng.random((RESAMPLES, size + others))
+        mine, theirs = ranks[:, :size], ranks[:, size:]
+        low, high = theirs.min(axis=1, keepdims=True), theirs.max(axis=1, keepdims=True)
+        outside = ((mine < low) | (mine > high)).sum(axis=1)
+        assert (outside > noise).mean() <= 1.2 * level
+        assert (outside >= noise).mean() > level / 20
+
+
+def test_nothing_is_outside_the_range_of_nothing() -> None:
+    assert drift.outside_noise(0, 100, 0.01) == 0
+    assert drift.outside_noise(10, 0, 0.01) == 10

@@ -1,5 +1,6 @@
 """Statistics of a split: equal to numpy's over the whole, whatever the batches and their order."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from data.errors import DataError
 from data.image_statistics import STATISTICS
-from data.statistics import SplitSummary
+from data.statistics import SplitSummary, by_span
 
 HEIGHT, WIDTH, CLASSES = 9, 7, 4
 
@@ -155,7 +156,25 @@ def test_images_of_another_size_are_counted_and_left_out() -> None:
 def test_numbers_that_are_not_finite_are_counted() -> None:
     weight = np.array([[1.0], [np.nan], [np.inf], [-2.0]], np.float32)
     feature = summary_of(records(4) | {"weight": weight}).features["weight"]
-    assert (feature.non_finite, feature.low, feature.high) == (2, -2.0, 1.0)
+    assert (feature.non_finite, feature.nan, feature.low, feature.high) == (2, 1, -2.0, 1.0)
+
+
+def test_statistics_that_counted_nan_and_infinity_together_are_read(tmp_path: Path) -> None:
+    summary_of(records()).write(tmp_path)
+    stored = json.loads((tmp_path / "summary.json").read_text())
+    for feature in stored["features"].values():
+        del feature["nan"]
+    (tmp_path / "summary.json").write_text(json.dumps(stored))
+    assert SplitSummary.read(tmp_path).features["label"].nan == 0
+
+
+def test_a_batch_is_told_apart_by_span() -> None:
+    columns = records(10)
+    assert [(n, len(c["label"])) for n, c in by_span(columns)] == [(0, 10)]
+    columns["span"] = np.array([0, 3, 3, 0, 0, 20261120, 3, 0, 0, 0])
+    parts = dict(by_span(columns))
+    assert {n: len(c["label"]) for n, c in parts.items()} == {0: 6, 3: 3, 20261120: 1}
+    np.testing.assert_array_equal(parts[3]["image"], columns["image"][[1, 2, 6]])
 
 
 def test_records_without_a_label_or_with_another_kind_are_counted() -> None:

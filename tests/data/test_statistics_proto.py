@@ -89,6 +89,14 @@ def test_missing_values_are_counted(columns: dict[str, np.ndarray]) -> None:
     assert (common.num_non_missing, common.num_missing) == (100, 20)
 
 
+def test_nan_and_infinity_are_told_apart() -> None:
+    summary = SplitSummary(4, 4, 3)
+    summary.add({"weight": np.array([[np.nan], [np.inf], [-np.inf], [1.0]], np.float32)})
+    stats = feature(dataset_statistics("train", summary, INFO), "weight")
+    assert [h.num_nan for h in stats.num_stats.histograms] == [1]
+    assert {s.name: s.num for s in stats.custom_stats} == {"infinite_values": 2}
+
+
 def test_an_empty_split_has_statistics_too() -> None:
     proto = dataset_statistics("test", SplitSummary(4, 4, 3), INFO)
     assert proto.num_examples == 0
