@@ -67,6 +67,7 @@ class Evidence:
     Attributes:
         overall: the whole split; None when the candidate has no usable answers.
         slices: its parts.
+        guessing: accuracy of always naming the most frequent class of the split.
         calibration_error: expected calibration error of the candidate.
         calibration_bound: its one-sided upper bound.
         batch_difference: largest change of a probability when a row is asked for alone.
@@ -78,6 +79,7 @@ class Evidence:
 
     overall: SliceEvidence | None
     slices: tuple[SliceEvidence, ...] = ()
+    guessing: float = 0.0
     calibration_error: float = float("nan")
     calibration_bound: float = float("nan")
     batch_difference: float = float("nan")

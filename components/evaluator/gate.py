@@ -2,26 +2,25 @@
 
 A rule demands evidence, not luck: floors and margins are held against one-sided bounds, and a
 slice is called worse only with Holm's correction for having looked at many. Whatever is missing or
-cannot be computed is a failed rule, never a passed one.
+cannot be computed is a failed rule, never a passed one, and a threshold that every model meets
+counts as switched off.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from components.evaluator.evidence import BASELINE, CHAMPION, Evidence
+from components.evaluator.finding import NOT_CHECKED, REFERENCE_NAMES, points
 from components.evaluator.params import Params, RuleName
-from components.evaluator.rules import REFERENCE_NAMES, RULES, points
+from components.evaluator.rules import PROVE_NO_QUALITY, RULES
 
-PASSED, FAILED, WARNED, OFF, NOT_CHECKED = "passed", "failed", "warned", "off", "not checked"
-
-
-SOUNDNESS_RULES = frozenset(
-    {"usable_models", "no_empty_slice", "batch_invariance", "tfma_validation"}
-)
-"""Rules that any model can pass, however bad: by themselves they bless nothing."""
+PASSED, FAILED, WARNED, OFF = "passed", "failed", "warned", "off"
+USABLE_MODELS = "usable_models"
+COUNTS_AS_OFF = "counts as switched off"
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Rule:
 
     Attributes:
         name: as in config.
-        outcome: `passed`, `failed` (blocks), `warned` (failed, does not block), `off`,
-            `not checked` or `no champion yet`.
+        outcome: `passed`, `failed` (blocks), `warned` (failed, does not block), `off` (by config,
+            or because every model would pass), `not checked` or `no champion yet`.
         passed: whether it holds; None where it was not checked.
         value: what was measured, None where there is no such number.
         bound: what it was held against.
@@ -66,8 +65,7 @@ def decide(evidence: Evidence, params: Params) -> Decision:
     """Holds the evidence against every rule. Bad evidence is a verdict, not an exception."""
     rules = [_usable_models(evidence), *(_apply(n, evidence, params) for n in get_args(RuleName))]
     if evidence.overall and not any(_judges_quality(rule, params) for rule in rules):
-        sentence = "no rule about quality is switched on that could block, so nothing was decided"
-        rules.insert(1, Rule("thresholds", FAILED, False, None, None, sentence))
+        rules.insert(1, _no_thresholds(rules))
     failed = [rule for rule in rules if rule.outcome == FAILED]
     if not failed:
         return Decision(True, f"blessed: {_summary(evidence, params)}", tuple(rules))
@@ -78,18 +76,30 @@ def decide(evidence: Evidence, params: Params) -> Decision:
 
 
 def _judges_quality(rule: Rule, params: Params) -> bool:
-    """Whether the rule was checked, could block, and says more than that the evidence is sound."""
-    checked = rule.outcome in (PASSED, FAILED)
-    return checked and rule.name not in SOUNDNESS_RULES and rule.name not in params.warn
+    """Whether the rule was checked, could block, and says that the candidate is any good."""
+    if rule.name == USABLE_MODELS or rule.name in PROVE_NO_QUALITY or rule.name in params.warn:
+        return False
+    return rule.outcome in (PASSED, FAILED)
+
+
+def _no_thresholds(rules: Sequence[Rule]) -> Rule:
+    """The rule that fails when all others together let every model pass."""
+    hollow = [rule for rule in rules if rule.sentence.startswith(COUNTS_AS_OFF)]
+    told = f" ({hollow[0].name} {hollow[0].sentence})" if hollow else ""
+    sentence = (
+        f"no rule about quality is switched on that could block{told}, so nothing was decided"
+    )
+    return Rule("thresholds", FAILED, False, None, None, sentence)
 
 
 def _usable_models(evidence: Evidence) -> Rule:
-    """Whether every model that takes part gave answers that can be evaluated."""
-    if not evidence.problems:
-        sentence = "every model answered every image with probabilities"
-        return Rule("usable_models", PASSED, True, 0.0, 0.0, sentence)
-    told = "; ".join(f"the {name} cannot be used: {why}" for name, why in evidence.problems.items())
-    return Rule("usable_models", FAILED, False, float(len(evidence.problems)), 0.0, told)
+    """Whether candidate and baseline gave answers that can be evaluated."""
+    problems = {name: why for name, why in evidence.problems.items() if name != CHAMPION}
+    if not problems:
+        sentence = "candidate and baseline answered every image with probabilities"
+        return Rule(USABLE_MODELS, PASSED, True, 0.0, 0.0, sentence)
+    told = "; ".join(f"the {name} cannot be used: {why}" for name, why in problems.items())
+    return Rule(USABLE_MODELS, FAILED, False, float(len(problems)), 0.0, told)
 
 
 def _apply(name: RuleName, evidence: Evidence, params: Params) -> Rule:
@@ -99,6 +109,9 @@ def _apply(name: RuleName, evidence: Evidence, params: Params) -> Rule:
         sentence = "the candidate has no usable answers"
         return Rule(name, NOT_CHECKED, None, None, None, sentence)
     found = RULES[name](evidence, evidence.overall, params)
+    if found.passed and found.vacuous:
+        sentence = f"{COUNTS_AS_OFF}: {found.vacuous}"
+        return Rule(name, OFF, None, found.value, found.bound, sentence)
     if found.passed is None:
         outcome = found.outcome
     elif found.passed:
@@ -121,4 +134,7 @@ def _summary(evidence: Evidence, params: Params) -> str:
             difference = points(overall.difference(name), signed=True)
             label = evidence.champion if name == CHAMPION else REFERENCE_NAMES[name]
             parts.append(f"{difference} against {label}")
+    if CHAMPION in evidence.problems:
+        why = evidence.problems[CHAMPION]
+        parts.append(f"not compared with the champion ({evidence.champion}): {why}")
     return ", ".join(parts)

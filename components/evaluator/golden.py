@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.evaluator.inference import load
+from components.evaluator.inference import load, serialized_example
 from data.dataset_info import DatasetInfo
 
 Array = npt.NDArray[Any]
@@ -60,7 +60,7 @@ def requests(
     shape = (-1, info.height, info.width)
     images = np.rint(features * 255.0).astype(np.uint8).reshape(shape)
     pngs = [tf.io.encode_png(image[..., None]).numpy() for image in images]
-    examples = [_example(row) for row in features]
+    examples = [serialized_example(row) for row in features]
     return {
         "serving_default": {"features": features},
         "probabilities_only": {"features": features},
@@ -68,13 +68,6 @@ def requests(
         "serve_png": {"image_bytes": np.array(pngs, dtype=object)},
         "classify": {"inputs": np.array(examples, dtype=object)},
     }
-
-
-def _example(row: npt.NDArray[np.float32]) -> bytes:
-    values = tf.train.FloatList(value=row.tolist())
-    feature = {"features": tf.train.Feature(float_list=values)}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
-    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _entry(key: str, value: Array) -> dict[str, Array]:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.evaluator.predictions import Predictions
+from data.dataset_info import DatasetInfo
 from data.errors import DataError
 from data.examples import read_transformed
 
 SIGNATURE = "serving_default"
+CLASSIFY = "classify"
 
 
 @lru_cache(maxsize=8)
@@ -26,8 +28,8 @@ def load(saved_model: str) -> Any:
     return tf.saved_model.load(saved_model)
 
 
-def unusable(saved_model: Path, features: int, classes: int) -> str:
-    """Why a SavedModel cannot answer for rows of `features` values; empty when it can."""
+def unusable(saved_model: Path, info: DatasetInfo) -> str:
+    """Why a SavedModel cannot answer for the images of a data set; empty when it can."""
     if not (saved_model / "saved_model.pb").is_file():
         return "there is no SavedModel in its folder"
     try:
@@ -36,17 +38,36 @@ def unusable(saved_model: Path, features: int, classes: int) -> str:
         return f"its SavedModel does not load ({type(error).__name__}: {_first_line(error)})"
     if SIGNATURE not in signatures:
         return f"it has no signature {SIGNATURE!r}, only {', '.join(sorted(signatures)) or 'none'}"
-    expected = tf.TensorSpec([None, features], tf.float32)
+    expected = tf.TensorSpec([None, info.features], tf.float32)
     specs = signatures[SIGNATURE].structured_input_signature[1]
     received = specs.get("features")
     if set(specs) != {"features"} or not received.is_compatible_with(expected):
         told = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in sorted(specs.items()))
         return f"it expects {told}, the examples are features float32{expected.shape}"
     answer = signatures[SIGNATURE].structured_outputs.get("probabilities")
-    if answer is None or answer.shape.rank != 2 or answer.shape[1] not in (None, classes):
+    if answer is None or answer.shape.rank != 2 or answer.shape[1] not in (None, info.classes):
         shape = "none" if answer is None else str(answer.shape)
-        return f"it answers with probabilities of shape {shape}, the data set has {classes} classes"
-    return ""
+        return (
+            f"it answers with probabilities of shape {shape}, "
+            f"the data set has {info.classes} classes"
+        )
+    return _other_labels(signatures, info)
+
+
+def _other_labels(signatures: Mapping[str, Any], info: DatasetInfo) -> str:
+    """Whether a model that names its classes names others than the data set."""
+    if CLASSIFY not in signatures:
+        return ""
+    example = serialized_example(np.zeros(info.features, np.float32))
+    try:
+        named = signatures[CLASSIFY](inputs=tf.constant([example]))["classes"].numpy()[0].tolist()
+    except (KeyError, TypeError, ValueError, tf.errors.OpError):
+        return ""  # It has another kind of `classify`, which is not what is evaluated here.
+    expected = [name.encode() for name in info.label_names]
+    if named == expected:
+        return ""
+    told, wanted = (", ".join(n.decode(errors="replace") for n in x) for x in (named, expected))
+    return f"its classes are called {told}, those of the data set {wanted}"
 
 
 def ask(saved_model: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -147,6 +168,14 @@ def batch_difference(saved_model: str, features: npt.NDArray[np.float32]) -> flo
     together = ask(saved_model, features)
     alone = np.concatenate([ask(saved_model, row[None]) for row in features])
     return float(np.abs(alone.astype(np.float64) - together).max())
+
+
+def serialized_example(features: npt.NDArray[np.float32]) -> bytes:
+    """A row of features as the tf.Example that `classify` takes."""
+    values = tf.train.FloatList(value=features.tolist())
+    feature = {"features": tf.train.Feature(float_list=values)}
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator import rules, statistics
+from components.evaluator import paired, rules_reference, statistics
 from components.evaluator.evidence import SliceEvidence
 from components.evaluator.params import Params
 from components.evaluator.predictions import Predictions, Slice
@@ -122,8 +122,14 @@ class Measurement:
         )
         return float(point), resampled
 
-    def interval(self, resampled: FloatArray) -> list[float]:
-        """The reported two-sided interval of a resampled statistic."""
+    def interval(self, resampled: FloatArray) -> list[float] | None:
+        """The reported two-sided interval of a resampled statistic.
+
+        None when all resamples are equal, as when every image is right: that shows how few images
+        there are, not how exactly the value is known.
+        """
+        if np.ptp(resampled) == 0:
+            return None
         low, high = statistics.percentile_interval(resampled, self.params.confidence)
         return [float(low), float(high)]
 
@@ -180,25 +186,29 @@ class Measurement:
 
 
 def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
-    """Candidate against a reference on one slice: difference, interval, tests, power."""
+    """Candidate against a reference on one slice: difference, interval and tests."""
     pair = part.against[reference]
     b, c, n = pair.only_candidate, pair.only_reference, part.images
     rng = np.random.default_rng(params.seed)
     resampled = statistics.paired_bootstrap(b, c, n, params.resamples, rng)
-    low, high = statistics.percentile_interval(resampled, params.confidence)
+    low, high = paired.difference_interval(b, c, n, params.confidence, resampled)
     return {
         "difference": part.difference(reference),
         "interval": [float(low), float(high)],
-        "lower_bound": min(
-            float(np.quantile(resampled, params.level)),
-            statistics.score_lower_bound(b, c, n, params.level),
-        ),
+        "lower_bound": rules_reference.lower_bound(part, reference, params),
         "only_candidate": b,
         "only_reference": c,
         "p_worse": float(statistics.mcnemar_worse(b, c)),
+        "p_worse_than_margin": paired.worse_than_margin(b, c, n, params.slice_margin),
         "p_better": float(statistics.mcnemar_worse(c, b)),
-        "better": rules.is_better(pair, params),
-        "smallest_detectable_loss": rules.detectable_loss(part, reference, params),
+        "better": rules_reference.is_better(pair, params),
+    }
+
+
+def overall_comparison(overall: SliceEvidence, reference: str, params: Params) -> Json:
+    """Candidate against a reference on the whole split: also what loss it could have shown."""
+    return comparison(overall, reference, params) | {
+        "smallest_detectable_loss": rules_reference.detectable_loss(overall, reference, params),
     }
 
 

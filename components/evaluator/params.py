@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 RuleName = Literal[
+    "usable_champion",
     "no_empty_slice",
     "accuracy_floor",
     "worst_class",
@@ -51,9 +52,15 @@ class Params:
     """Floor of the accuracy on every other slice by one column, by the same bound."""
     margin: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
     """Largest loss of accuracy against the baseline or the champion that is still non-inferior."""
-    slice_margin: Share = 0.03
-    """Loss on a single slice that is tolerated even when it is significant: two trainings of one
-    network that differ in their seed trade whole points between classes."""
+    slice_margin: Share = 0.02
+    """Largest true loss on one slice that is tolerated; more than that must be shown to block.
+
+    Two trainings of one network that differ in their seed are truly different on a class: 14 MNIST
+    networks by 0.8 points (standard deviation, sampling noise taken out), which over ten classes
+    comes to about 2 points on some class. Of 86 pairs of them, 22 are blocked at a margin of 0, 10
+    at half a point and none from 1 point on."""
+    judge_crossed_slices: bool = True
+    """Whether slices by several columns are judged too, or only reported."""
     max_calibration_error: Share = 0.05
     """Ceiling of the expected calibration error: its upper bound at `level` must stay below it."""
     batch_tolerance: Annotated[float, Ge(0.0)] = 1e-5

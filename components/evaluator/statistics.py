@@ -1,4 +1,4 @@
-"""The statistics of the gate: intervals, paired tests and calibration, on counts and arrays.
+"""The statistics of the gate: intervals, tests and calibration, on counts and arrays.
 
 Everything is vectorised over leading axes, so that a simulation of a thousand evaluations costs
 no more code than one evaluation. Nothing here knows of models, rules or files.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 Counts = npt.ArrayLike
 FloatArray = npt.NDArray[np.float64]
@@ -96,47 +96,6 @@ def paired_bootstrap(
     rest = np.where(n > b, c / np.maximum(n - b, 1), 0.0)
     drawn_c = rng.binomial(n - drawn_b, rest)
     return np.asarray((drawn_b - drawn_c) / safe_n, dtype=np.float64)
-
-
-def score_lower_bound(only_candidate: int, only_reference: int, images: int, level: float) -> float:
-    """One-sided lower bound of a paired difference of accuracies, by Tango's score (1998).
-
-    Unlike the bootstrap it keeps a width when hardly any image sets the two models apart.
-
-    Args:
-        only_candidate: images that only the candidate gets right.
-        only_reference: images that only the reference gets right.
-        images: all images, at least one.
-        level: error level of the bound.
-    """
-    b, c, n = only_candidate, only_reference, images
-
-    def excess(difference: float) -> float:
-        """The score statistic at a hypothetical difference, minus the critical value."""
-        linear = -b - c + (2 * n - b + c) * difference
-        constant = -c * difference * (1 - difference)
-        root = np.sqrt(max(linear**2 - 8 * n * constant, 0.0))
-        q = (root - linear) / (4 * n)  # The constrained estimate of c / n.
-        variance = max(n * (2 * q + difference * (1 - difference)), 1e-12)
-        return float((b - c - n * difference) / np.sqrt(variance) - stats.norm.isf(level))
-
-    lowest = -1 + 1e-9
-    observed = (b - c) / n
-    if observed <= lowest or excess(lowest) <= 0:
-        return -1.0
-    return float(optimize.brentq(excess, lowest, observed, xtol=1e-12))
-
-
-def smallest_detectable(
-    discordance: npt.ArrayLike, images: Counts, level: float, power: float
-) -> FloatArray:
-    """The smallest true loss of accuracy that a one-sided paired test detects with `power`.
-
-    (z_level + z_power) * sqrt(discordance / images), the normal approximation of McNemar's test
-    (Connor, 1987), where `discordance` is the share of images on which the two models differ.
-    """
-    z = stats.norm.isf(level) + stats.norm.isf(1.0 - power)
-    return np.asarray(z * np.sqrt(np.asarray(discordance) / np.maximum(images, 1)))
 
 
 def weighted_sums(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:

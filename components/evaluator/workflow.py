@@ -65,7 +65,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     decision = decide(evidence, params)
     metrics["dataset"] = _dataset(info, params.split, answers.labels.size)
     _write_json(folder / "metrics.json", metrics)
-    _write_blessing(outputs.blessing.path, decision, inputs)
+    _write_blessing(outputs.blessing.path, decision, inputs, problems.get(CHAMPION))
     ctx.log.info(decision.sentence)
     ctx.progress(3, 3, decision.sentence)
     return _facts(decision, metrics) | {
@@ -85,9 +85,7 @@ def ask(
 ) -> tuple[Predictions, dict[str, str]]:
     """Every model's answers, and for models without usable answers the reason."""
     problems = {
-        name: why
-        for name, path in models.items()
-        if (why := inference.unusable(path, info.features, info.classes))
+        name: why for name, path in models.items() if (why := inference.unusable(path, info))
     }
     able = {name: path for name, path in models.items() if name not in problems}
     answers = inference.predict(ctx.beam, shards, able, params.batch_size, ctx.scratch / "answers")
@@ -116,12 +114,13 @@ def measured(
     error, resampled = measurement.calibration_error(CANDIDATE)
     metrics = {
         "models": {name: measurement.model(name) for name in answers.probabilities},
-        "against": {name: measure.comparison(overall, name, params) for name in references},
+        "against": {name: measure.overall_comparison(overall, name, params) for name in references},
         "slices": measure.slice_metrics(answers, slices, counted, params),
     }
     evidence = Evidence(
         overall=overall,
         slices=tuple(parts),
+        guessing=float(np.bincount(answers.labels).max() / answers.labels.size),
         calibration_error=error,
         calibration_bound=float(np.quantile(resampled, 1 - params.level)),
     )
@@ -168,7 +167,10 @@ def _tfma_configs(
         folder / "one_vs_rest": tfma_config.one_vs_rest_metrics(classes, baseline),
     }
     if CHAMPION in usable.probabilities:
-        configs[folder / "champion"] = tfma_config.slice_metrics(params, CHAMPION)
+        configs |= {
+            folder / "champion": tfma_config.slice_metrics(params, CHAMPION),
+            folder / "champion_one_vs_rest": tfma_config.one_vs_rest_metrics(classes, CHAMPION),
+        }
     return configs
 
 
@@ -185,17 +187,23 @@ def _dataset(info: DatasetInfo, split: str, images: int) -> dict[str, Any]:
     }
 
 
-def _write_blessing(folder: Path, decision: Decision, inputs: Inputs) -> None:
+def _write_blessing(
+    folder: Path, decision: Decision, inputs: Inputs, champion_problem: str | None
+) -> None:
     """`blessing.json` and TFX's marker file."""
-    champion = inputs.champion
+    champion = None
+    if inputs.champion is not None:
+        champion = {
+            "version": inputs.champion.version,
+            "digest": _digest(inputs.champion.saved_model),
+            **({} if champion_problem is None else {"problem": champion_problem}),
+        }
     blessing = {
         "passed": decision.passed,
         "sentence": decision.sentence,
         "rules": [rule.to_json() for rule in decision.rules],
         "model": _digest(inputs.candidate.saved_model),
-        "champion": None
-        if champion is None
-        else {"version": champion.version, "digest": _digest(champion.saved_model)},
+        "champion": champion,
     }
     _write_json(folder / Blessing.verdict_file, blessing)
     (folder / ("BLESSED" if decision.passed else "NOT_BLESSED")).touch()

@@ -44,10 +44,10 @@ TINY: dict[str, dict[str, Any]] = {
     "evaluator": {
         "slices": (),
         "resamples": 100,
-        "min_accuracy": 0.0,
+        "min_accuracy": 0.3,
         "min_class_accuracy": 0.0,
         "min_slice_accuracy": 0.0,
-        "margin": 0.9,
+        "margin": 0.2,
         "max_calibration_error": 1.0,
         "warn": ("baseline_not_worse",),
         "off": ("worst_class", "slice_floor", "baseline_slices", "champion_slices"),

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.artifacts import Model
+from components.artifacts import Model, ServedModel
 from components.evaluator import COMPONENT, Inputs, Params
 from components.evaluator.predictions import Predictions
 from serving.digest import tree_digest
@@ -51,6 +52,10 @@ def test_metrics_hold_every_model_slice_and_comparison(evaluated):
     names = set(metrics["slices"])
     assert {"overall", "label:0", "label:9", "ink_quartile:3"} <= names
     assert "ink_quartile_X_label:3_X_9" in names
+    for found in metrics["slices"].values():
+        for compared in (*found["against"].values(), *found["models"].values()):
+            low, high = compared.get("interval") or compared["accuracy_interval"]
+            assert high - low > 1 / (found["images"] + 10)
     low, high = metrics["models"]["candidate"]["calibration_error_interval"]
     assert 0 <= low <= high <= 1
     assert metrics["dataset"]["name"] == "stripes"
@@ -148,6 +153,32 @@ def test_a_missing_baseline_is_not_blessed_and_tfma_evaluates_the_candidate_alon
     (overall,) = [found for key, found in result.slicing_metrics if key == ()]
     accuracy = overall[""][""]["accuracy"]["doubleValue"]
     assert accuracy == pytest.approx(metrics["models"]["candidate"]["accuracy"], abs=1e-6)
+
+
+def test_config_can_judge_without_a_champion_that_does_not_load(world, run_component, tmp_path):
+    served = tmp_path / "served" / "7"
+    served.mkdir(parents=True)
+    (served / "saved_model.pb").write_bytes(b"not a graph")
+    inputs = Inputs(*world[:3], ServedModel("champion", served))
+    ran = run_component(COMPONENT, inputs, Params(off=("usable_champion",)), tmp_path / "run")
+    said = blessing(ran)
+    assert said["passed"]
+    told = "not compared with the champion (version 7): its SavedModel does not load"
+    assert told in said["sentence"]
+    assert {r["outcome"] for r in said["rules"] if r["name"] == "usable_champion"} == {"off"}
+    assert said["champion"]["version"] == 7
+    assert "does not load" in said["champion"]["problem"]
+
+
+def test_a_model_of_other_labels_cannot_be_used(world):
+    from components.evaluator.inference import unusable
+
+    letters = dataclasses.replace(fakes.info(1), label_names=tuple("abcdefghij"))
+    assert unusable(world.champion.saved_model, fakes.info(1)) == ""
+    assert unusable(world.champion.saved_model, letters) == (
+        "its classes are called 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, "
+        "those of the data set a, b, c, d, e, f, g, h, i, j"
+    )
 
 
 def test_a_candidate_that_answers_nan_is_not_blessed(world, run_component, tmp_path):

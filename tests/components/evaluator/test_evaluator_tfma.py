@@ -5,7 +5,7 @@ import pytest
 import tensorflow_model_analysis as tfma
 
 from components.evaluator import tfma_config
-from components.evaluator.evidence import BASELINE, CANDIDATE
+from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
 from components.evaluator.params import Params
 from tests.components.evaluator import fakes, tfma_alone
 
@@ -105,6 +105,26 @@ def test_digit_zero_has_its_own_row_in_every_table(evaluated):
     assert len([key for key in named if "class_id {" in key]) == 20
 
 
+def test_the_champion_gets_the_same_metrics_as_the_baseline(evaluated):
+    folder = evaluated.outputs.evaluation.path / "tfma"
+    for kind, against_champion in (("", "champion"), ("one_vs_rest", "champion_one_vs_rest")):
+        expected, received = values(folder / kind), values(folder / against_champion)
+        assert {(part, key.replace(CHAMPION, BASELINE)) for part, key in received} == set(expected)
+        ours = [key for key in received if f'"{CHAMPION}"' not in key[1]]
+        assert ours
+        for key in ours:
+            if "is_diff" not in key[1]:
+                assert received[key] == pytest.approx(expected[key], nan_ok=True), key
+    result = tfma.load_eval_result(str(folder / "champion_one_vs_rest"), model_name=CHAMPION)
+    (overall,) = [found for _, found in result.slicing_metrics]
+    told = evaluated.outputs.evaluation.read_json("metrics.json")["models"][CHAMPION]
+    for k, numbers in enumerate(told["classes"]):
+        area = overall[""][f"classId:{k}"]["auc"]["doubleValue"]
+        assert area == pytest.approx(numbers["auc"], abs=1e-3)
+    drawn = [key for key in plots(folder / "champion_one_vs_rest") if f'"{CHAMPION}"' in key]
+    assert any("multi_class_confusion_matrix" in key for key in drawn), drawn
+
+
 def test_a_metric_without_a_combiner_for_batches_is_refused():
     from tensorflow_model_analysis.metrics import metric_specs
 
@@ -114,6 +134,22 @@ def test_a_metric_without_a_combiner_for_batches_is_refused():
     config.metrics_specs[0].metrics.add(class_name="MeanLabel")
     with batched(), pytest.raises(NotImplementedError, match="no combiner for batches"):
         metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
+
+
+@pytest.mark.parametrize("reference", [None, BASELINE, CHAMPION])
+def test_every_metric_that_config_can_ask_for_has_a_combiner_for_batches(reference):
+    from tensorflow_model_analysis.metrics import metric_specs
+
+    from components.evaluator.tfma_batches import batched
+
+    free = Params(slices=("a", "a*b"), min_accuracy=0.0, off=("slice_floor",), margin=0.99)
+    with batched():
+        for config in (
+            tfma_config.slice_metrics(Params(), reference),
+            tfma_config.slice_metrics(free, reference),
+            tfma_config.one_vs_rest_metrics(2, reference),
+        ):
+            assert metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
 
 
 def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated):

@@ -22,15 +22,24 @@ def blocked(**truth: float) -> float:
     return float(np.mean([not decide(evidence, PARAMS).passed for evidence in found]))
 
 
-def test_an_equal_model_is_blocked_at_most_at_the_stated_level():
-    # MNIST's two networks differ on 2.1 % of the test images.
-    assert blocked(discordance=0.021) <= PARAMS.level
-    assert blocked(discordance=0.03, seed=1) <= PARAMS.level
+# MNIST's two networks differ on 2.1 % of the test images.
+TRUTHS = pytest.mark.parametrize(
+    ("discordance", "champion"),
+    [(0.021, False), (0.021, True), (0.03, True)],
+    ids=["baseline", "baseline and champion", "more discordance"],
+)
 
 
-def test_a_model_worse_by_half_a_point_is_caught_with_the_stated_power():
-    assert blocked(discordance=0.021, loss=0.005) >= 0.9
-    assert blocked(discordance=0.03, loss=0.005, seed=1) >= PARAMS.power
+@TRUTHS
+def test_an_equal_model_is_blocked_at_most_at_the_stated_level(discordance, champion):
+    rate = blocked(discordance=discordance, champion=champion)
+    assert rate <= PARAMS.level, f"{rate:.1%} of equal models are blocked"
+
+
+@TRUTHS
+def test_a_model_worse_by_half_a_point_is_caught_with_the_stated_power(discordance, champion):
+    rate = blocked(discordance=discordance, loss=0.005, champion=champion, seed=1)
+    assert rate >= PARAMS.power, f"{rate:.1%} of models worse by half a point are caught"
 
 
 @pytest.mark.parametrize(("images", "discordance"), [(300, 0.011), (1000, 0.015), (10_000, 0.03)])
@@ -44,8 +53,23 @@ def test_a_model_worse_by_the_margin_passes_at_most_at_the_stated_level(images, 
 
 
 def test_a_model_that_is_better_is_hardly_ever_blocked():
-    assert blocked(discordance=0.021, loss=-0.003) <= 0.01
+    rate = blocked(discordance=0.021, loss=-0.003)
+    assert rate <= 0.01, f"{rate:.1%} of better models are blocked"
 
 
 def test_a_loss_on_one_class_alone_is_caught():
-    assert blocked(discordance=0.021, class_loss=0.05) >= 0.9
+    rate = blocked(discordance=0.021, class_loss=0.05)
+    assert rate >= 0.9, f"{rate:.1%} are caught"
+
+
+@pytest.mark.parametrize(("margin", "crossed"), [(0.0, True), (0.02, True), (0.02, False)])
+def test_a_loss_of_the_slice_margin_on_every_slice_is_no_error_above_the_stated_level(
+    margin, crossed
+):
+    # Against the slices alone, at the edge of what they tolerate.
+    only_slices = tuple(name for name in get_args(RuleName) if name != "baseline_slices")
+    params = Params(slice_margin=margin, judge_crossed_slices=crossed, off=only_slices)
+    found = evaluations(300, 10_000, accuracy=0.975, discordance=margin + 0.015, loss=margin)
+    rate = float(np.mean([not decide(evidence, params).passed for evidence in found]))
+    slack = 3 * np.sqrt(params.slices_level / 300)
+    assert rate <= params.slices_level + slack, f"{rate:.1%} are blocked"

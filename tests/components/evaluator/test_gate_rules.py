@@ -88,7 +88,7 @@ def test_one_slice_that_is_much_worse_blocks():
     hurt = label(3, pair=Pair(2, 40))
     decision = decide(healthy(slices=(*map(label, range(3)), hurt)), Params())
     assert not rule(decision, "baseline_slices").passed
-    assert "label:3 is significantly and by more than 3.00 points worse" in decision.sentence
+    assert "label:3 is shown to be worse than the network without batch norm" in decision.sentence
 
 
 def test_a_loss_on_a_slice_that_another_seed_would_also_bring_does_not_block():
@@ -96,8 +96,20 @@ def test_a_loss_on_a_slice_that_another_seed_would_also_bring_does_not_block():
     decision = decide(healthy(slices=(*map(label, range(8)), traded)), Params())
     found = rule(decision, "baseline_slices")
     assert found.passed
-    assert found.value < found.bound
-    assert "label:8 with -1.95 points" in found.sentence
+    assert "none of 10 slices is shown to be worse" in found.sentence
+    assert "strongest sign: label:8 with -1.95 points on 974 images" in found.sentence
+    strict = rule(decide(healthy(slices=(traded,)), Params(slice_margin=0.0)), "baseline_slices")
+    assert strict.outcome == "failed"
+
+
+def test_crossed_slices_are_judged_or_the_verdict_says_that_they_are_not():
+    crossed = part("ink_quartile_X_label:0_X_3", ("ink_quartile", "label"), 300, 250, Pair(1, 50))
+    evidence = healthy(slices=(*map(label, range(10)), crossed))
+    found = rule(decide(evidence, Params()), "baseline_slices")
+    assert found.sentence.startswith("ink_quartile_X_label:0_X_3 is shown to be worse than")
+    off = rule(decide(evidence, Params(judge_crossed_slices=False)), "baseline_slices")
+    assert off.outcome == "passed"
+    assert off.sentence.endswith("; 1 crossed slices are reported, not judged")
 
 
 def test_a_slice_that_is_unlucky_among_many_does_not_block():
@@ -123,12 +135,27 @@ def test_the_champion_is_held_against_like_the_baseline():
     assert "against the champion (version 3)" in decision.sentence
 
 
-def test_a_champion_that_cannot_be_used_blocks():
+def test_a_champion_that_cannot_be_used_blocks_and_the_sentence_says_how_to_go_on():
     evidence = healthy(problems={CHAMPION: "it answers for 47 classes"}, champion="version 3")
-    decision = decide(evidence, Params())
-    assert decision.sentence.startswith(
-        "not blessed: the champion cannot be used: it answers for 47 classes"
+    decision = decide(evidence, Params(off=("slice_floor",)))
+    assert decision.sentence == (
+        "not blessed: the champion (version 3) cannot be used: it answers for 47 classes; to judge "
+        "without it: bnpipe run --set 'evaluator.off=[slice_floor, usable_champion]'"
     )
+    assert rule(decision, "champion_not_worse").outcome == "not checked"
+
+
+@pytest.mark.parametrize("choice", ["off", "warn"])
+def test_config_can_judge_without_a_champion_that_cannot_be_used_and_that_is_told(choice):
+    evidence = healthy(problems={CHAMPION: "it answers for 47 classes"}, champion="version 3")
+    decision = decide(evidence, Params(**{choice: ("usable_champion",)}))
+    assert decision.passed
+    told = "not compared with the champion (version 3): it answers for 47 classes"
+    assert decision.sentence.endswith(told)
+    outcomes = {found.name: found.outcome for found in decision.rules}
+    assert outcomes["usable_champion"] == {"off": "off", "warn": "warned"}[choice]
+    assert outcomes["champion_non_inferior"] == "not checked"
+    assert outcomes["baseline_non_inferior"] == "passed"
 
 
 def test_a_missing_baseline_blocks():
@@ -161,6 +188,73 @@ def test_sound_evidence_alone_blesses_nothing():
 
 def test_rules_that_only_warn_cannot_bless_either():
     assert not decide(healthy(), Params(warn=get_args(RuleName))).passed
+
+
+FREE = {
+    "min_accuracy": 0.0,
+    "min_class_accuracy": 0.0,
+    "min_slice_accuracy": 0.0,
+    "margin": 0.99,
+    "slice_margin": 1.0,
+    "max_calibration_error": 1.0,
+    "batch_tolerance": 1.0,
+}
+BEYOND_CONFIG = ("baseline_not_worse", "champion_not_worse")
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("min_accuracy", "accuracy_floor"),
+        ("min_class_accuracy", "worst_class"),
+        ("min_slice_accuracy", "slice_floor"),
+        ("margin", "baseline_non_inferior"),
+        ("slice_margin", "baseline_slices"),
+        ("max_calibration_error", "calibration"),
+        ("batch_tolerance", "batch_invariance"),
+    ],
+)
+def test_a_threshold_that_every_model_meets_counts_as_off(field, name):
+    found = rule(decide(healthy(), Params(**{field: FREE[field]})), name)
+    assert found.outcome == "off"
+    assert found.passed is None
+    assert found.sentence.startswith("counts as switched off: ")
+
+
+def test_thresholds_that_every_model_meets_are_no_thresholds():
+    decision = decide(healthy(), Params(**FREE, off=BEYOND_CONFIG))
+    assert decision.sentence.startswith(
+        "not blessed: no rule about quality is switched on that could block (accuracy_floor counts "
+        "as switched off: a model that ignores the images reaches 0.1000, the floor is 0)"
+    )
+
+
+@pytest.mark.parametrize("floor", [0.05, 0.1])
+def test_a_floor_that_guessing_reaches_is_none(floor):
+    assert not decide(
+        healthy(), Params(**{**FREE, "min_accuracy": floor}, off=BEYOND_CONFIG)
+    ).passed
+    assert decide(healthy(), Params(**{**FREE, "min_accuracy": 0.11}, off=BEYOND_CONFIG)).passed
+
+
+def test_calibration_alone_is_not_a_gate():
+    off = tuple(name for name in get_args(RuleName) if name != "calibration")
+    assert not decide(healthy(), Params(off=off)).passed
+
+
+def test_a_significance_test_on_a_handful_of_images_is_not_a_gate():
+    few = part(images=4, correct=4, pair=Pair(0, 0))
+    off = tuple(name for name in get_args(RuleName) if name != "baseline_not_worse")
+    decision = decide(healthy(overall=few, slices=()), Params(off=off))
+    assert not decision.passed
+    assert rule(decision, "baseline_not_worse").outcome == "off"
+    assert decide(healthy(), Params(off=off)).passed
+
+
+def test_a_hollow_threshold_still_blocks_where_it_is_missed():
+    evidence = healthy(batch_difference=float("nan"))
+    found = rule(decide(evidence, Params(batch_tolerance=1.0)), "batch_invariance")
+    assert found.outcome == "failed"
 
 
 def test_a_warning_is_listed_and_does_not_block():

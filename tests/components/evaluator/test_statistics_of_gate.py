@@ -75,26 +75,3 @@ def test_area_under_roc_counts_ties_half():
     assert statistics.area_under_roc(np.array([0.9, 0.8, 0.2, 0.1]), positive) == 1.0
     assert statistics.area_under_roc(np.array([0.5, 0.5, 0.5, 0.5]), positive) == 0.5
     assert np.isnan(statistics.area_under_roc(np.array([0.5]), np.array([True])))
-
-
-def test_the_smallest_detectable_loss_is_detected_with_the_stated_power():
-    images, discordance, level, power = 10_000, 0.02, 0.05, 0.8
-    loss = float(statistics.smallest_detectable(discordance, images, level, power))
-    rng = np.random.default_rng(0)
-    shares = [(discordance - loss) / 2, (discordance + loss) / 2, 1 - discordance]
-    b, c, _ = rng.multinomial(images, shares, size=4000).T
-    assert (statistics.mcnemar_worse(b, c) <= level).mean() == pytest.approx(power, abs=0.04)
-
-
-def test_the_score_bound_keeps_a_width_without_any_discordant_image():
-    z = stats.norm.isf(0.05)
-    bound = statistics.score_lower_bound(0, 0, 100, 0.05)
-    assert bound == pytest.approx(-(z**2) / (100 + z**2))
-    assert statistics.score_lower_bound(0, 100, 100, 0.05) == -1.0
-    assert -1 < statistics.score_lower_bound(100, 0, 100, 0.05) < 1
-
-
-def test_the_score_bound_is_near_the_normal_one_with_many_images():
-    error = np.sqrt(118 + 90 - 28**2 / 10_000) / 10_000
-    expected = 0.0028 - stats.norm.isf(0.05) * error
-    assert statistics.score_lower_bound(118, 90, 10_000, 0.05) == pytest.approx(expected, abs=5e-5)

@@ -1,0 +1,68 @@
+"""What a rule of the gate finds, and the words that rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
+from components.evaluator.params import Params, RuleName
+
+NO_CHAMPION = "no champion yet"
+NOT_CHECKED = "not checked"
+REFERENCE_NAMES = {
+    BASELINE: "the network without batch normalisation",
+    CHAMPION: "the champion",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found, before config says whether it blocks.
+
+    Attributes:
+        passed: None when there was nothing to check; `outcome` then says why in a few words.
+        value: what was measured.
+        bound: what it was held against.
+        sentence: the finding in words.
+        outcome: see `passed`.
+        vacuous: why passing means nothing, e.g. a floor of 0; such a rule counts as off. Empty for
+            a rule that a model which ignores the images would not pass.
+    """
+
+    passed: bool | None
+    value: float | None
+    bound: float | None
+    sentence: str
+    outcome: str = ""
+    vacuous: str = ""
+
+
+CheckRule = Callable[[Evidence, SliceEvidence, Params], Finding]
+
+
+def points(share: float, *, signed: bool = False) -> str:
+    """A difference of accuracies in percentage points: `+0.29 points`."""
+    return f"{100 * share:{'+' if signed else ''}.2f} points"
+
+
+def called(reference: str, evidence: Evidence) -> str:
+    """What a reference is called in a sentence; the champion with its version."""
+    if reference == CHAMPION and evidence.champion:
+        return f"the champion ({evidence.champion})"
+    return REFERENCE_NAMES[reference]
+
+
+def no_slices(wanted: str, missing: str, rule: RuleName, bound: float) -> Finding:
+    """A rule about slices without slices: it was asked for, so it fails and says what to do."""
+    sentence = (
+        f"no slices by {wanted} to judge: add {missing} to evaluator.slices or switch {rule} off"
+    )
+    return Finding(False, None, bound, sentence)
+
+
+def hollow_floor(floor: float, guessing: float) -> str:
+    """Why a floor of an accuracy is none; empty when a model that ignores the images fails it."""
+    if floor > guessing:
+        return ""
+    return f"a model that ignores the images reaches {guessing:.4f}, the floor is {floor:g}"
