@@ -17,13 +17,13 @@ from annotated_types import Ge
 
 from components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from components.base import Component, Context, Effect, Facts, machine_local
-from serving import server_files, versions
+from serving import ledger, object_store, server_files, versions
 from serving.errors import ServingError
 from serving.names import default_model_name
-from serving.publish import Published, prune, publish
+from serving.publish import Published, publish
 from serving.rollout import Rollout
 from serving.server_files import ServerFiles
-from serving.signing import load_keys
+from serving.signing import Verifier, load_keys
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class Params:
     verify_key: str = machine_local("")
     """Ed25519 public key (PEM); empty takes the one that belongs to the signing key."""
 
+    store_url: str = machine_local("")
+    """Object store that the folder is mirrored to, gs://BUCKET/PATH or the like; empty for none."""
+
     server_files: ServerFiles = machine_local(ServerFiles())
     """What the server's configuration for monitoring and batching says."""
 
@@ -74,7 +77,11 @@ class Params:
 def effect(inputs: Inputs, params: Params) -> Effect:
     """What publishing would mean, from the served folder alone."""
     digest = versions.tree_digest(inputs.model.saved_model)
-    standing = versions.state_of(_base_path(params), digest)
+    base = _base_path(params)
+    standing = versions.state_of(base, digest)
+    is_live = not standing.needed and digest not in ledger.read(base).withdrawn
+    if is_live and params.store_url and not object_store.is_mirrored(base, params.store_url):
+        return Effect(True, f"publish (finish the upload to {params.store_url})")
     return Effect(standing.needed, standing.sentence)
 
 
@@ -151,6 +158,8 @@ def publish_model(
             f"{model.producer}: model_card.json: expected a dataset with a name, "
             f"received {json.dumps(dataset)}"
         )
+    rollout = _rollout(params, verifier)
+    rollout.check()
     published = publish(
         base,
         model.saved_model,
@@ -171,7 +180,14 @@ def publish_model(
         signer=signer,
     )
     server_files.write(base, params.server_files)
-    return Rollout(base, params.servers, params.server_wait_seconds, verifier).finish(published)
+    return rollout.finish(published)
+
+
+def _rollout(params: Params, verifier: Verifier | None = None) -> Rollout:
+    """Who follows the folder."""
+    return Rollout(
+        _base_path(params), params.servers, params.server_wait_seconds, verifier, params.store_url
+    )
 
 
 def _base_path(params: Params) -> Path:
@@ -234,7 +250,7 @@ def _champion_version(
 def _prune(params: Params, ctx: Context) -> int:
     """Retention; the model is live, so a fault here is a warning."""
     try:
-        return len(prune(_base_path(params), params.keep_versions))
+        return len(_rollout(params).prune(params.keep_versions))
     except ServingError as error:
         ctx.log.warning("old versions were not removed: %s", error)
         return 0

@@ -11,18 +11,24 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from serving.errors import ServingError
 from serving.names import check_model_name, default_model_name
+from serving.object_store import is_url
 from serving.rollout import Rollout
 from serving.server_files import ServerFiles
 from serving.signing import load_keys
 
 
 def served_folder(config: Config, home: Path) -> Path:
-    """The folder that models are published to."""
-    return (
-        Path(config.serving.base_path or home / "served" / model_name(config))
-        .expanduser()
-        .absolute()
-    )
+    """The folder that models are published to; with an object store, what is mirrored there."""
+    configured = config.serving.base_path
+    if configured is None or is_url(configured):
+        return (home / "served" / model_name(config)).absolute()
+    return Path(configured).expanduser().absolute()
+
+
+def store_url(config: Config) -> str:
+    """The object store that models are published to; empty if it is a folder."""
+    configured = config.serving.base_path or ""
+    return configured.rstrip("/") if is_url(configured) else ""
 
 
 def model_name(config: Config) -> str:
@@ -42,6 +48,7 @@ def pusher_params(config: Config, home: Path) -> pusher.Params:
         model_name=model_name(config),
         keep_versions=config.serving.keep_versions,
         servers=servers(config),
+        store_url=store_url(config),
         server_wait_seconds=config.serving.server_wait_seconds,
         signing_key=config.serving.signing_key or "",
         verify_key=config.serving.verify_key or "",
@@ -53,7 +60,11 @@ def rollout(config: Config, home: Path) -> Rollout:
     """How labels are moved: in the served folder and on the running servers."""
     _, verifier = load_keys(config.serving.signing_key, config.serving.verify_key)
     return Rollout(
-        served_folder(config, home), servers(config), config.serving.server_wait_seconds, verifier
+        served_folder(config, home),
+        servers(config),
+        config.serving.server_wait_seconds,
+        verifier,
+        store_url(config),
     )
 
 

@@ -18,7 +18,8 @@ class Serving:
     """Where models are published and what is published."""
 
     base_path: str | None = None
-    """The served folder; by default `<home>/served/<model name>`."""
+    """The served folder, or an object store as gs://BUCKET/PATH; by default
+    `<home>/served/<model name>`."""
     model_name: str | None = None
     """The name that clients ask for; by default the data set's."""
     fold_batch_norm: bool = True

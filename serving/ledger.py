@@ -84,6 +84,7 @@ class History:
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
         listed: what servers are to load although no label names it yet.
+        removed: versions that retention deleted.
         largest: the largest number ever used, 0 if there is none.
         last: the last event's name, empty if there is none.
     """
@@ -93,6 +94,7 @@ class History:
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     listed: Listed | None = None
+    removed: set[int] = field(default_factory=set)
     largest: int = 0
     last: str = ""
 
@@ -135,7 +137,7 @@ class History:
             case "promoted":
                 self.labels[line["label"]] = version
             case "removed":
-                pass
+                self.removed.add(version)
             case _:
                 raise KeyError(event)
         self._unlist(event, version, line.get("label"))
@@ -186,6 +188,22 @@ def read(base: Path) -> History:
                 hint="restore the file from a backup, or use the bnpipe that wrote it",
             ) from error
     return history
+
+
+def times(base: Path) -> dict[int, datetime]:
+    """When each number was taken; of a ledger that `read` can read.
+
+    Raises:
+        ServingError: see `read`.
+    """
+    read(base)
+    try:
+        lines = (base / LEDGER).read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return {}
+    events = map(json.loads, lines)
+    reserved = (event for event in events if event["event"] == "reserved")
+    return {int(event["version"]): datetime.fromisoformat(event["at"]) for event in reserved}
 
 
 def append(base: Path, event: str, version: int, **fields: Any) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serving import labels, ledger, model_config, versions
+from serving import labels, ledger, model_config, object_store, versions
 from serving.client import Client, LoadFailed, Options, ServerError, connect
 from serving.errors import ServingError
-from serving.publish import Published
+from serving.publish import Published, prune
 from serving.settle import settle, writing
 from serving.signing import Verifier
 from serving.verify import require_whole
@@ -40,12 +40,35 @@ class Rollout:
         servers: addresses of the running servers, all of them; empty if there is none.
         wait_seconds: how long a server may take to load a version or to move a label.
         verifier: the key that versions must be signed with before they become live.
+        store: the URL of an object store that the servers read instead of the folder; empty for
+            none.
     """
 
     base: Path
     servers: tuple[str, ...] = ()
     wait_seconds: float = 60.0
     verifier: Verifier | None = None
+    store: str = ""
+
+    def check(self) -> None:
+        """Refuse to change a folder that is behind its object store.
+
+        Raises:
+            ServingError: another home published to the store, or it cannot be read.
+        """
+        if self.store:
+            object_store.check(self.base, self.store)
+
+    def prune(self, keep: int) -> list[int]:
+        """`publish.prune`, in the object store too.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        self.check()
+        removed = prune(self.base, keep)
+        self._tell()
+        return removed
 
     def finish(self, published: Published) -> Published:
         """Make a version live that was published with `hold`, once the servers have loaded it.
@@ -57,10 +80,11 @@ class Rollout:
             ServingError: a server cannot load it, and it is withdrawn; or time ran out.
         """
         version = published.version
+        self._tell()
         if not self.servers or (published.new and published.live and not self._somebody_answers()):
             return published if published.live else self._move(published)
         with self._clients() as clients:
-            if published.live and not published.new:
+            if published.live and not published.new and not self.store:
                 self._catch_up(clients, version)
             try:
                 self._wait_until_loaded(clients, version)
@@ -76,10 +100,12 @@ class Rollout:
         Raises:
             ServingError: there is nothing to go back to, or a server does not follow in time.
         """
+        self.check()
         target = labels.rollback_target(self.base, to)
         self._check_signature(target)
         self._load(target, "rollback")
         now = labels.rollback(self.base, reason=reason, to=to)
+        self._tell()
         self._follow("stable", now)
         return now
 
@@ -89,10 +115,12 @@ class Rollout:
         Raises:
             ServingError: the label cannot move there, or a server does not follow in time.
         """
+        self.check()
         labels.check_promotion(self.base, version, label)
         self._check_signature(version)
         self._load(version, "promote")
         labels.promote(self.base, version, label=label)
+        self._tell()
         self._follow(label, version)
 
     def check_listed(self) -> None:
@@ -113,11 +141,12 @@ class Rollout:
         if not self.servers or version in self._listed():
             return
         labels.list_version(self.base, version, purpose=purpose)
+        self._tell()
         with self._clients() as clients:
             try:
                 self._wait_until_loaded(clients, version)
             except LoadFailed as error:
-                labels.withdraw(self.base, version, reason=f"server: {error.words}")
+                self._withdraw(version, error)
                 raise ServingError(
                     f"v{version} is withdrawn: the server cannot load it: {error.words}",
                     hint="choose another one: bnpipe versions list",
@@ -129,8 +158,17 @@ class Rollout:
             with self._clients() as clients:
                 self._wait_for_label(clients, label, version)
 
+    def _tell(self) -> None:
+        if self.store:
+            object_store.mirror(self.base, self.store)
+
+    def _withdraw(self, version: int, error: LoadFailed) -> None:
+        labels.withdraw(self.base, version, reason=f"server: {error.words}")
+        self._tell()
+
     def _move(self, published: Published) -> Published:
         labels.promote(self.base, published.version)
+        self._tell()
         return replace(published, live=True)
 
     def _catch_up(self, clients: list[Client], version: int) -> None:
@@ -159,10 +197,10 @@ class Rollout:
 
     def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
         """Withdraw a version that was to become live; says what happened."""
-        version, reason = published.version, f"server: {error.words}"
+        version = published.version
         told = f"the server cannot load v{version}: {error.words}"
         if not published.live:
-            labels.withdraw(self.base, version, reason=reason)
+            self._withdraw(version, error)
             return ServingError(
                 f"v{version} is withdrawn, v{versions.live(self.base)} stays live; {told}",
                 hint="publish another model: bnpipe run",

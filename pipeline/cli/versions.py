@@ -83,14 +83,36 @@ def prune(
 ) -> None:
     """Delete old versions; the live, the labelled and the newest stay."""
     from pipeline import ui
-    from serving.publish import prune as remove
+    from pipeline.publishing import rollout
 
-    keep = keep or config_from(config, sets).serving.keep_versions
-    removed = remove(_base(sets, config), keep)
+    settings = config_from(config, sets)
+    target = rollout(settings, open_store().home)
+    removed = target.prune(keep or settings.serving.keep_versions)
     if as_json:
         ui.write_json({"removed": removed})
     else:
         ui.say(f"removed {', '.join(f'v{v}' for v in removed) or 'nothing'}")
+
+
+@app.command()
+def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
+    """Take over what other homes published to the object store that serving.base_path names."""
+    from pipeline import ui
+    from pipeline.errors import ConfigError
+    from pipeline.publishing import rollout
+    from serving.object_store import fetch as take_over
+
+    target = rollout(config_from(config, sets), open_store().home)
+    if not target.store:
+        raise ConfigError(
+            f"serving.base_path is the folder {target.base}: there is nothing to fetch",
+            hint="an object store is named as gs://BUCKET/PATH or s3://BUCKET/PATH",
+        )
+    came = take_over(target.base, target.store)
+    if as_json:
+        ui.write_json({"folder": str(target.base), "store": target.store, "fetched": came})
+    else:
+        ui.say(f"fetched {', '.join(f'v{v}' for v in came) or 'nothing'} from {target.store}")
 
 
 def _base(sets: list[str] | None, config: Path | None) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from components.artifacts import Blessing, Model, PushedModel
 from components.pusher import COMPONENT, Inputs, Params, effect
-from serving import labels, versions
+from serving import labels, object_store, versions
 from serving.errors import ServingError
 from tests.serving.served import DIGITS, saved_model
 
@@ -233,6 +233,25 @@ def test_old_versions_are_removed(run_component: Any, tmp_path: Path) -> None:
         inputs = inputs_of(tmp_path, content, champion=champion)
         run_component(COMPONENT, inputs, params, tmp_path / f"out{number}")
     assert versions.complete_versions(base) == [4, 5]
+
+
+def test_an_upload_that_was_cut_is_work_to_do(
+    run_component: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: Any) -> None:
+        raise ServingError("cut")
+
+    url = f"file://{tmp_path}/bucket"
+    params = Params(base_path=str(tmp_path / "served"), store_url=url)
+    inputs = inputs_of(tmp_path, "a")
+    monkeypatch.setattr(object_store, "mirror", cut)
+    with pytest.raises(ServingError, match="cut"):
+        run_component(COMPONENT, inputs, params, tmp_path / "out1")
+    monkeypatch.undo()
+    assert effect(inputs, params).sentence == f"publish (finish the upload to {url})"
+    assert run_component(COMPONENT, inputs, params, tmp_path / "out2").facts["new"] is False
+    assert effect(inputs, params).sentence == "up to date (v1 live)"
+    assert versions.is_complete(tmp_path / "bucket", 1)
 
 
 def test_an_empty_base_path_is_refused(run_component: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """push, versions, rollback and promote, on the toy pipeline."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,24 @@ def test_a_server_that_does_not_answer_leaves_what_was_live(
     ]
     assert call([*words]) == 0
     assert versions.live(toy.served) == 2
+
+
+def test_an_object_store_follows_the_folder_of_this_home(
+    toy: ToyHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run(passes=False)
+    url = f"file://{tmp_path}/bucket"
+    store = ["--set", f"serving.base_path={url}"]
+    assert answer(capsys, "push", "--force", "--reason", "x", *store)["version"] == 1
+    there = tmp_path / "bucket"
+    assert f'base_path: "{url}"' in (there / "models.config").read_text()
+    assert versions.tree_digest(there / "1") == versions.tree_digest(toy.home / "served/toy/1")
+    assert answer(capsys, "versions", "fetch", *store)["fetched"] == []
+    shutil.rmtree(toy.home / "served")
+    assert answer(capsys, "versions", "fetch", *store)["fetched"] == [1]
+    assert answer(capsys, "versions", "list", *store)["versions"][0]["live"] is True
+    with pytest.raises(ConfigError, match="there is nothing to fetch; an object store is named"):
+        call(["versions", "fetch"])
 
 
 def test_promote_moves_a_label_forward_only(

@@ -1,0 +1,193 @@
+"""A served folder in an object store: gs://BUCKET/PATH, s3://BUCKET/PATH, what else fsspec opens.
+
+    <url>/ledger/000000001234  the ledger's bytes from 1234 on; created once, never replaced
+    <url>/7/                   version 7, variables first, saved_model.pb last
+    <url>/provenance/, <url>/manifests/
+    <url>/models.config        replaced last: what it names is whole
+
+All verbs work on a folder of this home as they do without a store; `mirror` then brings the store
+in line, and `fetch` fills the folder of a home that has not seen it. Different from a disk:
+
+- There is no rename, so a version is there in part while it is uploaded. Servers do not look at it:
+  models.config names the versions one by one, and is replaced when all of them are whole.
+- There is no lock. Who changes something first creates the next object of the ledger, which must
+  not exist; whoever comes second is refused before he touches a version. Where a store cannot
+  create under that condition, a gap of milliseconds remains.
+- The stock TensorFlow Serving reads gs:// itself; for s3:// a sidecar copies to a local volume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from serving import ledger, model_config
+from serving.bucket import GRAPH, Store, opened, overtaken
+from serving.digest import digest_of_files, file_digests
+from serving.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
+from serving.errors import ServingError
+from serving.ledger import LEDGER, Entry, History
+from serving.manifest import MANIFESTS, write_records
+from serving.names import parse_version
+from serving.settle import discard, settle, writing
+from serving.versions import PROVENANCE, complete_versions, version_path, wanted_config
+
+MIRRORED = ".mirrored.json"
+
+
+def is_url(base_path: str) -> bool:
+    """Whether a base path names an object store."""
+    return "://" in base_path
+
+
+def is_mirrored(base: Path, url: str) -> bool:
+    """Whether the last `mirror` has seen everything that the folder's ledger says. No network."""
+    try:
+        told = json.loads((base / MIRRORED).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(told == _mark(base, url))
+
+
+def check(base: Path, url: str) -> None:
+    """Refuse to change a folder when the store has changes of another home.
+
+    Raises:
+        ServingError: it has, or it cannot be read.
+    """
+    with opened(url) as store:
+        _news(base, store)
+
+
+def mirror(base: Path, url: str) -> None:
+    """Bring the store in line with the folder; killed at any point, the next call goes on.
+
+    Raises:
+        ServingError: another home published there meanwhile, or the store refuses.
+    """
+    with writing(base, create=False) as folder, opened(url) as store:
+        history = settle(folder)
+        news, at = _news(folder, store)
+        if news:
+            store.create(f"ledger/{at:012d}", news, url)
+        kept = complete_versions(folder)
+        _refuse_loss(folder, history, kept)
+        for version in kept:
+            store.upload(version_path(folder, version), str(version))
+        for records in (PROVENANCE, MANIFESTS):
+            if (folder / records).is_dir():
+                store.upload(folder / records, records)
+        wanted = wanted_config(folder, history)
+        if wanted is not None:
+            text = replace(wanted, base_path=url.rstrip("/")).render()
+            store.put(model_config.MODELS_CONFIG, text.encode())
+        for name in store.names():
+            if parse_version(name) in history.removed:
+                store.remove(name)
+        replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+
+
+def fetch(base: Path, url: str) -> list[int]:
+    """Bring the folder in line with the store; returns the versions that came.
+
+    The ledger comes last: until then the folder is not taken for more than it was.
+
+    Raises:
+        ServingError: folder and store have gone different ways, or bytes are not what was
+            published.
+    """
+    with writing(base) as folder, opened(url) as store:
+        here, there = _ledger_bytes(folder), store.ledger()
+        if not there.startswith(here):
+            raise _diverged(folder, url)
+        history = _parsed(there, url)
+        came = []
+        for version, entry in sorted(history.entries.items()):
+            if store.size(f"{version}/{GRAPH}") is not None:
+                came += [version] if _fetch_version(folder, store, entry) else []
+        replace_bytes(folder / LEDGER, there, staging=folder)
+        settle(folder)
+        replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+        return came
+
+
+def _news(base: Path, store: Store) -> tuple[bytes, int]:
+    """What the folder's ledger has beyond the store's, and where it goes."""
+    here, there = _ledger_bytes(base), store.ledger()
+    if here.startswith(there):
+        return here[len(there) :], len(there)
+    if there.startswith(here):
+        raise overtaken(store.root)
+    raise _diverged(base, store.root)
+
+
+def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:
+    """What was lost here must not be taken from the servers too."""
+    stable = history.labels.get("stable")
+    if stable is not None and stable not in whole:
+        raise ServingError(
+            f"v{stable} is live, but is not whole in {folder}",
+            hint="take it from the store: bnpipe versions fetch",
+        )
+
+
+def _fetch_version(folder: Path, store: Store, entry: Entry) -> bool:
+    """Put a version in place, unless it is there; whether it came."""
+    target = version_path(folder, entry.version)
+    if target.is_dir():
+        if digest_of_files(file_digests(target)) == entry.digest:
+            return False
+        discard(folder, entry.version)
+    staged = folder / scratch_name(STAGING)
+    store.download(str(entry.version), staged)
+    files = file_digests(staged)
+    found = digest_of_files(files)
+    if found != entry.digest:
+        raise ServingError(
+            f"{store.path(str(entry.version))} is damaged: expected digest {entry.digest[:12]}, "
+            f"received {found[:12]}",
+            hint="delete it there and publish from the home that has it",
+        )
+    os.rename(staged, target)
+    fsync(folder)
+    write_records(folder, entry, files)
+    return True
+
+
+def _parsed(content: bytes, url: str) -> History:
+    history = History()
+    try:
+        for line in content.splitlines():
+            history.apply(json.loads(line))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ServingError(
+            f"{url}/ledger: expected events of this bnpipe, received something else",
+            hint="use the bnpipe that wrote it",
+        ) from error
+    return history
+
+
+def _ledger_bytes(base: Path) -> bytes:
+    """The ledger's whole lines."""
+    ledger.read(base)  # a lost or damaged one is refused here
+    try:
+        content = (base / LEDGER).read_bytes()
+    except FileNotFoundError:
+        return b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _mark(base: Path, url: str) -> dict[str, str]:
+    names = ",".join(map(str, complete_versions(base)))
+    content = _ledger_bytes(base) + names.encode()
+    return {"url": url, "folder": hashlib.sha256(content).hexdigest()}
+
+
+def _diverged(base: Path, url: str) -> ServingError:
+    return ServingError(
+        f"{base} and {url} were changed by two homes at the same time",
+        hint=f"move {base} away, then: bnpipe versions fetch, and publish again",
+    )
