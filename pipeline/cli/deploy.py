@@ -62,8 +62,9 @@ def render_files(
 def _deployment(config: Config) -> Deployment:
     import dataclasses
 
-    from pipeline.definition import served_folder
+    from pipeline.publishing import served_folder, server_files
     from serving import ledger, versions
+    from serving import server_files as files
     from serving.deploy.settings import Deployment
     from serving.errors import ServingError
 
@@ -71,11 +72,14 @@ def _deployment(config: Config) -> Deployment:
     models = versions.wanted_config(base, ledger.read(base))
     if models is None:
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
-    return Deployment(
+    found = Deployment(
         models=models,
-        metrics_path=config.serving.prometheus_path,
+        files=server_files(config),
+        batching=config.serving.batching,
         **{f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)},
     )
+    files.write(base, found.files)  # compose mounts the served folder with all that is in it
+    return found
 
 
 def _advice(listed: ModelConfig, wanted: ModelConfig) -> str:

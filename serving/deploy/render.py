@@ -144,7 +144,9 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
         "base_path": models.base_path,
         "newest_version": models.versions[-1],
         "models_config": replace(listed, base_path=f"{MODELS}/{models.name}").render().rstrip(),
-        "monitoring_config": _monitoring_config(deployment.metrics_path),
+        "monitoring_config": deployment.files.monitoring().rstrip(),
+        "batching_config": deployment.files.batching().rstrip(),
+        "metrics_path": deployment.files.prometheus_path,
         "claim": claim,
         "storage_uri": deployment.storage_uri or f"pvc://{claim}/{models.name}",
         "client_label": f"{name}-client",
@@ -158,10 +160,6 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
         "queries": (queries := Queries(models.name, name)),
         "panels": queries.panels,
     }
-
-
-def _monitoring_config(path: str) -> str:
-    return f"prometheus_config {{ enable: true, path: {json.dumps(path)} }}"
 
 
 def _quoted(value: str) -> str:

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 
 from serving.errors import ServingError
-from serving.model_config import ModelConfig
+from serving.model_config import MODELS_CONFIG, ModelConfig
 from serving.names import check_model_name
+from serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG, ServerFiles
 
 MODELS = "/models"
 CONFIG = "/config"
@@ -39,7 +40,8 @@ class Deployment:
         storage_uri: where KServe copies the served folder from; None for the claim.
         max_error_ratio: what raises an alert.
         max_p99_ms: what raises an alert.
-        metrics_path: where servers show metrics.
+        files: monitoring.config and batching.config.
+        batching: whether servers batch requests.
 
     Raises:
         ServingError: a value that no server could be started with, or should not.
@@ -58,7 +60,8 @@ class Deployment:
     storage_uri: str | None
     max_error_ratio: float
     max_p99_ms: float
-    metrics_path: str
+    files: ServerFiles
+    batching: bool = False
 
     def __post_init__(self) -> None:
         check_model_name(self.models.name)
@@ -69,10 +72,6 @@ class Deployment:
                 hint="set serving.model_name",
             )
         _check_image(self.image)
-        if not re.fullmatch(r"/[A-Za-z0-9._~/-]+", self.metrics_path):
-            raise ServingError(
-                f"serving.prometheus_path: expected a path, received {self.metrics_path!r}"
-            )
         if re.search("[\x00-\x1f\x7f\ud800-\udfff]", self.models.base_path):
             raise ServingError(
                 "served folder: expected a path of printable UTF-8 characters, "
@@ -122,15 +121,22 @@ class Deployment:
         return [
             f"--port={self.grpc_port}",
             f"--rest_api_port={self.rest_port}",
-            f"--model_config_file={config_folder}/models.config",
+            f"--model_config_file={config_folder}/{MODELS_CONFIG}",
             f"--model_config_file_poll_wait_seconds={POLL_SECONDS}",
             "--file_system_poll_wait_seconds=1",
             # Otherwise a server that starts with labels exits.
             "--allow_version_labels_for_unavailable_models=true",
             "--max_num_load_retries=3",
             "--load_retry_interval_micros=5000000",
-            f"--monitoring_config_file={config_folder}/monitoring.config",
+            f"--monitoring_config_file={config_folder}/{MONITORING_CONFIG}",
+            *(self._batching_flags(config_folder) if self.batching else ()),
             *self.common_flags(),
+        ]
+
+    def _batching_flags(self, config_folder: str) -> list[str]:
+        return [
+            "--enable_batching=true",
+            f"--batching_parameters_file={config_folder}/{BATCHING_CONFIG}",
         ]
 
     def common_flags(self) -> list[str]:

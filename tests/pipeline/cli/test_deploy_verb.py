@@ -34,6 +34,7 @@ def test_everything_is_written(base: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.split() == [f"deploy/{path}" for path in FILES]
     assert "minReplicas: 3" in Path("deploy/kubernetes/hpa.yaml").read_text()
     assert f'source: "{base}"' in Path("deploy/compose.yaml").read_text()
+    assert (base / "monitoring.config").is_file()
     assert "versions: 1 }" in Path("deploy/kubernetes/configmap.yaml").read_text()
 
 

@@ -20,6 +20,7 @@ from serving.deploy.render import KINDS, next_step, render, write
 from serving.deploy.settings import Deployment
 from serving.errors import ServingError
 from serving.model_config import ModelConfig
+from serving.server_files import ServerFiles
 
 KUBERNETES = "1.30"
 DEPLOYMENT = Deployment(
@@ -36,7 +37,7 @@ DEPLOYMENT = Deployment(
     storage_uri=None,
     max_error_ratio=0.02,
     max_p99_ms=40.0,
-    metrics_path="/monitoring/prometheus/metrics",
+    files=ServerFiles(prometheus_path="/its/metrics"),
 )
 # What tensorflow_model_server exports, as far as it is read here; `up` is Prometheus' own.
 METRICS = {
@@ -59,6 +60,8 @@ FLAGS = {
     "max_num_load_retries",
     "load_retry_interval_micros",
     "monitoring_config_file",
+    "enable_batching",
+    "batching_parameters_file",
     "enable_profiler",
     "rest_api_timeout_in_ms",
     "tensorflow_intra_op_parallelism",
@@ -187,7 +190,6 @@ def test_odd_characters_in_paths_stay_what_they_are(name):
         ({"host": "example.org"}, "deploy.host: expected an IP address"),
         ({"rest_port": 8600}, "the same port, 8600"),
         ({"replicas": 6}, r"deploy.replicas: expected at most deploy.max_replicas \(5\)"),
-        ({"metrics_path": "/a b"}, "prometheus_path: expected a path"),
         ({"models": ModelConfig("../x", "/srv", (1,))}, "model name: expected"),
         ({"models": ModelConfig("a" * 60, "/srv", (1,))}, "expected at most 50 characters"),
         ({"models": ModelConfig("mnist", "/srv/a\nb", (1,))}, "served folder: expected a path"),
@@ -287,6 +289,14 @@ def test_only_flags_that_the_server_has():
         assert set(names) <= FLAGS
     assert "--allow_version_labels_for_unavailable_models=true" in container["args"]
     assert "--tensorflow_intra_op_parallelism=3" in container["args"]
+    assert not any("batching" in flag for flag in container["args"])
+    (batching,) = resource("Deployment", changed(batching=True))["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert set(batching["args"]) - set(container["args"]) == {
+        "--enable_batching=true",
+        "--batching_parameters_file=/config/batching.config",
+    }
 
 
 def test_everything_in_the_cluster_finds_everything_else():
@@ -322,7 +332,8 @@ def test_the_server_reads_the_configuration_in_the_configmap(tmp_path):
     assert (entry.name, entry.base_path) == ("mnist", "/models/mnist")
     assert entry.specific == {2, 3}
     assert entry.labels == {"stable": 2, "canary": 3}
-    assert 'enable: true, path: "/monitoring/prometheus/metrics"' in data["monitoring.config"]
+    assert data["monitoring.config"] == DEPLOYMENT.files.monitoring()
+    assert data["batching.config"] == DEPLOYMENT.files.batching()
 
 
 def test_names_with_underscores_are_names_of_kubernetes():
@@ -417,7 +428,7 @@ def test_what_is_scraped_has_the_name_that_the_rules_ask_for():
     assert local["job_name"] == cluster["job_name"] == "mnist"
     assert any('up{job="mnist"}' in text for text in expressions())
     assert local["static_configs"] == [{"targets": ["127.0.0.1:8601"]}]
-    assert local["metrics_path"] == cluster["metrics_path"] == DEPLOYMENT.metrics_path
+    assert local["metrics_path"] == cluster["metrics_path"] == "/its/metrics"
 
 
 def test_the_dashboard_is_whole():
