@@ -42,9 +42,12 @@ def _mermaid(graph: Graph) -> str:
         for n, node in graph.nodes.items()
     ]
     lines += [f"  {name}([{name}])" for name in graph.references]
-    lines += [
-        f"  {a} -->|{field}| {b}" if field else f"  {a} -.-> {b}" for a, b, field in edges(graph)
-    ]
+    readers: dict[tuple[str, str], list[str]] = {}
+    for source, reader, field in edges(graph):
+        readers.setdefault((source, field), []).append(reader)
+    for (source, field), names in readers.items():
+        arrow = f"-->|{field}|" if field else "-.->"
+        lines.append(f"  {source} {arrow} {' & '.join(names)}")
     return "\n".join(lines)
 
 

@@ -26,7 +26,15 @@ MOST_CONSTANT_BYTES = 4 << 20
 _XLA = "_XlaMustCompile"
 _CPU = ("", "/device:CPU:0", "/device:CPU:*")
 _FUNCTION_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_WIDTHS = {"DOUBLE": 8, "INT64": 8, "UINT64": 8, "HALF": 2, "INT16": 2, "UINT8": 1, "INT8": 1}
+_WIDTHS = {
+    types_pb2.DT_DOUBLE: 8,
+    types_pb2.DT_INT64: 8,
+    types_pb2.DT_UINT64: 8,
+    types_pb2.DT_HALF: 2,
+    types_pb2.DT_INT16: 2,
+    types_pb2.DT_UINT8: 1,
+    types_pb2.DT_INT8: 1,
+}
 _OTHER_WIDTH = 4
 
 
@@ -144,8 +152,8 @@ def _check_constants(bodies: list[tuple[str, Any, bool]]) -> Iterator[Finding]:
                 continue
             tensor = node.attr["value"].tensor
             count = math.prod(max(dim.size, 0) for dim in tensor.tensor_shape.dim)
-            kind = types_pb2.DataType.Name(tensor.dtype).removeprefix("DT_")
-            total += max(count * _WIDTHS.get(kind, _OTHER_WIDTH), tensor.ByteSize())
+            width = _WIDTHS.get(tensor.dtype, _OTHER_WIDTH)
+            total += max(count * width, tensor.ByteSize())
             if handles_files:
                 for text in tensor.string_val:
                     if text.startswith(b"/") or b"://" in text or b".." in text.split(b"/"):

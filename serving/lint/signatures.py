@@ -11,6 +11,7 @@ from tensorflow.core.framework import types_pb2
 from serving.lint.finding import Finding
 
 INIT = "__saved_model_init_op"
+_TYPES = {number: name for name, number in types_pb2.DataType.items()}
 Shape = tuple[str, ...]
 
 
@@ -64,7 +65,7 @@ def _check_side(
         return
     for key, tensor in expected.items():
         info = tensors[key]
-        dtype = types_pb2.DataType.Name(info.dtype)
+        dtype = _TYPES.get(info.dtype, str(info.dtype))
         if dtype != tensor.dtype:
             yield _bad(f"{where} {key}", f"expected {tensor.dtype}, received {dtype}")
         dims = [dim.size for dim in info.tensor_shape.dim]

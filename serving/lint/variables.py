@@ -19,14 +19,16 @@ from serving.lint.finding import Finding
 _PREFIX = "variables/variables"
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
+# TensorFlow's reader raises Python's own errors for some codes: IndexError for OUT_OF_RANGE.
+_UNREADABLE = (tf.errors.OpError, DecodeError, ValueError, LookupError, RuntimeError)
 
 
 def check_variables(folder: Path, graph: Any) -> list[Finding]:
     """Index and shards agree in number, size and checksum; the graph's variables are there."""
     try:
         return list(_check(folder, graph))
-    except (tf.errors.OpError, DecodeError, ValueError, RuntimeError) as error:
-        text = getattr(error, "message", str(error)).replace(f"{folder}/", "")
+    except _UNREADABLE as error:
+        text = getattr(error, "message", str(error)).replace(f"{folder}/", "") or repr(error)
         return [Finding("variable", f"{_PREFIX} cannot be read: {text.splitlines()[0]}")]
 
 

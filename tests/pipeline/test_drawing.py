@@ -44,13 +44,15 @@ def test_mermaid_declares_every_node_and_joins_only_those(toy: Graph) -> None:
     first, *lines = draw(toy, "mermaid").splitlines()
     assert first == "flowchart LR"
     node = re.compile(r"  (\w+)(?:\[\w+\]|\{\{\w+\}\}|\(\[\w+\]\))")
-    edge = re.compile(r"  (\w+) (?:-->\|\w+\||-\.->) (\w+)")
+    edge = re.compile(r"  (\w+) (?:-->\|\w+\||-\.->) (\w+(?: & \w+)*)")
     declared = {m[1] for line in lines if (m := node.fullmatch(line))}
     joined = [m.groups() for line in lines if (m := edge.fullmatch(line))]
     assert len(declared) + len(joined) == len(lines)  # nothing else stands there
     assert declared == {*toy.nodes, "champion"}
-    assert joined == [(a, b) for a, b, _ in edges(toy)]
+    pairs = [(a, b) for a, readers in joined for b in readers.split(" & ")]
+    assert sorted(pairs) == sorted((a, b) for a, b, _ in edges(toy))
     assert "  judge{{judge}}" in lines and "  champion -.-> judge" in lines
+    assert "  train -->|model| judge & pusher" in lines
 
 
 def test_dot_is_one_balanced_digraph(toy: Graph) -> None:
