@@ -66,6 +66,18 @@ def test_a_push_reaches_the_cluster_in_two_steps(
     assert 'key: "stable" value: 2 }' in configmap.read_text()
 
 
+def test_a_canary_beside_stable_until_the_second_step(base: Path, tmp_path: Path) -> None:
+    words = ["deploy", "render", "--kind", "kubernetes"]
+    assert call(words) == 0
+    push(base, saved_model(tmp_path / "model2", "two"))
+    assert call(["promote", "2", "--label", "canary"]) == 0
+    configmap = Path("deploy/kubernetes/configmap.yaml")
+    for stable in (1, 2):
+        assert call(words) == 0
+        assert f'key: "stable" value: {stable} }}' in configmap.read_text()
+        assert 'key: "canary" value: 2 }' in configmap.read_text()
+
+
 def test_mistakes(base: Path) -> None:
     with pytest.raises(ConfigError, match=r"--kind: expected compose, .* received 'helm'"):
         call(["deploy", "render", "--kind", "helm"])
