@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.fingerprint import ROOT, digest_of, environment, file_sha256
+from pipeline.fingerprint import ROOT, CodeDigests, digest_of, environment, file_sha256
 
 
-def provenance(run: str, config: object, run_folder: Path) -> dict[str, str]:
-    """Run id, config, lock and git identity; writes `diff.patch` when the checkout is dirty."""
+def provenance(
+    run: str, config: object, run_folder: Path, code: CodeDigests, modules: Iterable[str]
+) -> dict[str, str]:
+    """Run id, config, code, lock and git identity; writes `diff.patch` when the checkout is dirty.
+
+    Args:
+        run: the run's id.
+        config: the resolved configuration, as plain values.
+        run_folder: where the patch goes.
+        code: digests of modules.
+        modules: the modules of the steps; with what they import they are the code's digest.
+    """
     found = {"run": run, "config_digest": digest_of(config)}
+    found["code_digest"] = digest_of(code.closure(sorted({*modules})))
     found |= {f"version_{name}": version for name, version in environment().items()}
     lock = ROOT / "requirements.lock"
     if lock.exists():

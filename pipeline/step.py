@@ -16,6 +16,7 @@ from data.errors import BnpipeError
 from pipeline.capture import captured
 from pipeline.errors import one_line
 from pipeline.events import Progress, Sink, StepRetried, StepStarted
+from pipeline.fingerprint import ROOT, CodeDigests
 from pipeline.graph import Graph
 from pipeline.plan import Selection, StepPlan
 from pipeline.provenance import provenance
@@ -176,7 +177,14 @@ class StepRunner:
 
     def _provenance_of_run(self) -> dict[str, str]:
         if not self.provenance:
-            self.provenance = provenance(self._folder.id, self._settings.config, self._folder.path)
+            components = [node.component for node in self._graph.nodes.values()]
+            self.provenance = provenance(
+                self._folder.id,
+                self._settings.config,
+                self._folder.path,
+                CodeDigests(ROOT, self._store.home / "cache" / "code.json"),
+                [name for c in components for name in (c.module, *c.uses)],
+            )
         return self.provenance
 
 

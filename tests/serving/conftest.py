@@ -43,6 +43,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if points:
         terminalreporter.write_line(
-            f"served folder and object store: stopped at {sum(points)} points in {len(points)} explorations, "
-            "no promise broken"
+            f"served folder and object store: stopped at {sum(points)} points in "
+            f"{len(points)} explorations, no promise broken"
         )

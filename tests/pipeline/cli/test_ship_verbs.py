@@ -1,6 +1,7 @@
 """push, versions, rollback and promote, on the toy pipeline."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,23 @@ def test_an_object_store_follows_the_folder_of_this_home(
     assert answer(capsys, "versions", "list", *store)["versions"][0]["live"] is True
     with pytest.raises(ConfigError, match="there is nothing to fetch; an object store is named"):
         call(["versions", "fetch"])
+
+
+def test_provenance_leads_back_to_data_code_lock_and_config_and_is_the_same_again(
+    toy: ToyHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    found = answer(capsys, "show", "served/1")
+    for key in ("code_digest", "config_digest", "lock_digest"):
+        assert re.fullmatch("[0-9a-f]{64}", found["code"][key]), key
+    assert found["code"]["version_tensorflow"].count(".") == 2
+    assert found["run"] == "0001" and found["verdict"] == "good enough"
+    assert found["dataset"]["name"] == "toy"
+    assert {"model", "blessing"} <= found["inputs"].keys() and "metrics" in found
+    again = ToyHome(tmp_path / "again")
+    again.run()
+    record = "provenance/1.json"
+    assert (again.served / record).read_bytes() == (toy.served / record).read_bytes()
 
 
 def test_promote_moves_a_label_forward_only(
