@@ -53,7 +53,7 @@ def run_graph(
 ) -> Result:
     """Run any graph in a home: lock, folder, runner, records."""
     store = Store(home)
-    with run_lock(store.home), _terminable():
+    with run_lock(store.home), terminable():
         store.prepare()
         close_dead_runs(store)
         plan = make_plan(graph, store, settings.selection)
@@ -138,6 +138,7 @@ class _Record:
                 "keep_going": self.settings.keep_going,
                 "beam_flags": list(self.settings.beam_flags),
             },
+            "trigger": self.settings.trigger,
             "folder": str(self.folder.path),
         }
         try:
@@ -185,7 +186,7 @@ def _yaml(config: Any) -> str:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Turn SIGTERM into `Terminated`, so that locks, logs and records are closed properly."""
 
     def terminate(signum: int, frame: FrameType | None) -> None:

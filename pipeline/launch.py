@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,14 @@ class Request:
         keep_going: after a failed step, go on with those that do not need it.
         verify: run every step a second time and compare the bytes.
         beam_flags: flags for Beam, after those of the config.
+        trigger: slot, attempt and reasons of a scheduled run, for its record.
     """
 
     selection: Selection = Selection()
     keep_going: bool = False
     verify: bool = False
     beam_flags: tuple[str, ...] = ()
+    trigger: Mapping[str, Any] | None = None
 
 
 def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] = ()) -> Result:
@@ -56,6 +58,7 @@ def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] 
         attempts=config.run.attempts,
         backoff_seconds=config.run.backoff_seconds,
         budget_seconds=config.run.budget_seconds,
+        trigger=request.trigger,
     )
     return run_graph(build(config, home), home, settings, sinks, verify=request.verify)
 

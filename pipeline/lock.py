@@ -23,7 +23,7 @@ def run_lock(home: Path) -> Iterator[None]:
     with try_lock(home / "lock") as mine:
         if not mine:
             raise LockHeld(
-                f"another run is at work in {home} ({_holder(home)})",
+                f"another run is at work in {home} ({holder(home)})",
                 hint="wait for it, or point BNPIPE_HOME at another folder",
             )
         yield
@@ -79,7 +79,8 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _holder(home: Path) -> str:
+def holder(home: Path) -> str:
+    """Names the process that has the home's lock, for people."""
     try:
         return f"process {json.loads((home / 'lock').read_text())['pid']}"
     except (OSError, ValueError, KeyError, TypeError):

@@ -11,6 +11,7 @@ runs/<id>/config.yaml    the resolved configuration
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,22 @@ def find_run(store: Store, name: str) -> RunFolder:
         if _is_number(name) and int(path.name) == int(name):
             return RunFolder(path)
     raise ConfigError(f"there is no run {name!r}", hint="list them: bnpipe runs")
+
+
+def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]:
+    """Summaries of the newest runs, newest first; unreadable ones are left out.
+
+    Read from the files as far as they are asked for, because there may be years of them.
+    """
+    try:
+        numbers = [int(p.name) for p in store.runs.iterdir() if _is_number(p.name)]
+    except FileNotFoundError:
+        return
+    for number in sorted(numbers, reverse=True)[:count]:
+        try:
+            yield read_summary(store.runs / f"{number:04d}" / "run.json")
+        except (OSError, ValueError):
+            continue
 
 
 def close_dead_runs(store: Store) -> None:

@@ -41,6 +41,7 @@ class Settings:
         attempts: how often a step may be tried when it meets a fault.
         backoff_seconds: upper bound of the first wait between attempts; doubles each time.
         budget_seconds: all waits of a run together.
+        trigger: slot, attempt and reasons of a scheduled run; None for any other.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Settings:
     attempts: int = 3
     backoff_seconds: float = 2.0
     budget_seconds: float = 60.0
+    trigger: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,8 @@ def show_summary(summary: Mapping[str, Any]) -> None:
                 f"{evaluated['baseline_accuracy']:.4f} without",
             )
         )
+    for reason in (summary.get("trigger") or {}).get("reasons", []):
+        lines.append(("reason", f"{reason['trigger']}: {reason['sentence']}"))
     if summary["verdict"]:
         lines.append(("verdict", summary["verdict"]["sentence"]))
     if summary["pushed"]:

@@ -25,7 +25,7 @@ _VERBS = {
         "load",
         "deploy",
     ),
-    "care": ("track", "gc", "config", "doctor"),
+    "care": ("retrain", "schedule", "track", "gc", "config", "doctor"),
 }
 _CODES = "  ".join(f"{int(code)} {code.meaning}." for code in ExitCode)
 

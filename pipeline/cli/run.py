@@ -30,6 +30,7 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Run every step twice and compare the bytes.")
     ] = False,
+    trigger: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -42,7 +43,12 @@ def run(
     from pipeline.plan import Selection
 
     selection = Selection(to=to, only=only, force=tuple(force or ()))
-    request = Request(selection, keep_going, verify, _flags(beam_flags or []))
+    started_by = None
+    if trigger is not None:
+        from pipeline.schedule.child import read_trigger
+
+        started_by = read_trigger(trigger)
+    request = Request(selection, keep_going, verify, _flags(beam_flags or []), started_by)
     return start(config_from(config, sets), request, as_json=as_json, verbose=verbose)
 
 

@@ -30,8 +30,9 @@ def runs(
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.get("started", 0))),
             f"{run.get('seconds', 0):.1f} s",
             run.get("dataset", ""),
+            ", ".join(r["trigger"] for r in (run.get("trigger") or {}).get("reasons", [])),
             (run.get("verdict") or {}).get("sentence") or run.get("error") or "",
         )
         for run in found
     ]
-    ui.table(("run", "status", "started", "took", "data set", "verdict"), rows)
+    ui.table(("run", "status", "started", "took", "data set", "reason", "verdict"), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,16 +15,21 @@ def status(
     sets: Sets = None,
     config: ConfigFile = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 4 when there is work to do.")
+        bool, typer.Option("--exit-code", help="Exit 4 when attention is needed.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Where things stand: the last run, the steps that are stale, what is served."""
+    """Where things stand: the last run, the steps that are stale, what is served.
+
+    With `--exit-code` it exits with 4 when the served model is stale, when the last slot of the
+    schedule failed or is overdue, and, where nothing is scheduled, when there is work to do.
+    """
     from pipeline import ui
     from pipeline.definition import build, served_folder
     from pipeline.index import Index
     from pipeline.lock import is_held
     from pipeline.plan import make_plan
+    from pipeline.schedule.health import health
     from serving import versions
 
     store = open_store()
@@ -31,11 +37,16 @@ def status(
     runs = Index(store).runs()
     work = [s.name for s in make_plan(build(resolved, store.home), store).work]
     served = served_folder(resolved, store.home)
+    schedule = health(resolved.schedule, store.home, served, datetime.now(UTC), count=1)
+    attention = list(schedule.attention)
+    if work and not schedule.next_slots:
+        attention.append(f"to run: {', '.join(work)}")
     found: dict[str, Any] = {
         "home": str(store.home),
         "running": is_held(store.home),
         "last_run": runs[0] if runs else None,
         "work": work,
+        "attention": attention,
         "served": {"folder": str(served), "live": versions.live(served)},
     }
     if as_json:
@@ -47,4 +58,6 @@ def status(
         ui.say(f"last run  {last['id']} {last['status']}" if last else "last run  none yet")
         ui.say(f"to run    {', '.join(work) or 'nothing'}")
         ui.say(f"served    {f'v{live}' if live else 'nothing'} in {served}")
-    return ExitCode.ATTENTION if exit_code and work else ExitCode.OK
+        for sentence in schedule.attention:
+            ui.say(f"attention {sentence}")
+    return ExitCode.ATTENTION if exit_code and attention else ExitCode.OK

@@ -40,8 +40,10 @@ class Slot:
         if parts is None:
             return None
         *numbers, by_hand = parts.groups()
+        year, month, day, hour, minute, second = map(int, numbers)
         try:
-            return cls(datetime(*map(int, numbers), tzinfo=UTC), by_hand is not None)
+            at = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+            return cls(at, by_hand is not None)
         except ValueError:
             return None
 

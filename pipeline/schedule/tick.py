@@ -295,8 +295,8 @@ class Ticker:
             missed=claim.missed,
         )
         self._book.settle(claim, outcome, self._policy.keep)
-        sentence = f"{outcome.slot} {outcome.result}: {outcome.sentence}"
-        return Tick(sentence, outcome, _process_code(ran.exit_code))
+        told = outcome.sentence.removeprefix(f"{outcome.result}: ")
+        return Tick(f"{outcome.slot} {outcome.result}: {told}", outcome, _process_code(ran.exit_code))
 
 
 def _process_code(code: int) -> int:

@@ -5,6 +5,7 @@ its gate say no. All else, configuration, store and verbs, is the product's own.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from pipeline import definition, launch
@@ -25,6 +26,8 @@ def build(config: Config, home: Path) -> Graph:
 
 if __name__ == "__main__":
     from pipeline.cli import main
+    from pipeline.schedule import child
 
+    child.COMMAND = (sys.executable, "-m", "tests.pipeline.toy_cli")
     definition.build = launch.build = build
     main()

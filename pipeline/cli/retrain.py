@@ -1,0 +1,55 @@
+"""`bnpipe retrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from pipeline.config import home_from
+
+
+def retrain(
+    due: Annotated[bool, typer.Option("--due", help="Do the slot that is due, if one is.")] = False,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Retrain now, and why, for the record.")
+    ] = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """Retrain when the schedule says so, or now.
+
+    `--due` is one tick: call it every few minutes, from anywhere, as often as you like; a slot is
+    done once. Exits with 0 when nothing is due or somebody else is at work, else as the run does.
+
+    Examples: `bnpipe retrain --due`, `bnpipe retrain --reason "new scanner"`.
+    """
+    if due == (reason is not None):
+        raise typer.BadParameter("give --due, or --reason TEXT to retrain now")
+    from pipeline import ui
+    from pipeline.schedule.retrain import retrain as tick
+
+    done = tick(
+        config_from(config, sets),
+        home_from(),
+        option_words(config, sets),
+        reason=reason,
+        quiet=as_json,
+    )
+    if as_json:
+        outcome = done.outcome.to_json() if done.outcome else None
+        ui.write_json({"sentence": done.sentence, "outcome": outcome, "exit_code": done.exit_code})
+    else:
+        ui.say(done.sentence)
+    return done.exit_code
+
+
+def option_words(config: Path | None, sets: list[str] | None) -> list[str]:
+    """The options that lead to the same configuration in another process."""
+    words = ["--config", str(config)] if config else []
+    for text in sets or []:
+        words += ["--set", text]
+    return words

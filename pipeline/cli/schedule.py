@@ -1,0 +1,105 @@
+"""`bnpipe schedule`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+
+if TYPE_CHECKING:
+    from pipeline.schedule.health import Health
+
+app = typer.Typer(help="Retrain on a schedule: run the scheduler, see how it is doing.")
+
+
+@app.command()
+def run(sets: Sets = None, config: ConfigFile = None) -> None:
+    """Run the scheduler in the foreground: `bnpipe retrain --due` every few minutes.
+
+    SIGTERM and Ctrl-C stop it; a slot that is being done gets `schedule.grace_seconds` to end, and
+    is finished by the next tick otherwise.
+    """
+    from pipeline import ui
+    from pipeline.cli.retrain import option_words
+    from pipeline.errors import ConfigError
+    from pipeline.schedule.child import COMMAND
+    from pipeline.schedule.daemon import Daemon
+    from pipeline.schedule.health import timetable_of
+
+    section = config_from(config, sets).schedule
+    if timetable_of(section) is None:
+        raise ConfigError(
+            "nothing is scheduled: schedule.cron or schedule.every says when slots are",
+            hint='--set "schedule.cron=0 3 * * *", or in bnpipe.yaml',
+        )
+
+    def say(line: str) -> None:
+        ui.say(line)
+        sys.stdout.flush()
+
+    words = (*COMMAND, "retrain", "--due", "--json", *option_words(config, sets))
+    Daemon(words, seconds=section.tick_seconds, grace=section.grace_seconds, say=say).run()
+
+
+@app.command()
+def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
+    """Show the next slots, the last outcomes, the age of the served model, what is being done."""
+    from datetime import UTC, datetime
+
+    from pipeline import ui
+    from pipeline.definition import served_folder
+    from pipeline.schedule.health import health
+
+    store, resolved = open_store(), config_from(config, sets)
+    now = datetime.now(UTC)
+    found = health(resolved.schedule, store.home, served_folder(resolved, store.home), now)
+    if as_json:
+        ui.write_json(_plain(found))
+    else:
+        _show(found, resolved.schedule.timezone)
+
+
+def _plain(found: Health) -> dict[str, Any]:
+    from pipeline.schedule.slot import iso
+
+    version, age = found.served or (None, None)
+    return {
+        "attention": list(found.attention),
+        "next_slots": [iso(slot) for slot in found.next_slots],
+        "outcomes": [outcome.to_json() for outcome in found.last],
+        "claims": [claim.to_json() for claim in found.claims],
+        "working": found.working,
+        "served": {"version": version, "age_seconds": age and round(age.total_seconds())},
+        "ticked": found.ticked and iso(found.ticked),
+    }
+
+
+def _show(found: Health, timezone: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    from pipeline import ui
+    from pipeline.schedule.duration import in_words
+    from pipeline.schedule.slot import iso
+
+    zone = ZoneInfo(timezone)
+    slots = ", ".join(f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in found.next_slots)
+    ui.say(f"next      {f'{slots} ({timezone})' if slots else 'nothing is scheduled'}")
+    if found.served:
+        ui.say(f"served    v{found.served[0]}, {in_words(found.served[1])} old")
+    else:
+        ui.say("served    nothing that was published here")
+    ui.say(f"ticked    {iso(found.ticked) if found.ticked else 'never'}")
+    for claim in found.claims:
+        doing = "is being done" if found.working else "waits for another attempt"
+        ui.say(f"claimed   {claim.slot.iso} {doing}; attempts: {len(claim.attempts)}")
+    for sentence in found.attention:
+        ui.say(f"attention {sentence}")
+    if found.last:
+        rows = [
+            (o.slot, str(o.result), o.run or "", "; ".join(map(str, o.reasons)), o.sentence)
+            for o in reversed(found.last)
+        ]
+        ui.table(("slot", "outcome", "run", "why", "what"), rows)

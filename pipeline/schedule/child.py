@@ -1,0 +1,97 @@
+"""The run that a tick starts: a process of its own, which ends with the tick or with its group."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from pipeline.errors import ConfigError, Terminated
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.outcome import reasons_to_json
+
+COMMAND = (sys.executable, "-m", "pipeline")
+"""Starts `bnpipe`."""
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def trigger_of(claim: Claim) -> dict[str, Any]:
+    """What the run of a claim's last attempt records about itself, as `trigger` in `run.json`."""
+    return {
+        "slot": claim.slot.name,
+        "attempt": claim.attempts[-1].number,
+        "reasons": reasons_to_json(claim.reasons or ()),
+        "parent": os.getpid(),
+    }
+
+
+def read_trigger(text: str) -> Mapping[str, Any]:
+    """In the child: take in what started it, and end when that ends.
+
+    Raises:
+        ConfigError: it is not what `trigger_of` made.
+        Terminated: the tick is gone already.
+    """
+    try:
+        trigger = json.loads(text)
+        parent, reasons = trigger["parent"], trigger["reasons"]
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(f"--trigger is what the schedule writes, received {text!r}") from None
+    _end_with(parent)
+    kept = {"slot": trigger["slot"], "attempt": trigger["attempt"], "reasons": reasons}
+    return kept
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM to this process when its parent dies.
+
+    Otherwise a run whose tick was killed would go on with nobody to watch its time limit.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we had said so
+        raise Terminated
+
+
+def supervise(words: Sequence[str], *, limit: timedelta | None, grace: float, quiet: bool) -> int:
+    """Run a command in a process group of its own, and wait for it.
+
+    Args:
+        words: the command.
+        limit: how long it may take; the group is stopped then.
+        grace: seconds between SIGTERM and SIGKILL.
+        quiet: its output goes to stderr, because our own stdout is JSON.
+
+    Returns:
+        its exit code; negative when a signal ended it.
+
+    Raises:
+        TimeoutError: the limit was reached; nothing of the group is left.
+        KeyboardInterrupt, Terminated: we are to stop; nothing of the group is left.
+    """
+    out = sys.stderr.fileno() if quiet else None
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, start_new_session=True)
+    try:
+        return process.wait(None if limit is None else limit.total_seconds())
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        _stop(process, grace)
+
+
+def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End a process that is still there, and all that is left of its group."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left of it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

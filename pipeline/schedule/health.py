@@ -1,0 +1,125 @@
+"""How a schedule is doing: what a monitor asks, what `schedule status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from pipeline.schedule.book import Book
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.duration import in_words, parse_duration
+from pipeline.schedule.outcome import Outcome, Result, outcomes
+from pipeline.schedule.slot import iso
+from pipeline.schedule.timetable import Timetable, make_timetable
+from pipeline.sections import Schedule
+from serving import ledger, versions
+
+_BAD = (Result.FAILED, Result.MISSED)
+_PATIENCE = timedelta(minutes=15)
+"""A slot that is due is picked up within three ticks of five minutes, if anybody ticks."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a schedule is doing.
+
+    Attributes:
+        attention: sentences about what somebody should look at; empty when all is well.
+        next_slots: the slots to come.
+        last: the newest outcomes, oldest first.
+        claims: slots that are being done or wait for another attempt.
+        working: whether a slot is being done now.
+        served: the live version and its age; None when none is known.
+        ticked: when somebody last ticked; None if never.
+    """
+
+    attention: tuple[str, ...]
+    next_slots: tuple[datetime, ...]
+    last: tuple[Outcome, ...]
+    claims: tuple[Claim, ...]
+    working: bool
+    served: tuple[int, timedelta] | None
+    ticked: datetime | None
+
+
+def timetable_of(schedule: Schedule) -> Timetable | None:
+    """The slots that a configuration asks for; None if it asks for none."""
+    every = parse_duration(schedule.every) if schedule.every else None
+    return make_timetable(schedule.cron, every, schedule.timezone)
+
+
+def health(
+    schedule: Schedule, home: Path, served: Path, now: datetime, *, count: int = 5
+) -> Health:
+    """Look at everything; reads only.
+
+    Args:
+        schedule: the section of the configuration.
+        home: the home.
+        served: the served folder.
+        now: the present moment, aware.
+        count: how many slots and outcomes to list.
+
+    Raises:
+        StoreError: an outcome is damaged.
+        ServingError: the served folder cannot be read.
+    """
+    book, timetable = Book(home), timetable_of(schedule)
+    last = tuple(outcomes(home, count))
+    age = served_age(served, now)
+    ticked = book.ticked
+    attention = [
+        *_stale(schedule, age),
+        *_ended_badly(last),
+        *_overdue(book, timetable, schedule, now),
+    ]
+    return Health(
+        attention=tuple(attention),
+        next_slots=tuple(islice(timetable.after(now), count)) if timetable else (),
+        last=last,
+        claims=tuple(book.claims()),
+        working=book.is_locked,
+        served=age,
+        ticked=None if ticked is None else datetime.fromtimestamp(ticked, UTC),
+    )
+
+
+def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> Iterator[str]:
+    if schedule.stale_after is None or age is None:
+        return
+    limit = parse_duration(schedule.stale_after)
+    if age[1] > limit:
+        yield f"v{age[0]} is {in_words(age[1])} old, stale after {in_words(limit)}"
+
+
+def _ended_badly(last: tuple[Outcome, ...]) -> Iterator[str]:
+    if last and last[-1].result in _BAD:
+        yield f"{last[-1].slot} {last[-1].result}: {last[-1].sentence}"
+
+
+def _overdue(
+    book: Book, timetable: Timetable | None, schedule: Schedule, now: datetime
+) -> Iterator[str]:
+    """A slot that is due and that nobody has come for: the scheduler is not running."""
+    if timetable is None or book.is_locked:
+        return
+    state = book.state()
+    if state is None:
+        yield "nobody has ticked yet: bnpipe schedule run"
+        return
+    due = next(timetable.after(state.mark), None)
+    patience = max(_PATIENCE, 3 * timedelta(seconds=schedule.tick_seconds))
+    if due is not None and now - due > patience and not book.claims():
+        yield f"{iso(due)} is overdue and nobody ticks: bnpipe schedule run"
+
+
+def served_age(base: Path, now: datetime) -> tuple[int, timedelta] | None:
+    """The live version and how long ago it was published; None when none is known to be live."""
+    version = versions.live(base)
+    if version is None:
+        return None
+    published = ledger.times(base).get(version)
+    return None if published is None else (version, now - published)

@@ -1,0 +1,73 @@
+"""What `bnpipe retrain` does: one tick of a home's schedule, or a run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.execute import terminable
+from pipeline.schedule.book import Book
+from pipeline.schedule.duration import parse_duration
+from pipeline.schedule.health import timetable_of
+from pipeline.schedule.retraining import Retraining
+from pipeline.schedule.tick import Clock, Policy, Tick, Ticker
+from pipeline.sections import Schedule
+
+
+def retrain(
+    config: Config,
+    home: Path,
+    words: Sequence[str] = (),
+    *,
+    reason: str | None = None,
+    quiet: bool = False,
+    clock: Clock = lambda: datetime.now(UTC),
+) -> Tick:
+    """Do the slot that is due, if there is one, or retrain by hand.
+
+    Args:
+        config: the configuration.
+        home: the home.
+        words: the options that lead to this configuration; the run's process gets them too.
+        reason: why it is done by hand; None for the schedule's tick.
+        quiet: keep the run's output out of stdout.
+        clock: tells the time.
+
+    Raises:
+        ConfigError: there is no schedule.
+        LockHeld: by hand, while a slot is being done or a run is at work.
+        PipelineError: the disk refuses; nothing is lost.
+        StoreError: a newer bnpipe wrote the book.
+    """
+    timetable = timetable_of(config.schedule)
+    if timetable is None and reason is None:
+        raise ConfigError(
+            "nothing is scheduled: schedule.cron or schedule.every says when slots are",
+            hint='--set "schedule.cron=0 3 * * *", or in bnpipe.yaml',
+        )
+    work = Retraining(config, home, words, quiet=quiet)
+    ticker = Ticker(Book(home), timetable, policy_of(config.schedule), work, clock)
+    try:
+        with terminable():
+            return ticker.due() if reason is None else ticker.by_hand(reason)
+    except OSError as error:
+        raise PipelineError(
+            f"the schedule cannot be written down: {error.strerror}: {error.filename or home}",
+            hint="make room or mend the disk; the slot stays due",
+        ) from error
+
+
+def policy_of(schedule: Schedule) -> Policy:
+    """How slots are made up for and tried again."""
+    return Policy(
+        catch_up=schedule.catch_up,
+        catch_up_limit=schedule.catch_up_limit,
+        late=timedelta(seconds=schedule.late_seconds),
+        attempts=schedule.attempts,
+        backoff=timedelta(seconds=schedule.backoff_seconds),
+        retry_for=parse_duration(schedule.retry_for),
+        keep=schedule.keep_outcomes,
+    )

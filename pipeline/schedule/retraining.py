@@ -1,0 +1,172 @@
+"""The product's pipeline, as the schedule sees it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import definition
+from pipeline.config import Config
+from pipeline.errors import ExitCode
+from pipeline.lock import holder, is_held
+from pipeline.plan import Plan, make_plan
+from pipeline.runs import newest_summaries
+from pipeline.schedule import child
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.duration import in_words, parse_duration
+from pipeline.schedule.outcome import Result
+from pipeline.schedule.triggers import Triggers
+from pipeline.schedule.work import Looked, Ran
+from pipeline.store import Store
+from serving import ledger, versions
+from serving.errors import ServingError
+
+_ENDED = ("succeeded", "stopped", "failed", "interrupted", "terminated")
+_DATA_GATE = "example_validator"
+
+
+class Retraining:
+    """See `pipeline.schedule.work.Work`.
+
+    Args:
+        config: the configuration.
+        home: where runs are.
+        words: the options that lead to this configuration, e.g. `--config FILE`.
+        quiet: keep runs' output out of stdout.
+    """
+
+    def __init__(
+        self, config: Config, home: Path, words: Sequence[str] = (), *, quiet: bool = False
+    ) -> None:
+        self._config = config
+        self._store = Store(home)
+        self._words = tuple(words)
+        self._quiet = quiet
+        self._served = definition.served_folder(config, home)
+
+    def busy(self) -> str | None:
+        """A sentence when a run is at work in this home."""
+        home = self._store.home
+        return f"a run is at work ({holder(home)})" if is_held(home) else None
+
+    def look(self, claim: Claim, now: datetime) -> Looked:
+        """Ask the triggers."""
+        return Triggers(self._config, self._store, self._served).look(claim, now)
+
+    def unchanged(self) -> str | None:
+        """A sentence when a run would do nothing.
+
+        Raises:
+            ServingError: the served folder is gone.
+        """
+        self._require_served()
+        plan = make_plan(definition.build(self._config, self._store.home), self._store)
+        return None if plan.work else f"unchanged: {_standing(plan)}"
+
+    def run(self, claim: Claim) -> Ran:
+        """Run the pipeline in a child process.
+
+        Raises:
+            ServingError: the served folder is gone.
+        """
+        self._require_served()
+        schedule = self._config.schedule
+        limit = parse_duration(schedule.time_limit) if schedule.time_limit else None
+        trigger = json.dumps(child.trigger_of(claim))
+        words = (*child.COMMAND, "run", *self._words, "--trigger", trigger)
+        try:
+            grace = schedule.grace_seconds
+            code = child.supervise(words, limit=limit, grace=grace, quiet=self._quiet)
+        except TimeoutError:
+            assert limit is not None
+            told = f"stopped at the time limit of {in_words(limit)}"
+            left = self._run_of(claim, [claim.attempts[-1].number])
+            return Ran(exit_code=ExitCode.FAILED, sentence=told, run=left["id"] if left else None)
+        left = self._run_of(claim, [claim.attempts[-1].number])
+        if left is None or left["status"] not in _ENDED:
+            run = left["id"] if left else None
+            return Ran(exit_code=code, sentence=_cut_short(code), run=run)
+        return _ran(left)
+
+    def ended(self, claim: Claim) -> tuple[int, Ran] | None:
+        """How the run of an attempt ended whose end nobody wrote down."""
+        found = self._run_of(claim, claim.open_attempts)
+        if found is None:
+            return None
+        number = int(found["trigger"]["attempt"])
+        if found["status"] in _ENDED:
+            return number, _ran(found)
+        live = versions.live(self._served)
+        if live is None or self._run_behind(live) != found["id"]:
+            return None
+        # It was killed when all was done but its own record.
+        told = f"v{live} is live in {self._served / str(live)}"
+        ran = Ran(exit_code=0, sentence=told, result=Result.PUSHED, run=found["id"], version=live)
+        return number, ran
+
+    def _run_of(self, claim: Claim, attempts: Sequence[int]) -> dict[str, Any] | None:
+        """The newest run of one of these attempts."""
+        for summary in newest_summaries(self._store):
+            trigger = summary.get("trigger") or {}
+            if trigger.get("slot") == claim.slot.name and trigger.get("attempt") in attempts:
+                return summary
+        return None
+
+    def _run_behind(self, version: int) -> str | None:
+        try:
+            return str(versions.provenance_of(self._served, version).get("run"))
+        except ServingError:  # put there by hand
+            return None
+
+    def _require_served(self) -> None:
+        """A folder that we published to and that is gone must not be begun anew, at v1.
+
+        Raises:
+            ServingError: it is gone.
+        """
+        if (self._served / ledger.LEDGER).exists():
+            return
+        for summary in newest_summaries(self._store):
+            pushed = summary.get("pushed") or {}
+            if pushed.get("base_path") == str(self._served):
+                raise ServingError(
+                    f"the served folder is gone: {self._served} has no {ledger.LEDGER}, but run "
+                    f"{summary['id']} published v{pushed['version']} there",
+                    hint="mount or restore it; to begin anew at v1: bnpipe run",
+                )
+
+
+def _ran(summary: Mapping[str, Any]) -> Ran:
+    """What a run that ended comes to."""
+    code, run = int(summary["exit_code"]), str(summary["id"])
+    pushed, verdict = summary.get("pushed") or {}, summary.get("verdict") or {}
+    if code == ExitCode.OK:
+        told = str(pushed.get("sentence", "done"))
+        if pushed.get("new"):
+            version = int(pushed["version"])
+            return Ran(exit_code=0, sentence=told, result=Result.PUSHED, run=run, version=version)
+        return Ran(exit_code=0, sentence=told, result=Result.UNCHANGED, run=run)
+    if code == ExitCode.VERDICT:
+        components = {s["name"]: s["component"] for s in summary["steps"]}
+        blocked = components.get(str(verdict.get("step"))) == _DATA_GATE
+        result = Result.BLOCKED if blocked else Result.NOT_BLESSED
+        told = str(verdict.get("sentence", "a gate said no"))
+        return Ran(exit_code=code, sentence=told, result=result, run=run)
+    told = str(summary.get("error") or summary["status"])
+    return Ran(exit_code=code, sentence=told, run=run)
+
+
+def _standing(plan: Plan) -> str:
+    """Why there is nothing to do, in the words of the last step that says anything but `same`."""
+    told = [r.sentence for step in plan.steps for r in step.reasons if r.code != "same"]
+    return told[-1] if told else "every step is cached"
+
+
+def _cut_short(code: int) -> str:
+    if code >= 0:
+        return f"the run ended with exit code {code} before it had a record"
+    return f"the run was killed by {signal.Signals(-code).name}"

@@ -1,0 +1,102 @@
+"""The triggers: what makes a slot retrain. Those that need numpy or TensorFlow ask in a child."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from components import example_gen
+from data.spans import Span
+from pipeline.config import Config
+from pipeline.errors import ExitCode, one_line
+from pipeline.runs import newest_summaries
+from pipeline.schedule.claim import Claim
+from pipeline.schedule.duration import in_words, parse_duration
+from pipeline.schedule.health import served_age
+from pipeline.schedule.outcome import Reason, Trigger
+from pipeline.schedule.work import Looked
+from pipeline.store import Store
+
+_EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
+
+
+class Triggers:
+    """The configured triggers of a home.
+
+    Args:
+        config: the configuration.
+        store: the home's store.
+        served: the served folder.
+    """
+
+    def __init__(self, config: Config, store: Store, served: Path) -> None:
+        self._config = config
+        self._store = store
+        self._served = served
+
+    def look(self, claim: Claim, now: datetime) -> Looked:
+        """Ask every trigger; one that cannot tell does not keep the others from firing."""
+        looks: dict[str, Callable[[], tuple[str, str]]] = {
+            "clock": lambda: (f"{claim.slot.iso} is a slot", ""),
+            "new_span": self._new_span,
+            "staleness": lambda: self._staleness(now),
+        }
+        reasons: list[Reason] = []
+        otherwise: list[str] = []
+        failed = False
+        for name in self._config.schedule.triggers:
+            if name not in looks:
+                continue
+            try:
+                fired, told = looks[name]()
+            except Exception as error:  # the boundary to what lies outside: data, served folder
+                fired, told, failed = "", f"{name}: {one_line(error)}", True
+            if fired:
+                reasons.append(Reason(Trigger(name), fired))
+            elif told:
+                otherwise.append(told)
+        return Looked(tuple(reasons), tuple(otherwise), failed)
+
+    def _new_span(self) -> tuple[str, str]:
+        """Spans that no run has judged a model on, or whose data has changed since."""
+        before = judged_data(self._store)
+        found = example_gen.probe(self._config.data, self._store.cache)
+        new = [
+            name.removeprefix(Span.PREFIX)
+            for name, content in found.items()
+            if name.startswith(Span.PREFIX) and before.get(name) != content
+        ]
+        if not new:
+            return "", "no new span"
+        if len(new) == 1:
+            return f"span {new[0]} is new", ""
+        return f"{len(new)} spans are new, {new[0]} to {new[-1]}", ""
+
+    def _staleness(self, now: datetime) -> tuple[str, str]:
+        """The age of the served model."""
+        assert self._config.schedule.stale_after is not None  # `Schedule` has seen to it
+        limit = parse_duration(self._config.schedule.stale_after)
+        served = served_age(self._served, now)
+        if served is None:
+            return "nothing is served", ""
+        version, age = served
+        told = f"v{version} is {in_words(age)} old"
+        return (f"{told}, stale after {in_words(limit)}", "") if age > limit else ("", told)
+
+
+def judged_data(store: Store) -> Mapping[str, str]:
+    """What the data was, by `example_gen.probe`, when a model was last judged; empty if never.
+
+    A run that failed on the way has judged nothing: its data is still new to the next one.
+    """
+    for summary in newest_summaries(store):
+        steps = {s["component"]: s for s in summary["steps"]}
+        whole = summary.get("exit_code") == ExitCode.OK and _PUSHER in steps
+        stopped = summary.get("exit_code") == ExitCode.VERDICT
+        if summary["status"] in ("succeeded", "stopped") and (whole or stopped):
+            record = store.lookup(str(steps.get(_EXAMPLE_GEN, {}).get("key")))
+            if record is not None:
+                outside: Mapping[str, str] = record.parts["outside"]
+                return outside
+    return {}
