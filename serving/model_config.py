@@ -9,9 +9,9 @@ with labels exits.
 
 A running server takes a change in two steps. It checks labels before it loads versions, so one
 edit that lists a new version and also moves an existing label to it is refused at every poll:
-list the version, wait until the server reports it AVAILABLE, then move the label. Moving a label
-back to a version that is still listed (a rollback) needs one edit only. That is why the previous
-version stays listed.
+list the version, wait until the server reports it AVAILABLE, then move the label, as
+`serving.rollout` does. Moving a label back to a version that is still listed (a rollback) needs
+one edit only. That is why the previous version stays listed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
     <base>/models.config       what TF Serving is told (`serving.model_config`)
     <base>/ledger.jsonl        every number ever used (`serving.ledger`)
     <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
+    <base>/manifests/7.json    its files and their digests, signed in 7.sig (`serving.manifest`)
     <base>/.lock               held while somebody publishes; several homes may use one folder
     <base>/.staging-*, .trash-*  unfinished work, removed by the next publish
 

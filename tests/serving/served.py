@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from serving import ledger, model_config, versions
 from serving.publish import Published, publish
 
@@ -51,10 +49,11 @@ def visible(base: Path) -> list[str]:
 
 def config_of(base: Path) -> Any:
     """models.config as TF Serving's own protocol buffer reads it."""
-    proto = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    text_format = pytest.importorskip("google.protobuf.text_format")
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
     text = (base / model_config.MODELS_CONFIG).read_text()
-    parsed = text_format.Parse(text, proto.ModelServerConfig())
+    parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     return parsed.model_config_list.config[0]
 
 
