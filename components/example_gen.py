@@ -133,10 +133,9 @@ def _named(spans: Sequence[Span], cache: Path) -> dict[str, str]:
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Prepares the data set through TFDS, then splits, encodes and writes it and spans on Beam."""
-    from data.beam_ingest import LEAKED, Plan, arrange, ingest
+    from data.beam_ingest import LEAKED, ingest
     from data.shards import merged, read_reports, remove_parts
-    from data.span_layout import span_sources
-    from data.tfds_source import describe, source
+    from data.tfds_source import describe
 
     outside = probe(params, ctx.cache) if ctx.outside is None else ctx.outside
     spans = _planned_spans(params, outside)
@@ -144,16 +143,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     builder = _prepare(params, ctx)
     info = describe(builder)
     left_out = _left_out(info, ctx)
-    # Its own validation split first: what is cut from spans comes behind it.
-    own = [split for split in ("validation",) if info.splits.get(split)]
-    base = {split: source(builder, split) for split in (*own, "train", "test")}
-    added = {span: span_sources(span, info) for span in spans}
-    plan = Plan(
-        parts=arrange(info, base, added, params.shards),
-        folder=str(outputs.examples.path),
-        validation_fraction=params.validation_fraction,
-        max_bad_records=params.max_bad_records,
-    )
+    plan = _plan(builder, info, spans, params, outputs.examples.path)
     total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
@@ -218,6 +208,26 @@ def _prepare(params: Params, ctx: Context) -> Any:
 
 def _records(shards: Mapping[str, int], split: str) -> int:
     return sum(n for name, n in shards.items() if name.startswith(f"Split-{split}/"))
+
+
+def _plan(
+    builder: Any, info: DatasetInfo, spans: Sequence[Span], params: Params, folder: Path
+) -> Any:
+    """The data.beam_ingest.Plan: what is read, and where it goes."""
+    from data.beam_ingest import Plan, arrange
+    from data.span_layout import span_sources
+    from data.tfds_source import source
+
+    # Its own validation split first: what is cut from spans comes behind it.
+    own = [split for split in ("validation",) if info.splits.get(split)]
+    base = {split: source(builder, split) for split in (*own, "train", "test")}
+    added = {span: span_sources(span, info) for span in spans}
+    return Plan(
+        parts=arrange(info, base, added, params.shards),
+        folder=str(folder),
+        validation_fraction=params.validation_fraction,
+        max_bad_records=params.max_bad_records,
+    )
 
 
 def _left_out(info: DatasetInfo, ctx: Context) -> dict[str, dict[str, int]]:

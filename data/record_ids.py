@@ -59,7 +59,11 @@ def named_ids(prefix: str, names: Sequence[bytes]) -> Iterator[tuple[slice, Byte
 def content_hashes(images: Bytes) -> Bytes:
     """BLAKE2b of every image's pixels, 64 bits.
 
-    A published hash, so that any other program can find duplicates and repeat the split.
+    A published hash, so that any other program can find duplicates and repeat the split; another
+    one would move images between splits of data that models were trained on.
+
+    One call per image: 1.3 us for 784 bytes, 0.8 of them the hash itself. A hash that numpy could
+    compute over the whole batch takes 0.3 us, which would save 3 to 6 % of example_gen + transform.
 
     Args:
         images: uint8[N, H, W].
