@@ -84,8 +84,7 @@ class Rollout:
         if not self.servers or (published.new and published.live and not self._somebody_answers()):
             return published if published.live else self._move(published)
         with self._clients() as clients:
-            if published.live and not published.new and not self.store:
-                self._catch_up(clients, version)
+            self._catch_up(clients)
             try:
                 self._wait_until_loaded(clients, version)
             except LoadFailed as error:
@@ -143,6 +142,7 @@ class Rollout:
         labels.list_version(self.base, version, purpose=purpose)
         self._tell()
         with self._clients() as clients:
+            self._catch_up(clients)
             try:
                 self._wait_until_loaded(clients, version)
             except LoadFailed as error:
@@ -167,18 +167,20 @@ class Rollout:
         self._tell()
 
     def _move(self, published: Published) -> Published:
+        self._check_signature(published.version)
         labels.promote(self.base, published.version)
         self._tell()
         return replace(published, live=True)
 
-    def _catch_up(self, clients: list[Client], version: int) -> None:
+    def _catch_up(self, clients: list[Client]) -> None:
         """Take along a server that refused an edit: list the live version beside its own label.
 
         The edit is no entry of the ledger; the next change of the folder, by whomever, ends it.
         """
-        theirs = {_labelled(client, "stable") for client in clients} - {None, version}
+        live = versions.live(self.base)
+        theirs = {_labelled(client, "stable") for client in clients} - {None, live}
         behind = [v for v in theirs if v is not None and versions.is_complete(self.base, v)]
-        if not behind:
+        if live is None or not behind or self.store:
             return
         with writing(self.base, create=False) as folder:
             wanted = versions.wanted_config(folder, settle(folder))
@@ -190,10 +192,16 @@ class Rollout:
             )
             model_config.write(folder, both)
         try:
-            self._wait_until_loaded(clients, version)
+            self._wait_until_loaded(clients, live)
+        except LoadFailed as error:
+            raise ServingError(
+                f"v{live} is live in {self.base}, but the server cannot load it: {error.words}",
+                hint=f"bnpipe rollback --to {min(behind)} --reason WHY",
+            ) from error
         finally:
             with writing(self.base, create=False) as folder:
                 settle(folder)
+        self._wait_for_label(clients, "stable", live)
 
     def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
         """Withdraw a version that was to become live; says what happened."""
@@ -215,7 +223,12 @@ class Rollout:
             except LoadFailed:
                 raise
             except ServerError as error:
-                raise self._late(f"{address}: {error.headline}") from error
+                raise ServingError(
+                    f"{address}: {error.headline}; nothing is withdrawn, live in {self.base} is "
+                    f"v{versions.live(self.base)}",
+                    hint="run the same again to go on, or with serving.server_url=[] to wait for "
+                    "no server",
+                ) from error
 
     def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
         deadline = time.monotonic() + self.wait_seconds
@@ -223,17 +236,13 @@ class Rollout:
             while (found := _labelled(client, label)) != version:
                 if time.monotonic() > deadline:
                     has = "nothing" if found is None else f"v{found}"
-                    raise self._late(
-                        f"{address}: expected {label} to be v{version} within "
-                        f"{self.wait_seconds:g} s, received {has}"
+                    raise ServingError(
+                        f"{label} is v{version} in {self.base}, but {address} did not follow "
+                        f"within {self.wait_seconds:g} s: there it is {has}",
+                        hint="it must read models.config again "
+                        "(--model_config_file_poll_wait_seconds), or be restarted",
                     )
                 time.sleep(0.1)
-
-    def _late(self, told: str) -> ServingError:
-        return ServingError(
-            f"{told}; nothing is withdrawn, live in {self.base} is v{versions.live(self.base)}",
-            hint="run the same again to go on, with serving.server_url=[] to wait for no server",
-        )
 
     def _somebody_answers(self) -> bool:
         with self._clients() as clients:

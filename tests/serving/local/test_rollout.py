@@ -218,10 +218,27 @@ def test_a_server_that_refused_one_edit_is_brought_along_by_pushing_again(world)
     assert world.stable() == 2 and served(world.base) == ([1, 2], {"stable": 2})
 
 
+def test_a_server_that_refused_one_edit_is_brought_along_before_the_next_push(world):
+    assert world.publish("b").live
+    assert world.push("c").version == 3
+    assert world.stable() == 3 and served(world.base) == ([2, 3], {"stable": 3})
+
+
+def test_a_live_version_that_the_server_cannot_load_is_named_before_the_next_push(world):
+    assert world.publish(broken(world, "bad")).live
+    with pytest.raises(ServingError, match=r"v2 is live in .*cannot load it: .*rollback --to 1"):
+        world.push("c")
+    assert world.stable() == 1
+    world.rollout().rollback(reason="bad", to=1)
+    assert world.push("c").version == world.stable() == 4
+
+
 def test_a_rollback_that_the_server_does_not_follow_says_so(world):
     world.push("b")
     world.restart(DEAF)
-    with pytest.raises(ServingError, match=r"expected stable to be v1 within 0.2 s, received v2"):
+    with pytest.raises(
+        ServingError, match=r"stable is v1 in .*, but http.* within 0.2 s: there it is v2"
+    ):
         world.rollout(wait=0.2).rollback(reason="bad")
     assert versions.live(world.base) == 1
 
