@@ -20,6 +20,9 @@ def smoke(
     ] = None,
     model: Annotated[str | None, typer.Option(help="By default serving.model_name.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show the cases that passed too.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--list", help="Ask nobody: list the cases, and who does which.")
+    ] = False,
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,
@@ -29,6 +32,9 @@ def smoke(
     from pipeline.definition import model_name
     from serving.cases import Target, run
 
+    if plan:
+        _list(as_json=as_json)
+        return ExitCode.OK
     name = model or model_name(config_from(config, sets))
     results = run(Target(url, name, grpc))
     counts = {kind: sum(r.outcome == kind for r in results) for kind in _OUTCOMES}
@@ -59,3 +65,31 @@ def smoke(
             + ("" if grpc else " (gRPC: --grpc HOST:PORT)")
         )
     return ExitCode.SERVING if counts["failed"] else ExitCode.OK
+
+
+def _list(*, as_json: bool) -> None:
+    from pipeline import ui
+    from serving.cases import plan
+
+    rows = plan()
+    if as_json:
+        ui.write_json({"cases": rows})
+        return
+    known = {True: "seen", False: "source"}
+    ui.table(
+        ("case", "compared", "known from", "by", "what"),
+        [
+            (
+                str(r["case"]),
+                r["match"],
+                known[r["seen_on_a_real_server"]],
+                r["by"].rpartition("/")[2].partition("::")[0],
+                r["title"],
+            )
+            for r in rows
+        ],
+    )
+    for kind in ("exact", "sub", "json"):
+        found = [r for r in rows if r["match"] == kind]
+        unseen = sum(not r["seen_on_a_real_server"] for r in found)
+        ui.say(f"{kind}: {len(found)}, of them {unseen} known from the server's source only")

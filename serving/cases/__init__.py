@@ -7,14 +7,15 @@ tensorflow_model_server 2.21; each case says how literally its answer is compare
     routing     URLs, status, metadata
     predict, predict_errors, classify    what REST computes and refuses
     grpc_cases  the same over gRPC; heavy
+    lifecycle   what is done to a server instead of asked; tests do it
 
-Numbers are those of the plan in which the cases were collected; 88 to 99 change folders under a
-running server and are tests (tests/serving/local).
+Numbers are those of the plan in which the cases were collected.
 """
 
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from serving.cases.case import Case as Case
 from serving.cases.case import Result as Result
@@ -26,6 +27,24 @@ from serving.cases.predict_errors import CASES as _PREDICT_ERRORS
 from serving.cases.routing import CASES as _ROUTING
 
 REST_CASES: tuple[Case, ...] = (*_ROUTING, *_PREDICT, *_PREDICT_ERRORS, *_CLASSIFY)
+
+
+def plan() -> list[dict[str, Any]]:
+    """Every case as plain values, without asking anybody. Heavy: those of gRPC are imported."""
+    from serving.cases.grpc_cases import CASES
+    from serving.cases.lifecycle import OPERATIONS
+
+    asked = [(case, "REST") for case in REST_CASES] + [(case, "gRPC") for case in CASES]
+    return [
+        {
+            "case": case.number,
+            "title": case.title,
+            "match": str(case.match),
+            "seen_on_a_real_server": case.seen,
+            "by": by,
+        }
+        for case, by in (*asked, *[(operation, operation.test) for operation in OPERATIONS])
+    ]
 
 
 def run(target: Target) -> list[Result]:

@@ -1,10 +1,13 @@
 """The cases against the stand-in, or against a real server (see conftest.py)."""
 
+from pathlib import Path
+
 import pytest
 
-from serving.cases import REST_CASES, Case, Target
+from serving.cases import REST_CASES, Case, Target, plan
 from serving.cases.case import refused, run_case
 from serving.cases.grpc_cases import CASES as GRPC_CASES
+from serving.cases.lifecycle import OPERATIONS, Operation
 from serving.client import ServerError
 
 
@@ -33,6 +36,14 @@ def test_case(case: Case, target: Target) -> None:
 
 def test_every_number_of_the_plan_has_a_case() -> None:
     assert {case.number for case in (*REST_CASES, *GRPC_CASES)} == set(range(1, 88))
+    assert sorted({row["case"] for row in plan()}) == list(range(1, 100))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.title)
+def test_what_is_done_to_a_server_is_a_test(operation: Operation) -> None:
+    file, function = operation.test.split("::")
+    text = (Path(__file__).parents[3] / file).read_text()
+    assert f"\ndef {function}(" in text
 
 
 def test_a_case_fails_on_another_answer(server: object) -> None:

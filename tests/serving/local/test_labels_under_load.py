@@ -15,6 +15,7 @@ import pytest
 
 from serving import load, model_config
 from serving.client import Options, connect
+from serving.local.config import ModelEntry
 from serving.local.server import LocalServer
 from serving.local.states import Settings
 from serving.publish import publish
@@ -66,15 +67,15 @@ def server(base):
 class Load:
     """Requests to an address, until it is over."""
 
-    def __init__(self, url):
-        self.over = threading.Event()
+    def __init__(self, url, label="stable"):
+        self.over, self.label = threading.Event(), label
         self.client = connect(url, "mnist", Options(attempts=1, timeout=PATIENCE))
         self.report = None
         self.thread = threading.Thread(target=self._run)
 
     def _run(self):
         self.report = load.run(
-            lambda: self.client.predict(FEATURES, label="stable"),
+            lambda: self.client.predict(FEATURES, label=self.label),
             rate=RATE,
             seconds=3600,
             connections=16,
@@ -122,9 +123,40 @@ def test_pushes_and_rollbacks_lose_no_request(server, base, exports, rounds):
         sys.stdout.write(f"{name}: {rounds} rollbacks, {len(was_live) - 1} pushes: {summary}\n")
 
 
+def test_a_version_that_arrives_by_rename_fails_no_request(tmp_path, exports):
+    """Cases 88 and 94: policy latest, no labels; versions come and go by rename."""
+    base = tmp_path / "latest"
+    shutil.copytree(exports[1], base / "1")
+    server = LocalServer([ModelEntry("mnist", str(base))], FOLLOWING)
+    rest, grpc = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
+    try:
+        with (
+            connect(rest, "mnist") as client,
+            Load(rest, None) as over_rest,
+            Load(grpc, None) as over_grpc,
+        ):
+            for version in range(2, 6):
+                staged = base / f".staging-{version}"
+                shutil.copytree(exports[version % 2], staged)
+                staged.rename(base / str(version))
+                client.wait_until_available(version)
+                time.sleep(2 / RATE)
+            for version in range(5, 2, -1):
+                (base / str(version)).rename(base / f".bad-{version}")
+                client.wait_until_available(version - 1)
+                time.sleep(2 / RATE)
+            states = {s.version: s.state for s in client.status()}
+    finally:
+        server.stop()
+    assert over_rest.report.errors == over_grpc.report.errors == {}
+    assert set(over_grpc.report.versions) == {1, 2, 3, 4, 5}
+    assert list(states) == [5, 4, 3, 2, 1]
+    assert states[2] == "AVAILABLE" and states[5] == "END"
+
+
 def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(server, base, exports):
     """Case 96, as on the real server; what was live stays live, and two edits do it."""
-    push(base, exports, 2, hold=True)
+    shutil.copytree(exports[0], base / "2")
 
     def tell(stable):
         labels = {"stable": stable}

@@ -1,7 +1,6 @@
 """Real SavedModels coming and going under a running server: cases 88 to 99."""
 
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from data.tfrecord import frame
-from serving.client import Options, ServerError, connect
+from serving.client import ServerError, connect
 from serving.local.config import ModelEntry
 from serving.local.servable import Servable
 from serving.local.server import LocalServer
@@ -54,46 +53,6 @@ def wait_for_end(client, version):
     with pytest.raises(ServerError) as raised:
         client.wait_until_available(version)
     return raised.value.headline
-
-
-def test_swaps_and_rollbacks_under_load_lose_no_request(server, client, base, exports):
-    stop, faults, answers = threading.Event(), [], set()
-
-    def ask(url):
-        # One attempt: a retry would hide a lost request.
-        with connect(url, "mnist", Options(attempts=1)) as mine:
-            while not stop.is_set():
-                try:
-                    answer = mine.predict(FEATURES)
-                    answers.add(round(float(answer.outputs["probabilities"][0, 0]), 5))
-                except Exception as error:
-                    faults.append(error)
-                time.sleep(0.002)
-
-    urls = [
-        f"http://127.0.0.1:{server.rest_port}",
-        f"http://127.0.0.1:{server.rest_port}",
-        f"grpc://127.0.0.1:{server.grpc_port}",
-    ]
-    threads = [threading.Thread(target=ask, args=(url,)) for url in urls]
-    for thread in threads:
-        thread.start()
-    try:
-        for version in range(2, 6):
-            push(base, exports[version % 2], version)
-            client.wait_until_available(version)
-        for version in range(5, 2, -1):
-            (base / str(version)).rename(base / f".bad-{version}")
-            client.wait_until_available(version - 1)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert not faults
-    assert len(answers) == 2
-    states = {s.version: s.state for s in client.status()}
-    assert states[2] == "AVAILABLE"
-    assert [s.version for s in client.status()] == [5, 4, 3, 2, 1]
 
 
 def test_bytes_of_a_live_version_are_read_once(client, base, exports):
@@ -193,3 +152,36 @@ def test_a_damaged_warmup_file_fails_the_load(exports, tmp_path):
     with pytest.raises(StatusError, match="verify your warmup data is in TFRecord format") as e:
         load_and_warm_up(folder)
     assert e.value.code is Code.DATA_LOSS
+
+
+def test_the_process_with_labels_needs_the_flag(served, capsys):
+    """Case 97: it says why, and exits; a container would start it again and again."""
+    from serving.local.main import main
+
+    flags = [f"--model_config_file={served}/models.config", "--rest_api_port=0", "--port=0"]
+    assert main(flags) == 1
+    told = capsys.readouterr()
+    assert "stand-in for TensorFlow Serving" in told.out
+    assert told.err.splitlines()[-1] == (
+        "Failed to start server. Error: FAILED_PRECONDITION: Request to assign label to version 1 "
+        "of model mnist, which is not currently available for inference"
+    )
+
+
+def resident_mb():
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1024
+
+
+@pytest.mark.slow
+def test_memory_levels_off_over_many_swaps(server, client, base, exports):
+    """Case 99: what 50 swaps leave behind is less than what the first ten did."""
+    sizes = []
+    for version in range(2, 52):
+        push(base, exports[version % 2], version)
+        client.wait_until_available(version)
+        client.predict(FEATURES)
+        shutil.rmtree(base / str(version - 1))
+        sizes.append(resident_mb())
+    first, last = sizes[9] - sizes[0], sizes[49] - sizes[29]
+    assert last < max(20.0, first), f"MiB after every swap: {[round(size) for size in sizes]}"
