@@ -7,6 +7,7 @@ It writes one line of JSON with the lint's findings, then the stand-in's lines.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from dataclasses import asdict
@@ -20,8 +21,10 @@ def main() -> int:
     """Returns the exit code: 0 when the lint found something, else the stand-in's."""
     parent, base = sys.argv[1:]
     tie(int(parent))
-    # A SavedModel needs no Keras. Without it TensorFlow is imported in two thirds of the time.
+    # A SavedModel needs no Keras, and this process lives for seconds: without Keras and without
+    # garbage collection TensorFlow is imported in half the time.
     sys.modules["keras"] = None  # type: ignore[assignment]
+    gc.disable()
 
     from serving.lint import lint
 

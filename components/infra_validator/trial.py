@@ -120,14 +120,14 @@ class _Trial:
             import serving.grpc_client  # noqa: F401 - takes seconds if nobody had TensorFlow yet
 
             self._record.findings = process.findings(deadline)
-            self._record.facts["findings"] = len(self._record.findings)
             if self._record.findings:
                 return
             self._check_bytes()
             try:
                 addresses = process.wait_until_serving(deadline)
-                self._record.facts["start_seconds"] = round(time.monotonic() - started, 2)
+                start_seconds = round(time.monotonic() - started, 2)
                 self._ask(stand_in, process, addresses)
+                self._record.facts["start_seconds"] = start_seconds
             except Refused as error:
                 self._record.refusal = f"it cannot be loaded: {error}"
             self._tell(process)
