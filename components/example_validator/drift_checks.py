@@ -10,12 +10,12 @@ these checks, by the comparisons that each makes, and by the image statistics (B
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from components.example_validator.findings import LEVELS, Evidence, Finding, Part, graded
+from components.example_validator.findings import Evidence, Finding, Part, graded
 from data import drift
 from data.image_statistics import BINS, STATISTICS, STEPS
 from data.statistics import SplitSummary
@@ -104,67 +104,83 @@ def image_drift(evidence: Evidence) -> Iterator[Finding]:
     compared = _drawn(evidence)
     level = _level(evidence, len(compared)) / len(STATISTICS)
     tolerance = evidence.params.image_drift_tolerance
-    findings = []
-    for comparison in compared:
-        summary, reference = comparison.part.summary, comparison.reference
-        values = drift.ks_distance(summary.histograms, reference.histograms)
-        noises = drift.ks_noise(summary.histograms, reference.histograms, level)
-        words = drift.exceeds(noises, WORTH_A_WORD * tolerance)
-        bounds = drift.exceeds(noises, tolerance)
-        for row, statistic in enumerate(STATISTICS):
-            told = (
-                f"{statistic.name} ({statistic.meaning}) has mean {_mean(summary, row):.3g} in "
-                f"{comparison.part.name}, {_mean(reference, row):.3g} in {comparison.name}: "
-            )
-            numbers = values[row], words[row], bounds[row]
-            findings.append(_finding(comparison, *numbers, told, feature=statistic.name))
-    yield from _told(findings)
+    sides = [(c.part.summary.histograms, c.reference.histograms) for c in compared]
+    values = _table([drift.ks_distance(*both) for both in sides])
+    noises = _table([drift.ks_noise(*both, level) for both in sides])
+    words = drift.exceeds(noises, WORTH_A_WORD * tolerance)
+    bounds = drift.exceeds(noises, tolerance)
+    for place in _worth_telling(values, words, bounds):
+        comparison, statistic = compared[place[0]], STATISTICS[place[1]]
+        now, before = (_mean(s, place[1]) for s in (comparison.part.summary, comparison.reference))
+        told = (
+            f"{statistic.name} ({statistic.meaning}) has mean {now:.3g} in {comparison.part.name}, "
+            f"{before:.3g} in {comparison.name}: "
+        )
+        numbers = values[place], words[place], bounds[place]
+        yield _finding(comparison, *numbers, told, feature=statistic.name)
 
 
 def image_outliers(evidence: Evidence) -> Iterator[Finding]:
     """Few images lie outside all that the reference has shown, by any image statistic.
 
     That sees damage to a few images of many, which moves a distribution by no more than their
-    share. The reference must hold enough images for its extremes to mean something.
+    share. A small reference has shown little, so that many lie outside by chance.
     """
     compared = _drawn(evidence)
-    tolerated = evidence.params.max_outlier_share
     level = _level(evidence, len(compared)) / len(STATISTICS)
-    findings = []
-    for comparison in compared:
-        summary, reference = comparison.part.summary, comparison.reference
-        noise = drift.outside_noise(summary.drawn, reference.drawn, level)
-        allowed = noise + drift.allowed_count(summary.drawn, tolerated, level)
-        for row, statistic in enumerate(STATISTICS):
-            below, above = _outside(summary.histograms[row], reference, row)
-            value, ends = below + above, [reference.low[row], reference.high[row]]
-            low, high = (statistic.value(int(end)) for end in ends)
-            sentence = (
-                f"{value:,} of {summary.drawn:,} images in {comparison.part.name} have "
-                f"{statistic.name} ({statistic.meaning}) outside {low:.3g} to {high:.3g}, all that "
-                f"{comparison.name} has: by chance up to {noise:,}, blocks above {allowed:,}"
-            )
-            code = "FLOAT_TYPE_SMALL_FLOAT" if below > above else "FLOAT_TYPE_BIG_FLOAT"
-            findings.append(
-                Finding(
-                    split=comparison.part.split,
-                    level=graded(value, noise, allowed),
-                    value=value,
-                    bound=allowed,
-                    sentence=sentence,
-                    code=code,
-                    feature=statistic.name,
-                    against=comparison.against,
-                )
-            )
-    yield from _told(findings)
+    tolerated = evidence.params.max_outlier_share
+    sizes = [(c.part.summary.drawn, c.reference.drawn) for c in compared]
+    noises = [drift.outside_noise(*both, level) for both in sizes]
+    allowed = [drift.allowed_count(size, tolerated, level) for size, _ in sizes]
+    ends = _table([_outside(c.part.summary, c.reference) for c in compared])
+    below, above = ends[::2], ends[1::2]
+    values = below + above
+    words = np.broadcast_to(np.array(noises).reshape(-1, 1), values.shape)
+    bounds = words + np.array(allowed).reshape(-1, 1)
+    for place in _worth_telling(values, words, bounds):
+        comparison, statistic = compared[place[0]], STATISTICS[place[1]]
+        reference, number, bound = comparison.reference, int(values[place]), int(bounds[place])
+        low, high = (statistic.value(int(e[place[1]])) for e in (reference.low, reference.high))
+        sentence = (
+            f"{number:,} of {sizes[place[0]][0]:,} images in {comparison.part.name} have "
+            f"{statistic.name} ({statistic.meaning}) outside {low:.3g} to {high:.3g}, all that "
+            f"{comparison.name} has: by chance up to {words[place]:,}, blocks above {bound:,}"
+        )
+        small = below[place] > above[place]
+        yield Finding(
+            split=comparison.part.split,
+            level=graded(number, int(words[place]), bound),
+            value=number,
+            bound=bound,
+            sentence=sentence,
+            code="FLOAT_TYPE_SMALL_FLOAT" if small else "FLOAT_TYPE_BIG_FLOAT",
+            feature=statistic.name,
+            against=comparison.against,
+        )
 
 
-def _outside(counts: npt.NDArray[np.int64], reference: SplitSummary, row: int) -> tuple[int, int]:
-    """How many images are in bins below and above those that the reference reaches."""
-    width = STEPS // BINS
-    low, high = (min(int(end[row]) // width, BINS - 1) for end in (reference.low, reference.high))
-    return int(counts[:low].sum()), int(counts[high + 1 :].sum())
+def _outside(summary: SplitSummary, reference: SplitSummary) -> npt.NDArray[np.int64]:
+    """How many images are in bins below and above those that the reference reaches, int64[2, S]."""
+    bins = np.arange(BINS)
+    low, high = (np.minimum(e * BINS // STEPS, BINS - 1) for e in (reference.low, reference.high))
+    beyond = bins < low[:, None], bins > high[:, None]
+    return np.stack([(summary.histograms * there).sum(axis=1) for there in beyond])
+
+
+def _table(rows: list[Any]) -> npt.NDArray[Any]:
+    """Rows of one number per image statistic as one array; there may be none."""
+    return np.array(rows).reshape(-1, len(STATISTICS))
+
+
+def _worth_telling(
+    values: npt.NDArray[Any], words: npt.NDArray[Any], bounds: npt.NDArray[Any]
+) -> Iterator[tuple[int, int]]:
+    """Where in a table the worst value is, and all that are not harmless, the worst first."""
+    order = np.argsort(-values / np.maximum(bounds, 1e-9), axis=None, kind="stable")
+    for number, place in enumerate(order.tolist()):
+        at = divmod(place, values.shape[1])
+        if not number or values[at] > words[at]:
+            yield at
 
 
 def _level(evidence: Evidence, compared: int) -> float:
@@ -180,14 +196,14 @@ def _classes(
         for c in comparisons(evidence)
         if c.part.summary.classes.any() and c.reference.classes.any()
     ]
-    number = max((len(c.reference.classes) for c in compared), default=0)
-    number = max(number, evidence.info.classes)
-    sides = ([c.part.summary for c in compared], [c.reference for c in compared])
-    counts, others = (
-        np.array([np.pad(s.classes, (0, number - len(s.classes))) for s in side], np.int64)
-        for side in sides
-    )
-    return compared, counts.reshape(-1, number), others.reshape(-1, number)
+    number = max([evidence.info.classes, *(len(c.reference.classes) for c in compared)])
+    sides = np.zeros((2, len(compared), number), np.int64)
+    for row, comparison in enumerate(compared):
+        for side, summary in zip(
+            sides, (comparison.part.summary, comparison.reference), strict=True
+        ):
+            side[row, : len(summary.classes)] = summary.classes
+    return compared, sides[0], sides[1]
 
 
 def _drawn(evidence: Evidence) -> list[Comparison]:
@@ -203,16 +219,6 @@ def _worst_first(severity: npt.NDArray[np.float64]) -> Iterable[int]:
     """The first finding of those that are equally bad speaks for its check."""
     order: list[int] = np.argsort(-severity, kind="stable").tolist()
     return order
-
-
-def _told(findings: list[Finding]) -> Iterator[Finding]:
-    """The worst finding, and all others that are not harmless, from bad to less bad."""
-    ordered = sorted(
-        findings, key=lambda f: (-LEVELS.index(f.level), -f.value / max(f.bound, 1e-9))
-    )
-    for place, finding in enumerate(ordered):
-        if not place or finding.level != "ok":
-            yield finding
 
 
 def _finding(

@@ -1,0 +1,77 @@
+"""What the data gate sees: false alarms on data without a fault, power on damaged spans.
+
+    python tests/benchmarks/bench_data_gate.py                            # rendered digits
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_data_gate.py   # and MNIST
+
+Every check is at its defaults. A false alarm is a warning or a block on splits, two spans and a
+champion's data that are all of one source. Power is the share of spans, one beside a large data
+set, that the gate blocks / at least warns of, where 5, 10, 30 or 100 % of the span is damaged.
+"""
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
+from tests.components.test_validator_alarms import without_a_fault
+from tests.components.test_validator_power import MNIST, Source, read_splits
+from tests.components.validator_data import INFO, SPOILED, Pool, digits
+
+RESAMPLES, SPANS = 1000, 20
+SHARES, SIZES = (0.05, 0.1, 0.3, 1.0), (300, 1000)
+
+
+def main() -> None:
+    """Measures and prints."""
+    _false_alarms()
+    _power("rendered_digits", Source(INFO, *digits(26_000), (5500, 500, 1000)))
+    archives = os.environ.get("BNPIPE_ARCHIVES")
+    if archives:
+        splits = read_splits(Path(archives))
+        images, labels = (np.concatenate(columns) for columns in zip(*splits.values(), strict=True))
+        order = np.random.default_rng(0).permutation(len(labels))
+        _power("mnist", Source(MNIST, images[order], labels[order], (30_000, 3000, 5000)))
+
+
+def _false_alarms() -> None:
+    pool, rng = Pool(*digits(10_000)), np.random.default_rng(0)
+    alarms: Counter[str] = Counter()
+    blocked = any_drift = 0
+    for _ in range(RESAMPLES):
+        decision = decide(without_a_fault(pool, rng, 2500, 300, 300))
+        found = {check.name for check in decision.checks if check.level != "ok"}
+        alarms.update(found)
+        any_drift += bool(found & set(DRIFT_CHECKS))
+        blocked += not decision.passed
+    _say(f"false alarms in {RESAMPLES} resamples, warnings included:")
+    _say("  " + ", ".join(f"{name} {alarms[name]}" for name in CHECKS))
+    _say(f"  any of the drift checks {any_drift}, runs blocked {blocked}")
+
+
+def _power(name: str, source: Source) -> None:
+    _say(f"{name}: damaged spans blocked / noticed, of {SPANS}")
+    for size in SIZES:
+        _say(f"  span of {size:<18}" + "".join(f"{share:>10.0%}" for share in SHARES))
+        for spoiled in SPOILED:
+            cells = []
+            for share in SHARES:
+                made = [
+                    decide(source.with_damaged_span(spoiled, share, size)) for _ in range(SPANS)
+                ]
+                noticed = sum(any(c.level in ("warn", "block") for c in d.checks) for d in made)
+                cells.append(f"{sum(not d.passed for d in made)}/{noticed}")
+            _say(f"    {spoiled:<24}" + "".join(f"{cell:>10}" for cell in cells))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
