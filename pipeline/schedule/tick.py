@@ -296,7 +296,9 @@ class Ticker:
         )
         self._book.settle(claim, outcome, self._policy.keep)
         told = outcome.sentence.removeprefix(f"{outcome.result}: ")
-        return Tick(f"{outcome.slot} {outcome.result}: {told}", outcome, _process_code(ran.exit_code))
+        return Tick(
+            f"{outcome.slot} {outcome.result}: {told}", outcome, _process_code(ran.exit_code)
+        )
 
 
 def _process_code(code: int) -> int:

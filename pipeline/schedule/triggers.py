@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from components import example_gen
 from data.spans import Span
 from pipeline.config import Config
-from pipeline.errors import ExitCode, one_line
+from pipeline.errors import ExitCode, PipelineError, one_line
 from pipeline.runs import newest_summaries
 from pipeline.schedule.claim import Claim
 from pipeline.schedule.duration import in_words, parse_duration
@@ -18,6 +23,7 @@ from pipeline.schedule.outcome import Reason, Trigger
 from pipeline.schedule.work import Looked
 from pipeline.store import Store
 
+_INSPECTED = ("drift", "accuracy")
 _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
 
 
@@ -45,11 +51,10 @@ class Triggers:
         reasons: list[Reason] = []
         otherwise: list[str] = []
         failed = False
+        inspected = self._inspected()
         for name in self._config.schedule.triggers:
-            if name not in looks:
-                continue
             try:
-                fired, told = looks[name]()
+                fired, told = looks[name]() if name in looks else inspected(name)
             except Exception as error:  # the boundary to what lies outside: data, served folder
                 fired, told, failed = "", f"{name}: {one_line(error)}", True
             if fired:
@@ -58,15 +63,36 @@ class Triggers:
                 otherwise.append(told)
         return Looked(tuple(reasons), tuple(otherwise), failed)
 
+    def _inspected(self) -> Callable[[str], tuple[str, str]]:
+        """Asks one child process about all triggers that need one, when the first is asked for."""
+
+        @cache
+        def answers() -> dict[str, dict[str, Any]]:
+            wanted = [n for n in self._config.schedule.triggers if n in _INSPECTED]
+            asked = {
+                "config": self._config.snapshot(),
+                "home": str(self._store.home),
+                "wanted": wanted,
+            }
+            words = [sys.executable, "-m", "pipeline.schedule.inspection"]
+            done = subprocess.run(words, input=json.dumps(asked), text=True, capture_output=True)
+            if done.returncode:
+                last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+                raise PipelineError(f"the inspection failed: {last[0]}")
+            found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+            return found
+
+        def ask(name: str) -> tuple[str, str]:
+            answer = answers()[name]
+            if answer["failed"]:
+                raise PipelineError(answer["told"].removeprefix(f"{name}: "))
+            return answer["fired"], answer["told"]
+
+        return ask
+
     def _new_span(self) -> tuple[str, str]:
-        """Spans that no run has judged a model on, or whose data has changed since."""
-        before = judged_data(self._store)
-        found = example_gen.probe(self._config.data, self._store.cache)
-        new = [
-            name.removeprefix(Span.PREFIX)
-            for name, content in found.items()
-            if name.startswith(Span.PREFIX) and before.get(name) != content
-        ]
+        """Spans that no model was judged on."""
+        new = new_spans(self._config, self._store)
         if not new:
             return "", "no new span"
         if len(new) == 1:
@@ -83,6 +109,21 @@ class Triggers:
         version, age = served
         told = f"v{version} is {in_words(age)} old"
         return (f"{told}, stale after {in_words(limit)}", "") if age > limit else ("", told)
+
+
+def new_spans(config: Config, store: Store) -> list[str]:
+    """Names of the spans that no run has judged a model on, or whose data has changed since.
+
+    Raises:
+        DataError: a span that cannot be one.
+    """
+    before = judged_data(store)
+    found = example_gen.probe(config.data, store.cache)
+    return [
+        name.removeprefix(Span.PREFIX)
+        for name, content in found.items()
+        if name.startswith(Span.PREFIX) and before.get(name) != content
+    ]
 
 
 def judged_data(store: Store) -> Mapping[str, str]:

@@ -1,0 +1,246 @@
+"""What the triggers `drift` and `accuracy` look at, in a process of its own: it needs TensorFlow.
+
+`python -m pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes, by trigger,
+{"fired": sentence or "", "told": sentence or "", "failed": whether it could not tell}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.example_validator import Params as ValidatorParams
+from data.dataset_info import DatasetInfo
+from data.errors import BnpipeError, DataError
+from data.spans import Span, find_spans
+from pipeline.champion import champion_statistics_of
+from pipeline.config import Config, from_values
+from pipeline.definition import served_folder
+from pipeline.errors import one_line
+from pipeline.runs import find_run
+from pipeline.schedule.triggers import new_spans
+from pipeline.store import Store
+from serving import versions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from data.source import BadRecord
+    from data.statistics import SplitSummary
+
+MOST_REQUESTS = 20_000
+"""So many logged images are looked at, the newest ones."""
+_DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift")
+_LEVEL = 0.01
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a trigger found: `fired` if it is a reason to retrain, `told` if it is none."""
+
+    fired: str = ""
+    told: str = ""
+
+
+class Inspection:
+    """Looks at new data, requests and the champion of one home.
+
+    Args:
+        config: the configuration.
+        home: the home.
+    """
+
+    def __init__(self, config: Config, home: Path) -> None:
+        self._config = config
+        self._store = Store(home)
+        self._served = served_folder(config, home)
+        self._live = versions.live(self._served)
+
+    def drift(self) -> Seen:
+        """New spans and logged requests against the data that the champion was trained on.
+
+        Raises:
+            BnpipeError: data or statistics cannot be read.
+        """
+        from data.statistics import SplitSummary
+
+        found = champion_statistics_of(self._served, self._store.home)(None)
+        if found is None:
+            return Seen(told="drift: the champion's data is not known here")
+        reference = SplitSummary.read(found.location / "Split-train")
+        samples = dict(self._samples())
+        if not samples:
+            return Seen(told="drift: no new data and no requests to look at")
+        sentences = [
+            s for name, sample in samples.items() for s in self._off(name, sample, reference)
+        ]
+        names = ", ".join(samples)
+        if sentences:
+            return Seen(fired="; ".join(sentences))
+        return Seen(told=f"no drift in {names}")
+
+    def accuracy(self) -> Seen:
+        """The champion on the newest span against what it had when it was published.
+
+        Raises:
+            BnpipeError: the span, the model or its run cannot be read.
+        """
+        from scipy import special
+
+        span = self._newest_span()
+        if self._live is None or span is None:
+            return Seen(told="accuracy: no champion and newest span to compare")
+        before = self._published_accuracy()
+        if before is None:
+            return Seen(told=f"accuracy: what v{self._live} had when published is not known here")
+        from serving.restored import class_ids
+
+        images, labels = self._labelled(span)
+        right = int(
+            (class_ids(versions.version_path(self._served, self._live), images) == labels).sum()
+        )
+        total = len(labels)
+        # Clopper and Pearson, one-sided.
+        at_most = (
+            float(special.betaincinv(right + 1, total - right, 1 - _LEVEL))
+            if right < total
+            else 1.0
+        )
+        told = (
+            f"v{self._live} has accuracy {right / total:.4f} on span {span.name} ({total} images, "
+            f"99 % at most {at_most:.4f}), {before:.4f} when published"
+        )
+        if at_most < before - self._config.schedule.accuracy_drop:
+            return Seen(fired=told)
+        return Seen(told=told)
+
+    def _samples(self) -> Iterator[tuple[str, SplitSummary]]:
+        """What may have drifted, by name: spans that no model was judged on yet, and requests."""
+        from data.statistics import SplitSummary
+
+        info = self._info()
+        for span in self._spans(new_spans(self._config, self._store)):
+            summary = SplitSummary(info.height, info.width, info.classes)
+            images, labels = self._labelled(span)
+            summary.add({"image": images.reshape(len(images), -1), "label": labels})
+            yield f"span {span.name}", summary
+        folder = self._config.schedule.requests
+        if folder is not None:
+            from serving.request_log import logged_images
+
+            pixels = logged_images(Path(folder), info.height, info.width, most=MOST_REQUESTS)
+            if len(pixels):
+                summary = SplitSummary(info.height, info.width, info.classes)
+                summary.add({"image": pixels})
+                yield "requests", summary
+
+    def _off(self, name: str, sample: SplitSummary, reference: SplitSummary) -> Iterator[str]:
+        """How a sample differs from the champion's data, by the validator's checks and bounds."""
+        from components.example_validator import drift_checks
+        from components.example_validator.findings import Evidence, Part
+
+        params: ValidatorParams = self._config.validator
+        evidence = Evidence(
+            info=self._info(),
+            schema=None,
+            splits={},
+            parts=[Part(name, name, sample)],
+            spans={},
+            champion=reference,
+            params=params,
+        )
+        for check in _DRIFT_CHECKS:
+            if getattr(params, check) != "off":
+                findings = getattr(drift_checks, check)(evidence)
+                yield from (f.sentence for f in findings if f.level != "ok")
+
+    def _info(self) -> DatasetInfo:
+        """What the champion takes and answers.
+
+        Raises:
+            DataError: it does not say.
+        """
+        assert self._live is not None
+        told: Any = versions.provenance_of(self._served, self._live).get("dataset", {})
+        try:
+            return DatasetInfo(
+                name=told["name"],
+                version=str(told.get("version", "")),
+                height=int(told["height"]),
+                width=int(told["width"]),
+                label_names=tuple(told["label_names"]),
+                splits={},
+                synthetic=False,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"v{self._live} does not say which data it takes: {error}") from error
+
+    def _spans(self, names: list[str] | None = None) -> list[Span]:
+        data = self._config.data
+        if data.spans is None:
+            return []
+        found = find_spans(
+            data.spans,
+            window=data.span_window,
+            first=data.first_span,
+            settle=data.span_settle_seconds,
+        )
+        return [span for span in found if names is None or span.name in names]
+
+    def _newest_span(self) -> Span | None:
+        return next(reversed(self._spans()), None)
+
+    def _labelled(self, span: Span) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Images uint8[N, H, W] and labels int64[N] of a span: test, where it has one, else train.
+
+        Raises:
+            DataError: it has another layout or unreadable files.
+        """
+        import numpy as np
+
+        from data.span_layout import span_sources
+
+        def refuse(bad: BadRecord) -> None:
+            raise DataError(f"span {span.name}: {bad.file}: {bad.reason}")
+
+        info = self._info()
+        sources = span_sources(span, info)
+        source = sources.get("test") or sources["train"]
+        batches = list(source.read_slice(0, source.size, refuse))
+        images = np.concatenate([b.images.reshape(-1, info.height, info.width) for b in batches])
+        return images, np.concatenate([b.labels for b in batches])
+
+    def _published_accuracy(self) -> float | None:
+        """The champion's accuracy in the run that published it."""
+        assert self._live is not None
+        run = versions.provenance_of(self._served, self._live).get("run")
+        try:
+            steps = find_run(self._store, str(run)).summary()["steps"]
+        except BnpipeError:
+            return None
+        facts = [s["facts"] for s in steps if s["component"] == "evaluator"]
+        found = facts[0].get("candidate_accuracy") if facts else None
+        return None if found is None else float(found)
+
+
+def main() -> None:
+    """Answer what stdin asks."""
+    asked = json.load(sys.stdin)
+    inspection = Inspection(from_values(asked["config"]), Path(asked["home"]))
+    answers = {}
+    for name in asked["wanted"]:
+        try:
+            seen = {"drift": inspection.drift, "accuracy": inspection.accuracy}[name]()
+            answers[name] = {"fired": seen.fired, "told": seen.told, "failed": False}
+        except Exception as error:  # the boundary to data and models
+            answers[name] = {"fired": "", "told": f"{name}: {one_line(error)}", "failed": True}
+    sys.stdout.write(json.dumps(answers) + "\n")
+
+
+if __name__ == "__main__":
+    main()
