@@ -65,7 +65,8 @@ class Params:
     """Files per split, and pieces of work that Beam can hand out."""
 
     max_bad_records: Annotated[int, Ge(0)] = 0
-    """How many unusable records may be set aside in quarantine/ before the step fails."""
+    """How many unusable records may be set aside in quarantine/ before the step fails. Where a
+    file is broken, all that it held from there on counts."""
 
     schema: str | None = machine_local(None)
     """A schema file (tensorflow_metadata Schema, text format) that the data must meet, instead of

@@ -16,6 +16,11 @@ def test_unknown_data_set_names_a_near_one(make_project: MakeProject) -> None:
     assert line.endswith("did you mean --set data.dataset=mnist?")
 
 
+def test_unfit_data_set_is_refused_by_the_plan(make_project: MakeProject) -> None:
+    line = make_project("").fail("plan", "--set", "data.dataset=cifar10", exit_code=2)
+    assert "expected images of one size and one channel" in line
+
+
 def test_damaged_archive_is_named(
     make_project: MakeProject, mnist_archives: Path, tmp_path: Path
 ) -> None:
