@@ -3,6 +3,7 @@
     <url>/ledger/000000001234  the ledger's bytes from 1234 on; created once, never replaced
     <url>/7/                   version 7, variables first, saved_model.pb last
     <url>/provenance/, <url>/manifests/
+    <url>/monitoring.config, <url>/batching.config
     <url>/models.config        replaced last: what it names is whole
 
 All verbs work on a folder of this home as they do without a store; `mirror` then brings the store
@@ -32,6 +33,7 @@ from serving.errors import ServingError
 from serving.ledger import LEDGER, Entry, History
 from serving.manifest import MANIFESTS, write_records
 from serving.names import parse_version
+from serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG
 from serving.settle import discard, settle, writing
 from serving.versions import PROVENANCE, complete_versions, version_path, wanted_config
 
@@ -80,6 +82,9 @@ def mirror(base: Path, url: str) -> None:
         for records in (PROVENANCE, MANIFESTS):
             if (folder / records).is_dir():
                 store.upload(folder / records, records)
+        for name in (MONITORING_CONFIG, BATCHING_CONFIG):
+            if (folder / name).is_file():
+                store.put(name, (folder / name).read_bytes())
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()

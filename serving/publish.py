@@ -48,7 +48,7 @@ class Published:
         version: its number.
         path: its folder.
         digest: of its SavedModel.
-        new: False if this digest was published already.
+        new: False if this digest was live already.
         live: False while servers are to load it first (`serving.rollout`).
     """
 
@@ -111,19 +111,19 @@ def publish(
         now, waiting = live(folder), waiting_version(folder, history)
         if now is not None and is_intact(folder, history, now, digest):
             return Published(now, version_path(folder, now), digest, new=False)
+        hold = hold and now is not None
         if waiting is not None and is_intact(folder, history, waiting, digest):
-            if not hold:
-                ledger.append(folder, "promoted", waiting, label="stable")
-                settle(folder)
-            return Published(
-                waiting, version_path(folder, waiting), digest, new=False, live=not hold
-            )
-        version, hold = next_version(folder, history), hold and now is not None
-        entry = Entry(version, digest, model_name, compared_with, recorded, force, hold)
-        _put_in_place(folder, saved_model_dir, entry, signer)
-        settle(folder)
+            version = waiting
+        else:
+            version = next_version(folder, history)
+            entry = Entry(version, digest, model_name, compared_with, recorded, force, hold)
+            _put_in_place(folder, saved_model_dir, entry, signer)
+            settle(folder)
         if signer is not None:
             require_whole(folder, version, signer.verifier)
+        if version == waiting and not hold:
+            ledger.append(folder, "promoted", waiting, label="stable")
+            settle(folder)
         return Published(version, version_path(folder, version), digest, new=True, live=not hold)
 
 

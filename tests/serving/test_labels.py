@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving import labels, model_config, versions
+from serving import labels, model_config, publish, versions
 from serving.errors import ServingError
 from tests.serving.served import events, push, served, visible
 
@@ -95,6 +95,36 @@ def test_bytes_that_were_withdrawn_under_one_number_are_no_target_under_another(
     assert labels.rollback(base, reason="a is bad") == 2
     with pytest.raises(ServingError, match="cannot go back from v2"):
         labels.rollback(base, reason="b is bad")
+
+
+def test_a_version_that_waits_becomes_live_when_no_server_is_waited_for(
+    three: Path, model: MakeModel
+) -> None:
+    source = model("d")
+    held = push(three, source, hold=True)
+    assert (held.version, held.live, versions.live(three)) == (4, False, 3)
+    assert served(three) == ([2, 3, 4], {"stable": 3})
+    assert push(three, source, hold=True) == held
+    done = push(three, source)
+    assert (done.version, done.live, versions.live(three)) == (4, True, 4)
+    assert events(three)[-2:] == [("listed", 4), ("promoted", 4)]
+
+
+def test_a_version_that_waits_is_kept_and_overtaken_by_another(
+    three: Path, model: MakeModel
+) -> None:
+    push(three, model("d"), hold=True)
+    assert publish.prune(three, 1) == [1]
+    push(three, model("e"), hold=True)
+    assert served(three) == ([2, 3, 5], {"stable": 3})
+    labels.promote(three, 5)
+    assert served(three) == ([4, 5], {"stable": 5})
+    assert versions.waiting(three) is None
+
+
+def test_the_first_version_of_a_folder_is_never_held(base: Path, model: MakeModel) -> None:
+    assert push(base, model("a"), hold=True).live
+    assert served(base) == ([1], {"stable": 1})
 
 
 def test_nobody_can_roll_back_what_is_not_there(tmp_path: Path) -> None:

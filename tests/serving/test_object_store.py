@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from serving import labels, ledger, object_store, versions
+from serving import labels, ledger, object_store, server_files, versions
 from serving.bucket import Store, opened
 from serving.digest import tree_digest
 from serving.errors import ServingError
 from serving.rollout import Rollout
+from serving.server_files import ServerFiles
 from tests.serving.served import leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]
@@ -83,8 +84,11 @@ def test_a_push_is_there_with_its_records_and_the_config_names_the_url(
     base: Path, url: str, model: MakeModel
 ) -> None:
     assert publish(base, url, model("a")) == 1
+    server_files.write(base, ServerFiles())
     assert publish(base, url, model("b")) == 2
     found = contents(url)
+    for name in ("monitoring.config", "batching.config"):
+        assert found[name] == (base / name).read_bytes()
     for path in (base / "2").rglob("*.*"):
         assert found[path.relative_to(base).as_posix()] == path.read_bytes()
     assert config_there(url) == ([1, 2], {"stable": 2})

@@ -115,6 +115,8 @@ def test_signed_versions_are_verified_and_each_is_named(
     assert found["versions"][0]["detail"].startswith("saved_model.pb: expected sha256")
     with pytest.raises(ServingError, match=r"v1 .* is refused: unsigned"):
         call(["rollback", "--reason", "bad", *key])
+    with pytest.raises(ServingError, match=r"v1 .* is refused: unsigned"):
+        call(["serve", *key])
 
 
 def test_a_push_with_a_public_key_only_is_refused(toy: ToyHome) -> None:

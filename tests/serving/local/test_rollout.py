@@ -130,7 +130,7 @@ def test_time_that_runs_out_withdraws_nothing_and_the_same_push_goes_on(world):
     assert standing.needed and "v2 waits until the server has loaded it" in standing.sentence
     world.restart(FOLLOWING)
     done = world.push("b")
-    assert (done.version, done.new, done.live) == (2, False, True)
+    assert (done.version, done.new, done.live) == (2, True, True)
     assert world.stable() == 2 and versions.waiting(world.base) is None
 
 
