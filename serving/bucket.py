@@ -36,12 +36,11 @@ class Store:
     def names(self, folder: str = "") -> list[str]:
         """The names of objects and folders right below one."""
         try:
-            found = self.fs.ls(self.path(folder), detail=False, refresh=True)
+            found = self.fs.ls(self.path(folder), detail=False)
         except FileNotFoundError:
             return []
-        except TypeError:  # a store without a cache to refresh
-            found = self.fs.ls(self.path(folder), detail=False)
-        return sorted(PurePosixPath(path).name for path in found)
+        # Some stores list an empty object that stands for the folder itself.
+        return sorted({PurePosixPath(p).name for p in found} - {PurePosixPath(folder).name})
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None if there is none."""
@@ -137,6 +136,7 @@ def opened(url: str) -> Iterator[Store]:
     try:
         options = {"auto_mkdir": True} if url.startswith(("file:", "local:")) else {}
         fs, root = url_to_fs(url.rstrip("/"), **options)
+        fs.invalidate_cache()  # others write there too
         yield Store(fs, root.rstrip("/"))
     except ServingError:
         raise

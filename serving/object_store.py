@@ -79,12 +79,7 @@ def mirror(base: Path, url: str) -> None:
         _refuse_loss(folder, history, kept)
         for version in kept:
             store.upload(version_path(folder, version), str(version))
-        for records in (PROVENANCE, MANIFESTS):
-            if (folder / records).is_dir():
-                store.upload(folder / records, records)
-        for name in (MONITORING_CONFIG, BATCHING_CONFIG):
-            if (folder / name).is_file():
-                store.put(name, (folder / name).read_bytes())
+        _mirror_records(folder, store)
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()
@@ -106,16 +101,19 @@ def fetch(base: Path, url: str) -> list[int]:
     """
     with writing(base) as folder, opened(url) as store:
         here, there = _ledger_bytes(folder), store.ledger()
-        if not there.startswith(here):
+        # What this home did last may not have been mirrored yet.
+        whole = here if here.startswith(there) else there
+        if not whole.startswith(here):
             raise _diverged(folder, url)
-        history = _parsed(there, url)
+        history = _parsed(whole, url)
         came = []
         for version, entry in sorted(history.entries.items()):
             if store.size(f"{version}/{GRAPH}") is not None:
                 came += [version] if _fetch_version(folder, store, entry) else []
-        replace_bytes(folder / LEDGER, there, staging=folder)
+        replace_bytes(folder / LEDGER, whole, staging=folder)
         settle(folder)
-        replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+        if whole == there:
+            replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
         return came
 
 
@@ -127,6 +125,18 @@ def _news(base: Path, store: Store) -> tuple[bytes, int]:
     if there.startswith(here):
         raise overtaken(store.root)
     raise _diverged(base, store.root)
+
+
+def _mirror_records(folder: Path, store: Store) -> None:
+    """What is known of the versions, once for each; and the server's other files."""
+    for records in (PROVENANCE, MANIFESTS):
+        there = set(store.names(records))
+        for path in sorted((folder / records).glob("*")):
+            if path.name not in there:
+                store.put(f"{records}/{path.name}", path.read_bytes())
+    for name in (MONITORING_CONFIG, BATCHING_CONFIG):
+        if (folder / name).is_file():
+            store.put(name, (folder / name).read_bytes())
 
 
 def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:

@@ -248,6 +248,7 @@ def test_a_home_that_never_saw_the_store_takes_it_over_first(
         publish(other, url, model("c"))
     assert object_store.fetch(other, url) == [1, 2]
     assert versions.live(other) == 1 and visible(other) == ["1", "2"]
+    assert object_store.is_mirrored(other, url)
     assert torn(other) == leftovers(other) == []
     assert (other / ledger.LEDGER).read_bytes() == (base / ledger.LEDGER).read_bytes()
     assert (other / "manifests/2.json").read_bytes() == (base / "manifests/2.json").read_bytes()
@@ -259,6 +260,16 @@ def test_a_home_that_never_saw_the_store_takes_it_over_first(
     assert object_store.fetch(base, url) == [3]
     assert object_store.fetch(base, url) == []
     assert versions.live(base) == 3
+
+
+def test_a_home_that_is_ahead_of_the_store_has_nothing_to_fetch(
+    base: Path, url: str, model: MakeModel
+) -> None:
+    publish(base, url, model("a"))
+    push(base, model("b"))
+    assert object_store.fetch(base, url) == []
+    assert versions.live(base) == 2 and config_there(url) == ([1], {"stable": 1})
+    assert not object_store.is_mirrored(base, url)
 
 
 def test_of_two_homes_that_publish_at_once_one_is_refused(
