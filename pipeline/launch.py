@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,7 @@ def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] 
         ConfigError: a selected step or a Beam flag is unknown.
         StoreError: the store is of a newer format.
     """
-    # TensorFlow reads it when it starts, in whichever step that is. One thread is faster for
-    # batches of 32 than two, and the bits of large batches depend on the number.
-    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    _use_one_thread()
     flags = (*config.beam.options, *request.beam_flags)
     settings = Settings(
         dataset=config.data.dataset,
@@ -61,6 +60,20 @@ def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] 
         trigger=request.trigger,
     )
     return run_graph(build(config, home), home, settings, sinks, verify=request.verify)
+
+
+def _use_one_thread() -> None:
+    """Lets TensorFlow start with one thread per operation, in whichever step that is.
+
+    That is faster for batches of 32 than two, and the bits of large batches depend on the number.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    else:
+        # In a notebook it may be too late: then the trainer says so.
+        with suppress(RuntimeError):
+            tensorflow.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any]]:

@@ -19,6 +19,9 @@ from components.base import Component, Context, Facts
 
 TINY_SIZE = 512
 
+# Before any test starts TensorFlow, as `bnpipe run` does; the trainer insists on it.
+os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+
 
 class Ran(NamedTuple):
     """What a component left behind: its bound outputs and its facts."""

@@ -82,18 +82,13 @@ class OnDisk:
         """Copies the features of the shards into `path`, a batch of records at a time.
 
         Raises:
-            TrainingError: a row has another number of features.
+            TrainingError: a row has another number of features, or one that is not finite.
         """
         labels = []
         with path.open("wb") as file:
             for shard in shards:
                 for batch in read_batches(shard):
-                    rows = batch.columns["features"]
-                    if rows.shape[1] != features:
-                        raise TrainingError(
-                            f"{shard.name}: expected {features} features, received {rows.shape[1]}"
-                        )
-                    file.write(rows.tobytes())
+                    file.write(_checked(batch.columns["features"], features, shard.name).tobytes())
                     labels.append(batch.columns["label"].astype(np.int32))
         return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
 
@@ -133,7 +128,8 @@ def open_splits(
         scratch: folder for the features if they do not fit.
 
     Raises:
-        TrainingError: the train split is empty, or a label or a row does not fit `info`.
+        TrainingError: the train split is empty, a label or a row does not fit `info`, or a feature
+            is not finite.
         DataError: a file is damaged.
     """
     rows = info.splits.get("train", 0) + info.splits.get("validation", 0)
@@ -145,11 +141,8 @@ def open_splits(
             return OnDisk.write(shards, scratch / f"{name}.float32", info.features)
         read = read_transformed(shards)
         features = read.features.reshape(len(read.label), -1 if len(read.label) else info.features)
-        if features.shape[1] != info.features:
-            raise TrainingError(
-                f"split {name}: expected {info.features} features, received {features.shape[1]}"
-            )
-        return InMemory(features, read.label.astype(np.int32))
+        checked = _checked(features, info.features, f"split {name}")
+        return InMemory(checked, read.label.astype(np.int32))
 
     train, validation = open_split("train"), open_split("validation")
     if not train.size:
@@ -170,16 +163,30 @@ def feature_blocks(
     """The features of some splits, float32[n, D] at a time, straight from their files.
 
     Raises:
-        TrainingError: a row does not fit `info`.
+        TrainingError: a row does not fit `info`, or a feature is not finite.
         DataError: a file is damaged.
     """
     for split in splits:
         for shard in examples.shards(split):
             for batch in read_batches(shard):
-                features = batch.columns["features"]
-                if features.shape[1] != info.features:
-                    raise TrainingError(
-                        f"split {split}: expected {info.features} features, received "
-                        f"{features.shape[1]}"
-                    )
-                yield features
+                yield _checked(batch.columns["features"], info.features, f"split {split}")
+
+
+def _checked(features: Floats, expected: int, where: str) -> Floats:
+    """The features, if there are as many to a row as expected and all are finite.
+
+    A relu turns NaN into 0, so without a normalisation the loss may stay finite and say nothing.
+    """
+    if features.shape[1] != expected:
+        raise TrainingError(f"{where}: expected {expected} features, received {features.shape[1]}")
+    for start in range(0, len(features), BLOCK_ROWS):
+        block = features[start : start + BLOCK_ROWS]
+        bad = np.argwhere(~np.isfinite(block))
+        if len(bad):
+            row, column = bad[0]
+            raise TrainingError(
+                f"{where}: expected finite features, received {block[row, column]} in row "
+                f"{start + row}, feature {column}",
+                hint="run the transform step again on examples without such values",
+            )
+    return features

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import os
 import time
 from typing import Literal
 
@@ -32,6 +32,12 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     examples = inputs.examples
     info = DatasetInfo.read(examples.path)
     train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
+    if params.early_stopping_patience and not validation.size:
+        raise TrainingError(
+            "trainer.early_stopping_patience: expected a validation split with examples, since it "
+            "goes by their loss; received none",
+            hint="train all epochs with: --set trainer.early_stopping_patience=0",
+        )
     started = time.perf_counter()
     with _device(params.device):
         net = network.build(info.features, info.classes, params)
@@ -112,8 +118,18 @@ def _device(name: str) -> tf.device:
 
 
 def _use_one_thread() -> None:
-    """One thread per operation is fastest for small batches, and gives large ones fixed bits."""
-    # TensorFlow refuses when another step has started it; `bnpipe run` sees to it that it started
-    # with one thread.
-    with contextlib.suppress(RuntimeError):
+    """One thread per operation is fastest for small batches, and gives large ones fixed bits.
+
+    Raises:
+        TrainingError: TensorFlow has already started with more.
+    """
+    try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        # It has started, and took this variable then. `bnpipe run` sets it before that.
+        if os.environ.get("TF_NUM_INTRAOP_THREADS") != "1":
+            raise TrainingError(
+                "TensorFlow has already started with several threads per operation: expected one, "
+                "since the bits of the weights depend on it",
+                hint="start Python again with TF_NUM_INTRAOP_THREADS=1 in the environment",
+            ) from None

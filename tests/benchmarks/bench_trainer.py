@@ -1,30 +1,30 @@
 """Training time and accuracy: Keras `fit` as the source article calls it, `fit` at its best, ours.
 
     BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_trainer.py [--seeds 5] [--epochs 10]
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_trainer.py --quick
 
-Every training runs in a process of its own, because the number of threads is fixed per process;
-the contenders take turns seed by seed, so that they share whatever else the machine is doing.
-Times leave out the import of TensorFlow and reading the data, and include all compiling.
+The whole takes about 7 minutes on two quiet cores, the quick one (one seed, 3 epochs) about one and
+a half; its times are dominated by compiling, so it judges no target. Every training runs in a
+process of its own, because the number of threads is fixed per process; the contenders take turns
+seed by seed, so that they share whatever else the machine is doing. Times leave out the import of
+TensorFlow and reading the data, and include all compiling.
 """
 
 import argparse
-import gzip
 import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from trainer_contenders import matrix_products, train_with_fit, train_with_ours, train_with_pilot
 
-TRAIN, BATCH, SHAPE, CLASSES = 55_000, 32, (28, 28), 10
 ARTICLE = "fit, as the article calls it"
 OURS = "this trainer"
+BARE = "this trainer, without validation"
+PILOT = "the pilot of 40 lines"
 RATIOS = (
     ("seconds", "in all"),
     ("us_per_step", "steady state"),
@@ -36,148 +36,15 @@ FIT_OPTIONS: dict[str, dict[str, Any]] = {
     "fit, 100 steps per execution, XLA": {"steps_per_execution": 100, "jit_compile": True},
     "fit, 1718 steps per execution, XLA": {"steps_per_execution": 1718, "jit_compile": True},
 }
-
-
-def mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """float32[N, 784] in [0, 1] and int64[N]; split is `train` or `t10k`."""
-    folder = Path(os.environ["BNPIPE_ARCHIVES"])
-
-    def read(name: str, skip: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8)[skip:]
-
-    pixels = read(f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, SHAPE[0] * SHAPE[1])
-    labels = read(f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
-    return pixels.astype(np.float32) / np.float32(255), labels
-
-
-def train_with_fit(seed: int, epochs: int, options: dict[str, Any]) -> dict[str, float]:
-    """The article's network and call.
-
-    Only the weights are seeded. Under a global seed (`keras.utils.set_random_seed`) Keras 3.15 on
-    TensorFlow draws the same order in every epoch, which costs 0.4 points of test accuracy.
-    """
-    import keras
-
-    features, labels = (array[:TRAIN] for array in mnist("train"))
-    started, processor = time.perf_counter(), time.process_time()
-    weights = [keras.initializers.GlorotUniform(seed=3 * seed + layer) for layer in range(3)]
-    model = keras.Sequential(
-        [
-            keras.Input((features.shape[1],)),
-            keras.layers.Dense(64, kernel_initializer=weights[0]),
-            keras.layers.BatchNormalization(),
-            keras.layers.Activation("relu"),
-            keras.layers.Dense(64, kernel_initializer=weights[1]),
-            keras.layers.BatchNormalization(),
-            keras.layers.Activation("relu"),
-            keras.layers.Dense(CLASSES, "softmax", kernel_initializer=weights[2]),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
-    first = time.perf_counter()
-    model.fit(features, labels, epochs=1, batch_size=BATCH, verbose=0)
-    second = time.perf_counter()
-    model.fit(features, labels, epochs=epochs - 1, batch_size=BATCH, verbose=0)
-    ended, processor = time.perf_counter(), time.process_time() - processor
-    images, expected = mnist("t10k")
-    answers = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-    steady = (ended - second) / (epochs - 1)
-    return {
-        "seconds": ended - started,
-        "processor_seconds": processor,
-        "compile_seconds": second - first - steady,
-        "us_per_step": steady / -(-TRAIN // BATCH) * 1e6,
-        "accuracy": float(np.mean(answers == expected)),
-    }
-
-
-def train_with_ours(seed: int, epochs: int) -> dict[str, float]:
-    """The same with this project's trainer; it evaluates 5,000 images after every epoch too."""
-    import tensorflow as tf
-
-    from components.trainer import Params, network
-    from components.trainer.examples import InMemory
-    from components.trainer.loop import Trainer, evaluate
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    features, labels = mnist("train")
-    train = InMemory(features[:TRAIN], labels[:TRAIN].astype(np.int32))
-    validation = InMemory(features[TRAIN:], labels[TRAIN:].astype(np.int32))
-    started, processor = time.perf_counter(), time.process_time()
-    params = Params(seed=seed, epochs=epochs, batch_size=BATCH)
-    model = network.build(features.shape[1], CLASSES, params)
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(model, params, train, validation, Path(scratch), lambda *_: None)
-        trainer.fit()
-    ended, processor = time.perf_counter(), time.process_time() - processor
-    images, expected = mnist("t10k")
-    return {
-        "seconds": ended - started,
-        "processor_seconds": processor,
-        "compile_seconds": trainer.compile_seconds,
-        "us_per_step": trainer.loop_seconds / trainer.steps_run * 1e6,
-        "accuracy": evaluate(model, InMemory(images, expected.astype(np.int32)))[1] or 0.0,
-    }
-
-
-def matrix_products() -> dict[str, float]:
-    """Microseconds that the eight matrix products of a step take in BLAS, on one thread."""
-    generator = np.random.default_rng(0)
-
-    def matrix(*shape: int) -> np.ndarray:
-        return generator.random(shape, np.float32)
-
-    units = [SHAPE[0] * SHAPE[1], 64, 64, CLASSES]
-    inputs = [matrix(BATCH, size) for size in units[:-1]]
-    kernels = [matrix(*pair) for pair in itertools.pairwise(units)]
-    errors = [matrix(BATCH, size) for size in units[1:]]
-    pairs = list(zip(inputs, kernels, strict=True))  # forward
-    pairs += [(x.T, error) for x, error in zip(inputs, errors, strict=True)]  # for the kernels
-    pairs += [(e, k.T) for e, k in zip(errors[1:], kernels[1:], strict=True)]  # for the inputs
-    products = [(a, b, a @ b) for a, b in pairs]
-    assert len(products) == 8
-    times = []
-    for _ in range(20):
-        started = time.perf_counter()
-        for _ in range(500):
-            for a, b, out in products:
-                np.matmul(a, b, out=out)
-        times.append((time.perf_counter() - started) / 500)
-    return {"us_per_step": min(times) * 1e6}
-
-
-def latencies() -> dict[str, float]:
-    """Median microseconds of a call of the exported network, by number of examples."""
-    import tensorflow as tf
-
-    from components.trainer import Params, network
-    from components.trainer.export import layers_of
-    from data.dataset_info import DatasetInfo
-    from serving.folding import fold
-    from serving.signatures import Classifier
-
-    info = DatasetInfo("mnist", "3.0.1", *SHAPE, tuple("0123456789"), {}, False)
-    batch = layers_of(network.build(info.features, CLASSES, Params()))
-    none = layers_of(network.build(info.features, CLASSES, Params(normalization="none")))
-    found: dict[str, list[float]] = {}
-    calls = {
-        (name, size): (
-            Classifier(layers, info).signature("probabilities_only"),
-            tf.zeros([size, info.features]),
-        )
-        for name, layers in (
-            ("folded", fold(batch).layers),
-            ("unfolded", batch),
-            ("no normalisation", none),
-        )
-        for size in (1, 32, 256)
-    }
-    for _ in range(500):  # taking turns, so that all see the same noise
-        for (name, size), (call, features) in calls.items():
-            started = time.perf_counter()
-            call(features=features)["probabilities"].numpy()
-            found.setdefault(f"{name}, batch {size}", []).append(time.perf_counter() - started)
-    return {name: statistics.median(times) * 1e6 for name, times in found.items()}
+TARGETS = (  # contender, what, at least so many times as long as this
+    (ARTICLE, OURS, "seconds", 7.0, "7x faster than the article's call, compile included"),
+    (ARTICLE, OURS, "us_per_step", 12.0, "12x faster than the article's call in steady state"),
+    (PILOT, BARE, "seconds", 1.0, "faster than the pilot, compile included"),
+    (PILOT, BARE, "us_per_step", 1.0, "faster than the pilot in steady state"),
+)
+# Two-sided 95 % points of Student's t distribution for 1, 2, ... degrees of freedom.
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+PAIRED_SEEDS = 3  # of the pilot and of ours without validation, which only time is asked of
 
 
 def in_a_process(what: str, seed: int, epochs: int) -> dict[str, float]:
@@ -197,10 +64,10 @@ def measure(what: str, seed: int, epochs: int) -> dict[str, float]:
     """One measurement, in this process."""
     if what == "products":
         return matrix_products()
-    if what == "latencies":
-        return latencies()
-    if what == OURS:
-        return train_with_ours(seed, epochs)
+    if what == PILOT:
+        return train_with_pilot(seed, epochs)
+    if what in (OURS, BARE):
+        return train_with_ours(seed, epochs, 5_000 if what == OURS else 0)
     return train_with_fit(seed, epochs, FIT_OPTIONS[what])
 
 
@@ -210,7 +77,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def say_results(rows: dict[str, list[dict[str, float]]]) -> None:
+def ratio(theirs: str, ours: str, key: str, rows: dict[str, list[dict[str, float]]]) -> list[float]:
+    """How many times as long theirs takes as ours, by seed."""
+    return [a[key] / b[key] for a, b in zip(rows[theirs], rows[ours], strict=False)]
+
+
+def say_times(rows: dict[str, list[dict[str, float]]]) -> None:
     """The table: medians over the seeds, ratios of runs that stood side by side."""
     say(f"\n{'':36}{'seconds':>9}{'compile':>9}{'us/step':>9}   test accuracy")
     for name, runs in rows.items():
@@ -222,24 +94,44 @@ def say_results(rows: dict[str, list[dict[str, float]]]) -> None:
             f"{middle['us_per_step']:9.1f}   {statistics.mean(accuracies):.2f} % "
             f"(sd {spread:.2f}, n {len(runs)})"
         )
-    for name in (n for n in rows if n != OURS):
-        pairs = list(zip(rows[name], rows[OURS], strict=False))
+    for name, ours in itertools.product((n for n in rows if n not in (OURS, BARE)), (OURS, BARE)):
         for key, what in RATIOS:
-            ratios = [theirs[key] / ours[key] for theirs, ours in pairs]
+            found = ratio(name, ours, key, rows)
             say(
-                f"{name} / {OURS}, {what}: {statistics.median(ratios):.1f}x "
-                f"({min(ratios):.1f} to {max(ratios):.1f})"
+                f"{name} / {ours}, {what}: {statistics.median(found):.1f}x "
+                f"({min(found):.1f} to {max(found):.1f})"
             )
-    if len(rows[OURS]) > 1:
-        differences = [
-            100 * (ours["accuracy"] - theirs["accuracy"])
-            for theirs, ours in zip(rows[ARTICLE], rows[OURS], strict=True)
-        ]
-        error = statistics.stdev(differences) / len(differences) ** 0.5
+
+
+def say_accuracies(rows: dict[str, list[dict[str, float]]]) -> None:
+    """Whether the test accuracies differ, by a paired t test over the seeds."""
+    for name in (n for n in rows if n not in (OURS, BARE) and len(rows[n]) > 1):
+        pairs = list(zip(rows[name], rows[OURS], strict=False))
+        differences = [100 * (ours["accuracy"] - theirs["accuracy"]) for theirs, ours in pairs]
+        mean = statistics.mean(differences)
+        point = STUDENT_T[min(len(pairs) - 1, len(STUDENT_T)) - 1]
+        half = point * statistics.stdev(differences) / len(pairs) ** 0.5
+        verdict = "differ" if abs(mean) > half else "do not differ"
         say(
-            f"test accuracy, ours - article's: {statistics.mean(differences):+.3f} points, "
-            f"standard error {error:.3f}"
+            f"test accuracy, ours - {name}: {mean:+.3f} points, 95 % interval {mean - half:+.3f} "
+            f"to {mean + half:+.3f} over {len(pairs)} seeds: they {verdict} beyond noise"
         )
+
+
+def say_targets(rows: dict[str, list[dict[str, float]]]) -> None:
+    """For each target whether it was met, by the median over the seeds."""
+    for theirs, ours, key, least, text in TARGETS:
+        found = statistics.median(ratio(theirs, ours, key, rows))
+        say(f"{'met' if found >= least else 'MISSED'}: {text}: {found:.2f}x")
+
+
+def best_way_to_fit() -> str:
+    """The fastest of the other ways to call `fit`, so that only it goes on."""
+    ways = [name for name in FIT_OPTIONS if name != ARTICLE]
+    times = {name: in_a_process(name, 0, 3)["us_per_step"] for name in ways}
+    for name, microseconds in times.items():
+        say(f"{name}: {microseconds:.0f} us a step in a run of 3 epochs")
+    return min(ways, key=times.__getitem__)
 
 
 def main() -> None:
@@ -247,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="one seed, 3 epochs, no judgement")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -255,27 +148,30 @@ def main() -> None:
     if arguments.only:
         say(json.dumps(measure(arguments.only, arguments.seed, arguments.epochs)))
         return
+    if arguments.epochs < 2 or arguments.seeds < 1:
+        parser.error("expected at least 2 epochs, since the first one compiles, and 1 seed")
 
+    seeds, epochs = (1, 3) if arguments.quick else (arguments.seeds, arguments.epochs)
     say(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
-    floor = in_a_process("products", 0, 0)["us_per_step"]
+    floors = [in_a_process("products", 0, 0)["us_per_step"]]
+    best = list(FIT_OPTIONS)[-1] if arguments.quick else best_way_to_fit()
     rows: dict[str, list[dict[str, float]]] = {}
-    contenders = [*FIT_OPTIONS, OURS]
-    for seed in range(arguments.seeds):
-        for name in contenders:
-            run = in_a_process(name, seed, arguments.epochs)
+    for seed in range(seeds):
+        others = (BARE, PILOT) if seed < PAIRED_SEEDS else ()
+        for name in (ARTICLE, best, OURS, *others):
+            run = in_a_process(name, seed, epochs)
             rows.setdefault(name, []).append(run)
-            load = os.getloadavg()[0]
-            say(f"seed {seed}, load {load:.1f}: {name}: {json.dumps(run)}")
-        if seed == 0:  # of the other ways to call fit only the fastest goes on
-            others = [name for name in FIT_OPTIONS if name != ARTICLE]
-            best = min(others, key=lambda name: rows[name][0]["seconds"])
-            contenders = [ARTICLE, best, OURS]
-    floor = min(floor, in_a_process("products", 0, 0)["us_per_step"])
-    say_results(rows)
-    ours = statistics.median(run["us_per_step"] for run in rows[OURS])
-    say(f"matrix products of a step in BLAS: {floor:.1f} us; ours / that: {ours / floor:.2f}")
-    for name, microseconds in in_a_process("latencies", 0, 0).items():
-        say(f"latency, {name}: {microseconds:.0f} us")
+            say(f"seed {seed}, load {os.getloadavg()[0]:.1f}: {name}: {json.dumps(run)}")
+        floors.append(in_a_process("products", 0, 0)["us_per_step"])
+    say_times(rows)
+    say_accuracies(rows)
+    floor, ours = min(floors), min(run["us_per_step"] for run in rows[OURS])
+    say(
+        f"best steps per second: {1e6 / ours:.0f}; the matrix products of a step alone in BLAS: "
+        f"{1e6 / floor:.0f} ({ours:.1f} us to {floor:.1f} us, {ours / floor:.2f} times)"
+    )
+    if not arguments.quick:
+        say_targets(rows)
     say(f"load average at the end {os.getloadavg()[0]:.1f}")
 
 

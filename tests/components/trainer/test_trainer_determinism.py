@@ -7,22 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from components.artifacts import Model
-from components.trainer import Inputs, Outputs, Params, run
+from components.trainer import Inputs, Outputs, Params, TrainingError, run
 
-PARAMS = Params(hidden_units=(8, 6), batch_size=20, epochs=3, dropout=0.1, checkpoint_seconds=0)
+# At the width of MNIST, and in batches of 1024, the bits do depend on the number of threads.
+PARAMS = Params(batch_size=1024, epochs=3, dropout=0.1, checkpoint_seconds=0)
+SIZES = {"train": 5 * 1024 + 100, "validation": 100, "test": 100}
 
-# Trains in a process of its own: argv = threads, steps after which it kills itself, examples,
-# scratch, model.
+# Trains in a process of its own: argv = whether TensorFlow has started before, steps after which it
+# kills itself, examples, scratch, model.
 SCRIPT = """
 import dataclasses, logging, os, signal, sys
 from pathlib import Path
 import tensorflow as tf
 
-threads, last_step, examples, scratch, folder = sys.argv[1:]
-tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-tf.config.threading.set_inter_op_parallelism_threads(int(threads))
-tf.constant(0) + 1  # starts TensorFlow, so that the trainer cannot choose the threads any more
+started, last_step, examples, scratch, folder = sys.argv[1:]
+if int(started):
+    tf.constant(0) + 1
 
 from components.artifacts import Model, TransformedExamples
 from components.base import Context
@@ -32,24 +35,25 @@ def progress(done, total, note):
     if done >= int(last_step):
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.CHUNK_STEPS = 4
+loop.CHUNK_STEPS = 2
 run(
     Inputs(examples=TransformedExamples("examples", Path(examples))),
     Outputs(model=Model("model", Path(folder))),
-    Params(hidden_units=(8, 6), batch_size=20, epochs=3, dropout=0.1, checkpoint_seconds=0),
+    Params(batch_size=1024, epochs=3, dropout=0.1, checkpoint_seconds=0),
     Context("trainer", "run", Path(scratch), Path(scratch), logging.getLogger(), progress, None,
             input_digests={"examples": "sha256-of-the-examples"}),
 )
 """
 
 
-def start(threads: int, last_step: int, examples: Path, scratch: Path, folder: Path):
+def start(threads: int, started: int, last_step: int, examples: Path, scratch: Path, folder: Path):
     for path in (scratch, folder):
         path.mkdir()
+    variables = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, (threads, last_step, examples, scratch, folder))],
+        [sys.executable, "-c", SCRIPT, *map(str, (started, last_step, examples, scratch, folder))],
         cwd=Path(__file__).parents[3],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | dict.fromkeys(variables, str(threads)),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -60,10 +64,15 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def test_every_file_is_the_same_in_every_process_and_after_kill_9(blob_examples, context, tmp_path):
-    two_threads = start(2, 1000, blob_examples.path, tmp_path / "scratch", tmp_path / "threads")
-    killed = start(1, 15, blob_examples.path, tmp_path / "killed_scratch", tmp_path / "killed")
-    for process, code in ((two_threads, 0), (killed, -signal.SIGKILL)):
+def test_every_file_is_the_same_in_every_process_and_after_kill_9(
+    write_examples, make_blobs, context, tmp_path
+):
+    examples = write_examples(
+        tmp_path / "examples", make_blobs(SIZES, (28, 28), 10), (28, 28), classes=10
+    )
+    four_threads = start(4, 0, 1000, examples.path, tmp_path / "scratch", tmp_path / "threads")
+    killed = start(1, 1, 10, examples.path, tmp_path / "killed_scratch", tmp_path / "killed")
+    for process, code in ((four_threads, 0), (killed, -signal.SIGKILL)):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == code, errors[-3000:]
     assert digests(tmp_path / "killed") == {}
@@ -72,19 +81,40 @@ def test_every_file_is_the_same_in_every_process_and_after_kill_9(blob_examples,
     folder.mkdir()
     model = Model("trainer.model", folder)
     facts = run(
-        Inputs(examples=blob_examples),
+        Inputs(examples=examples),
         Outputs(model=model),
         PARAMS,
         context(tmp_path / "killed_scratch"),
     )
     model.check()
-    assert facts["steps_from_checkpoint"] == 11  # the whole first epoch
+    # The first epoch is 2 + 2 + 1 steps and a rest. It died just before the checkpoint at 10.
+    assert facts["steps_from_checkpoint"] == 6 + 2
     assert digests(folder) == digests(tmp_path / "threads")
-    assert set(digests(folder)) == {
+    assert {
         "history.json",
         "model_card.json",
         "saved_model/saved_model.pb",
         "saved_model/variables/variables.data-00000-of-00001",
         "saved_model/variables/variables.index",
         "training.weights.h5",
-    }
+    } <= set(digests(folder))
+
+
+def test_several_threads_that_cannot_be_taken_back_are_refused(
+    blob_examples, context, tmp_path, monkeypatch
+):
+    import tensorflow as tf
+
+    def refuse(threads):
+        raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", refuse)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    with pytest.raises(TrainingError, match="already started with several threads") as caught:
+        run(
+            Inputs(examples=blob_examples),
+            Outputs(model=Model("trainer.model", tmp_path)),
+            PARAMS,
+            context(tmp_path / "scratch"),
+        )
+    assert "TF_NUM_INTRAOP_THREADS=1" in caught.value.hint

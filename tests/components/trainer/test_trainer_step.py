@@ -60,6 +60,7 @@ def test_a_model_its_card_its_history_and_its_facts(train, blob_examples, rows):
     assert card["params"] == json.loads(
         json.dumps(key_params(dataclasses.replace(SMALL, epochs=10, learning_rate=0.01)))
     )
+    assert (card["params"]["device"], card["params"]["dtype"]) == ("cpu", "float32")
     assert card["versions"]["keras"] == keras.__version__
     assert card["metrics"]["validation_loss"] == history["epochs"][-1]["validation_loss"]
     assert card["folded_for_serving"] == ["hidden_1_normalization", "hidden_2_normalization"]
@@ -135,6 +136,16 @@ def test_one_class_and_one_example_can_be_trained(train, write_examples, make_bl
     assert trained.model.read_json("history.json")["epochs"][-1]["train_loss"] == 0
 
 
+def test_one_class_of_many_can_be_all_there_is(train, write_examples, make_blobs, tmp_path):
+    splits = make_blobs({"train": 45, "validation": 9, "test": 0})
+    splits = {name: (features, labels * 0 + 2) for name, (features, labels) in splits.items()}
+    examples = write_examples(tmp_path / "same", splits, (4, 5), 3)
+    trained = train(examples, epochs=20, learning_rate=0.01, precise_statistics=True)
+    assert trained.facts["validation_accuracy"] == 1
+    answers = trained.serve(splits["validation"][0])
+    assert set(answers["class_id"].numpy()) == {2}
+
+
 def test_zeros_and_nan_at_serving_have_defined_answers(train, blob_examples):
     features = np.zeros((3, 20), np.float32)
     features[1, 7] = np.nan
@@ -159,6 +170,27 @@ def test_examples_that_cannot_be_learned_from_are_refused(
     examples = write_examples(tmp_path / "bad", make_blobs(splits), (4, 5), classes)
     with pytest.raises(TrainingError, match=complaint):
         train(examples)
+
+
+@pytest.mark.parametrize("changes", [{}, {"memory_budget_mb": 1}], ids=["memory", "disk"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_feature_that_is_not_a_number_is_found(
+    changes, split, train, write_examples, make_blobs, tmp_path
+):
+    splits = make_blobs({"train": 400, "validation": 5, "test": 5}, (28, 28))
+    splits[split][0][3, 7] = np.nan
+    bad = write_examples(tmp_path / "bad", splits, (28, 28), 3)
+    # Without a normalisation the relu would turn it into 0, and the loss would stay finite.
+    with pytest.raises(TrainingError, match=r"expected finite features, received nan.*feature 7"):
+        train(bad, normalization="none", epochs=1, **changes)
+
+
+def test_early_stopping_needs_validation_examples(train, write_examples, make_blobs, tmp_path):
+    splits = make_blobs({"train": 30, "validation": 0, "test": 5})
+    examples = write_examples(tmp_path / "none", splits, (4, 5), 3)
+    with pytest.raises(TrainingError, match="expected a validation split with examples") as caught:
+        train(examples, early_stopping_patience=2)
+    assert "--set trainer.early_stopping_patience=0" in caught.value.hint
 
 
 def test_a_device_that_is_not_there_is_refused(train, blob_examples):
