@@ -16,8 +16,9 @@ from components.artifacts import SPLITS, Examples, TransformedExamples
 from components.example_gen import Params, probe
 from data.digit_renderer import draw_chunk
 from data.errors import DataError
-from data.examples import as_strings, encode, read_batches, read_transformed
-from data.tfrecord import frame, read_runs
+from data.examples import as_strings, read_batches, read_transformed
+from data.tfrecord import read_runs
+from tests.span_folders import write_images, write_records
 
 BASE = "rendered_digits:1.0.0"
 
@@ -25,27 +26,6 @@ BASE = "rendered_digits:1.0.0"
 def params(folder: Path, **more: Any) -> Params:
     pattern = f"{folder}/{{SPAN}}"
     return Params(dataset="rendered_digits", size=512, shards=2, spans=pattern, **more)
-
-
-def write_images(folder: Path, seed: int, **counts: int) -> None:
-    """A span in ImageFolder layout, with compressed PNG files."""
-    for split, count in counts.items():
-        images, labels = draw_chunk(seed, split, 0)
-        for i in range(count):
-            path = folder / split / str(labels[i]) / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[i]).save(path)
-    (folder / "_SUCCESS").touch()
-
-
-def write_records(folder: Path, seed: int, **counts: int) -> None:
-    """A span of TFRecords with raw images, as Examples hold them."""
-    for split, count in counts.items():
-        images, labels = draw_chunk(seed, split, 0)
-        columns = {"image": images[:count].reshape(count, -1), "label": labels[:count]}
-        (folder / split).mkdir(parents=True, exist_ok=True)
-        (folder / split / "part-0.tfrecord").write_bytes(frame(encode(columns)).tobytes())
-    (folder / "_SUCCESS").touch()
 
 
 @dataclass

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -71,8 +72,18 @@ class Project:
     def json(self, *words: str) -> Any:
         return json.loads(self.call(*words, "--json"))
 
+    def copied_to(self, folder: Path) -> "Project":
+        return Project(shutil.copytree(self.folder, folder / "project"))
+
 
 MakeProject = Callable[..., Project]
+
+
+class Run(NamedTuple):
+    """What a command printed, and the run's own summary."""
+
+    printed: str
+    summary: dict[str, Any]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -91,6 +102,23 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> MakeProject:
         return Project(folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def project(make_project: MakeProject) -> Project:
+    return make_project()
+
+
+@pytest.fixture(scope="session")
+def first(project: Project) -> Run:
+    printed = project.call("run")
+    return Run(printed, project.json("show", "latest"))
+
+
+@pytest.fixture(scope="session")
+def kept(project: Project, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as the first run left it: to be copied, not to be changed."""
+    return project.copied_to(tmp_path_factory.mktemp("kept"))
 
 
 def steps(summary: dict[str, Any]) -> dict[str, str]:

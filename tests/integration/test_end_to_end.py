@@ -1,7 +1,6 @@
 """The whole pipeline through the command line: run, run again, change, kill, look back."""
 
 import json
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from data.dataset_info import DatasetInfo
 from data.examples import as_strings, read_batches, read_transformed
 from data.png import encode_stored
 from pipeline.store import Store
-from tests.integration.conftest import MakeProject, Project, digests, steps
+from tests.integration.conftest import Project, Run, digests, steps
 
 STEPS = (
     "example_gen",
@@ -25,6 +24,7 @@ STEPS = (
     "trainer",
     "baseline",
     "evaluator",
+    "infra_validator",
     "pusher",
 )
 CHANGE = ("--set", "trainer.epochs=2")
@@ -37,13 +37,6 @@ sys.exit(code)
 """
 
 
-class Run(NamedTuple):
-    """What a command printed, and the run's own summary."""
-
-    printed: str
-    summary: dict[str, Any]
-
-
 class Change(NamedTuple):
     """A changed parameter: what was planned, then what happened."""
 
@@ -52,24 +45,12 @@ class Change(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def project(make_project: MakeProject) -> Project:
-    return make_project()
+def copy(kept: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return kept.copied_to(tmp_path_factory.mktemp("copy"))
 
 
 @pytest.fixture(scope="session")
-def first(project: Project) -> Run:
-    printed = project.call("run")
-    return Run(printed, project.json("show", "latest"))
-
-
-@pytest.fixture(scope="session")
-def copy(project: Project, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as the first run left it."""
-    return Project(shutil.copytree(project.folder, tmp_path_factory.mktemp("copy") / "project"))
-
-
-@pytest.fixture(scope="session")
-def again(project: Project, first: Run) -> Run:
+def again(project: Project, kept: Project) -> Run:
     printed = project.call(code=_RUN_AND_NAME_HEAVY_MODULES)
     return Run(printed, project.json("show", "latest"))
 

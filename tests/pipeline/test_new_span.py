@@ -5,22 +5,12 @@ from pathlib import Path
 from components import example_gen, transform
 from components.example_gen import Params
 from data.beam_io import pipeline
-from data.digit_renderer import draw_chunk
-from data.png import encode_stored
 from pipeline.execute import run_graph
 from pipeline.graph import Graph
 from pipeline.plan import make_plan
 from pipeline.store import Store
+from tests.span_folders import write_images
 from tests.toy_graph import toy_settings
-
-
-def write_span(folder: Path, seed: int, images: int) -> None:
-    pixels, labels = draw_chunk(seed, "train", 0)
-    for i in range(images):
-        path = folder / "train" / str(labels[i]) / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_stored(pixels[i]))
-    (folder / "_SUCCESS").touch()
 
 
 def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
@@ -49,12 +39,12 @@ def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
     unchanged = reasons()
     assert unchanged["example_gen"] == ["unchanged since run 0001"]
 
-    write_span(spans / "2026-11-20", seed=5, images=40)
+    write_images(spans / "2026-11-20", seed=5, train=40)
     assert reasons()["example_gen"] == ["outside changed: span 2026-11-20"]
     assert images() == 512 + 40
     assert reasons()["example_gen"] == ["unchanged since run 0002"]
 
-    write_span(spans / "2026-11-21", seed=6, images=9)
+    write_images(spans / "2026-11-21", seed=6, train=9)
     sentence = "outside changed: span 2026-11-20, span 2026-11-21"
     assert reasons(span_window=1)["example_gen"] == [sentence]
     assert reasons(first_span=20261122)["example_gen"] == unchanged["example_gen"]
