@@ -8,6 +8,8 @@ were added to has a summary of each of its parts too: what the data set brought,
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +34,10 @@ BASE = "base"
 """Name of the part of a split that is the data set's own, where spans were added to it."""
 
 SUMMARY, ARRAYS = "summary.json", "arrays.npz"
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _NUMBERS = ("records", "images", "constant", "outside")
 _SUMS = ("pixels", "classes", "class_sums", "histograms", "sums", "squares")
 _ARRAYS = (*_SUMS, "low", "high", "hashes", "labels")
@@ -227,7 +233,8 @@ class SplitSummary:
         stored = {name: getattr(self, name) for name in ("height", "width", *_NUMBERS)}
         stored["features"] = {name: asdict(f) for name, f in self.features.items()}
         (folder / SUMMARY).write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
-        np.savez(folder / ARRAYS, **{name: getattr(self, name) for name in _ARRAYS})
+        # Compressed: a small span has mostly empty histograms, and there may be hundreds.
+        np.savez_compressed(folder / ARRAYS, **{name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def read(cls, folder: Path) -> SplitSummary:
@@ -238,7 +245,7 @@ class SplitSummary:
         """
         try:
             stored = json.loads((folder / SUMMARY).read_text())
-            with np.load(folder / ARRAYS) as file:
+            with (folder / ARRAYS).open("rb") as stream, np.load(stream) as file:
                 arrays = {name: file[name] for name in _ARRAYS}
             summary = cls(stored.pop("height"), stored.pop("width"), len(arrays["classes"]))
             summary.features = {
@@ -251,7 +258,7 @@ class SplitSummary:
             for name, value in (stored | arrays).items():
                 setattr(summary, name, value)
             return summary
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"{folder} does not hold statistics: {type(error).__name__}: {error}",
                 hint="run statistics_gen again: bnpipe run --force statistics_gen",

@@ -115,6 +115,25 @@ def test_a_folder_without_statistics_is_named(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [0, 10, 1000, -40])
+def test_statistics_that_are_cut_short_are_named(tmp_path: Path, length: int) -> None:
+    summary_of(records()).write(tmp_path)
+    arrays = tmp_path / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:length])
+    with pytest.raises(DataError, match="does not hold statistics"):
+        SplitSummary.read(tmp_path)
+
+
+def test_damaged_statistics_are_named(tmp_path: Path) -> None:
+    summary_of(records()).write(tmp_path)
+    arrays = tmp_path / "arrays.npz"
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    arrays.write_bytes(content)
+    with pytest.raises(DataError, match="does not hold statistics"):
+        SplitSummary.read(tmp_path)
+
+
 def test_duplicates_and_their_labels_are_found() -> None:
     columns = records(10)
     columns["image"][7] = columns["image"][3]
