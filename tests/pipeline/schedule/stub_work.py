@@ -1,6 +1,7 @@
 """A pipeline that remembers what was asked of it, for tests of the ticker."""
 
 import dataclasses
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,21 +50,21 @@ class StubWork:
         self.on_run(claim)
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if answer.result is not None:
-            with self._record(claim).open("a") as file:
-                file.write("once\n")
+            self._record(claim).mkdir(parents=True, exist_ok=True)
+            (self._record(claim) / uuid.uuid4().hex).mkdir()  # all at once or not at all
         return answer
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
-        if not self._record(claim).exists():
+        record = self._record(claim)
+        if not record.exists() or not any(record.iterdir()):
             return None
         return claim.open_attempts[-1], self.answers[0]
 
     def completed(self) -> dict[str, int]:
         """How often the run of each slot came to its end."""
-        return {p.name: len(p.read_text().splitlines()) for p in self.folder.iterdir()}
+        return {p.name: len(list(p.iterdir())) for p in self.folder.iterdir()}
 
     def _record(self, claim: Claim) -> Path:
-        self.folder.mkdir(exist_ok=True)
         return self.folder / claim.slot.name
 
 

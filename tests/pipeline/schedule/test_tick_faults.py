@@ -1,0 +1,17 @@
+"""A tick that is killed, or meets a full or faulty disk, at any file-system call."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("fault", ["kill", "tear", "enospc", "eio"])
+def test_wherever_a_tick_stops_its_slot_is_done_once(memory: Path, fault: str) -> None:
+    words = ["-m", "tests.pipeline.schedule.tick_crash_points", str(memory), fault]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > (5 if fault == "tear" else 50)

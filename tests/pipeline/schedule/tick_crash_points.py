@@ -1,0 +1,60 @@
+"""Stops a tick at every file-system call, once per call and fault, and lets the next ones finish.
+
+`python -m tests.pipeline.schedule.tick_crash_points FOLDER FAULT` prints the number of points.
+"""
+
+import shutil
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from pipeline.schedule.book import Book
+from pipeline.schedule.outcome import Result, outcomes
+from tests.fault_injection import NOT_REACHED, stopped
+from tests.pipeline.schedule.stub_work import Clock, StubWork, ticker
+
+KEEP = 10  # reached, so that pruning is among the calls
+
+
+def main(folder: Path, fault: str) -> int:
+    begin(folder / "begun")
+    for point in range(1, 1000):
+        home = folder / str(point)
+        shutil.copytree(folder / "begun", home)
+        ended = stopped(lambda home=home: tick(home), fault, point, refusals=(OSError,))  # type: ignore[misc]
+        if ended == NOT_REACHED:
+            return point - 1
+        for _ in range(3):
+            tick(home)
+        check(home)
+        shutil.rmtree(home)
+    raise AssertionError("a tick makes more calls than expected")
+
+
+def begin(folder: Path) -> None:
+    """A home whose next tick has a slot to do, one to let go and an outcome to prune."""
+    clock, work = Clock(2026, 1, 1), StubWork(folder / "done")
+    daily = ticker(folder, clock, work, keep=KEEP)
+    daily.due()
+    for _ in range(KEEP):
+        clock.on(days=1)
+        daily.due()
+
+
+def tick(folder: Path) -> None:
+    clock, work = Clock(2026, 1, 13), StubWork(folder / "done")
+    ticker(folder, clock, work, keep=KEEP, backoff=timedelta(0)).due()
+
+
+def check(folder: Path) -> None:
+    done = StubWork(folder / "done").completed()
+    assert len(done) == KEEP + 1 and set(done.values()) == {1}, done
+    found = outcomes(folder / "home")
+    assert found[-1].slot == "2026-01-12T03:00:00Z" and found[-1].result is Result.PUSHED
+    assert Book(folder / "home").claims() == []
+    left = [p.name for p in (folder / "home" / "schedule").rglob("*") if p.is_file()]
+    assert len(left) <= KEEP + 5, left  # lock, state, and what the next slot clears away
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1]), sys.argv[2]))  # noqa: T201
