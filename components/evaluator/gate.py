@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from components.evaluator.evidence import BASELINE, CHAMPION, Evidence
-from components.evaluator.finding import NOT_CHECKED, REFERENCE_NAMES, points
+from components.evaluator.finding import NO_CHAMPION, NOT_CHECKED, REFERENCE_NAMES, points
 from components.evaluator.params import Params, RuleName
 from components.evaluator.rules import PROVE_NO_QUALITY, RULES
 
@@ -122,7 +122,7 @@ def _apply(name: RuleName, evidence: Evidence, params: Params) -> Rule:
 
 
 def _summary(evidence: Evidence, params: Params) -> str:
-    """Accuracy with its lower bound, and the difference to each reference."""
+    """Accuracy with its lower bound, and the difference to each reference or why there is none."""
     overall = evidence.overall
     assert overall is not None, "a candidate without answers cannot pass"
     bound = overall.lower_bound(params.level)
@@ -134,7 +134,9 @@ def _summary(evidence: Evidence, params: Params) -> str:
             difference = points(overall.difference(name), signed=True)
             label = evidence.champion if name == CHAMPION else REFERENCE_NAMES[name]
             parts.append(f"{difference} against {label}")
-    if CHAMPION in evidence.problems:
+    if not evidence.champion:
+        parts.append(NO_CHAMPION)
+    elif CHAMPION in evidence.problems:
         why = evidence.problems[CHAMPION]
         parts.append(f"not compared with the champion ({evidence.champion}): {why}")
     return ", ".join(parts)

@@ -18,8 +18,8 @@ def part(name="overall", columns=(), images=10_000, correct=9782, pair=MNIST_LIK
     return SliceEvidence(name, columns, images, correct, {BASELINE: pair, **more})
 
 
-def label(k, images=1000, correct=975, pair=EVEN):
-    return part(f"label:{k}", ("label",), images, correct, pair)
+def label(k, images=1000, correct=975, pair=EVEN, **more):
+    return part(f"label:{k}", ("label",), images, correct, pair, **more)
 
 
 INK = part("ink_quartile:0", ("ink_quartile",), 2500, 2440, EVEN, champion=EVEN)
@@ -39,7 +39,7 @@ def test_a_healthy_candidate_is_blessed_in_one_sentence_with_numbers():
     assert decision.passed
     assert decision.sentence == (
         "blessed: accuracy 0.9782 (95 % at least 0.9756), +0.28 points against the network "
-        "without batch normalisation"
+        "without batch normalisation, no champion yet"
     )
 
 
@@ -156,6 +156,15 @@ def test_config_can_judge_without_a_champion_that_cannot_be_used_and_that_is_tol
     assert outcomes["usable_champion"] == {"off": "off", "warn": "warned"}[choice]
     assert outcomes["champion_non_inferior"] == "not checked"
     assert outcomes["baseline_non_inferior"] == "passed"
+
+
+def test_a_champion_is_named_in_the_verdict_with_its_version():
+    overall = part(champion=Pair(40, 30))
+    slices = [label(k, champion=EVEN) for k in range(10)]
+    decision = decide(
+        healthy(overall=overall, slices=tuple(slices), champion="version 3"), Params()
+    )
+    assert decision.sentence.endswith(", +0.10 points against version 3")
 
 
 def test_a_missing_baseline_blocks():
