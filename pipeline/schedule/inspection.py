@@ -76,13 +76,11 @@ class Inspection:
         samples = dict(self._samples())
         if not samples:
             return Seen(told="drift: no new data and no requests to look at")
-        sentences = [
-            s for name, sample in samples.items() for s in self._off(name, sample, reference)
-        ]
-        names = ", ".join(samples)
-        if sentences:
-            return Seen(fired="; ".join(sentences))
-        return Seen(told=f"no drift in {names}")
+        found_off = (self._off(name, sample, reference) for name, sample in samples.items())
+        fired = "; ".join(filter(None, found_off))
+        if fired:
+            return Seen(fired=fired)
+        return Seen(told=f"no drift in {', '.join(samples)}")
 
     def accuracy(self) -> Seen:
         """The champion on the newest span against what it had when it was published.
@@ -101,16 +99,11 @@ class Inspection:
         from serving.restored import class_ids
 
         images, labels = self._labelled(span)
-        right = int(
-            (class_ids(versions.version_path(self._served, self._live), images) == labels).sum()
-        )
-        total = len(labels)
-        # Clopper and Pearson, one-sided.
-        at_most = (
-            float(special.betaincinv(right + 1, total - right, 1 - _LEVEL))
-            if right < total
-            else 1.0
-        )
+        answers = class_ids(versions.version_path(self._served, self._live), images)
+        total, right = len(labels), int((answers == labels).sum())
+        at_most = 1.0
+        if right < total:  # Clopper and Pearson, one-sided
+            at_most = float(special.betaincinv(right + 1, total - right, 1 - _LEVEL))
         told = (
             f"v{self._live} has accuracy {right / total:.4f} on span {span.name} ({total} images, "
             f"99 % at most {at_most:.4f}), {before:.4f} when published"
@@ -139,8 +132,12 @@ class Inspection:
                 summary.add({"image": pixels})
                 yield "requests", summary
 
-    def _off(self, name: str, sample: SplitSummary, reference: SplitSummary) -> Iterator[str]:
-        """How a sample differs from the champion's data, by the validator's checks and bounds."""
+    def _off(self, name: str, sample: SplitSummary, reference: SplitSummary) -> str:
+        """How a sample differs from the champion's data, by the validator's checks and bounds.
+
+        Returns:
+            what differs most, and how much else does; empty when nothing differs.
+        """
         from components.example_validator import drift_checks
         from components.example_validator.findings import Evidence, Part
 
@@ -154,10 +151,18 @@ class Inspection:
             champion=reference,
             params=params,
         )
-        for check in _DRIFT_CHECKS:
-            if getattr(params, check) != "off":
-                findings = getattr(drift_checks, check)(evidence)
-                yield from (f.sentence for f in findings if f.level != "ok")
+        findings = [
+            finding
+            for check in _DRIFT_CHECKS
+            if getattr(params, check) != "off"
+            for finding in getattr(drift_checks, check)(evidence)
+            if finding.level != "ok"
+        ]
+        if not findings:
+            return ""
+        worst = max(findings, key=lambda finding: finding.value / finding.bound)
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        return f"{worst.sentence}{more}"
 
     def _info(self) -> DatasetInfo:
         """What the champion takes and answers.
