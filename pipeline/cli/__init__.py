@@ -28,8 +28,6 @@ def main() -> None:
 def _main(arguments: list[str]) -> int:
     from pipeline.errors import BnpipeError, ExitCode, Terminated, exit_code_of
 
-    # TensorFlow's greetings are no answer to what was typed; it reads this when it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     trace = "-v" in arguments or "--verbose" in arguments
     try:
         from pipeline.cli.app import call

@@ -16,7 +16,10 @@ DEFAULT_URL = "http://127.0.0.1:8501"
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.png...", help="Images.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE.png...", help="Images.", exists=True, dir_okay=False),
+    ],
     url: Annotated[
         str, typer.Option(help="http://HOST:PORT, or grpc://HOST:PORT for gRPC.")
     ] = DEFAULT_URL,

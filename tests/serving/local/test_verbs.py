@@ -1,5 +1,6 @@
 """`bnpipe serve`, `predict` and `smoke`, as one types them."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from data.png import encode_stored
 from pipeline.cli.app import call
 from serving.cases.case import refused
-from serving.client import ServerError
+from serving.client import ServerError, connect
 from serving.errors import ServingError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -63,6 +64,47 @@ def test_predict_names_the_file_that_is_no_image(rest_url, images, tmp_path):
         "bad.png: image_bytes: expected 8-bit grayscale PNG images, 28 wide and 28 high; "
         "received one with another header"
     )
+
+
+def test_predict_of_a_file_that_is_not_there_is_a_mistake_in_typing(rest_url, capsys):
+    assert call(["predict", "none.png", "--url", rest_url]) == 2
+    assert "'none.png' does not exist" in capsys.readouterr().err
+
+
+def test_load_prints_latencies_and_sends_nothing_twice(rest_url, capsys):
+    words = ["load", "--url", rest_url, "--rate", "40", "--seconds", "0.5"]
+    assert call([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["requests"], found["failed"], found["model"]) == (20, 0, "mnist")
+    times = found["milliseconds"]
+    assert list(times) == ["p50", "p90", "p99", "p99.9", "max"]
+    assert 0 < times["p50"] <= times["p99"] <= times["max"]
+    assert call(words) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["20", "0"]
+
+
+def test_load_fails_when_requests_fail(rest_url, capsys, monkeypatch):
+    from serving.rest_client import RestClient
+
+    exchange, calls = RestClient._exchange, itertools.count()
+
+    def flaky(self, *request):
+        if next(calls) % 2:
+            raise ServerError("queue is full", status=503, transient=True)
+        return exchange(self, *request)
+
+    with connect(rest_url, "mnist") as client:
+        infos = client.metadata()
+    monkeypatch.setattr(RestClient, "metadata", lambda *_: infos)
+    monkeypatch.setattr(RestClient, "_exchange", flaky)
+    words = ["load", "--url", rest_url, "--rate", "40", "--seconds", "0.5", "--connections", "1"]
+    assert call(words) == 7
+    assert "10 failed: 503 queue is full" in capsys.readouterr().out
+
+
+def test_load_of_a_label_that_the_server_has_not(rest_url):
+    with pytest.raises(ServerError, match="Unrecognized servable version label: nope"):
+        call(["load", "--url", rest_url, "--label", "nope"])
 
 
 def test_predict_by_a_label_that_the_server_has_not(rest_url, images):
