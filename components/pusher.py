@@ -67,6 +67,9 @@ class Params:
     verify_key: str = machine_local("")
     """Ed25519 public key (PEM); empty takes the one that belongs to the signing key."""
 
+    canary: bool = machine_local(False)
+    """Whether a new version is only the canary at first; the servers must be named then."""
+
     store_url: str = machine_local("")
     """Object store that the folder is mirrored to, gs://BUCKET/PATH or the like; empty for none."""
 
@@ -103,7 +106,12 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         digests=ctx.input_digests,
     )
     base = str(_base_path(params))
-    pushed: Facts = {"version": published.version, "base_path": base, "digest": published.digest}
+    pushed: Facts = {
+        "version": published.version,
+        "label": "stable" if published.live else "canary",
+        "base_path": base,
+        "digest": published.digest,
+    }
     (outputs.pushed.path / "pushed.json").write_text(json.dumps(pushed, indent=2) + "\n")
     return {**pushed, "new": published.new, "removed": _prune(params, ctx)}
 
@@ -186,7 +194,12 @@ def publish_model(
 def _rollout(params: Params, verifier: Verifier | None = None) -> Rollout:
     """Who follows the folder."""
     return Rollout(
-        _base_path(params), params.servers, params.server_wait_seconds, verifier, params.store_url
+        _base_path(params),
+        params.servers,
+        params.server_wait_seconds,
+        verifier,
+        params.store_url,
+        params.canary,
     )
 
 

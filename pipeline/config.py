@@ -22,7 +22,7 @@ from typing import Any
 
 from components import evaluator, example_gen, example_validator, trainer, transform
 from pipeline.errors import ConfigError
-from pipeline.sections import Beam, Deploy, Notify, Run, Schedule, Serving, Tracking
+from pipeline.sections import Beam, Canary, Deploy, Notify, Run, Schedule, Serving, Tracking
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
@@ -42,6 +42,7 @@ class Config:
     beam: Beam = field(default_factory=Beam)
     run: Run = field(default_factory=Run)
     schedule: Schedule = field(default_factory=Schedule)
+    canary: Canary = field(default_factory=Canary)
     notify: Notify = field(default_factory=Notify)
     tracking: Tracking = field(default_factory=Tracking)
 

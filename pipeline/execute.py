@@ -174,7 +174,8 @@ def _pushed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
             return {"sentence": "; ".join(r.sentence for r in outcome.plan.reasons)}
         facts = outcome.record.facts
         path = str(Path(str(facts["base_path"])) / str(facts["version"]))
-        return {**facts, "path": path, "sentence": f"v{facts['version']} is live in {path}"}
+        what = "live" if facts.get("label", "stable") == "stable" else "the canary"
+        return {**facts, "path": path, "sentence": f"v{facts['version']} is {what} in {path}"}
     return None
 
 

@@ -48,6 +48,7 @@ def pusher_params(config: Config, home: Path) -> pusher.Params:
         model_name=model_name(config),
         keep_versions=config.serving.keep_versions,
         servers=servers(config),
+        canary=_has_canary(config),
         store_url=store_url(config),
         server_wait_seconds=config.serving.server_wait_seconds,
         signing_key=config.serving.signing_key or "",
@@ -66,6 +67,18 @@ def rollout(config: Config, home: Path) -> Rollout:
         verifier,
         store_url(config),
     )
+
+
+def _has_canary(config: Config) -> bool:
+    """Whether new versions are tried as canary first."""
+    if config.serving.rollout == "direct":
+        return False
+    if not servers(config):
+        raise ConfigError(
+            "serving.rollout is canary, but no server is named that could be asked",
+            hint="--set serving.server_url=http://HOST:8501, or serving.rollout=direct",
+        )
+    return True
 
 
 def servers(config: Config) -> tuple[str, ...]:

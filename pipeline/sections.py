@@ -34,6 +34,8 @@ class Serving:
     server_url: str | tuple[str, ...] = ()
     """The running server, http://HOST:PORT or grpc://HOST:PORT; a list with one for each replica.
     Labels move once it has loaded a version; without it, a running server must be restarted."""
+    rollout: Literal["direct", "canary"] = "direct"
+    """Whether a new version becomes live at once, or is labelled canary and tried first."""
     server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
     """How long to wait until the server has loaded a version, in seconds."""
     signing_key: str | None = None
@@ -161,6 +163,33 @@ class Schedule:
         make_timetable(self.cron, spans["every"], self.timezone)
         if "staleness" in self.triggers and self.stale_after is None:
             raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canary:
+    """How scheduled retraining tries a new version with `serving.rollout: canary`."""
+
+    soak: str = "10m"
+    """For how long the running server is asked for both versions, e.g. 10m."""
+    rate: Annotated[float, at.Gt(0), at.Le(1000)] = 5.0
+    """Images a second, each sent to both."""
+    min_agreement: Annotated[float, at.Ge(0), at.Le(1)] = 0.9
+    """Share of images that both must call the same."""
+    max_error_difference: Annotated[float, at.Ge(0), at.Le(1)] = 0.01
+    """How much larger the canary's share of failed requests may be."""
+    max_latency_ratio: Annotated[float, at.Ge(1)] = 3.0
+    """How many times slower the canary's 95th percentile may be."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: the duration is none.
+        """
+        try:
+            parse_duration(self.soak)
+        except ValueError as error:
+            raise ValueError(f"canary.soak: {error}") from None
 
 
 EventName = Literal["success", "not_blessed", "failure", "stale"]

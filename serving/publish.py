@@ -34,6 +34,7 @@ from serving.versions import (
     live,
     next_version,
     stable_version,
+    trial_version,
     version_path,
     waiting_version,
     wanted_config,
@@ -108,7 +109,8 @@ def publish(
         history = settle(folder)
         check_identity(folder, history, model_name, recorded)
         check_not_withdrawn(history, digest, force)
-        now, waiting = live(folder), waiting_version(folder, history)
+        now = live(folder)
+        waiting = waiting_version(folder, history) or trial_version(folder, history)
         if now is not None and is_intact(folder, history, now, digest):
             return Published(now, version_path(folder, now), digest, new=False)
         hold = hold and now is not None

@@ -42,6 +42,7 @@ class Rollout:
         verifier: the key that versions must be signed with before they become live.
         store: the URL of an object store that the servers read instead of the folder; empty for
             none.
+        canary: a version that was published becomes the canary; `promote` makes it live.
     """
 
     base: Path
@@ -49,6 +50,7 @@ class Rollout:
     wait_seconds: float = 60.0
     verifier: Verifier | None = None
     store: str = ""
+    canary: bool = False
 
     def check(self) -> None:
         """Refuse to change a folder that is behind its object store.
@@ -71,7 +73,9 @@ class Rollout:
         return removed
 
     def finish(self, published: Published) -> Published:
-        """Make a version live that was published with `hold`, once the servers have loaded it.
+        """Move the label to a version that was published with `hold`, once servers have loaded it.
+
+        The label is `stable`, or `canary` if new versions are to be tried first.
 
         The first version of a folder is live already; a server that is not there yet is not waited
         for, because without a version it could not have started.
@@ -90,7 +94,7 @@ class Rollout:
             except LoadFailed as error:
                 raise self._quarantine(published, error) from error
             done = published if published.live else self._move(published)
-            self._wait_for_label(clients, "stable", version)
+            self._wait_for_label(clients, "stable" if done.live else "canary", version)
         return done
 
     def rollback(self, *, reason: str, to: int | None = None) -> int:
@@ -121,6 +125,16 @@ class Rollout:
         labels.promote(self.base, version, label=label)
         self._tell()
         self._follow(label, version)
+
+    def withdraw(self, version: int, *, reason: str) -> None:
+        """`labels.withdraw`, in the object store too: take back a version that is not live.
+
+        Raises:
+            ServingError: it is live, or not there.
+        """
+        self.check()
+        labels.withdraw(self.base, version, reason=reason)
+        self._tell()
 
     def check_listed(self) -> None:
         """Refuse to have versions served that are not signed by the key, if there is one.
@@ -163,14 +177,13 @@ class Rollout:
             object_store.mirror(self.base, self.store)
 
     def _withdraw(self, version: int, error: LoadFailed) -> None:
-        labels.withdraw(self.base, version, reason=f"server: {error.words}")
-        self._tell()
+        self.withdraw(version, reason=f"server: {error.words}")
 
     def _move(self, published: Published) -> Published:
         self._check_signature(published.version)
-        labels.promote(self.base, published.version)
+        labels.promote(self.base, published.version, label="canary" if self.canary else "stable")
         self._tell()
-        return replace(published, live=True)
+        return replace(published, live=not self.canary)
 
     def _catch_up(self, clients: list[Client]) -> None:
         """Take along a server that refused an edit: list the live version beside its own label.

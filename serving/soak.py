@@ -106,7 +106,7 @@ class Soaked:
 
 def soak(
     client: Client,
-    images: npt.NDArray[np.uint8],
+    features: npt.NDArray[np.float32],
     rules: Rules,
     *,
     still_canary: Callable[[], bool] = lambda: True,
@@ -116,7 +116,7 @@ def soak(
 
     Args:
         client: of the running server; with one attempt per request, for retries hide failures.
-        images: uint8[N, H, W], sent one at a time, in turn.
+        features: float32[N, D], sent one image at a time, in turn.
         rules: how long, and what the canary must keep to.
         still_canary: whether the label still names the version; asked before every pair.
         sleep: waits so many seconds.
@@ -132,7 +132,7 @@ def soak(
             raise ServingError(
                 "the canary was promoted or withdrawn during its soak", hint="bnpipe versions list"
             )
-        image = images[turn % len(images)][np.newaxis]
+        image = features[turn % len(features)][np.newaxis]
         # In turn the first one: whoever comes second finds a warm cache.
         order = LABELS if turn % 2 else LABELS[::-1]
         answers = {label: _ask(client, image, label, sides[label]) for label in order}
@@ -142,10 +142,10 @@ def soak(
     return _judged(sides["stable"], sides["canary"], agreed, rules)
 
 
-def _ask(client: Client, image: npt.NDArray[np.uint8], label: str, side: Side) -> int | None:
+def _ask(client: Client, image: npt.NDArray[np.float32], label: str, side: Side) -> int | None:
     began = time.perf_counter()
     try:
-        answer = client.predict({"images": image}, signature="serve_images", label=label)
+        answer = client.predict({"features": image}, label=label)
     except ServerError as error:
         side.errors[error.headline.splitlines()[0][:200]] += 1
         return None

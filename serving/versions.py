@@ -137,6 +137,19 @@ def waiting_version(base: Path, history: History) -> int | None:
     return listed.version if listed.version in good_versions(base, history) else None
 
 
+def on_trial(base: Path) -> int | None:
+    """`trial_version` by the ledger as it is now."""
+    return trial_version(base, ledger.read(base))
+
+
+def trial_version(base: Path, history: History) -> int | None:
+    """The canary: the version that `canary` names, if it is newer than the live one."""
+    canary, stable = history.labels.get("canary"), stable_version(base, history)
+    if canary is None or stable is None or canary <= stable:
+        return None
+    return canary if canary in good_versions(base, history) else None
+
+
 def good_versions(base: Path, history: History) -> list[int]:
     """The complete versions whose digest is not withdrawn, ascending."""
     return [
@@ -184,6 +197,9 @@ def state_of(base: Path, digest: str) -> Standing:
     waiting = waiting_version(base, history)
     if waiting is not None and digest_of(base, history, waiting) == digest:
         return Standing(True, f"publish (v{waiting} waits until the server has loaded it)")
+    trial = trial_version(base, history)
+    if trial is not None and digest_of(base, history, trial) == digest:
+        return Standing(False, f"on trial (v{trial} is canary, v{version} live)")
     if version is None or digest_of(base, history, version) != digest:
         return Standing(True, "publish")
     if tree_digest(version_path(base, version)) != digest:
@@ -196,9 +212,9 @@ def state_of(base: Path, digest: str) -> Standing:
 def champion(base: Path, candidate_digest: str | None) -> Champion | None:
     """The version to compare a candidate with; None if there is none.
 
-    It is the live version. A candidate that is itself live or withdrawn is compared with the same
-    version as when it was pushed, so that running again without a change changes nothing; None
-    when there was no such version then, or it is gone.
+    It is the live version. A candidate that is itself live, on trial or withdrawn is compared with
+    the same version as when it was pushed, so that running again without a change changes nothing;
+    None when there was no such version then, or it is gone.
 
     Args:
         base: the served folder; it need not exist.
@@ -212,8 +228,11 @@ def champion(base: Path, candidate_digest: str | None) -> Champion | None:
         withdrawal = history.withdrawn.get(candidate_digest)
         if withdrawal is not None:
             version = _compared_with(history, withdrawal.version)
-        elif version is not None and digest_of(base, history, version) == candidate_digest:
-            version = _compared_with(history, version)
+        else:
+            for known in (version, trial_version(base, history)):
+                if known is not None and digest_of(base, history, known) == candidate_digest:
+                    version = _compared_with(history, known)
+                    break
     if version is None or not is_complete(base, version):
         return None
     digest = check_version(base, version, history)

@@ -15,7 +15,7 @@ from pipeline.errors import ExitCode
 from pipeline.lock import holder, is_held
 from pipeline.plan import Plan, make_plan
 from pipeline.runs import newest_summaries
-from pipeline.schedule import child
+from pipeline.schedule import canary, child
 from pipeline.schedule.claim import Claim
 from pipeline.schedule.duration import in_words, parse_duration
 from pipeline.schedule.outcome import Result
@@ -64,6 +64,8 @@ class Retraining:
             ServingError: the served folder is gone.
         """
         self._require_served()
+        if canary.on_trial(self._config, self._store.home) is not None:
+            return None
         plan = make_plan(definition.build(self._config, self._store.home), self._store)
         return None if plan.work else f"unchanged: {_standing(plan)}"
 
@@ -90,7 +92,10 @@ class Retraining:
         if left is None or left["status"] not in _ENDED:
             run = left["id"] if left else None
             return Ran(exit_code=code, sentence=_cut_short(code), run=run)
-        return _ran(left)
+        soaking = canary.on_trial(self._config, self._store.home) is not None
+        if left["exit_code"] == ExitCode.OK and soaking:
+            return canary.try_canary(self._config, self._store, left)
+        return self._come_to(left)
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
         """How the run of an attempt ended whose end nobody wrote down."""
@@ -99,7 +104,10 @@ class Retraining:
             return None
         number = int(found["trigger"]["attempt"])
         if found["status"] in _ENDED:
-            return number, _ran(found)
+            ran = self._come_to(found)
+            # A canary whose soak was cut short gets another one, in an attempt that is counted.
+            soaking = canary.on_trial(self._config, self._store.home) == ran.version is not None
+            return None if soaking else (number, ran)
         live = versions.live(self._served)
         if live is None or self._run_behind(live) != found["id"]:
             return None
@@ -115,6 +123,10 @@ class Retraining:
             if trigger.get("slot") == claim.slot.name and trigger.get("attempt") in attempts:
                 return summary
         return None
+
+    def _come_to(self, summary: Mapping[str, Any]) -> Ran:
+        """What a run that ended comes to, with what became of its canary since."""
+        return canary.decided(self._config, self._store.home, summary) or _ran(summary)
 
     def _run_behind(self, version: int) -> str | None:
         try:

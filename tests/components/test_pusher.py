@@ -55,6 +55,7 @@ def test_it_publishes_a_blessed_model(run_component: Any, params: Params, tmp_pa
     assert versions.live(base) == 1
     assert json.loads((ran.outputs.pushed.path / "pushed.json").read_text()) == {
         "version": 1,
+        "label": "stable",
         "base_path": str(base),
         "digest": versions.tree_digest(inputs.model.saved_model),
     }

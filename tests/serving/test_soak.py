@@ -12,7 +12,7 @@ from serving.client import Client, Options, Prediction, ServerError
 from serving.errors import ServingError
 from serving.soak import FEWEST, Rules, Side, Soaked, soak
 
-IMAGES = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+FEATURES = np.arange(10, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
 RULES = Rules(seconds=40, rate=5)
 
 
@@ -27,7 +27,7 @@ class Answers(Client):
     def predict(self, inputs: Any, *, label: str | None = None, **_: Any) -> Prediction:
         assert label is not None
         self.asked.append(label)
-        found = int(inputs["images"][0, 0, 0])
+        found = int(inputs["features"][0, 0])
         if label in self.special:
             found = self.special[label](found)
         return Prediction({"class_id": np.array([found])}, None)
@@ -53,7 +53,7 @@ def fail(_: int) -> int:
 
 
 def soaked(client: Client, rules: Rules = RULES, **more: Any) -> Soaked:
-    return soak(client, IMAGES, rules, sleep=lambda _: None, **more)
+    return soak(client, FEATURES, rules, sleep=lambda _: None, **more)
 
 
 def test_a_canary_like_the_stable_version_passes() -> None:

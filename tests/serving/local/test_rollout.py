@@ -255,3 +255,64 @@ def test_a_version_that_waits_is_taken_back_by_naming_the_live_one(world):
     assert versions.waiting(world.base) is None
     digest = versions.tree_digest(world.model("b"))
     assert versions.state_of(world.base, digest).sentence == "held back (v2 withdrawn: bad)"
+
+
+def test_a_canary_is_loaded_beside_the_live_version_and_is_not_published_twice(world):
+    model = world.model("b")
+    digest = versions.tree_digest(model)
+    rollout = dataclasses.replace(world.rollout(), canary=True)
+    done = rollout.finish(world.publish("b", hold=True))
+    assert (done.version, done.new, done.live) == (2, True, False)
+    assert (versions.live(world.base), versions.on_trial(world.base)) == (1, 2)
+    assert (world.stable(), world.stable("canary")) == (1, 2)
+    assert versions.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
+    again = rollout.finish(world.publish("b", hold=True))
+    assert (again.version, again.live) == (2, False)
+
+    rollout.promote(2)
+    assert world.stable() == versions.live(world.base) == 2
+    assert versions.on_trial(world.base) is None
+    assert versions.state_of(world.base, digest).sentence == "up to date (v2 live)"
+
+
+def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
+    rollout = dataclasses.replace(world.rollout(), canary=True)
+    rollout.finish(world.publish("b", hold=True))
+    rollout.withdraw(2, reason="slow")
+    assert (world.stable(), versions.on_trial(world.base)) == (1, None)
+    held = versions.state_of(world.base, versions.tree_digest(world.model("b"))).sentence
+    assert held == "held back (v2 withdrawn: slow)"
+    assert rollout.finish(world.publish("c", hold=True)).version == 3
+    assert (world.stable(), world.stable("canary")) == (1, 3)
+
+
+def test_a_canary_is_compared_with_what_it_was_compared_with(world):
+    digest = versions.tree_digest(world.model("b"))
+    dataclasses.replace(world.rollout(), canary=True).finish(
+        publish.publish(
+            world.base,
+            world.model("b"),
+            model_name="mnist",
+            provenance={"dataset": {"name": "mnist"}},
+            compared_with=1,
+            hold=True,
+        )
+    )
+    assert versions.champion(world.base, digest).version == 1
+    assert versions.champion(world.base, None).version == 1
+    assert versions.champion(world.base, "another").version == 1
+
+
+def test_the_first_version_is_live_whatever_the_rollout(tmp_path, exports):
+    base = tmp_path / "mnist"
+    provenance = {"dataset": {"name": "mnist"}}
+    first = publish.publish(
+        base,
+        exports[0],
+        model_name="mnist",
+        provenance=provenance,
+        compared_with=None,
+        hold=True,
+    )
+    assert Rollout(base, ("http://127.0.0.1:9",), 1.0, canary=True).finish(first).live
+    assert versions.on_trial(base) is None
