@@ -1,0 +1,125 @@
+"""The canary of a scheduled run: soaked, then promoted or withdrawn, without anybody looking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.errors import ExitCode, StoreError
+from pipeline.publishing import rollout, served_folder
+from pipeline.schedule.duration import parse_duration
+from pipeline.schedule.outcome import Result
+from pipeline.schedule.work import Ran
+from pipeline.store import Store
+from serving import ledger, versions
+from serving.errors import ServingError
+
+_PROBES = 500
+"""Different images that are sent, at most."""
+
+
+def on_trial(config: Config, home: Path) -> int | None:
+    """The version that waits for its soak; None if there is none, or nobody wants one."""
+    if config.serving.rollout != "canary":
+        return None
+    return versions.on_trial(served_folder(config, home))
+
+
+def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
+    """Soak the canary and promote or withdraw it.
+
+    Killed at any point, the version is still the canary, or is live or withdrawn and the ledger
+    says so: the next attempt goes on from there.
+
+    Args:
+        config: the configuration.
+        store: the home's store.
+        run: a run's summary; the test images that it evaluated on are the probes.
+
+    Raises:
+        ServingError: the server answers for neither version, or somebody moved the label.
+        StoreError: the run's images are gone.
+        DataError: they are damaged.
+    """
+    from serving.client import Options, connect
+    from serving.soak import soak
+
+    target = rollout(config, store.home)
+    version = versions.on_trial(target.base)
+    entry = ledger.read(target.base).entry(version) if version is not None else None
+    if version is None or entry is None:
+        raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
+    features = _features(store, run)
+    with connect(target.servers[0], entry.model_name, Options(timeout=5, attempts=1)) as client:
+        found = soak(
+            client,
+            features,
+            _rules(config),
+            still_canary=lambda: versions.on_trial(target.base) == version,
+        )
+    if found.passed:
+        target.promote(version)
+        return _promoted(run, version, f": {found.sentence}")
+    target.withdraw(version, reason=found.sentence)
+    return _withdrawn(run, version, found.sentence)
+
+
+def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
+    """What became of the canary that a run published, if its soak is over already."""
+    pushed = run.get("pushed") or {}
+    if pushed.get("label") != "canary":
+        return None
+    base, version = served_folder(config, home), int(pushed["version"])
+    digest = str(pushed["digest"])
+    if versions.live(base) == version:
+        return _promoted(run, version)
+    withdrawal = ledger.read(base).withdrawn.get(digest)
+    return _withdrawn(run, version, withdrawal.reason) if withdrawal else None
+
+
+def _promoted(run: Mapping[str, Any], version: int, why: str = "") -> Ran:
+    sentence = f"v{version} is live after its soak{why}"
+    return Ran(
+        exit_code=0, sentence=sentence, result=Result.PUSHED, run=str(run["id"]), version=version
+    )
+
+
+def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
+    return Ran(
+        exit_code=ExitCode.VERDICT,
+        sentence=f"v{version} is withdrawn: {why}",
+        result=Result.WITHDRAWN,
+        run=str(run["id"]),
+        version=version,
+    )
+
+
+def _rules(config: Config) -> Any:
+    from serving.soak import Rules
+
+    section = config.canary
+    return Rules(
+        seconds=parse_duration(section.soak).total_seconds(),
+        rate=section.rate,
+        min_agreement=section.min_agreement,
+        max_error_difference=section.max_error_difference,
+        max_latency_ratio=section.max_latency_ratio,
+    )
+
+
+def _features(store: Store, run: Mapping[str, Any]) -> Any:
+    """float32[N, D]: images of the test split that the evaluator judged by, evenly spread."""
+    import numpy as np
+
+    from components.artifacts import TransformedExamples
+    from data.examples import read_transformed
+
+    for step in run["steps"]:
+        digest = step["outputs"].get("transformed")
+        if digest is not None:
+            examples = TransformedExamples(step["name"], store.object_path(digest))
+            found = read_transformed(examples.shards("test")).features
+            return found[np.unique(np.linspace(0, len(found) - 1, _PROBES).astype(int))]
+    raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")
