@@ -22,6 +22,7 @@ from serving.cases.case import Result as Result
 from serving.cases.case import Target as Target
 from serving.cases.case import run_case
 from serving.cases.classify import CASES as _CLASSIFY
+from serving.cases.lifecycle import OPERATIONS, Operation
 from serving.cases.predict import CASES as _PREDICT
 from serving.cases.predict_errors import CASES as _PREDICT_ERRORS
 from serving.cases.routing import CASES as _ROUTING
@@ -32,9 +33,12 @@ REST_CASES: tuple[Case, ...] = (*_ROUTING, *_PREDICT, *_PREDICT_ERRORS, *_CLASSI
 def plan() -> list[dict[str, Any]]:
     """Every case as plain values, without asking anybody. Heavy: those of gRPC are imported."""
     from serving.cases.grpc_cases import CASES
-    from serving.cases.lifecycle import OPERATIONS
 
-    asked = [(case, "REST") for case in REST_CASES] + [(case, "gRPC") for case in CASES]
+    done: list[tuple[Case | Operation, str]] = [
+        *((case, "REST") for case in REST_CASES),
+        *((case, "gRPC") for case in CASES),
+        *((operation, operation.test) for operation in OPERATIONS),
+    ]
     return [
         {
             "case": case.number,
@@ -43,7 +47,7 @@ def plan() -> list[dict[str, Any]]:
             "seen_on_a_real_server": case.seen,
             "by": by,
         }
-        for case, by in (*asked, *[(operation, operation.test) for operation in OPERATIONS])
+        for case, by in done
     ]
 
 
