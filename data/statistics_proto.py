@@ -2,8 +2,9 @@
 
 Beside the features that the records hold, each split has the grey levels of its pixels and its
 image statistics, marked as derived from `image` the way TFDV marks derived features. A split that
-spans were added to has several data sets in its proto: `train`, the whole, then its parts
-`train/base`, `train/span-2026-11-20` and so on; a viewer shows them side by side.
+spans were added to has several data sets in its proto: the whole under TFDV's name for it, then
+its parts `train/base`, `train/span-2026-11-20` and so on. Facets shows them side by side; TFDV
+validates the whole, and `get_slice_stats` picks a part.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from data.statistics import BASE, Counts, FeatureSummary, SplitSummary
 
 FILE_NAME = "FeatureStats.pb"
 DERIVER = "image_statistics"
+WHOLE = "All Examples"
+"""What TFDV calls the whole in a proto that has slices too; it refuses to validate others."""
+
 PIXELS = "pixels"
 """Name of the derived feature that holds the grey levels of all pixels."""
 
@@ -51,8 +55,9 @@ def write_statistics(
     for _, part in sorted(parts.items()):
         whole.merge(part)
     whole.write(folder)
-    datasets = [dataset_statistics(split, whole, info)]
-    for number, part in sorted(parts.items()) if set(parts) - {0} else ():
+    sliced = bool(set(parts) - {0})
+    datasets = [dataset_statistics(WHOLE if sliced else split, whole, info)]
+    for number, part in sorted(parts.items()) if sliced else ():
         name = f"span-{spans.get(number, number)}" if number else BASE
         (folder / name).mkdir(exist_ok=True)
         part.write(folder / name)

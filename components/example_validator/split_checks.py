@@ -31,16 +31,17 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
     """
     params = evidence.params
     number = evidence.info.classes
+    level = params.level / number / len(evidence.splits)
     train = evidence.splits[_TRAIN].classes
     for split, summary in evidence.splits.items():
         size = int(summary.classes.sum())
         if split == _TRAIN:
-            few = least_count(size, params.min_class_share / number, params.level / number)
+            few = least_count(size, params.min_class_share / number, level)
             bounds = np.full(number, max(params.min_class_examples, few))
             warn = bounds
         else:
             shares = train / max(int(train.sum()), 1)
-            chance = np.array([least_count(size, s, params.level / number) for s in shares])
+            chance = np.array([least_count(size, s, level) for s in shares])
             bounds = np.minimum(params.min_class_examples, chance)
             warn = np.full(number, params.min_class_examples)
         yield _fewest(evidence, split, summary.classes, bounds, warn)

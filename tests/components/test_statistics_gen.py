@@ -97,7 +97,11 @@ def test_every_span_has_statistics_of_its_own_beside_the_whole(
     folder = made.outputs.statistics.path
     proto = statistics_pb2.DatasetFeatureStatisticsList()
     proto.ParseFromString((folder / "Split-train" / "FeatureStats.pb").read_bytes())
-    assert [d.name for d in proto.datasets] == ["train", "train/base", "train/span-2026-11-20"]
+    assert [d.name for d in proto.datasets] == [
+        "All Examples",
+        "train/base",
+        "train/span-2026-11-20",
+    ]
     whole, *parts = proto.datasets
     assert whole.num_examples == sum(part.num_examples for part in parts)
     found = read_parts(folder / "Split-test")

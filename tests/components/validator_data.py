@@ -10,7 +10,7 @@ from components.example_validator.findings import Evidence, Part
 from components.example_validator.params import Params
 from data.dataset_info import DatasetInfo
 from data.digit_renderer import draw_chunk
-from data.image_statistics import histograms, measure
+from data.image_statistics import STEPS, histograms, measure
 from data.record_ids import as_numbers, content_hashes
 from data.schema import schema_of
 from data.statistics import FeatureSummary, SplitSummary
@@ -188,6 +188,7 @@ class Pool:
         result.classes = np.bincount(labels, minlength=10)
         result.pixels = np.bincount(self.brightest[chosen], minlength=256)
         result.histograms, result.sums = histograms(steps), steps.sum(axis=0)
-        result.low, result.high = steps.min(axis=0), steps.max(axis=0)
+        result.low = steps.min(axis=0, initial=STEPS)
+        result.high = steps.max(axis=0, initial=0)
         result._hashed = [(self.hashes[chosen], labels)]
         return result
