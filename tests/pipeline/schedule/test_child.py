@@ -1,0 +1,73 @@
+"""A run in a process group of its own: ended in time, ended with us, ended as a whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.schedule.child import read_trigger, supervise
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
+open(sys.argv[1], "w").write(str(helper.pid))
+time.sleep(99)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_command_that_ends_gives_its_exit_code() -> None:
+    words = [sys.executable, "-c", "raise SystemExit(3)"]
+    assert supervise(words, limit=None, grace=1, quiet=False) == 3
+
+
+def test_at_the_limit_nothing_of_the_group_is_left(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    words = [sys.executable, "-c", STUBBORN, str(told)]
+    with pytest.raises(TimeoutError):
+        supervise(words, limit=timedelta(seconds=5), grace=0.1, quiet=False)
+    until = time.monotonic() + 10
+    while is_alive(int(told.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_alive(int(told.read_text()))
+
+
+def test_a_run_ends_when_its_parent_dies(tmp_path: Path) -> None:
+    child = (
+        "import os, sys, time; from pipeline.schedule.child import _end_with;"
+        "_end_with(os.getppid()); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
+    )
+    parent = (
+        f"import subprocess, sys;subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+    )
+    told = tmp_path / "pid"
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen([sys.executable, "-c", parent, str(told)], cwd=root)
+    until = time.monotonic() + 30
+    while not (told.exists() and told.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while is_alive(int(told.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_alive(int(told.read_text()))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "7"])
+def test_what_the_schedule_did_not_write_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--trigger"):
+        read_trigger(text)

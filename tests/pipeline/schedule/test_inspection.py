@@ -1,0 +1,131 @@
+"""Drift of new data and of requests, and a champion that loses accuracy, over a real model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.digit_renderer import draw_chunk
+from data.examples import encode
+from data.statistics import SplitSummary
+from data.tfrecord import frame
+from pipeline.config import Config, from_values
+from pipeline.graph import Resolved
+from pipeline.schedule import inspection
+from pipeline.schedule.inspection import Inspection
+from serving.request_log import RequestLog, logged_images
+from tests.span_folders import write_records
+
+DATASET = {
+    "name": "rendered_digits",
+    "version": "1.0.0",
+    "height": 28,
+    "width": 28,
+    "label_names": [str(n) for n in range(10)],
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "spans").mkdir()
+    return from_values(
+        {
+            "data": {"dataset": "rendered_digits", "spans": str(tmp_path / "spans/{SPAN}")},
+            "schedule": {"every": "1d", "requests": str(tmp_path / "requests")},
+        }
+    )
+
+
+@pytest.fixture
+def look(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inspection:
+    """An inspection whose champion learnt from rendered digits, and was right on 95 of 100."""
+    images, labels = draw_chunk(1, "train", 0)
+    summary = SplitSummary(28, 28, 10)
+    summary.add({"image": images.reshape(len(images), -1), "label": labels})
+    (tmp_path / "statistics" / "Split-train").mkdir(parents=True)
+    summary.write(tmp_path / "statistics" / "Split-train")
+    resolved = Resolved(tmp_path / "statistics", "0" * 64, "data of v1")
+    monkeypatch.setattr(inspection, "champion_statistics_of", lambda *a: lambda c: resolved)
+    monkeypatch.setattr(inspection.versions, "live", lambda base: 1)
+    monkeypatch.setattr(inspection.versions, "provenance_of", lambda *a: {"dataset": DATASET})
+    monkeypatch.setattr(Inspection, "_published_accuracy", lambda self: 0.95)
+    (tmp_path / "requests").mkdir()
+    return Inspection(config, tmp_path / "home")
+
+
+def log(folder: Path, signature: str = "serve_images", **inputs: Any) -> Path:
+    requests = RequestLog(folder)
+    requests.predict("digits", signature, 1, inputs, {"class_id": np.zeros(4)})
+    requests.close()
+    return requests.path
+
+
+def test_without_anything_new_there_is_nothing_to_see(look: Inspection) -> None:
+    assert look.drift().told == "drift: no new data and no requests to look at"
+    assert not look.accuracy().fired
+
+
+def test_new_data_of_the_same_kind_is_no_drift(look: Inspection, tmp_path: Path) -> None:
+    write_records(tmp_path / "spans" / "7", 5, train=300)
+    assert look.drift().told == "no drift in span 7"
+
+
+def test_new_data_of_another_kind_is(look: Inspection, tmp_path: Path) -> None:
+    images, labels = draw_chunk(5, "train", 0)
+    columns = {"image": 255 - images[:300].reshape(300, -1), "label": labels[:300]}
+    (tmp_path / "spans" / "8" / "train").mkdir(parents=True)
+    file = tmp_path / "spans" / "8" / "train" / "part-0.tfrecord"
+    file.write_bytes(frame(encode(columns)).tobytes())
+    (tmp_path / "spans" / "8" / "_SUCCESS").touch()
+    fired = look.drift().fired
+    assert "in span 8" in fired and "in the champion's data: distance" in fired
+
+
+def test_requests_are_compared_too(look: Inspection, tmp_path: Path) -> None:
+    images, _ = draw_chunk(5, "test", 0)
+    file = log(tmp_path / "requests", images=images[:300])
+    assert look.drift().told == "no drift in requests"
+    file.unlink()
+    log(tmp_path / "requests", images=255 - images[:300])
+    assert "in requests" in look.drift().fired
+
+
+@pytest.mark.parametrize(("right", "fires"), [(0.95, False), (0.93, False), (0.7, True)])
+def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: float, fires: bool
+) -> None:
+    write_records(tmp_path / "spans" / "7", 5, train=300)
+    _, labels = draw_chunk(5, "train", 0)
+    answers = np.where(np.arange(300) < 300 * right, labels[:300], (labels[:300] + 1) % 10)
+    monkeypatch.setattr("serving.restored.class_ids", lambda folder, images: answers)
+    seen = look.accuracy()
+    assert bool(seen.fired) is fires
+    assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.told
+
+
+def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
+    from data.png import encode_stored
+
+    images, _ = draw_chunk(5, "test", 0)
+    pixels = images[:4].reshape(4, -1)
+    pngs = np.array([encode_stored(image) for image in images[:4]], object)
+    for folder, signature, inputs in (
+        ("a", "serve_images", {"images": images[:4]}),
+        ("b", "serving_default", {"features": (pixels / 255).astype(np.float32)}),
+        ("c", "serve_png", {"image_bytes": pngs}),
+    ):
+        log(tmp_path / folder, signature, **inputs)
+        found = logged_images(tmp_path / folder, 28, 28, most=100)
+        np.testing.assert_array_equal(found, pixels)
+    assert len(logged_images(tmp_path / "a", 28, 28, most=3)) == 3
+
+
+def test_a_log_that_is_being_written_or_damaged_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    images, _ = draw_chunk(5, "test", 0)
+    file = log(tmp_path, images=images[:2])
+    whole = file.read_bytes()
+    damaged = bytearray(whole)
+    damaged[200] ^= 1
+    file.write_bytes(whole + bytes(damaged) + whole + whole[:100])
+    assert len(logged_images(tmp_path, 28, 28, most=100)) == 4
