@@ -1,10 +1,12 @@
 """Served folders for tests; says how often a publish was stopped: that must not shrink."""
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.serving.served import push, saved_model
 
@@ -32,6 +34,21 @@ def three(base: Path, model: MakeModel) -> Path:
     for content in "abc":
         push(base, model(content))
     return base
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "file":
+        yield f"file://{tmp_path}/bucket/mnist"
+    else:
+        yield f"memory://{uuid.uuid4().hex}/mnist"
+        MemoryFileSystem.store.clear()
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    yield f"memory://{uuid.uuid4().hex}/mnist"
+    MemoryFileSystem.store.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,83 +1,26 @@
-"""A served folder mirrored to object stores: order, kills, rivals, and homes that come later."""
+"""A served folder mirrored to an object store: order, kills, faults."""
 
 import json
 import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from serving import labels, ledger, object_store, server_files, versions
+from serving import labels, ledger, object_store, server_files
 from serving.bucket import Store, opened
 from serving.digest import tree_digest
 from serving.errors import ServingError
 from serving.rollout import Rollout
 from serving.server_files import ServerFiles
-from tests.serving.served import leftovers, push, saved_model, torn, visible
+from tests.serving.object_stores import broken_there, config_there, contents, publish
+from tests.serving.served import leftovers, push, torn
 
 MakeModel = Callable[[str], Path]
 pytestmark = pytest.mark.usefixtures("quick_disk")
-
-
-@pytest.fixture(params=["memory", "file"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "file":
-        yield f"file://{tmp_path}/bucket/mnist"
-    else:
-        yield f"memory://{uuid.uuid4().hex}/mnist"
-        MemoryFileSystem.store.clear()
-
-
-@pytest.fixture
-def memory() -> Iterator[str]:
-    yield f"memory://{uuid.uuid4().hex}/mnist"
-    MemoryFileSystem.store.clear()
-
-
-def publish(base: Path, url: str, model: Path) -> int:
-    rollout = Rollout(base, store=url)
-    rollout.check()
-    return rollout.finish(push(base, model)).version
-
-
-def contents(url: str) -> dict[str, bytes]:
-    with opened(url) as store:
-        prefix = store.fs._strip_protocol(store.root)
-        return {
-            str(path).removeprefix(f"{prefix}/"): store.fs.cat_file(path)
-            for path in store.fs.find(store.root)
-        }
-
-
-def config_there(url: str) -> tuple[list[int], dict[str, int]]:
-    text = contents(url)["models.config"].decode()
-    assert f'base_path: "{url}"' in text
-    pairs = re.findall(r'key: "(\w+)" value: (\d+)', text)
-    numbers = re.findall(r"versions: (\d+)", text)
-    return [int(n) for n in numbers], {k: int(v) for k, v in pairs}
-
-
-def broken_there(url: str, digests: set[str], tmp_path: Path) -> list[str]:
-    """Versions that models.config names and that are not whole."""
-    found = contents(url)
-    if "models.config" not in found:
-        return []
-    numbers, named = config_there(url)
-    broken = []
-    for number in {*numbers, *named.values()}:
-        copy = tmp_path / "copy" / uuid.uuid4().hex
-        for name, content in found.items():
-            if name.startswith(f"{number}/"):
-                file = copy / name.partition("/")[2]
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
-        if not copy.exists() or tree_digest(copy) not in digests:
-            broken.append(f"models.config names {number}, which is not whole")
-    return broken
 
 
 def test_a_push_is_there_with_its_records_and_the_config_names_the_url(
@@ -235,103 +178,6 @@ def test_an_upload_that_was_cut_is_no_version_and_is_done_again(
     monkeypatch.undo()
     object_store.mirror(base, memory)
     assert config_there(memory) == ([1, 2], {"stable": 2})
-
-
-def test_a_home_that_never_saw_the_store_takes_it_over_first(
-    base: Path, url: str, model: MakeModel, tmp_path: Path
-) -> None:
-    publish(base, url, model("a"))
-    publish(base, url, model("b"))
-    Rollout(base, store=url).rollback(reason="bad")
-    other = tmp_path / "other"
-    with pytest.raises(ServingError, match=r"has changes of another home; .*versions fetch"):
-        publish(other, url, model("c"))
-    assert object_store.fetch(other, url) == [1, 2]
-    assert versions.live(other) == 1 and visible(other) == ["1", "2"]
-    assert object_store.is_mirrored(other, url)
-    assert torn(other) == leftovers(other) == []
-    assert (other / ledger.LEDGER).read_bytes() == (base / ledger.LEDGER).read_bytes()
-    assert (other / "manifests/2.json").read_bytes() == (base / "manifests/2.json").read_bytes()
-    with pytest.raises(ServingError, match="held back"):
-        push(other, tmp_path / "models/b")
-    assert publish(other, url, saved_model(tmp_path / "c2", "c2")) == 3
-    with pytest.raises(ServingError, match="has changes of another home"):
-        Rollout(base, store=url).rollback(reason="bad")
-    assert object_store.fetch(base, url) == [3]
-    assert object_store.fetch(base, url) == []
-    assert versions.live(base) == 3
-
-
-def test_a_home_that_is_ahead_of_the_store_has_nothing_to_fetch(
-    base: Path, url: str, model: MakeModel
-) -> None:
-    publish(base, url, model("a"))
-    push(base, model("b"))
-    assert object_store.fetch(base, url) == []
-    assert versions.live(base) == 2 and config_there(url) == ([1], {"stable": 1})
-    assert not object_store.is_mirrored(base, url)
-
-
-def test_of_two_homes_that_publish_at_once_one_is_refused(
-    base: Path, url: str, model: MakeModel, tmp_path: Path
-) -> None:
-    publish(base, url, model("a"))
-    other = tmp_path / "other"
-    object_store.fetch(other, url)
-    # Both have looked, both have published at home; the second comes too late.
-    push(base, model("b"))
-    push(other, model("c"))
-    object_store.mirror(base, url)
-    with pytest.raises(ServingError, match=r"changed by two homes at the same time; move .* away"):
-        object_store.mirror(other, url)
-    with pytest.raises(ServingError, match="changed by two homes"):
-        object_store.fetch(other, url)
-    assert config_there(url) == ([1, 2], {"stable": 2})
-    assert contents(url)["2/saved_model.pb"] == (base / "2/saved_model.pb").read_bytes()
-
-
-def test_who_finds_the_ledger_object_taken_is_refused(
-    base: Path, memory: str, model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rival comes between our look and our claim."""
-
-    def late(self: Store) -> bytes:
-        found = real(self)
-        self.fs.pipe_file(self.path(f"ledger/{len(found):012d}"), b"{}\n")
-        return found
-
-    real = Store.ledger
-    publish(base, memory, model("a"))
-    push(base, model("b"))
-    monkeypatch.setattr(Store, "ledger", late)
-    with pytest.raises(ServingError, match="has changes of another home"):
-        object_store.mirror(base, memory)
-    assert config_there(memory) == ([1], {"stable": 1})
-
-
-def test_what_was_lost_here_is_not_taken_from_the_servers(
-    base: Path, url: str, model: MakeModel
-) -> None:
-    publish(base, url, model("a"))
-    publish(base, url, model("b"))
-    shutil.rmtree(base / "2")
-    with pytest.raises(ServingError, match=r"v2 is live, but is not whole in .*versions fetch"):
-        object_store.mirror(base, url)
-    assert object_store.fetch(base, url) == [2]
-    object_store.mirror(base, url)
-    assert config_there(url) == ([1, 2], {"stable": 2})
-
-
-def test_damaged_bytes_in_the_store_are_not_fetched(
-    base: Path, memory: str, model: MakeModel, tmp_path: Path
-) -> None:
-    publish(base, memory, model("a"))
-    with opened(memory) as store:
-        store.fs.pipe_file(store.path("1/saved_model.pb"), b"other")
-    other = tmp_path / "other"
-    with pytest.raises(ServingError, match=r"/1 is damaged: expected digest"):
-        object_store.fetch(other, memory)
-    assert versions.live(other) is None
 
 
 def test_a_damaged_ledger_in_the_store_is_told(base: Path, memory: str, model: MakeModel) -> None:
