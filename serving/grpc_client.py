@@ -25,7 +25,12 @@ from serving.client import Arrays, Classes, Client, Options, Prediction, ServerE
 _UNREACHABLE = re.compile(
     r"failed to connect|DNS resolution failed|Socket closed|.*connection", re.I
 )
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# We cancel nothing ourselves: that is a server which stops before it looked at the request.
+_TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+)
 
 
 class GrpcClient(Client):

@@ -48,6 +48,7 @@ class RestServer:
         with self._server.changed:
             while self._server.active and time.monotonic() < deadline:
                 self._server.changed.wait(deadline - time.monotonic())
+            self._server.stopped = True
         self._server.server_close()
 
 
@@ -58,7 +59,8 @@ class _Server(http.server.ThreadingHTTPServer):
         self.api = api
         self.active = 0
         self.changed = threading.Condition()
-        self.stopping = False
+        self.stopping = False  # answers are the last ones of their connections
+        self.stopped = False  # there are no more answers
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -75,6 +77,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         with self.server.changed:
+            if self.server.stopped:
+                self.close_connection = True
+                return
             self.server.active += 1
         try:
             body = self._body()

@@ -7,7 +7,10 @@ import time
 
 import pytest
 
+from serving import client
+from serving.local.grpc_service import GrpcServer
 from serving.local.http import RestServer
+from serving.local.states import State, VersionStatus
 
 
 class SlowApi:
@@ -56,6 +59,45 @@ def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(slow):
     assert response.headers["Connection"] == "close"
     with pytest.raises(ConnectionError):
         connect(server).request("GET", "/")
+
+
+class SlowManager:
+    """Tells a status after a while."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+
+    def statuses(self, name, version):
+        self.asked.set()
+        time.sleep(0.5)
+        return [VersionStatus(3, State.AVAILABLE, None)]
+
+
+def test_a_stop_answers_what_is_in_flight_over_grpc():
+    manager = SlowManager()
+    server = GrpcServer(manager, "127.0.0.1", 0)
+    found = []
+    with client.connect(f"grpc://127.0.0.1:{server.port}", "m") as asking:
+        thread = threading.Thread(target=lambda: found.extend(asking.status()))
+        thread.start()
+        assert manager.asked.wait(30)
+        server.stop(10)
+        thread.join()
+    assert [state.version for state in found] == [3]
+
+
+def test_after_a_stop_an_open_connection_is_closed_without_an_answer(slow):
+    """The models are gone by then: a wrong answer would be worse than none."""
+    api, server = slow
+    connection = connect(server)
+    connection.request("GET", "/a")
+    connection.getresponse().read()
+    server.stop(1)
+    api.asked.clear()
+    connection.request("GET", "/b")
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.getresponse()
+    assert not api.asked.is_set()
 
 
 def test_a_body_in_chunks(slow):

@@ -154,6 +154,21 @@ def test_a_version_that_arrives_by_rename_fails_no_request(tmp_path, exports):
     assert states[2] == "AVAILABLE" and states[5] == "END"
 
 
+def test_a_stop_under_load_gives_no_wrong_answer(base):
+    """Whoever comes too late finds no server; gRPC may cancel what arrives at that moment."""
+    server = LocalServer(base / "models.config", FOLLOWING)
+    rest, grpc = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
+    with Load(rest) as over_rest, Load(grpc) as over_grpc:
+        time.sleep(10 / RATE)
+        server.stop()
+        time.sleep(10 / RATE)
+    for told in (over_rest.report, over_grpc.report):
+        assert any(not sample.error for sample in told.samples)
+        assert told.errors
+        refused = ("no server at", "CANCELLED")
+        assert all(any(text in error for text in refused) for error in told.errors), told.errors
+
+
 def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(server, base, exports):
     """Case 96, as on the real server; what was live stays live, and two edits do it."""
     shutil.copytree(exports[0], base / "2")

@@ -248,6 +248,24 @@ def test_a_label_for_what_is_not_loaded_needs_the_flag(serve):
     assert e.value.code is Code.FAILED_PRECONDITION
 
 
+def test_a_new_label_for_what_is_still_loading_is_not_found_until_it_is_loaded(serve, base):
+    """The flag lets a server start so; moving a label that exists still needs a loaded version."""
+    add(base, 1)
+    served = serve(allow=True, specific=frozenset({1, 3}), labels={"stable": 1, "canary": 3})
+    served.available(1)
+    with pytest.raises(StatusError, match=r"Servable not found for request: Specific\(m, 3\)") as e:
+        served.answers(label="canary")
+    assert e.value.code is Code.NOT_FOUND
+    moved = [ModelEntry("m", str(base), 1, frozenset({1, 3}), {"stable": 3, "canary": 3})]
+    with pytest.raises(StatusError, match="assign label to version 3 of model m"):
+        served.manager.reload(moved)
+    add(base, 3)
+    served.available(1, 3)
+    assert served.answers(label="canary") == 3
+    served.manager.reload(moved)
+    assert served.answers(label="stable") == 3
+
+
 def test_a_label_moves_in_two_steps_and_never_in_one(serve, base, tmp_path):
     def entry(versions, stable):
         return [ModelEntry("m", str(base), 1, frozenset(versions), {"stable": stable})]
