@@ -143,6 +143,14 @@ def test_killed_training_ends_in_the_same_bytes(copy: Project, changed: Change) 
     assert copy.json("show", killed.name)["status"] == "killed"
 
 
+def test_a_model_without_a_real_server_is_stopped_where_one_is_required(copy: Project) -> None:
+    command = ("run", "--set", "serving.require_real_server=true", "--json")
+    told = json.loads(copy.call(*command, exit_code=3, PATH="/nowhere"))
+    assert steps(told)["infra_validator"] == "run"
+    assert steps(told)["pusher"] == "stopped"
+    assert told["verdict"]["sentence"].startswith("not served: serving.require_real_server is set")
+
+
 def test_pushed_model_answers_every_signature_alike(
     project: Project, first: Run, model: Any
 ) -> None:
