@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -31,14 +32,12 @@ def retrain(
         raise typer.BadParameter("give --due, or --reason TEXT to retrain now")
     from pipeline import ui
     from pipeline.schedule.retrain import retrain as tick
+    from pipeline.schedule.tell import tell
 
-    done = tick(
-        config_from(config, sets),
-        home_from(),
-        option_words(config, sets),
-        reason=reason,
-        quiet=as_json,
-    )
+    resolved, home = config_from(config, sets), home_from()
+    done = tick(resolved, home, option_words(config, sets), reason=reason, quiet=as_json)
+    for problem in tell(resolved, home, done, datetime.now(UTC)):
+        ui.warn(problem)
     if as_json:
         outcome = done.outcome.to_json() if done.outcome else None
         ui.write_json({"sentence": done.sentence, "outcome": outcome, "exit_code": done.exit_code})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.schedule.health import Health
 
-app = typer.Typer(help="Retrain on a schedule: run the scheduler, see how it is doing.")
+app = typer.Typer(
+    help="Retrain on a schedule: run the scheduler, render files for another one, see how it does."
+)
 
 
 @app.command()
@@ -60,6 +64,53 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
         ui.write_json(_plain(found))
     else:
         _show(found, resolved.schedule.timezone)
+
+
+@app.command()
+def render(
+    kind: Annotated[str, typer.Option(help="systemd, cron, kubernetes or airflow.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("schedule"),
+    image: Annotated[
+        str | None, typer.Option(help="Image with bnpipe installed, for Kubernetes.")
+    ] = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write the files with which another scheduler calls `bnpipe retrain --due`."""
+    from pipeline import ui
+    from pipeline.cli.retrain import option_words
+    from pipeline.schedule.child import COMMAND
+    from pipeline.schedule.duration import parse_duration
+    from pipeline.schedule.render import Tick
+    from pipeline.schedule.render import render as files_of
+
+    resolved = config_from(config, sets)
+    limit = resolved.schedule.time_limit
+    tick = Tick(
+        command=(*COMMAND, "retrain", "--due", *option_words(config, sets)),
+        folder=Path.cwd(),
+        environment={"BNPIPE_HOME": str(open_store().home)},
+        time_limit=parse_duration(limit).total_seconds() if limit else None,
+        image=image,
+        config=_yaml(resolved),
+    )
+    files = files_of(kind, tick)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (output / name).write_text(text)
+    if as_json:
+        ui.write_json({"folder": str(output), "files": list(files)})
+        return
+    for name in files:
+        ui.say(str(output / name))
+
+
+def _yaml(config: Config) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(config.snapshot(), sort_keys=False)
+    return text
 
 
 def _plain(found: Health) -> dict[str, Any]:

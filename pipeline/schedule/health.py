@@ -28,6 +28,7 @@ class Health:
 
     Attributes:
         attention: sentences about what somebody should look at; empty when all is well.
+        stale: the sentence among them that says that the served model is too old, if it is.
         next_slots: the slots to come.
         last: the newest outcomes, oldest first.
         claims: slots that are being done or wait for another attempt.
@@ -37,6 +38,7 @@ class Health:
     """
 
     attention: tuple[str, ...]
+    stale: str | None
     next_slots: tuple[datetime, ...]
     last: tuple[Outcome, ...]
     claims: tuple[Claim, ...]
@@ -71,13 +73,15 @@ def health(
     last = tuple(outcomes(home, count))
     age = served_age(served, now)
     ticked = book.ticked
+    stale = _stale(schedule, age)
     attention = [
-        *_stale(schedule, age),
+        *([stale] if stale else []),
         *_ended_badly(last),
         *_overdue(book, timetable, schedule, now),
     ]
     return Health(
         attention=tuple(attention),
+        stale=stale,
         next_slots=tuple(islice(timetable.after(now), count)) if timetable else (),
         last=last,
         claims=tuple(book.claims()),
@@ -87,12 +91,13 @@ def health(
     )
 
 
-def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> Iterator[str]:
+def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> str | None:
     if schedule.stale_after is None or age is None:
-        return
+        return None
     limit = parse_duration(schedule.stale_after)
-    if age[1] > limit:
-        yield f"v{age[0]} is {in_words(age[1])} old, stale after {in_words(limit)}"
+    if age[1] <= limit:
+        return None
+    return f"v{age[0]} is {in_words(age[1])} old, stale after {in_words(limit)}"
 
 
 def _ended_badly(last: tuple[Outcome, ...]) -> Iterator[str]:

@@ -1,0 +1,142 @@
+"""After a tick: who is told, what monitors read, and what `status` makes of it all."""
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config, from_values
+from pipeline.schedule.health import Health, health
+from pipeline.schedule.outcome import Result
+from pipeline.schedule.slot import iso
+from pipeline.schedule.tell import tell
+from pipeline.schedule.tick import Tick
+from pipeline.schedule.work import Ran
+from serving import ledger
+from tests.pipeline.schedule.stub_work import Clock, StubWork, moment, ticker
+
+WRITES = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"
+
+
+class Told:
+    """A daily schedule whose outcomes are told to a command and to Prometheus."""
+
+    def __init__(self, folder: Path, **schedule: Any) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.clock, self.work = Clock(2026, 1, 1), StubWork(folder / "done")
+        self.ticker = ticker(folder, self.clock, self.work, attempts=1)
+        self.config: Config = from_values(
+            {
+                "schedule": {"cron": "0 3 * * *", **schedule},
+                "serving": {"base_path": str(folder / "served")},
+                "notify": {
+                    "on": ["success", "not_blessed", "failure", "stale"],
+                    "command": [sys.executable, "-c", WRITES, str(folder / "told")],
+                    "prometheus_file": str(folder / "bnpipe.prom"),
+                },
+            }
+        )
+        self.tick()
+
+    def tick(self, **on: float) -> Tick:
+        self.clock.on(**on)
+        done = self.ticker.due()
+        assert tell(self.config, self.home, done, self.clock()) == []
+        return done
+
+    @property
+    def events(self) -> list[str]:
+        file = self.folder / "told"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(line)["event"] for line in lines]
+
+    def health(self) -> Health:
+        return health(self.config.schedule, self.home, self.folder / "served", self.clock())
+
+    def publish(self, folder: Path) -> None:
+        """A version that was published now."""
+        served = self.folder / "served"
+        (served / "1" / "variables").mkdir(parents=True)
+        (served / "1" / "saved_model.pb").touch()
+        (served / "1" / "variables" / "variables.index").touch()
+        entry = {"digest": "d", "model_name": "m", "compared_with": None, "provenance": {}}
+        lines: list[dict[str, Any]] = [
+            {"event": "reserved", "version": 1, **entry, "force": None},
+            {"event": "published", "version": 1},
+        ]
+        at = self.clock().isoformat()
+        text = "".join(json.dumps({**line, "at": at}) + "\n" for line in lines)
+        (served / ledger.LEDGER).write_text(text)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    return Told(tmp_path, stale_after="7d")
+
+
+def test_every_settled_slot_is_told_once(told: Told) -> None:
+    told.tick(hours=3)
+    told.tick(minutes=5)
+    told.work.answers = [Ran(exit_code=3, sentence="worse", result=Result.NOT_BLESSED)]
+    told.tick(days=1)
+    told.work.answers = [Ran(exit_code=1, sentence="no memory")]
+    told.tick(days=1)
+    assert told.events == ["success", "not_blessed", "failure"]
+    assert 'bnpipe_last_result{model="mnist",result="failed"} 1.0' in prometheus(told)
+
+
+def test_a_stale_model_is_told_with_every_slot_and_wants_attention(
+    told: Told, tmp_path: Path
+) -> None:
+    told.publish(tmp_path)
+    told.work.nothing = "unchanged: up to date (v1 live)"
+    told.tick(days=1, hours=3)
+    assert told.events == [] and told.health().attention == ()
+    told.tick(days=7)
+    assert told.events == ["stale"]
+    assert told.health().attention == ("v1 is 8.1 days old, stale after 7 days",)
+    assert 'bnpipe_served_model_stale{model="mnist"} 1.0' in prometheus(told)
+
+
+def test_a_failed_slot_wants_attention_until_one_ends_well(told: Told) -> None:
+    told.work.answers = [Ran(exit_code=1, sentence="no memory")]
+    told.tick(hours=3)
+    assert told.health().attention == ("2026-01-01T03:00:00Z failed: no memory",)
+    told.work.answers = [Ran(exit_code=0, sentence="v1 is live", result=Result.PUSHED)]
+    told.tick(days=1)
+    assert told.health().attention == ()
+
+
+def test_a_scheduler_that_is_not_running_wants_attention(told: Told) -> None:
+    told.clock.on(hours=3, minutes=10)
+    assert told.health().attention == ()
+    told.clock.on(minutes=10)
+    assert "2026-01-01T03:00:00Z is overdue" in told.health().attention[0]
+
+
+def test_health_shows_slots_to_come_and_a_claim_that_waits(told: Told) -> None:
+    waiting = ticker(told.folder, told.clock, told.work, backoff=timedelta(minutes=5))
+    told.work.answers = [Ran(exit_code=1, sentence="no memory")]
+    told.clock.on(hours=3)
+    waiting.due()
+    found = told.health()
+    assert [claim.slot.iso for claim in found.claims] == ["2026-01-01T03:00:00Z"]
+    assert not found.working and found.claims[0].not_before == "2026-01-01T03:05:00Z"
+    assert [iso(slot) for slot in found.next_slots[:2]] == [
+        "2026-01-02T03:00:00Z",
+        "2026-01-03T03:00:00Z",
+    ]
+    assert found.next_slots[0] == moment(2026, 1, 2, 3)
+
+
+def test_what_cannot_be_told_is_one_sentence(told: Told) -> None:
+    config = from_values({"notify": {"prometheus_file": str(told.folder / "no" / "x.prom")}})
+    (problem,) = tell(config, told.home, Tick("nothing is due"), told.clock())
+    assert "cannot write" in problem
+
+
+def prometheus(told: Told) -> str:
+    return (told.folder / "bnpipe.prom").read_text()
