@@ -64,8 +64,8 @@ class Params:
     signing_key: str = machine_local("")
     """Ed25519 private key (PEM) that versions are signed with; empty for none."""
 
-    verify_key: str = machine_local("")
-    """Ed25519 public key (PEM); empty takes the one that belongs to the signing key."""
+    verify_keys: tuple[str, ...] = machine_local(())
+    """Ed25519 public keys (PEM); empty takes the one that belongs to the signing key."""
 
     canary: bool = machine_local(False)
     """Whether a new version is only the canary at first; the servers must be named then."""
@@ -148,7 +148,7 @@ def publish_model(
             folder refuses it, or the running server cannot load it or does not answer in time.
     """
     base = _base_path(params)
-    signer, verifier = load_keys(params.signing_key, params.verify_key)
+    signer, verifier = load_keys(params.signing_key, params.verify_keys)
     if verifier is not None and signer is None:
         raise ServingError(
             "serving.verify_key is set, but the version would be unsigned",

@@ -52,14 +52,14 @@ def pusher_params(config: Config, home: Path) -> pusher.Params:
         store_url=store_url(config),
         server_wait_seconds=config.serving.server_wait_seconds,
         signing_key=config.serving.signing_key or "",
-        verify_key=config.serving.verify_key or "",
+        verify_keys=_several(config.serving.verify_key),
         server_files=server_files(config),
     )
 
 
 def rollout(config: Config, home: Path) -> Rollout:
     """How labels are moved: in the served folder and on the running servers."""
-    _, verifier = load_keys(config.serving.signing_key, config.serving.verify_key)
+    _, verifier = load_keys(config.serving.signing_key, _several(config.serving.verify_key))
     return Rollout(
         served_folder(config, home),
         servers(config),
@@ -83,8 +83,7 @@ def _has_canary(config: Config) -> bool:
 
 def servers(config: Config) -> tuple[str, ...]:
     """Addresses of the running servers."""
-    named = config.serving.server_url
-    addresses = (named,) if isinstance(named, str) else named
+    addresses = _several(config.serving.server_url)
     for address in addresses:
         if not re.fullmatch(r"(https?|grpc)://[^/\s]+(/\S*)?", address):
             raise ConfigError(
@@ -101,3 +100,8 @@ def server_files(config: Config) -> ServerFiles:
         return ServerFiles(**{name: getattr(config.serving, name) for name in fields})
     except ServingError as error:
         raise ConfigError(error.headline, hint=error.hint) from None
+
+
+def _several(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One text, or a list of them."""
+    return (value,) if isinstance(value, str) else value

@@ -40,8 +40,9 @@ class Serving:
     """How long to wait until the server has loaded a version, in seconds."""
     signing_key: str | None = None
     """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
-    verify_key: str | None = None
-    """Ed25519 public key (PEM); by default the one that belongs to the signing key."""
+    verify_key: str | tuple[str, ...] = ()
+    """Ed25519 public key (PEM), or a list: the new one and those of older versions; by default the
+    one that belongs to the signing key."""
     prometheus_path: str = "/monitoring/prometheus/metrics"
     """Where the server shows its metrics, for monitoring.config."""
     batching: bool = False

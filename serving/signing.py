@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,19 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A public key."""
+    """Public keys: while keys are replaced, the old one stays good for what it signed."""
 
-    key: Ed25519PublicKey
+    keys: tuple[Ed25519PublicKey, ...]
 
     def accepts(self, message: bytes, signature: bytes) -> bool:
-        """Whether the holder of the private key signed this message."""
+        """Whether the holder of one of the private keys signed this message."""
         from cryptography.exceptions import InvalidSignature
 
-        try:
-            self.key.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
+        for key in self.keys:
+            try:
+                key.verify(signature, message)
+            except InvalidSignature:
+                continue
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,24 @@ class Signer:
     @property
     def verifier(self) -> Verifier:
         """Its public key."""
-        return Verifier(self.key.public_key())
+        return Verifier((self.key.public_key(),))
 
 
-def load_keys(signing: str | None, verify: str | None) -> tuple[Signer | None, Verifier | None]:
-    """The configured keys; the public one follows from the private one unless it is named too.
+def load_keys(signing: str | None, verify: Sequence[str]) -> tuple[Signer | None, Verifier | None]:
+    """The configured keys; the public one follows from the private one unless some are named.
 
     Raises:
         ServingError: a file is not there, holds another kind of key, others may read the private
-            key, or the two do not belong together.
+            key, or no public one belongs to it.
     """
     signer = load_signer(Path(signing)) if signing else None
-    verifier = load_verifier(Path(verify)) if verify else signer.verifier if signer else None
+    verifier = signer.verifier if signer else None
+    if verify:
+        verifier = Verifier(tuple(load_public(Path(path)) for path in verify))
     if signer and verifier and not verifier.accepts(b"", signer.sign(b"")):
         raise ServingError(
-            f"serving.verify_key {verify} does not belong to serving.signing_key {signing}",
+            f"serving.verify_key {', '.join(verify)} does not belong to serving.signing_key "
+            f"{signing}",
             hint=f"expected the public key that was made with it, e.g. {signing}.pub",
         )
     return signer, verifier
@@ -103,7 +109,7 @@ def load_signer(path: Path) -> Signer:
     return Signer(key)
 
 
-def load_verifier(path: Path) -> Verifier:
+def load_public(path: Path) -> Ed25519PublicKey:
     """Read a public key.
 
     Raises:
@@ -120,7 +126,7 @@ def load_verifier(path: Path) -> Verifier:
         raise _wrong(path, "verify_key", "an Ed25519 public key", _kind(pem)) from None
     if not isinstance(key, Ed25519PublicKey):
         raise _wrong(path, "verify_key", "an Ed25519 public key", _name(key))
-    return Verifier(key)
+    return key
 
 
 def make_keys(path: Path) -> Path:

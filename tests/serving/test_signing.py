@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from serving.errors import ServingError
-from serving.signing import load_keys, load_signer, load_verifier, make_keys
+from serving.signing import Verifier, load_keys, load_public, load_signer, make_keys
 
 
 def pem_of(key: object, *, public: bool = False, passphrase: bytes = b"") -> bytes:
@@ -39,11 +39,11 @@ def written(folder: Path, content: bytes, mode: int = 0o600) -> Path:
 
 
 def test_made_keys_sign_and_verify(key: Path) -> None:
-    signer, verifier = load_keys(str(key), None)
+    signer, verifier = load_keys(str(key), ())
     assert signer is not None and verifier is not None
     signature = signer.sign(b"message")
     assert len(signature) == 64 and signature == signer.sign(b"message")
-    public = load_verifier(Path(f"{key}.pub"))
+    public = Verifier((load_public(Path(f"{key}.pub")),))
     assert public.accepts(b"message", signature)
     assert not public.accepts(b"massage", signature)
     assert not public.accepts(b"message", signature[:-1])
@@ -111,22 +111,33 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"serving.signing_key .*none: .*No such file.*keygen"):
         load_signer(tmp_path / "none")
     with pytest.raises(ServingError, match=r"serving.verify_key .*none: .*No such file.*keygen"):
-        load_verifier(tmp_path / "none")
+        load_public(tmp_path / "none")
 
 
 def test_a_private_key_is_no_public_one(key: Path) -> None:
     with pytest.raises(ServingError, match="Ed25519 public key, received a PEM file of a private"):
-        load_verifier(key)
+        load_public(key)
 
 
 def test_an_rsa_public_key_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, pem_of(rsa.generate_private_key(65537, 2048), public=True))
     with pytest.raises(ServingError, match=r"received a key of another kind \(RSA public key\)"):
-        load_verifier(path)
+        load_public(path)
 
 
 def test_keys_that_do_not_belong_together_are_refused(key: Path, tmp_path: Path) -> None:
     make_keys(tmp_path / "second")
     with pytest.raises(ServingError, match=r"second.pub does not belong to .*signing_key"):
-        load_keys(str(key), str(tmp_path / "second.pub"))
-    assert load_keys(None, None) == (None, None)
+        load_keys(str(key), [str(tmp_path / "second.pub")])
+    assert load_keys(None, ()) == (None, None)
+
+
+def test_while_keys_are_replaced_the_old_one_stays_good(key: Path, tmp_path: Path) -> None:
+    make_keys(tmp_path / "new")
+    publics = [f"{tmp_path}/new.pub", f"{key}.pub"]
+    signer, verifier = load_keys(str(tmp_path / "new"), publics)
+    assert signer is not None and verifier is not None
+    assert verifier.accepts(b"x", signer.sign(b"x"))
+    assert verifier.accepts(b"x", load_signer(key).sign(b"x"))
+    make_keys(tmp_path / "third")
+    assert not verifier.accepts(b"x", load_signer(tmp_path / "third").sign(b"x"))
