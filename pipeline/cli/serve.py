@@ -16,7 +16,6 @@ from pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 from pipeline.errors import ExitCode
 
 _BINARY = "tensorflow_model_server"
-_IMAGE = "tensorflow/serving:2.21.0"
 
 
 def serve(
@@ -61,7 +60,8 @@ def serve(
         ui.say(shlex.join(command))
         os.execv(found, command)
     ui.say(f"{_BINARY} is not on PATH. With Docker:")
-    ui.say(f"  {shlex.join([*_docker(real, port or 8501, grpc_port or 8500), *more])}")
+    docker = _docker(settings.deploy.image, real, port or 8501, grpc_port or 8500)
+    ui.say(f"  {shlex.join([*docker, *more])}")
 
     from serving.local.main import main
 
@@ -82,12 +82,12 @@ def _flags(base: Path, port: int, grpc_port: int) -> list[str]:
     ]
 
 
-def _docker(real: str, port: int, grpc_port: int) -> list[str]:
+def _docker(image: str, real: str, port: int, grpc_port: int) -> list[str]:
     """The folder is mounted at its own path, because models.config names that."""
     publish = [f"-p=127.0.0.1:{outside}:{outside}" for outside in (port, grpc_port)]
     entry = f"--entrypoint={_BINARY}"
     flags = _flags(Path(real), port, grpc_port)
-    return ["docker", "run", "--rm", *publish, f"-v={real}:{real}:ro", entry, _IMAGE, *flags]
+    return ["docker", "run", "--rm", *publish, f"-v={real}:{real}:ro", entry, image, *flags]
 
 
 def _free_port() -> int:
