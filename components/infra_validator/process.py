@@ -76,10 +76,10 @@ class Process:
         Raises:
             ServingError: the process died, or is not ready in time.
         """
-        line = self._line(deadline)
-        if line is None:
-            raise self.fault("ended before it had looked at the model")
-        return [Finding(**found) for found in json.loads(line)]
+        while (line := self._line(deadline)) is not None:
+            if line.startswith("["):  # a library may have written before
+                return [Finding(**found) for found in json.loads(line)]
+        raise self.fault("ended before it had looked at the model")
 
     def wait_until_serving(self, deadline: float) -> Addresses:
         """Where it answers, once it has loaded the model.

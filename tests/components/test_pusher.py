@@ -2,13 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run as run_process
 from typing import Any
 
 import pytest
 
-from components.artifacts import Blessing, Model, PushedModel
+from components.artifacts import Blessing, InfraBlessing, Model, PushedModel
 from components.pusher import COMPONENT, Inputs, Params, effect
 from serving import labels, object_store, versions
 from serving.errors import ServingError
@@ -75,6 +76,53 @@ def test_provenance_says_where_the_version_came_from(
     assert found["verdict"] == "better than the baseline"
     assert found["model_name"] == "mnist"
     assert {"code", "inputs", "digest", "compared_with", "version"} <= set(found)
+
+
+def tried(inputs: Inputs, folder: Path, **changes: Any) -> Inputs:
+    """The same, with the infra validator's verdict."""
+    verdict = {
+        "passed": True,
+        "sentence": "served by stand-in",
+        "server": "stand-in",
+        "weaker": True,
+        "model": versions.tree_digest(inputs.model.saved_model),
+        **changes,
+    }
+    (folder / "infra").mkdir()
+    (folder / "infra" / "verdict.json").write_text(json.dumps(verdict))
+    infra = InfraBlessing("infra_validator.infra_blessing", folder / "infra")
+    return replace(inputs, infra_blessing=infra)
+
+
+def test_provenance_says_how_the_version_was_tried(
+    run_component: Any, params: Params, tmp_path: Path
+) -> None:
+    run_component(COMPONENT, tried(inputs_of(tmp_path, "a"), tmp_path), params, tmp_path / "out")
+    found = json.loads((tmp_path / "served" / "provenance" / "1.json").read_text())
+    assert found["trial"] == {
+        "sentence": "served by stand-in",
+        "server": "stand-in",
+        "weaker": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"passed": False, "sentence": "not served: no"},
+            "the model is not blessed: not served: no",
+        ),
+        ({"model": "0" * 64}, "the blessing is for another model"),
+    ],
+)
+def test_a_model_that_was_not_served_is_not_published(
+    run_component: Any, params: Params, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    inputs = tried(inputs_of(tmp_path, "a"), tmp_path, **changes)
+    with pytest.raises(ServingError, match=message):
+        run_component(COMPONENT, inputs, params, tmp_path / "out")
+    assert versions.live(Path(params.base_path)) is None
 
 
 def test_running_again_publishes_nothing(
