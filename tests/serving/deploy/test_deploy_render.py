@@ -377,7 +377,7 @@ def test_kserve_serves_the_folder_with_the_pinned_version():
     assert model["storageUri"] == "pvc://mnist-models/mnist"
     own = {"modelFormat", "runtimeVersion", "protocolVersion", "storageUri"}
     container = {key: value for key, value in model.items() if key not in own}
-    scaling = {"model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout"}
+    scaling = {"model", "minReplicas", "maxReplicas", "timeout"}
     pod = {key: value for key, value in predictor.items() if key not in scaling}
     spec = {**pod, "containers": [{"name": "model", **container}]}
     validate_kubernetes({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": spec})
