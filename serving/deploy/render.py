@@ -9,6 +9,7 @@ runbook.md                   start, canary, rollback, what to do when an alert c
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shlex
@@ -137,7 +138,7 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
     name, probe = deployment.resource_name, f"/v1/models/{models.name}/metadata"
     claim = deployment.claim
     return {
-        **{field: getattr(deployment, field) for field in deployment.__dataclass_fields__},
+        **vars(deployment),
         "resource_name": name,
         "model_name": models.name,
         "model_path": f"{MODELS}/{models.name}",
@@ -152,7 +153,7 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
         "client_label": f"{name}-client",
         "probe_path": probe,
         "healthcheck": _HEALTHCHECK.format(port=deployment.rest_port, path=probe),
-        "address": "127.0.0.1" if deployment.host in ("0.0.0.0", "::") else deployment.host,
+        "address": _address(deployment.host),
         "poll_seconds": POLL_SECONDS,
         "compose_flags": deployment.flags(models.base_path),
         "kubernetes_flags": deployment.flags(CONFIG),
@@ -160,6 +161,14 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
         "queries": (queries := Queries(models.name, name)),
         "panels": queries.panels,
     }
+
+
+def _address(host: str) -> str:
+    """Where clients on this machine find what is published on an address, as URLs take it."""
+    found = ipaddress.ip_address(host)
+    if found.is_unspecified:
+        found = ipaddress.ip_address("::1" if found.version == 6 else "127.0.0.1")
+    return f"[{found}]" if found.version == 6 else str(found)
 
 
 def _quoted(value: str) -> str:

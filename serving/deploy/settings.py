@@ -112,7 +112,8 @@ class Deployment:
         found = _IMAGE.fullmatch(self.image)
         if found is None or found["tag"] is None:
             raise ServingError(
-                f"deploy.image: KServe takes a version, expected NAME:TAG, received {self.image!r}"
+                f"deploy.image: KServe takes a version, expected NAME:TAG, received {self.image!r}",
+                hint="name the other kinds only: --kind kubernetes",
             )
         return found["tag"]
 

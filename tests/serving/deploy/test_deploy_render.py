@@ -208,6 +208,19 @@ def test_other_pinned_images(image):
     assert compose(changed(image=image))["services"]["serving"]["image"] == image
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("10.1.2.3", "10.1.2.3"), ("::1", "[::1]"), ("::", "[::1]")],
+)
+def test_other_addresses_are_where_clients_find_them(host, shown):
+    value = compose(changed(host=host))
+    validate_compose(value)
+    assert {p["host_ip"] for p in value["services"]["serving"]["ports"]} == {host}
+    files = render("monitoring", changed(host=host)) | render("runbook", changed(host=host))
+    assert f'targets: ["{shown}:8601"]' in files["monitoring/prometheus.yaml"]
+    assert f"--url http://{shown}:8601 " in files["runbook.md"]
+
+
 # Kubernetes
 
 
