@@ -108,6 +108,27 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
     return garbage
 
 
+def drop_runs(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> list[str]:
+    """Remove the folders of all runs but the newest and the pinned ones; returns their ids.
+
+    Raises:
+        LockHeld: a run is at work.
+    """
+    if not store.has_objects:
+        return []
+    with run_lock(store.home):
+        store.prepare()
+        ids = [str(run["id"]) for run in Index(store).runs()]
+        doomed = [run for run in ids[keep_runs:] if run not in set(pinned_runs)]
+        for run in doomed:
+            gone = store.home / "tmp" / f"gc-run-{run}"
+            (store.runs / run).rename(gone)
+            remove_tree(gone)
+        if doomed:
+            Index(store).rebuild()
+    return doomed
+
+
 def find_damage(store: Store) -> dict[str, list[str]]:
     """What is wrong, by digest, after hashing every byte of the store."""
     found = {digest: store.faults(digest, deep=True) for digest in store.digests()}

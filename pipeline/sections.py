@@ -147,6 +147,9 @@ class Schedule:
     """How long a run has to end by itself when it is stopped, in seconds."""
     keep_outcomes: Annotated[int, at.Ge(10)] = 500
     """How many outcomes to keep."""
+    keep_runs: Annotated[int, at.Ge(1)] | None = 20
+    """How many of the newest runs to keep, with what they made, besides those behind versions that
+    are served: a tick removes the rest after its run; null keeps all."""
 
     def __post_init__(self) -> None:
         """Check what no type tells.

@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import BnpipeError, ConfigError, PipelineError, one_line
 from pipeline.execute import terminable
+from pipeline.publishing import served_folder
 from pipeline.schedule.book import Book
 from pipeline.schedule.duration import parse_duration
 from pipeline.schedule.health import timetable_of
+from pipeline.schedule.retention import keep_newest
 from pipeline.schedule.retraining import Retraining
 from pipeline.schedule.tick import Clock, Policy, Tick, Ticker
 from pipeline.sections import Schedule
+from pipeline.store import Store
 
 
 def retrain(
@@ -52,12 +55,29 @@ def retrain(
     ticker = Ticker(Book(home), timetable, policy_of(config.schedule), work, clock)
     try:
         with terminable():
-            return ticker.due() if reason is None else ticker.by_hand(reason)
+            done = ticker.due() if reason is None else ticker.by_hand(reason)
     except OSError as error:
         raise PipelineError(
             f"the schedule cannot be written down: {error.strerror}: {error.filename or home}",
             hint="make room or mend the disk; the slot stays due",
         ) from error
+    if done.outcome is not None and done.outcome.run is not None:
+        _tidy(config, home)
+    return done
+
+
+def _tidy(config: Config, home: Path) -> None:
+    """Apply the retention policy; the slot is settled whatever becomes of that."""
+    from pipeline import ui
+
+    keep = config.schedule.keep_runs
+    if keep is None:
+        return
+    try:
+        with terminable():
+            keep_newest(Store(home), served_folder(config, home), keep)
+    except (OSError, BnpipeError) as error:
+        ui.warn(f"old runs stay: {one_line(error)}")
 
 
 def policy_of(schedule: Schedule) -> Policy:

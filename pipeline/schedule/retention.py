@@ -1,0 +1,31 @@
+"""What scheduled runs leave behind: so much of it is kept, or a year of them fills a disk."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.collect import collect, drop_runs, runs_behind
+from pipeline.errors import LockHeld
+from pipeline.store import Store
+
+
+def keep_newest(store: Store, served: Path, runs: int) -> None:
+    """Remove older runs' records, and what only they used.
+
+    Runs behind versions that are served stay. While another run is at work nothing is removed;
+    the next tick that has done a slot comes back to it.
+
+    Args:
+        store: the home's store.
+        served: the configured served folder; those within the home count too.
+        runs: how many of the newest runs stay.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    here = (folder for folder in store.home.glob("served/*") if folder.is_dir())
+    pinned = runs_behind(served, *here)
+    with suppress(LockHeld):
+        collect(store, runs, pinned)
+        drop_runs(store, runs, pinned)
