@@ -25,7 +25,8 @@ from pipeline.store import Store
 from serving import ledger, versions
 from serving.errors import ServingError
 
-_ENDED = ("succeeded", "stopped", "failed", "interrupted", "terminated")
+_DONE = ("succeeded", "stopped", "failed")
+_ENDED = (*_DONE, "interrupted", "terminated")
 _DATA_GATE = "example_validator"
 
 
@@ -98,12 +99,15 @@ class Retraining:
         return self._come_to(left)
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
-        """How the run of an attempt ended whose end nobody wrote down."""
+        """How the run of an attempt ended whose end nobody wrote down.
+
+        One that was stopped, because its tick had died, has been cut short like any other.
+        """
         found = self._run_of(claim, claim.open_attempts)
         if found is None:
             return None
         number = int(found["trigger"]["attempt"])
-        if found["status"] in _ENDED:
+        if found["status"] in _DONE:
             ran = self._come_to(found)
             # A canary whose soak was cut short gets another one, in an attempt that is counted.
             soaking = canary.on_trial(self._config, self._store.home) == ran.version is not None
