@@ -23,6 +23,10 @@ from serving.errors import ServingError
 LABELS: Final = ("stable", "canary")
 FEWEST: Final = 20
 """Pairs of answers without which nothing is decided."""
+_UNWELL: Final = 0.25
+"""A server whose stable version fails so large a share of the probes says nothing of the canary."""
+_LATE: Final = 2.0
+"""Where answers are slow, a soak takes so many times its seconds at most."""
 _QUICK_MS = 5.0  # latencies below are as good as none: their ratio is the machine's noise
 
 
@@ -126,8 +130,13 @@ def soak(
     """
     sides = {label: Side() for label in LABELS}
     agreed: list[bool] = []
+    started = time.monotonic()
+    silent = 0
     for turn in range(max(FEWEST, round(rules.seconds * rules.rate))):
         began = time.monotonic()
+        late = turn >= FEWEST and began - started > _LATE * rules.seconds
+        if late or silent == FEWEST:
+            break
         if not still_canary():
             raise ServingError(
                 "the canary was promoted or withdrawn during its soak", hint="bnpipe versions list"
@@ -136,6 +145,7 @@ def soak(
         # In turn the first one: whoever comes second finds a warm cache.
         order = LABELS if turn % 2 else LABELS[::-1]
         answers = {label: _ask(client, image, label, sides[label]) for label in order}
+        silent = silent + 1 if answers["stable"] is None else 0
         if None not in answers.values():
             agreed.append(answers["stable"] == answers["canary"])
         sleep(max(0.0, 1 / rules.rate - (time.monotonic() - began)))
@@ -159,6 +169,13 @@ def _judged(stable: Side, canary: Side, agreed: list[bool], rules: Rules) -> Soa
     def verdict(passed: bool, sentence: str) -> Soaked:
         return Soaked(passed, sentence, len(agreed), agreement, stable, canary)
 
+    if stable.error_share > _UNWELL:
+        ((why, _),) = stable.errors.most_common(1)
+        raise ServingError(
+            f"the server failed {stable.errors.total()} of {stable.requests} probes of the stable "
+            f"version: {why}",
+            hint="nothing is decided; see to the server",
+        )
     more = canary.error_share - stable.error_share
     if more > rules.max_error_difference:
         ((why, _),) = canary.errors.most_common(1)
@@ -168,7 +185,7 @@ def _judged(stable: Side, canary: Side, agreed: list[bool], rules: Rules) -> Soa
             f"version {stable.errors.total()}: {why}",
         )
     if len(agreed) < FEWEST:
-        why = next(iter(stable.errors), "no answers")
+        why = next(iter(stable.errors + canary.errors), "no answers")
         raise ServingError(
             f"the server answered {len(agreed)} probes for both labels, expected at least "
             f"{FEWEST}: {why}",

@@ -104,12 +104,29 @@ def test_a_slow_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_is_down_decides_nothing() -> None:
-    with pytest.raises(ServingError, match=f"answered 0 probes .* at least {FEWEST}"):
-        soaked(Answers(stable=fail, canary=fail))
+    client = Answers(stable=fail, canary=fail)
+    with pytest.raises(ServingError, match=f"failed {FEWEST} of {FEWEST} probes .*: Servable not"):
+        soaked(client)
+    assert len(client.asked) == 2 * FEWEST  # it is not asked for hours
+
+
+def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
+    def dying() -> Callable[[int], int]:
+        turns = itertools.count()
+        return lambda found: found if next(turns) < 50 else fail(found)
+
+    with pytest.raises(ServingError, match=f"failed {FEWEST} of {50 + FEWEST} probes"):
+        soaked(Answers(stable=dying(), canary=dying()))
+
+
+def test_a_soak_whose_answers_take_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=5)
+    monkeypatch.setattr("serving.soak.time.monotonic", lambda: next(clock))
+    assert FEWEST <= soaked(Answers()).pairs < 200
 
 
 def test_a_stable_version_that_is_down_decides_nothing() -> None:
-    with pytest.raises(ServingError, match="answered 0 probes"):
+    with pytest.raises(ServingError, match="probes of the stable version"):
         soaked(Answers(stable=fail))
 
 
