@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS = 20_000
 """So many logged images are looked at, the newest ones."""
-_DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift")
 _LEVEL = 0.01
 
 
@@ -138,8 +137,8 @@ class Inspection:
         Returns:
             what differs most, and how much else does; empty when nothing differs.
         """
-        from components.example_validator import drift_checks
         from components.example_validator.findings import Evidence, Part
+        from components.example_validator.gate import CHECKS, DRIFT_CHECKS
 
         params: ValidatorParams = self._config.validator
         evidence = Evidence(
@@ -153,14 +152,15 @@ class Inspection:
         )
         findings = [
             finding
-            for check in _DRIFT_CHECKS
+            for check in DRIFT_CHECKS
             if getattr(params, check) != "off"
-            for finding in getattr(drift_checks, check)(evidence)
+            for finding in CHECKS[check](evidence)
             if finding.level != "ok"
         ]
         if not findings:
             return ""
-        worst = max(findings, key=lambda finding: finding.value / finding.bound)
+        # Where no outlier is tolerated, the bound is 0.
+        worst = max(findings, key=lambda finding: finding.value / max(finding.bound, 1e-9))
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         return f"{worst.sentence}{more}"
 

@@ -1,5 +1,6 @@
 """Drift of new data and of requests, and a champion that loses accuracy, over a real model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,32 @@ def test_new_data_of_the_same_kind_is_no_drift(look: Inspection, tmp_path: Path)
     assert look.drift().told == "no drift in span 7"
 
 
-def test_new_data_of_another_kind_is(look: Inspection, tmp_path: Path) -> None:
+def write_inverted(folder: Path, inverted: int) -> None:
+    """A span of 300 images, the first of them inverted."""
     images, labels = draw_chunk(5, "train", 0)
-    columns = {"image": 255 - images[:300].reshape(300, -1), "label": labels[:300]}
-    (tmp_path / "spans" / "8" / "train").mkdir(parents=True)
-    file = tmp_path / "spans" / "8" / "train" / "part-0.tfrecord"
-    file.write_bytes(frame(encode(columns)).tobytes())
-    (tmp_path / "spans" / "8" / "_SUCCESS").touch()
+    pixels = images[:300].reshape(300, -1).copy()
+    pixels[:inverted] = 255 - pixels[:inverted]
+    (folder / "train").mkdir(parents=True)
+    file = folder / "train" / "part-0.tfrecord"
+    file.write_bytes(frame(encode({"image": pixels, "label": labels[:300]})).tobytes())
+    (folder / "_SUCCESS").touch()
+
+
+def test_new_data_of_another_kind_has_drifted(look: Inspection, tmp_path: Path) -> None:
+    write_inverted(tmp_path / "spans" / "8", 300)
     fired = look.drift().fired
-    assert "in span 8" in fired and "in the champion's data: distance" in fired
+    assert "300 images in span 8 have " in fired and "the champion's data has" in fired
+    assert "more)" in fired
+
+
+@pytest.mark.parametrize("tolerated", [0.01, 0.0])
+def test_a_few_damaged_images_of_many_are_drift_too(
+    config: Config, look: Inspection, tmp_path: Path, tolerated: float
+) -> None:
+    write_inverted(tmp_path / "spans" / "8", 20)
+    validator = replace(config.validator, max_outlier_share=tolerated, image_drift="off")
+    seen = Inspection(replace(config, validator=validator), tmp_path / "home").drift()
+    assert " of 300 images in span 8 have " in seen.fired
 
 
 def test_requests_are_compared_too(look: Inspection, tmp_path: Path) -> None:
