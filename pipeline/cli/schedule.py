@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,9 +89,9 @@ def render(
     resolved = config_from(config, sets)
     limit = resolved.schedule.time_limit
     tick = Tick(
-        command=(*COMMAND, "retrain", "--due", *option_words(config, sets)),
+        command=(*COMMAND, "retrain", "--due", *option_words(config and config.absolute(), sets)),
         folder=Path.cwd(),
-        environment={"BNPIPE_HOME": str(open_store().home)},
+        environment=_variables(),
         time_limit=parse_duration(limit).total_seconds() if limit else None,
         image=image,
         config=_yaml(resolved),
@@ -104,6 +105,13 @@ def render(
         return
     for name in files:
         ui.say(str(output / name))
+
+
+def _variables() -> dict[str, str]:
+    """What leads a tick to this home and this configuration; secrets stay where they are."""
+    paths = {name: os.environ.get(name) for name in ("BNPIPE_CONFIG", "BNPIPE_ARCHIVES")}
+    found = {name: str(Path(path).absolute()) for name, path in paths.items() if path}
+    return {"BNPIPE_HOME": str(open_store().home), **found}
 
 
 def _yaml(config: Config) -> str:

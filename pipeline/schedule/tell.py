@@ -1,35 +1,63 @@
-"""After a tick: tells those who want to know, and writes down what monitors read."""
+"""After a tick: tells those who want to know, and writes down what monitors read.
+
+    <home>/schedule/told.json   which of the newest outcomes were told, and the last word of `stale`
+
+It is written when they have been told: a tick that is killed in between has its message sent again
+by the next one, so a message may come twice and is not lost. What could not be delivered, after all
+attempts, is a warning of the tick and is not sent again.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import BnpipeError, one_line
+from pipeline.files import write_json
+from pipeline.lock import try_lock
 from pipeline.publishing import model_name, served_folder
 from pipeline.schedule.health import health
 from pipeline.schedule.metrics_file import Standing, write_metrics
 from pipeline.schedule.notify import Message, message_of, notify
-from pipeline.schedule.outcome import outcomes
+from pipeline.schedule.outcome import Outcome, outcomes
 from pipeline.schedule.slot import iso
 from pipeline.schedule.tick import Tick
 
+NEWEST = 20
+"""So many outcomes are looked through for one that was not told."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was told.
+
+    Attributes:
+        outcomes: of the newest outcomes, those that were.
+        stale: the version and the day that `stale` was last told of; empty if never.
+    """
+
+    outcomes: tuple[str, ...] = ()
+    stale: str = ""
+
 
 def tell(config: Config, home: Path, tick: Tick, now: datetime) -> list[str]:
-    """Tell what a tick did.
+    """Tell what there is to tell after a tick.
 
     Whatever goes wrong here changes nothing about the slot.
 
     Returns:
         one sentence for each that could not be told.
     """
-    problems = []
+    problems: list[str] = []
     try:
-        if tick.outcome is not None:
-            for message in _messages(config, home, tick, now):
-                problems += notify(config.notify, message)
+        with try_lock(home / "schedule" / "telling.lock") as mine:
+            if mine:  # else another tick is telling; what it misses is left to the next one
+                _tell(config, home, tick, now, problems)
         if config.notify.prometheus_file is not None:
             write_metrics(Path(config.notify.prometheus_file), _standing(config, home, now))
     except (BnpipeError, OSError) as error:
@@ -37,16 +65,51 @@ def tell(config: Config, home: Path, tick: Tick, now: datetime) -> list[str]:
     return problems
 
 
-def _messages(config: Config, home: Path, tick: Tick, now: datetime) -> Iterator[Message]:
-    """What there is to tell of a settled slot; `stale` once per slot, as long as it is so."""
+def _tell(config: Config, home: Path, tick: Tick, now: datetime, problems: list[str]) -> None:
+    newest = outcomes(home, NEWEST)
+    told = _read(home)
+    if told is None:  # before there was such a file, others told
+        told = Told(tuple(_key(outcome) for outcome in newest if outcome != tick.outcome))
+    stale = _stale(config, home, now)
+    done = Told(tuple(map(_key, newest)), stale[0] if stale else told.stale)
+    for message in _messages(config, newest, told, stale, now):
+        problems += notify(config.notify, message)
+    if done != _read(home):
+        write_json(home / "schedule" / "told.json", dataclasses.asdict(done))
+
+
+def _messages(
+    config: Config, newest: list[Outcome], told: Told, stale: tuple[str, str] | None, now: datetime
+) -> Iterator[Message]:
+    """Every outcome that was not told; `stale` once a day for every version that is."""
     model = model_name(config)
-    if tick.outcome is not None:
-        message = message_of(tick.outcome, model, iso(now))
-        if message is not None:
+    for outcome in newest:
+        message = message_of(outcome, model, iso(now))
+        if message is not None and _key(outcome) not in told.outcomes:
             yield message
-    stale = health(config.schedule, home, served_folder(config, home), now).stale
-    if stale is not None:
-        yield Message("stale", model, stale, iso(now))
+    if stale is not None and stale[0] != told.stale:
+        yield Message("stale", model, stale[1], iso(now))
+
+
+def _stale(config: Config, home: Path, now: datetime) -> tuple[str, str] | None:
+    """The version with the day, and the sentence; None unless the served model is stale."""
+    found = health(config.schedule, home, served_folder(config, home), now, count=1)
+    if found.stale is None or found.served is None:
+        return None
+    return f"v{found.served[0]} {now:%Y-%m-%d}", found.stale
+
+
+def _key(outcome: Outcome) -> str:
+    return f"{outcome.slot} {outcome.ended}"
+
+
+def _read(home: Path) -> Told | None:
+    """What was told; None when nobody has written that down."""
+    try:
+        value = json.loads((home / "schedule" / "told.json").read_text())
+        return Told(tuple(map(str, value["outcomes"])), str(value["stale"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _standing(config: Config, home: Path, now: datetime) -> Standing:

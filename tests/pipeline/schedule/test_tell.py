@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config, from_values
+from pipeline.lock import try_lock
 from pipeline.schedule.health import Health, health
 from pipeline.schedule.outcome import Result
 from pipeline.schedule.slot import iso
@@ -88,17 +89,44 @@ def test_every_settled_slot_is_told_once(told: Told) -> None:
     assert 'bnpipe_last_result{model="mnist",result="failed"} 1.0' in prometheus(told)
 
 
-def test_a_stale_model_is_told_with_every_slot_and_wants_attention(
-    told: Told, tmp_path: Path
-) -> None:
+def test_what_a_killed_tick_left_untold_is_told_by_the_next(told: Told) -> None:
+    told.clock.on(hours=3)
+    told.ticker.due()  # killed before it told anybody
+    told.tick(minutes=5)
+    told.tick(minutes=5)
+    assert told.events == ["success"]
+
+
+def test_a_home_that_told_before_this_was_written_down_tells_only_what_is_new(told: Told) -> None:
+    told.tick(hours=3)
+    (told.home / "schedule" / "told.json").unlink()
+    told.tick(days=1)
+    told.tick(minutes=5)
+    assert told.events == ["success", "success"]
+
+
+def test_two_ticks_do_not_tell_the_same(told: Told) -> None:
+    told.clock.on(hours=3)
+    done = told.ticker.due()
+    with try_lock(told.home / "schedule" / "telling.lock"):
+        assert tell(told.config, told.home, done, told.clock()) == []
+    assert told.events == []
+    told.tick(minutes=5)
+    assert told.events == ["success"]
+
+
+def test_a_stale_model_is_told_once_a_day_and_wants_attention(told: Told, tmp_path: Path) -> None:
     told.publish(tmp_path)
     told.work.nothing = "unchanged: up to date (v1 live)"
     told.tick(days=1, hours=3)
     assert told.events == [] and told.health().attention == ()
     told.tick(days=7)
+    told.tick(minutes=5)
     assert told.events == ["stale"]
     assert told.health().attention == ("v1 is 8.1 days old, stale after 7 days",)
     assert 'bnpipe_served_model_stale{model="mnist"} 1.0' in prometheus(told)
+    told.tick(days=1)
+    assert told.events == ["stale", "stale"]
 
 
 def test_a_failed_slot_wants_attention_until_one_ends_well(told: Told) -> None:
