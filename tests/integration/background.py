@@ -1,0 +1,61 @@
+"""Commands that are at work in the background, and what can be seen of them from outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.conftest import Project, environment
+
+PATIENCE = 300.0
+
+
+@contextmanager
+def process(project: Project, log: Path, *words: str) -> Iterator[int]:
+    """A command at work; yields its process id. At the end it is told to stop, and has to."""
+    with log.open("a") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pipeline", *words],
+            cwd=project.folder,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield child.pid
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise
+
+
+def rss(pid: int) -> float:
+    """Resident memory of a process, in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if true():
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"waited for {PATIENCE:g} s")

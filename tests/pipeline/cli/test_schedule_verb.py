@@ -1,0 +1,72 @@
+"""`bnpipe schedule render`: files with which other schedulers find this home and its config."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cli.app import call
+from pipeline.schedule.render import KINDS
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BNPIPE_WEBHOOK_URL", "https://hooks.example/T0KEN")
+    monkeypatch.setenv("BNPIPE_WEBHOOK_SECRET", "T0KEN")
+    monkeypatch.delenv("BNPIPE_ARCHIVES", raising=False)
+    monkeypatch.delenv("BNPIPE_CONFIG", raising=False)
+    (tmp_path / "bnpipe.yaml").write_text("schedule: {cron: 0 3 * * *, time_limit: 2h}\n")
+    return tmp_path
+
+
+def written(kind: str, *words: str) -> dict[str, str]:
+    assert call(["schedule", "render", "--kind", kind, "--image", "example/bnpipe:1", *words]) == 0
+    return {path.name: path.read_text() for path in Path("schedule").iterdir()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_secrets_are_in_no_file(folder: Path, kind: str) -> None:
+    assert written(kind) and not any("T0KEN" in text for text in written(kind).values())
+
+
+def test_the_tick_finds_home_and_configuration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNPIPE_CONFIG", "bnpipe.yaml")
+    unit = written("systemd", "--set", "trainer.epochs=3")["bnpipe-retrain.service"]
+    lines = unit.splitlines()
+    assert f'Environment="BNPIPE_HOME={folder}/home"' in lines
+    assert f'Environment="BNPIPE_CONFIG={folder}/bnpipe.yaml"' in lines
+    assert f"WorkingDirectory={folder}" in lines
+    assert f"TimeoutStartSec={2 * 3600 + 900}" in lines
+    (start,) = [line for line in lines if line.startswith("ExecStart=")]
+    words = ["-m", "pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
+    assert shlex.split(start.removeprefix("ExecStart=")) == [sys.executable, *words]
+
+
+def test_a_configuration_that_is_named_is_named_from_the_root(folder: Path) -> None:
+    line = written("cron", "--config", "bnpipe.yaml")["bnpipe-retrain.crontab"]
+    assert f"retrain --due --config {folder}/bnpipe.yaml" in line
+
+
+def test_kubernetes_gets_the_resolved_configuration(folder: Path) -> None:
+    text = written("kubernetes", "--set", "trainer.epochs=3")["bnpipe-retrain.yaml"]
+    (mapped,) = [d for d in yaml.safe_load_all(text) if d["kind"] == "ConfigMap"]
+    config = yaml.safe_load(mapped["data"]["bnpipe.yaml"])
+    assert (config["schedule"]["cron"], config["trainer"]["epochs"]) == ("0 3 * * *", 3)
+
+
+def test_what_was_written_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written("systemd")
+    assert capsys.readouterr().out.split() == [
+        "schedule/bnpipe-retrain.service",
+        "schedule/bnpipe-retrain.timer",
+    ]
+    written("cron", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"folder": "schedule", "files": ["bnpipe-retrain.crontab"]}
