@@ -16,10 +16,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.lint.files import GRAPH
 from serving.lint.finding import Finding
-from serving.lint.ops import ALLOWED, PYTHON, SAVER
+from serving.lint.ops import ALLOWED, PYTHON, SAVER, WRITER
 
 TAGS = ["serve"]
-MAIN_OP = "saved_model_main_op"
+INIT_OPS = ("saved_model_main_op", "legacy_init_op")
+"""Collections that name what is run once, when the model is loaded."""
 MOST_CONSTANT_BYTES = 4 << 20
 """All constants of a graph together, as large as they are once loaded; weights are variables."""
 
@@ -57,12 +58,12 @@ def read_graph(folder: Path) -> tuple[Any, list[Finding]]:
 def check_graph(folder: Path, graph: Any) -> list[Finding]:
     """Operations, XLA, devices, constants and assets of a graph and all its functions."""
     functions = {f.signature.name: f for f in graph.graph_def.library.function}
-    asked = _reached(graph, functions)
     found = list(_check_assets(folder, graph))
-    bodies = [("the graph", graph.graph_def.node, False)]
-    bodies += [(name, f.node_def, name in asked) for name, f in functions.items()]
-    for where, nodes, serves in bodies:
-        found.extend(_check_nodes(where, nodes, serves, functions))
+    bodies = [("the graph", graph.graph_def.node)]
+    bodies += [(name, f.node_def) for name, f in functions.items()]
+    for where, nodes in bodies:
+        found.extend(_check_nodes(where, nodes, functions))
+    found.extend(_check_disks(graph, functions))
     for name, function in functions.items():
         if _XLA in function.attr and function.attr[_XLA].b:
             found.append(_xla(name))
@@ -71,21 +72,12 @@ def check_graph(folder: Path, graph: Any) -> list[Finding]:
     return [*found, *_check_constants(bodies)]
 
 
-def _check_nodes(
-    where: str, nodes: Any, serves: bool, functions: dict[str, Any]
-) -> Iterator[Finding]:
-    """`serves`: whether a request or loading the model can run these nodes."""
-    for op in sorted({node.op for node in nodes} - ALLOWED):
+def _check_nodes(where: str, nodes: Any, functions: dict[str, Any]) -> Iterator[Finding]:
+    for op in sorted({node.op for node in nodes} - ALLOWED - SAVER):
+        told = "which is not on the list of serving/lint/ops.py"
         if op in PYTHON:
-            yield Finding("op", f"{where} has {op}, which calls Python; a server has none")
-        elif op not in SAVER:
-            yield Finding(
-                "op", f"{where} has {op}, which is not on the list of serving/lint/ops.py"
-            )
-        elif serves:
-            yield Finding(
-                "op", f"{where} answers requests and has {op}, which changes or reads disks"
-            )
+            told = "which calls Python; a server has none"
+        yield Finding("op", f"{where} has {op}, {told}")
     for node in nodes:
         if node.device not in _CPU:
             yield Finding("device", f"{where}: {node.name} is tied to the device {node.device}")
@@ -96,24 +88,40 @@ def _check_nodes(
                 yield Finding("function", f"{where}: {node.name} calls {name}, which is missing")
 
 
+def _check_disks(graph: Any, functions: dict[str, Any]) -> Iterator[Finding]:
+    """Variables are restored when the model is loaded; all else that a server runs is pure."""
+    asked = [info.name for s in graph.signature_def.values() for info in s.outputs.values()]
+    for collection in INIT_OPS:
+        asked += graph.collection_def[collection].node_list.value
+    restoring = [graph.saver_def.restore_op_name]
+    for starts, forbidden, told in (
+        (asked, SAVER, "answers requests and has {}, which changes or reads disks"),
+        (restoring, WRITER, "restores variables and has {}, which writes to disks"),
+    ):
+        for where, nodes in _reached(graph, functions, starts):
+            for op in sorted({node.op for node in nodes} & forbidden):
+                yield Finding("op", f"{where} {told.format(op)}")
+
+
 def _xla(where: str) -> Finding:
     return Finding("xla", f"{where} must be compiled by XLA, which a server does not do")
 
 
-def _reached(graph: Any, functions: dict[str, Any]) -> set[str]:
-    """The functions that a request, or loading the model, can run."""
+def _reached(graph: Any, functions: dict[str, Any], starts: list[str]) -> list[tuple[str, Any]]:
+    """The nodes that some nodes of the graph need, and the functions that run with them."""
     nodes = {node.name: node for node in graph.graph_def.node}
-    waiting = [info.name for s in graph.signature_def.values() for info in s.outputs.values()]
-    waiting += graph.collection_def[MAIN_OP].node_list.value  # run once, when it is loaded
+    waiting = list(starts)
     seen: set[str] = set()
-    asked: set[str] = set()
     while waiting:
         name = waiting.pop().removeprefix("^").partition(":")[0]
         if name in nodes and name not in seen:
             seen.add(name)
             waiting.extend(nodes[name].input)
-            asked.update(_called(nodes[name]))
-    return _closure(asked, functions)
+    called = _closure({c for name in seen for c in _called(nodes[name])}, functions)
+    return [
+        ("the graph", [nodes[name] for name in seen]),
+        *((name, functions[name].node_def) for name in sorted(called)),
+    ]
 
 
 def _closure(names: set[str], functions: dict[str, Any]) -> set[str]:
@@ -142,10 +150,10 @@ def _called(node: Any) -> Iterator[str]:
         yield from (function.name for function in value.list.func)
 
 
-def _check_constants(bodies: list[tuple[str, Any, bool]]) -> Iterator[Finding]:
+def _check_constants(bodies: list[tuple[str, Any]]) -> Iterator[Finding]:
     """Sizes as declared: one stored value may stand for a tensor of any size."""
     total = 0
-    for where, nodes, _ in bodies:
+    for where, nodes in bodies:
         handles_files = any(node.op in SAVER for node in nodes)
         for node in nodes:
             if node.op != "Const":

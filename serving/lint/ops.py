@@ -34,17 +34,19 @@ CONTROL = """
     TensorListStack While
 """
 VARIABLES = "ReadVariableOp VarHandleOp"
-_SAVER = """
-    AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename
-"""
+_RESTORE = "AssignVariableOp DisableCopyOnRead RestoreV2 ShardedFilename"
+_SAVE = "MergeV2Checkpoints SaveV2"
 
 ALLOWED = frozenset(
     " ".join((ARITHMETIC, COMPARISON, LINEAR, SHAPE, STRINGS, CONTROL, VARIABLES)).split()
 )
 """What a request may run."""
 
-SAVER = frozenset(_SAVER.split())
-"""What only the functions that save and restore variables may run: it writes and reads files."""
+WRITER = frozenset(_SAVE.split())
+"""What only saving may run, which no server does: it writes files."""
+
+SAVER = WRITER | frozenset(_RESTORE.split())
+"""What only saving and restoring variables may run: it writes and reads files."""
 
 PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 """For their own words: these call into a Python process that a server has not."""

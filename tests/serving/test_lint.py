@@ -166,6 +166,27 @@ def fixed_path(graph: Any) -> None:
     constant.attr["value"].tensor.string_val.append(b"/models/other/variables")
 
 
+def write_file(graph: Any, before: str) -> None:
+    """A node of the graph itself that writes a file before another node is run."""
+    graph.graph_def.node.add(name="write", op="SaveV2")
+    for found in graph.graph_def.node:
+        if found.name == before.partition(":")[0]:
+            found.input.append("^write")
+
+
+def write_when_asked(graph: Any) -> None:
+    write_file(graph, graph.signature_def["classify"].outputs["scores"].name)
+
+
+def write_when_initialized(graph: Any) -> None:
+    write_file(graph, "")
+    graph.collection_def["legacy_init_op"].node_list.value.append("write")
+
+
+def write_when_restored(graph: Any) -> None:
+    write_file(graph, graph.saver_def.restore_op_name)
+
+
 def call_itself(graph: Any) -> None:
     body = function(graph, "__inference_serving_default")
     call = body.node_def.add(name="again", op="StatefulPartitionedCall")
@@ -186,6 +207,13 @@ GRAPHS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "assignment": (add_op("AssignVariableOp"), "op: .*answers requests and has AssignVariableOp"),
     "saving": (add_op("SaveV2", "map_while_body"), "op: map_while_body.*SaveV2"),
+    "writing when asked": (write_when_asked, "op: the graph answers requests and has SaveV2"),
+    "writing at the start": (write_when_initialized, "op: the graph answers requests and has S"),
+    "writing when restored": (write_when_restored, "op: the graph restores variables and has S"),
+    "saving while restoring": (
+        add_op("MergeV2Checkpoints", "__inference__traced_restore"),
+        "op: __inference__traced_restore.* restores variables and has MergeV2Checkpoints",
+    ),
     "xla": (
         lambda g: g.graph_def.node[-1].attr["_XlaMustCompile"].CopyFrom(_true()),
         "xla: .*must be compiled",
