@@ -21,6 +21,8 @@ from typing import Any
 from pipeline.schedule.slot import iso
 
 _JOB = "tick"
+_LAST_WORDS = 10.0
+"""Seconds that a tick may take to write down that it was stopped."""
 
 
 class Daemon:
@@ -105,7 +107,11 @@ class Daemon:
         with suppress(subprocess.TimeoutExpired):
             process.wait(self._grace)
             return
-        process.send_signal(signal.SIGTERM)  # it ends its run, and takes the grace for that
+        process.terminate()  # it ends its run, and takes the grace for that
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2 * self._grace + _LAST_WORDS)
+            return
+        process.kill()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

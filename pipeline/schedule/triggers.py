@@ -55,6 +55,9 @@ class Triggers:
         for name in self._config.schedule.triggers:
             try:
                 fired, told = looks[name]() if name in looks else inspected(name)
+            except subprocess.TimeoutExpired:
+                told = f"{name}: looking took longer than the time limit"
+                fired, failed = "", True
             except Exception as error:  # the boundary to what lies outside: data, served folder
                 fired, told, failed = "", f"{name}: {one_line(error)}", True
             if fired:
@@ -75,7 +78,14 @@ class Triggers:
                 "wanted": wanted,
             }
             words = [sys.executable, "-m", "pipeline.schedule.inspection"]
-            done = subprocess.run(words, input=json.dumps(asked), text=True, capture_output=True)
+            limit = self._config.schedule.time_limit
+            done = subprocess.run(
+                words,
+                input=json.dumps(asked),
+                text=True,
+                capture_output=True,
+                timeout=parse_duration(limit).total_seconds() if limit else None,
+            )
             if done.returncode:
                 last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
                 raise PipelineError(f"the inspection failed: {last[0]}")

@@ -1,8 +1,9 @@
 """Which slots there are: cron as cron reads it, clocks that change, intervals."""
 
-import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -78,10 +79,18 @@ def test_intervals_count_from_the_epoch() -> None:
 
 
 def test_after_a_jump_over_ten_years_only_its_end_is_looked_at() -> None:
-    table, began = cron("*/5 * * * *", "Europe/Berlin"), time.process_time()
+    looked_at = []
+
+    class Watched(Timetable):
+        def after(self, start: datetime) -> Iterator[datetime]:
+            for slot in super().after(start):
+                looked_at.append(slot)
+                yield slot
+
+    table = Watched("*/5 * * * *", None, ZoneInfo("Europe/Berlin"))
     slots = table.newest(moment(2026, 1, 1), moment(2036, 1, 1), 10)
     assert texts(slots[-1:]) == ["01-01 00:00"] and len(slots) == 10
-    assert time.process_time() - began < 5  # all of it would be a million slots
+    assert len(looked_at) < 200  # of a million
 
 
 @pytest.mark.parametrize(
