@@ -345,6 +345,9 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
         changed = differences(before[part], after[part])
         if part == "code":
             changed = [_file_of(name) for name in changed]
+        if part == "outside":  # a span that leaves the window as another one comes in
+            gone = [name for name in changed if name not in after[part]]
+            changed = [n for n in changed if n not in gone] + [f"{n} is gone" for n in gone]
         if changed:
             sentence = f"{label}: {', '.join(changed[:3])}"
             if len(changed) > 3:

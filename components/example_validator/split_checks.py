@@ -15,6 +15,8 @@ from data.drift import allowed_count, least_count
 _TRAIN = "train"
 _NAMED = 5
 """How many images of a finding are named."""
+_PLACES = 3
+"""How many places of leaked images are named; the verdict has the ids."""
 _LEAKS = {"test": ("train", "validation"), "validation": ("train",)}
 """Splits that must not share an image with those that come before them."""
 
@@ -147,8 +149,12 @@ def leak(evidence: Evidence) -> Iterator[Finding]:
     """No image of a split occurs in a split that is trained or tuned on."""
     for split, earlier in _LEAKS.items():
         hashes, _, owner = evidence.images(split)
-        found = np.isin(hashes, evidence.images(*earlier).hashes)
-        text = f"images in {{}} also occur in {' or '.join(earlier)}"
+        before = evidence.images(*earlier)
+        found = np.isin(hashes, before.hashes)
+        where = np.unique(before.part[np.isin(before.hashes, hashes)]).tolist()
+        places = [evidence.parts[row].name for row in where[:_PLACES]] or earlier
+        text = f"images in {{}} also occur in {' or '.join(places)}"
+        text += f" or {len(where) - _PLACES} more" if len(where) > _PLACES else ""
         published = PUBLISHED_LEAKS.get(evidence.info.name, 0) if split == "test" else 0
         tolerated = evidence.params.max_leak_share
         yield from _by_part(

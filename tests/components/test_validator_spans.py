@@ -82,8 +82,7 @@ def test_one_test_image_in_a_new_span_blocks(base: Any, spans: Spans) -> None:
         spans["1"]["train"][column][7] = base["test"][column][0]
     decision = decide(evidence(base, spans=spans))
     assert decision.sentence == (
-        "data blocked: 1 of 1,000 images in test/base also occur in train or validation, "
-        "tolerated are 0"
+        "data blocked: 1 of 1,000 images in test/base also occur in train/span-1, tolerated are 0"
     )
 
 

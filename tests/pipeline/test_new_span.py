@@ -45,6 +45,6 @@ def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
     assert reasons()["example_gen"] == ["unchanged since run 0002"]
 
     write_images(spans / "2026-11-21", seed=6, train=9)
-    sentence = "outside changed: span 2026-11-20, span 2026-11-21"
+    sentence = "outside changed: span 2026-11-21, span 2026-11-20 is gone"
     assert reasons(span_window=1)["example_gen"] == [sentence]
     assert reasons(first_span=20261122)["example_gen"] == unchanged["example_gen"]
