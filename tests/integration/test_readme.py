@@ -1,8 +1,7 @@
 """The README works as written.
 
 Its `sh` blocks run in order, in one shell, in a folder that looks like a fresh checkout and has a
-`bnpipe.yaml` for few rendered digits; then its `python` blocks, in order. Blocks marked
-`sh parse-only` (docker, clusters) are only parsed.
+`bnpipe.yaml` for few rendered digits; then its `python` blocks, in order.
 """
 
 import dataclasses
@@ -82,12 +81,17 @@ def shell(checkout: Project) -> str:
 
 
 def test_shell_blocks_run_in_order(shell: str) -> None:
-    first, second = shell.split("--- block ")[1:]
+    first, second, serving, schedule = shell.split("--- block ")[1:]
     assert "pushed    v1 is live in" in first
     assert "up to date (v1 live)" in second
     assert re.search(r"^trainer +> run ", second, re.M)
     assert 'schedule: "constant" -> "cosine"' in second
     assert "latest/trainer is in model" in second
+    assert '"state": "AVAILABLE"' in serving
+    assert re.search(r"black\.png +\d", serving)
+    assert re.search(r"\d\d passed", serving)
+    assert "nothing is due; next" in schedule
+    assert "served    v2" in schedule
 
 
 def test_python_blocks_run(checkout: Project, shell: str) -> None:
@@ -100,11 +104,6 @@ def test_python_blocks_run(checkout: Project, shell: str) -> None:
             timeout=120,
             capture_output=True,
         )
-
-
-def test_parse_only_blocks_parse() -> None:
-    for text in blocks("sh parse-only"):
-        subprocess.run(["bash", "-n", "-c", text], check=True)
 
 
 def test_configuration_blocks_are_valid() -> None:
