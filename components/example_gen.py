@@ -84,7 +84,8 @@ class Params:
     """Spans with smaller numbers are left out; the number of 2026-11-20 is 20261120."""
 
     span_settle_seconds: Annotated[float, Ge(0)] = machine_local(300.0)
-    """How long a span without the file _SUCCESS must have been left alone to be complete."""
+    """How long a span must have been left alone to be complete, unless it holds the file _SUCCESS:
+    write that one last."""
 
 
 def probe(params: Params, cache: Path) -> Mapping[str, str]:

@@ -2,10 +2,11 @@
 
 A pattern such as `/data/spans/{SPAN}` names them, as in TFX. What stands for `{SPAN}` is a number
 or a date (`2026-11-20` has the number 20261120). A span is complete when it holds the file
-`_SUCCESS`, or when nothing in it has changed for a while; until then it is left out. Its layout is
-`<split>/<label>/*.png` (TFDS's ImageFolder) or `<split>/*` (TFRecords of tf.Example), `<split>`
-being train or test. Names that begin with `.` or `_` are not data. Spans, folders and files may be
-links: what they lead to is read, hashed and waited for as if it lay there.
+`_SUCCESS`, which whoever writes it adds last, or when nothing in it has changed for a while; until
+then it is left out. Its layout is `<split>/<label>/*.png` (TFDS's ImageFolder) or `<split>/*`
+(TFRecords of tf.Example), `<split>` being train or test. Names that begin with `.` or `_` are not
+data. Spans, folders and files may be links: what they lead to is read, hashed and waited for as if
+it lay there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from data.errors import DataError
+from data.errors import DataError, DataRequestError
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"
@@ -82,8 +83,9 @@ def find_spans(
         settle: seconds without a change after which a span without `_SUCCESS` is complete.
 
     Raises:
-        DataError: the pattern is none; its folder does not exist; a span's name is neither a
-            number nor a date; two spans have one number.
+        DataRequestError: the pattern is none.
+        DataError: its folder does not exist; a span's name is neither a number nor a date; two
+            spans have one number.
     """
     spans: dict[int, Span] = {}
     for span in _named(pattern):
@@ -145,7 +147,7 @@ def _named(pattern: str) -> Iterator[Span]:
     holders = [i for i, part in enumerate(parts) if PLACEHOLDER in part]
     rest = pattern.replace(PLACEHOLDER, "", 1)
     if len(holders) != 1 or "{" in rest or "}" in rest:
-        raise DataError(
+        raise DataRequestError(
             f"data.spans: expected a path with {PLACEHOLDER} in it once, received {pattern}",
             hint=f"--set data.spans=<folder>/{PLACEHOLDER}",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data import spans
-from data.errors import DataError
+from data.errors import DataError, DataRequestError
 from data.spans import Span, content_digests, find_spans
 
 AGES = 3600.0
@@ -112,7 +112,7 @@ def test_two_names_of_one_number_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["spans", "{SPAN}/{SPAN}", "spans/{SPAN}/{VERSION}", "{YYYY}"])
 def test_a_pattern_without_one_placeholder_is_refused(pattern: str) -> None:
-    with pytest.raises(DataError, match=r"expected a path with \{SPAN\} in it once"):
+    with pytest.raises(DataRequestError, match=r"expected a path with \{SPAN\} in it once"):
         find_spans(pattern, settle=AGES)
 
 
