@@ -1,0 +1,129 @@
+"""A new version as canary on a running server: withdrawn, killed, without a server, promoted."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.schedule.outcome import Outcome, Result, outcomes
+from serving import versions
+from serving.client import Client, connect
+from tests.integration.background import free_port, process, wait_for
+from tests.integration.conftest import Project
+
+MODEL = "rendered_digits"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+class Trial:
+    """A project with a live version and the words of a tick whose new version is a canary."""
+
+    def __init__(self, project: Project, log: Path) -> None:
+        self.project, self.log = project, log
+        self.base = project.home / "served" / MODEL
+        self.ports = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.ports[0]}"
+        project.call("retrain", "--due", *self.words())  # the schedule begins
+
+    def words(self, **canary: Any) -> list[str]:
+        rules = {"soak": "4s", "rate": 20, "max_latency_ratio": 1000, **canary}
+        changes = {
+            "schedule.every": "1s",
+            "schedule.backoff_seconds": 0,
+            "serving.server_url": self.url,
+            "serving.rollout": "canary",
+            **{f"canary.{name}": value for name, value in rules.items()},
+        }
+        return [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+
+    def serve(self) -> Any:
+        rest, grpc = map(str, self.ports)
+        return process(self.project, self.log, "serve", "--port", rest, "--grpc-port", grpc)
+
+    def tick(self, epochs: int, exit_code: int = 0, **canary: Any) -> dict[str, Any]:
+        time.sleep(1.1)
+        change = ("--set", f"trainer.epochs={epochs}")
+        words = ("retrain", "--due", "--json", *change, *self.words(**canary))
+        found: dict[str, Any] = json.loads(self.project.call(*words, exit_code=exit_code))
+        return found
+
+    def labels(self) -> dict[str, int]:
+        """What the server has under its labels."""
+        with connect(self.url, MODEL) as client:
+            return {label: labelled(client, label) for label in ("stable", "canary")}
+
+    @property
+    def last(self) -> Outcome:
+        return outcomes(self.project.home)[-1]
+
+
+def labelled(client: Client, label: str) -> int:
+    return int(client.metadata(label=label)["model_spec"]["version"])
+
+
+def test_a_canary_on_a_running_server(kept: Project, tmp_path: Path) -> None:
+    trial = Trial(kept.copied_to(tmp_path), tmp_path / "server.log")
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        check_withdrawn(trial)
+        check_killed_while_it_soaks(trial)
+    check_without_a_server(trial)
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        check_promoted(trial)
+
+
+def answers(trial: Trial) -> bool:
+    with connect(trial.url, MODEL) as client:
+        try:
+            return labelled(client, "stable") == 1
+        except Exception:
+            return False
+
+
+def check_withdrawn(trial: Trial) -> None:
+    """Two models agree on most of the 400 images, not on all of them."""
+    done = trial.tick(5, exit_code=3, min_agreement=1.0, soak="8s", rate=50)
+    assert done["outcome"]["result"] == "withdrawn", done
+    assert "v2 is withdrawn: the canary calls" in done["sentence"]
+    assert (versions.live(trial.base), versions.on_trial(trial.base)) == (1, None)
+    again = trial.tick(5, min_agreement=1.0)
+    assert again["outcome"]["result"] == "unchanged"
+    assert "held back (v2 withdrawn" in again["sentence"]
+
+
+def check_killed_while_it_soaks(trial: Trial) -> None:
+    time.sleep(1.1)
+    words = ("--set", "trainer.epochs=4", *trial.words(soak="10m"))
+    tick = trial.project.start("retrain", "--due", *words)
+    wait_for(lambda: versions.on_trial(trial.base) == 3 and has_ended(trial))
+    assert trial.labels() == {"stable": 1, "canary": 3}
+    tick.kill()
+    tick.communicate()
+    assert versions.on_trial(trial.base) == 3
+
+
+def has_ended(trial: Trial) -> bool:
+    runs = sorted((trial.project.home / "runs").iterdir())
+    return bool(json.loads((runs[-1] / "run.json").read_text())["status"] == "succeeded")
+
+
+def check_without_a_server(trial: Trial) -> None:
+    """Nothing is decided, and the slot is not given up."""
+    done = trial.tick(4, exit_code=7)
+    assert done["outcome"] is None, done
+    assert "the server failed" in done["sentence"]
+    assert (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 3)
+
+
+def check_promoted(trial: Trial) -> None:
+    """The slot whose tick was killed is finished; nothing was trained for it again."""
+    done = trial.tick(4)
+    assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 3), done
+    assert "v3 is live after its soak: 80 probes: agreement" in done["sentence"]
+    assert trial.last.attempt == 3 and trial.last.result is Result.PUSHED
+    assert trial.labels()["stable"] == versions.live(trial.base) == 3
+    ran = trial.project.json("show", "latest")["steps"]
+    assert {s["name"]: s["action"] for s in ran}["trainer"] == "cached"
