@@ -123,7 +123,7 @@ class Inspection:
             yield f"span {span.name}", summary
         folder = self._config.schedule.requests
         if folder is not None:
-            from serving.request_log import logged_images
+            from serving.logged_images import logged_images
 
             pixels = logged_images(Path(folder), info.height, info.width, most=MOST_REQUESTS)
             if len(pixels):

@@ -15,7 +15,8 @@ from pipeline.config import Config, from_values
 from pipeline.graph import Resolved
 from pipeline.schedule import inspection
 from pipeline.schedule.inspection import Inspection
-from serving.request_log import RequestLog, logged_images
+from serving.logged_images import logged_images
+from serving.request_log import RequestLog
 from tests.span_folders import write_records
 
 DATASET = {
