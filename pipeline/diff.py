@@ -55,7 +55,7 @@ class Paired:
         only_before: images that only the first run's candidate gets right.
         only_after: images that only the second run's candidate gets right.
         difference: of the accuracies, after minus before.
-        interval: of the difference, by a paired bootstrap.
+        interval: of the difference, as wide as a paired bootstrap and the score bound ask.
         p_value: exact two-sided McNemar test of equal accuracies.
     """
 
@@ -217,7 +217,7 @@ def _paired(store: Store, before: Json, after: Json) -> Paired | None:
         return None
     import numpy as np
 
-    from components.evaluator import statistics
+    from components.evaluator import paired, statistics
 
     (ids, right), (other_ids, other_right) = answers[0], answers[1]
     _, rows, other_rows = np.intersect1d(ids, other_ids, assume_unique=True, return_indices=True)
@@ -226,14 +226,11 @@ def _paired(store: Store, before: Json, after: Json) -> Paired | None:
     first, second = right[rows], other_right[other_rows]
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     params = (after.get("config") or {}).get("evaluator", {})
-    resampled = statistics.paired_bootstrap(
-        only_second,
-        only_first,
-        rows.size,
-        int(params.get("resamples", 2000)),
-        np.random.default_rng(int(params.get("seed", 0))),
-    )
-    interval = statistics.percentile_interval(resampled, float(params.get("confidence", 0.95)))
+    counts = only_second, only_first, int(rows.size)
+    rng = np.random.default_rng(int(params.get("seed", 0)))
+    resampled = statistics.paired_bootstrap(*counts, int(params.get("resamples", 2000)), rng)
+    confidence = float(params.get("confidence", 0.95))
+    interval = paired.difference_interval(*counts, confidence, resampled)
     tail = float(
         statistics.mcnemar_worse(min(only_first, only_second), max(only_first, only_second))
     )

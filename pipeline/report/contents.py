@@ -60,6 +60,7 @@ class Contents:
         dataset: `dataset.json`.
         statistics: what every split holds, by split.
         data_checks: the checks of the data gate, as its `verdict.json` holds them.
+        trial: `verdict.json` of the infra validator; empty when no server was asked.
         environment: versions of Python and the libraries that are in the step keys.
         pictures: groups of pictures worth looking at, by group.
         missing: objects of the run that are not in the store any more, as `step.field`.
@@ -73,6 +74,7 @@ class Contents:
     dataset: Json = field(default_factory=dict)
     statistics: Mapping[str, SplitSummary] = field(default_factory=dict)
     data_checks: Sequence[Json] = ()
+    trial: Json = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -121,7 +123,6 @@ def gather(store: Store, folder: RunFolder) -> Contents:
     histories: dict[str, Sequence[Json]] = {}
     dataset: dict[str, Any] = {}
     statistics: dict[str, SplitSummary] = {}
-    checks: Sequence[Json] = ()
     for step, path in _outputs(store, run):
         card, history = _read(path / "model_card.json"), _read(path / "history.json")
         if isinstance(card, dict):
@@ -130,7 +131,6 @@ def gather(store: Store, folder: RunFolder) -> Contents:
             histories[step] = history["epochs"]
         dataset |= _read(path / "dataset.json") or {}
         statistics |= _statistics(path)
-        checks = (_read(path / "verdict.json") or {}).get("checks") or checks
     return Contents(
         run=run,
         config=report.get("config") or {},
@@ -139,7 +139,8 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         cards=cards,
         dataset=dataset,
         statistics=statistics,
-        data_checks=checks,
+        data_checks=_verdict(store, run, "example_validator").get("checks", ()),
+        trial=_verdict(store, run, "infra_validator"),
         environment=_environment(store, run),
         pictures={g: p for _, path in _outputs(store, run) for g, p in _pictures(path).items()},
         missing=tuple(_missing(store, run)),
@@ -151,6 +152,16 @@ def _outputs(store: Store, run: Json) -> Iterator[tuple[str, Path]]:
     for step in run["steps"]:
         for digest in step["outputs"].values():
             yield step["name"], store.object_path(digest)
+
+
+def _verdict(store: Store, run: Json, component: str) -> Json:
+    """`verdict.json` of a gate, whose form depends on the component; empty when there is none."""
+    for step in run["steps"]:
+        if step["component"] == component:
+            for digest in step["outputs"].values():
+                found: Json = _read(store.object_path(digest) / "verdict.json") or {}
+                return found
+    return {}
 
 
 def _statistics(folder: Path) -> dict[str, SplitSummary]:

@@ -47,6 +47,16 @@ def splits(contents: Contents) -> Table | None:
     return Table(("split", "images", "duplicates", "constant", "mean grey level"), rows)
 
 
+def spans(contents: Contents) -> Table | None:
+    """The newer data that was added, by span; None when there is none."""
+    found = contents.dataset.get("spans")
+    if not found:
+        return None
+    kinds = ("train", "validation", "test", "bad_records")
+    rows = [(span, *(str(told.get(kind, "")) for kind in kinds)) for span, told in found.items()]
+    return Table(("span", *(kind.replace("_", " ") for kind in kinds)), rows)
+
+
 def classes(contents: Contents) -> Iterator[Chart]:
     """The share of every class in every split."""
     shares = {split: _shares(found) for split, found in contents.statistics.items()}

@@ -100,7 +100,8 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
         for name, part in parts.items()
         if reference in part.get("against", {})
     }
-    margin = contents.config.get("evaluator", {}).get("margin")
+    gate = contents.config.get("evaluator", {})
+    margin, slice_margin = gate.get("margin"), gate.get("slice_margin")
     known = {name: m for name, m in found.items() if m.value is not None}
     lowest = sorted(known, key=lambda n: known[n].value or 0.0)[:MOST_ROWS]
     shown = [n for n in known if n in set(lowest) or n == "overall"]
@@ -109,18 +110,21 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
         for row, name in enumerate(shown):
             value, ends = found[name]
             low, high = ends or (value, value)
-            colour = INK if name == "overall" else BAD if (high or 0) < 0 else CANDIDATE
+            tolerated = margin if name == "overall" else slice_margin
+            beyond = tolerated is not None and (high or 0) < -tolerated
+            colour = BAD if beyond else INK if name == "overall" else CANDIDATE
             axes.hlines(row, 100 * (low or 0), 100 * (high or 0), color=colour, linewidth=2.4)
             axes.plot([100 * (value or 0)], [row], "o", color=colour, markersize=4)
+            if tolerated is not None:
+                ends = row - 0.5, row + 0.5
+                axes.vlines(-100 * tolerated, *ends, color=BAD, linewidth=1, linestyle=":")
         axes.axvline(0, color=INK, linewidth=1)
         if margin is not None:
-            axes.axvline(-100 * margin, color=BAD, linewidth=1, linestyle=":")
-            top = axes.get_xaxis_transform()
-            axes.text(
-                -100 * margin, 1.0, "margin", transform=top, color=BAD, ha="center", fontsize=8
-            )
+            at, top = -100 * margin, axes.get_xaxis_transform()
+            style = {"color": BAD, "ha": "center", "va": "bottom", "fontsize": 8}
+            axes.text(at, 1.0, "tolerated loss", transform=top, **style)
         tick_names(axes, "y", [slice_name(contents, name) for name in shown])
-        axes.invert_yaxis()
+        axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel("percentage points of accuracy")
 
     names = contents.model_name("candidate"), contents.model_name(reference)
@@ -140,6 +144,11 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
     alt = f"{title}, in points of accuracy by slice, with intervals."
     if overall:
         alt += f" Overall {overall[2]} ({overall[3]})."
+    if margin is not None and slice_margin is not None:
+        alt += (
+            f" Dotted: the loss that the gate tolerates, {100 * margin:g} points overall and "
+            f"{100 * slice_margin:g} on a slice."
+        )
     columns = ("slice", "images", "points", "interval", *(f"only {n} right" for n in names))
     height = 0.8 + 0.22 * max(len(shown), 1)
     return Chart(title, alt, draw(f"against-{reference}", height, alt, paint), Table(columns, rows))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from pipeline.evaluation import RunEvaluation, number
+from pipeline.evaluation import RunEvaluation, measured
 from pipeline.report.charts import Chart, Table
 from pipeline.report.contents import Contents
 from pipeline.report.slices import Parts, in_order, slice_value
@@ -36,20 +36,27 @@ def accuracy_by_two(
         values = name.partition(":")[2].split("_X_")
         if len(values) != 2:
             return  # a value holds the separator itself: the cells cannot be told apart
-        cells[values[0], values[1]] = found["models"]["candidate"]
+        cells[values[0], values[1]] = found
     across, down = ([v[1:] for v in in_order({f":{c[i]}": {} for c in cells})] for i in (0, 1))
-    grid = np.full((len(down), len(across)), np.nan)
+    grid, highest = np.full((2, len(down), len(across)), np.nan)
+    table = [[""] * len(across) for _ in down]
     for (column, row), found in cells.items():
-        value = found["accuracy"]
-        grid[down.index(row), across.index(column)] = np.nan if value is None else value
+        accuracy, at = measured(found["models"]["candidate"], "accuracy"), down.index(row)
+        if accuracy.value is not None:
+            ends = accuracy.interval or (accuracy.value, accuracy.value)
+            grid[at, across.index(column)] = accuracy.value
+            highest[at, across.index(column)] = ends[1]
+            table[at][across.index(column)] = f"{accuracy} of {found['images']}"
     names = tuple([slice_value(contents, columns[i], v) for v in (across, down)[i]] for i in (0, 1))
     worst = float(np.nanmin(grid)) if np.isfinite(grid).any() else 1.0
+    # A handful of images shows little: a cell is as red as its accuracy is surely below 1.
+    lost = 1 - highest
+    most = max(float(np.nanmax(lost)) if np.isfinite(lost).any() else 0.0, 1e-9)
 
     def paint(axes: Axes) -> None:
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
-                alpha = 0.75 * (1 - value) / max(1 - worst, 1e-9)
-                _cell(axes, row, column, BAD, alpha)
+                _cell(axes, row, column, BAD, 0.75 * lost[row, column] / most)
                 if max(grid.shape) <= MOST_CELLS:
                     _cell_text(axes, row, column, f"{100 * value:.1f}")
         _frame(axes, names[0], names[1])
@@ -58,15 +65,14 @@ def accuracy_by_two(
 
     name = contents.model_name("candidate")
     title = f"Accuracy by {columns[1]} and {columns[0]}, {name}, in %"
-    alt = f"{title}. The lowest is {100 * worst:.1f} %."
-    rows = [
-        (name, *("" if np.isnan(v) else number(v) for v in values))
-        for name, values in zip(names[1], grid, strict=True)
-    ]
-    table = Table((f"{columns[1]} \\ {columns[0]}", *names[0]), rows)
-    yield Chart(
-        title, alt, draw(chart, 0.9 + 0.27 * len(down) + _upright(names[0]), alt, paint), table
+    alt = (
+        f"{title}. The lowest is {100 * worst:.1f} %. The redder a cell, the lower the upper end "
+        "of its interval."
     )
+    rows = [(name, *texts) for name, texts in zip(names[1], table, strict=True)]
+    numbers = Table((f"{columns[1]} \\ {columns[0]}", *names[0]), rows)
+    height = 0.9 + 0.27 * len(down) + _upright(names[0])
+    yield Chart(title, alt, draw(chart, height, alt, paint), numbers)
 
 
 def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int64]) -> Chart:

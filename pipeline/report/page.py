@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from data.png import encode_stored
 from pipeline.evaluation import RunEvaluation, measured, number, points
 from pipeline.fingerprint import flat
-from pipeline.report import charts, data_charts, evaluation_charts, matrices
+from pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
 from pipeline.report.charts import Table
 from pipeline.report.contents import Contents, Picture
 from pipeline.report.lineage import lineage
@@ -114,6 +114,8 @@ def render(contents: Contents) -> str:
             dataset=_dataset(contents),
             checks=_worst_first(data_charts.checks(contents)),
             splits=data_charts.splits(contents),
+            spans=data_charts.spans(contents),
+            trial=serving.trial(contents),
             balance=list(data_charts.classes(contents)),
             means=list(_mean_images(contents)),
             lineage=lineage(contents.run),

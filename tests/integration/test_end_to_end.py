@@ -1,5 +1,6 @@
 """The whole pipeline through the command line: run, run again, change, kill, look back."""
 
+import html
 import json
 import signal
 import time
@@ -108,6 +109,16 @@ def test_report_holds_all_that_a_reader_asks_for(first: Run) -> None:
     assert {rule["name"] for rule in report["blessing"]["rules"]} >= {"accuracy_floor"}
     assert [s["name"] for s in report["steps"]] == list(STEPS)
     assert all(s["reasons"] for s in report["steps"])
+
+
+def test_report_is_drawn_with_what_every_gate_found(project: Project, first: Run) -> None:
+    told = project.json("report", first.summary["id"])
+    page = Path(told["report"]).read_text()
+    for step in first.summary["steps"]:
+        if step["verdict"] is not None:
+            assert html.escape(step["verdict"]["sentence"].partition(": ")[2]) in page
+    for section in ("Rules", "Evaluation", "Training", "Serving", "Data", "Lineage"):
+        assert f">{section}</a>" in page
 
 
 def test_second_run_is_cached_and_imports_no_framework(first: Run, again: Run) -> None:

@@ -38,6 +38,8 @@ def test_equal_runs_do_not_differ(home: Home) -> None:
     assert not any(change.difference for change in found.metrics)
     assert found.paired is not None
     assert (found.paired.difference, found.paired.p_value) == (0.0, 1.0)
+    # That no image sets the two apart is no proof that none would.
+    assert found.paired.interval[0] < 0 < found.paired.interval[1]
 
 
 def test_what_changed_is_named(home: Home) -> None:
@@ -48,6 +50,7 @@ def test_what_changed_is_named(home: Home) -> None:
         "components.evaluator",
         "components.example_gen",
         "components.example_validator",
+        "components.infra_validator",
         "components.statistics_gen",
         "components.trainer",
     ]

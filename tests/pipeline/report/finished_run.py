@@ -15,6 +15,7 @@ from components.artifacts import (
     Blessing,
     Evaluation,
     Examples,
+    InfraBlessing,
     Model,
     Statistics,
 )
@@ -50,6 +51,24 @@ DATA_VERDICT: dict[str, Any] = {
         },
         {"name": "drift", "level": "not checked", "value": None, "bound": None, "sentence": "new"},
     ],
+}
+
+TRIAL: dict[str, Any] = {
+    "passed": False,
+    "sentence": "not served: stand-in: 3 <rows> differ",
+    "server": "stand-in",
+    "weaker": True,
+    "findings": [],
+    "checks": {
+        "stand-in": [
+            {"name": "predict over REST", "passed": True, "sentence": "largest difference 0"},
+            {"name": "warmup", "passed": False, "sentence": "3 <rows> differ"},
+        ]
+    },
+}
+SPANS = {
+    "2026-01-02": {"number": 7, "train": 41, "validation": 5, "test": 0, "bad_records": 2},
+    NASTY[0]: {"number": 8, "train": 1, "validation": 0, "test": 0, "bad_records": 0},
 }
 
 
@@ -107,13 +126,16 @@ class Home:
             "champion": None,
         }
         digests = {
-            "examples": self._commit(Examples, {"dataset.json": info.to_json(shards={})}),
+            "examples": self._commit(
+                Examples, {"dataset.json": info.to_json(shards={}, spans=SPANS)}
+            ),
             "trainer": self._commit(Model, _model("batch", epochs, seed)),
             "baseline": self._commit(Model, _model("none", epochs, 0)),
             "evaluation": self._evaluation(answers, plain(metrics)),
             "blessing": self._commit(Blessing, {"blessing.json": json.dumps(plain(blessing))}),
             "statistics": self._statistics(len(labels)),
             "anomalies": self._commit(Anomalies, {"verdict.json": json.dumps(DATA_VERDICT)}),
+            "infra": self._commit(InfraBlessing, {"verdict.json": json.dumps(TRIAL)}),
         }
         verdict = {"passed": decision.passed, "sentence": decision.sentence}
         steps = [
@@ -148,6 +170,13 @@ class Home:
                 {"evaluation": digests["evaluation"], "blessing": digests["blessing"]},
                 code,
                 verdict,
+            ),
+            self._step(
+                run,
+                "infra_validator",
+                {"model": digests["trainer"]},
+                {"blessing": digests["infra"]},
+                code,
             ),
         ]
         config = {"trainer": {"epochs": epochs}, "evaluator": plain(asdict(params))}

@@ -91,6 +91,23 @@ def test_the_data_gate_and_the_data_are_shown(page: Page):
     assert "mean image of zero" in [a["alt"] for a in page.all("img")]
 
 
+def test_how_the_model_was_tried_on_a_server_is_shown(page: Page):
+    assert "not served: stand-in: 3 <rows> differ" in page.text("p")
+    names = page.text("th")
+    assert names.index("stand-in: warmup") < names.index("stand-in: predict over REST")
+    assert "largest difference 0" in page.text("td")
+
+
+def test_what_the_gate_tolerates_and_how_few_images_tell_is_said(page: Page):
+    assert "tolerates, 1 points overall and 2 on a slice" in page.text("p")
+    assert re.search(r"0\.\d{4} \[0\.\d{4}, [\d.]+\] of \d+", page.text("td"))
+
+
+def test_newer_data_is_shown_by_span(page: Page):
+    assert "2026-01-02" in page.text("th")
+    assert "Spans" in page.text("h3")
+
+
 def test_names_from_data_are_text(page: Page):
     assert not page.all("script")
     assert not [a for _, found in page.elements for a in found if a.startswith("on")]
