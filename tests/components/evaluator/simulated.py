@@ -10,6 +10,16 @@ from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, Sl
 CLASSES, QUARTILES = 10, 4
 OUTCOMES = np.array([(c, b, h) for c in (0, 1) for b in (0, 1) for h in (0, 1)], dtype=bool)
 """Whether candidate, baseline and champion are right."""
+_OURS, *_THEIRS = OUTCOMES.T
+COUNTED = np.stack(
+    [
+        np.ones(len(OUTCOMES)),
+        _OURS,
+        *(pair for theirs in _THEIRS for pair in (_OURS & ~theirs, ~_OURS & theirs)),
+    ],
+    axis=1,
+).astype(np.int64)
+"""Which outcomes are counted as images, as correct, and as each reference's two paired counts."""
 
 
 def evaluations(
@@ -48,18 +58,28 @@ def evaluations(
         ],
         axis=1,
     )
+    # [draw, slice, count]: the slices are the whole, classes, quartiles and their combinations.
+    drawn = np.concatenate(
+        [
+            table.sum((1, 2))[:, None],
+            table.sum(2),
+            table.sum(1),
+            table.reshape(count, CLASSES * QUARTILES, -1),
+        ],
+        axis=1,
+    )
+    counts = drawn @ COUNTED
+    names = [("overall", ()), *((f"label:{k}", ("label",)) for k in range(CLASSES))]
+    names += [(f"ink_quartile:{q}", ("ink_quartile",)) for q in range(QUARTILES)]
+    names += [
+        (f"ink_quartile_X_label:{q}_X_{k}", ("ink_quartile", "label"))
+        for k, q in np.ndindex(CLASSES, QUARTILES)
+    ]
     references = (BASELINE, CHAMPION)[: 2 if champion else 1]
-    for drawn in table:  # [class, quartile, outcome]
-        parts = [("overall", (), drawn.sum((0, 1)))]
-        parts += [(f"label:{k}", ("label",), drawn[k].sum(0)) for k in range(CLASSES)]
-        parts += [
-            (f"ink_quartile:{q}", ("ink_quartile",), drawn[:, q].sum(0)) for q in range(QUARTILES)
+    for one in counts.tolist():
+        found = [
+            _slice(*name, counted, references) for name, counted in zip(names, one, strict=True)
         ]
-        parts += [
-            (f"ink_quartile_X_label:{q}_X_{k}", ("ink_quartile", "label"), drawn[k, q])
-            for k, q in np.ndindex(CLASSES, QUARTILES)
-        ]
-        found = [_slice(*part, references) for part in parts]
         yield dataclasses.replace(sound(*found), champion="version 1" if champion else "")
 
 
@@ -95,20 +115,8 @@ def _shares(accuracy: float, loss: float, discordance: float, champion: bool) ->
 
 
 def _slice(
-    name: str, columns: tuple[str, ...], outcomes: np.ndarray, references: tuple[str, ...]
+    name: str, columns: tuple[str, ...], counted: list[int], references: tuple[str, ...]
 ) -> SliceEvidence:
-    ours = OUTCOMES[:, 0]
-    others = {BASELINE: OUTCOMES[:, 1], CHAMPION: OUTCOMES[:, 2]}
-    return SliceEvidence(
-        name=name,
-        columns=columns,
-        images=int(outcomes.sum()),
-        correct=int(outcomes[ours].sum()),
-        against={
-            reference: Pair(
-                only_candidate=int(outcomes[ours & ~others[reference]].sum()),
-                only_reference=int(outcomes[~ours & others[reference]].sum()),
-            )
-            for reference in references
-        },
-    )
+    images, correct, *pairs = counted
+    against = {reference: Pair(*pairs[2 * i : 2 * i + 2]) for i, reference in enumerate(references)}
+    return SliceEvidence(name, columns, images, correct, against)
