@@ -53,6 +53,14 @@ def called(reference: str, evidence: Evidence) -> str:
     return REFERENCE_NAMES[reference]
 
 
+def part_name(part: SliceEvidence) -> str:
+    """What a slice is called in a sentence: `ink_quartile:0 x label:3` for a crossed one."""
+    values = part.name.partition(":")[2].split("_X_")
+    if len(values) != len(part.columns):
+        return part.name  # `overall`, or a value that holds the separator itself
+    return " x ".join(f"{c}:{v}" for c, v in zip(part.columns, values, strict=True))
+
+
 def no_slices(wanted: str, missing: str, rule: RuleName, bound: float) -> Finding:
     """A rule about slices without slices: it was asked for, so it fails and says what to do."""
     sentence = (

@@ -19,6 +19,7 @@ from components.evaluator.finding import (
     Finding,
     called,
     no_slices,
+    part_name,
     points,
 )
 from components.evaluator.params import Params, RuleName
@@ -92,7 +93,7 @@ def slices_not_worse(
         b, c = part.against[reference].only_candidate, part.against[reference].only_reference
         p_values.append(paired.worse_than_margin(b, c, part.images, margin))
     adjusted = statistics.holm(p_values)
-    worse = [part.name for part, p in zip(parts, adjusted, strict=True) if p <= level]
+    worse = [part_name(part) for part, p in zip(parts, adjusted, strict=True) if p <= level]
     losses = [part.difference(reference) for part in parts]
     nearest = int(np.lexsort([losses, p_values])[0])
     part = parts[nearest]
@@ -100,7 +101,7 @@ def slices_not_worse(
     left_out = len(filled) - len(parts)
     sentence = (
         f"{named} shown to be worse than {called(reference, evidence)} by more than "
-        f"{points(margin)}; strongest sign: {part.name} with "
+        f"{points(margin)}; strongest sign: {part_name(part)} with "
         f"{points(losses[nearest], signed=True)} on {part.images} images "
         f"(Holm p {adjusted[nearest]:.3g} of {len(parts)})"
         f"{f'; {left_out} crossed slices are reported, not judged' if left_out else ''}"

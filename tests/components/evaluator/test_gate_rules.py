@@ -106,7 +106,7 @@ def test_crossed_slices_are_judged_or_the_verdict_says_that_they_are_not():
     crossed = part("ink_quartile_X_label:0_X_3", ("ink_quartile", "label"), 300, 250, Pair(1, 50))
     evidence = healthy(slices=(*map(label, range(10)), crossed))
     found = rule(decide(evidence, Params()), "baseline_slices")
-    assert found.sentence.startswith("ink_quartile_X_label:0_X_3 is shown to be worse than")
+    assert found.sentence.startswith("ink_quartile:0 x label:3 is shown to be worse than")
     off = rule(decide(evidence, Params(judge_crossed_slices=False)), "baseline_slices")
     assert off.outcome == "passed"
     assert off.sentence.endswith("; 1 crossed slices are reported, not judged")
