@@ -56,7 +56,7 @@ def accuracy_by_two(
     def paint(axes: Axes) -> None:
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
-                _cell(axes, row, column, BAD, 0.75 * lost[row, column] / most)
+                _cell(axes, row, column, BAD, 0.75 * float(lost[row, column]) / most)
                 if max(grid.shape) <= MOST_CELLS:
                     _cell_text(axes, row, column, f"{100 * value:.1f}")
         _frame(axes, names[0], names[1])
