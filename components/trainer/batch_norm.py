@@ -144,17 +144,18 @@ class BatchNorm(keras.layers.Layer):
 
     def _moments(self, x: Any, mask: Any) -> tuple[Any, Any, Any]:
         """Mean[C] and variance[C] over all replicas, and the number of positions they are from."""
-        weights = None
+        kept = None
         if mask is None:
             count = ops.cast(ops.size(x) // self._channels, x.dtype)
         else:
             # The mask covers all axes but the last. Unless the channels are last, they may differ
             # in their number of positions.
-            weights = ops.cast(ops.expand_dims(mask, -1), x.dtype) * ops.ones_like(x)
-            count = ops.sum(weights, self._reduced)
+            kept = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(x))
+            count = ops.sum(ops.cast(kept, x.dtype), self._reduced)
 
         def total(values: Any) -> Any:
-            return ops.sum(values if weights is None else values * weights, self._reduced)
+            # Not a product with 0 and 1: a padded position may hold NaN.
+            return ops.sum(values if kept is None else ops.where(kept, values, 0), self._reduced)
 
         count, sums = _sum_over_replicas([count, total(x)])
         positions = ops.maximum(count, 1)
