@@ -17,7 +17,7 @@ import numpy.typing as npt
 from components.artifacts import TransformedExamples
 from components.trainer.step import TrainingError
 from data.dataset_info import DatasetInfo
-from data.examples import read_batches, read_transformed
+from data.examples import Column, read_batches, read_transformed
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
@@ -87,9 +87,9 @@ class OnDisk:
         labels = []
         with path.open("wb") as file:
             for shard in shards:
-                for batch in read_batches(shard):
-                    file.write(_checked(batch.columns["features"], features, shard.name).tobytes())
-                    labels.append(batch.columns["label"].astype(np.int32))
+                for columns in _checked_batches(shard, features):
+                    file.write(columns["features"].tobytes())
+                    labels.append(columns["label"].astype(np.int32))
         return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
 
     @property
@@ -157,6 +157,12 @@ def open_splits(
     return train, validation
 
 
+def epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
+    """The order of the examples in one epoch (from 0): a permutation of range(size)."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    return generator.permutation(size)
+
+
 def feature_blocks(
     examples: TransformedExamples, splits: Sequence[str], info: DatasetInfo
 ) -> Iterator[Floats]:
@@ -168,11 +174,21 @@ def feature_blocks(
     """
     for split in splits:
         for shard in examples.shards(split):
-            for batch in read_batches(shard):
-                yield _checked(batch.columns["features"], info.features, f"split {split}")
+            for columns in _checked_batches(shard, info.features):
+                yield columns["features"]
 
 
-def _checked(features: Floats, expected: int, where: str) -> Floats:
+def _checked_batches(shard: Path, features: int) -> Iterator[dict[str, Column]]:
+    """The columns of a file, a batch of records at a time, with features that are `_checked`."""
+    first_row = 0
+    for batch in read_batches(shard):
+        block = batch.columns["features"]
+        _checked(block, features, f"{shard.parent.name}/{shard.name}", first_row)
+        first_row += len(block)
+        yield batch.columns
+
+
+def _checked(features: Floats, expected: int, where: str, first_row: int = 0) -> Floats:
     """The features, if there are as many to a row as expected and all are finite.
 
     A relu turns NaN into 0, so without a normalisation the loss may stay finite and say nothing.
@@ -186,7 +202,7 @@ def _checked(features: Floats, expected: int, where: str) -> Floats:
             row, column = bad[0]
             raise TrainingError(
                 f"{where}: expected finite features, received {block[row, column]} in row "
-                f"{start + row}, feature {column}",
+                f"{first_row + start + row}, feature {column}",
                 hint="run the transform step again on examples without such values",
             )
     return features

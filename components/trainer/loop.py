@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from components.trainer import checkpoint
 from components.trainer.checkpoint import Arrays, Position
-from components.trainer.examples import InMemory, Split
+from components.trainer.evaluation import evaluate
+from components.trainer.examples import InMemory, Split, epoch_order
 from components.trainer.step import Params, TrainingError
 
 CHUNK_STEPS = 1000  # steps of one call: about a tenth of a second between progress and checkpoints
@@ -82,7 +83,7 @@ class Trainer:
         """Trains to the end, from the last checkpoint if there is one.
 
         Raises:
-            TrainingError: the loss is not a finite number.
+            TrainingError: the loss, or a weight at the end, is not a finite number.
         """
         self._resume()
         self._compile()
@@ -92,6 +93,7 @@ class Trainer:
             self._checkpoint()
         if self.best:
             _assign(self.model.variables, self.best)
+        self._check_weights()
 
     def _train_epoch(self) -> None:
         """What is left of the epoch under way."""
@@ -128,7 +130,7 @@ class Trainer:
         self, features: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`steps` training steps, on the rows `order[i]`: float[steps] losses, correct count."""
-        losses = tf.TensorArray(tf.float32, self.chunk_steps)
+        losses = tf.TensorArray(tf.float32, self.chunk_steps, element_shape=())
         correct = step = tf.constant(0)
         # Not `for step in tf.range(steps)`: XLA would compile it anew for every number of steps.
         while step < steps:
@@ -145,12 +147,14 @@ class Trainer:
         """One step of gradient descent: the mean loss and the number of right predictions."""
         with tf.GradientTape() as tape:
             logits = self.model(features, training=True)
+            # In half precision the loss and its gradient would keep 2 to 3 digits.
+            logits = keras.ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_mean(tf.cast(losses, tf.float32))
+            loss = tf.reduce_mean(losses)
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
-        return loss, tf.reduce_sum(tf.cast(hits, tf.int32))
+        return tf.cast(loss, tf.float32), tf.reduce_sum(tf.cast(hits, tf.int32))
 
     def _compile(self) -> None:
         """Compiles both programs; zero steps leave the variables as they are."""
@@ -177,12 +181,26 @@ class Trainer:
             raise TrainingError(
                 f"the loss became {losses[bad[0]]} in epoch {self.position.epoch + 1}, step {step} "
                 f"of {self.steps_per_epoch}: expected a finite number",
-                hint=f"try a smaller learning rate than {self.params.learning_rate:g}, e.g. "
-                f"--set trainer.learning_rate={self.params.learning_rate / 10:g}, and look for "
-                "values in the features that are not numbers",
+                hint=self._smaller_rate(),
             )
         self.position.loss_sum += float(np.sum(losses, dtype=np.float64)) * batch
         self.position.correct += correct
+
+    def _check_weights(self) -> None:
+        """Makes sure of the last step: its loss is from before it."""
+        for variable in self.model.weights:
+            if not np.isfinite(variable.numpy()).all():
+                raise TrainingError(
+                    f"{variable.path} has values that are not finite after the last step",
+                    hint=self._smaller_rate(),
+                )
+
+    def _smaller_rate(self) -> str:
+        rate = self.params.learning_rate
+        return (
+            f"try a smaller learning rate than {rate:g}, e.g. "
+            f"--set trainer.learning_rate={rate / 10:g}"
+        )
 
     def _close_epoch(self) -> None:
         """Evaluates the epoch that has just ended, and decides whether another one follows."""
@@ -240,36 +258,6 @@ class Trainer:
     @property
     def _state(self) -> list[keras.Variable]:
         return [*self.model.variables, *self.optimizer.variables]
-
-
-def epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
-    """The order of the examples in one epoch (from 0): a permutation of range(size)."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-    return generator.permutation(size)
-
-
-def evaluate(model: keras.Model, split: Split) -> tuple[float | None, float | None]:
-    """Mean cross-entropy (nats) and accuracy in inference mode; (None, None) without examples.
-
-    Raises:
-        TrainingError: the loss is not a finite number.
-    """
-    if not split.size:
-        return None, None
-    loss, correct = 0.0, 0
-    for features, labels in split.blocks():
-        logits = model(features, training=False).numpy().astype(np.float64)
-        top = logits.max(axis=1, keepdims=True)
-        log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-        loss += float(np.sum(log_sum - logits[np.arange(len(labels)), labels]))
-        correct += int(np.sum(logits.argmax(axis=1) == labels))
-    if not np.isfinite(loss):
-        raise TrainingError(
-            f"the validation loss became {loss}: expected a finite number",
-            hint="try a smaller trainer.learning_rate, and look for values in the features that "
-            "are not numbers",
-        )
-    return loss / split.size, correct / split.size
 
 
 def _shared(array: npt.NDArray[np.float32]) -> tf.Tensor:

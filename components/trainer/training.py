@@ -13,9 +13,10 @@ import tensorflow as tf
 from components.artifacts import Model
 from components.base import Context, Facts
 from components.trainer import network
+from components.trainer.evaluation import evaluate
 from components.trainer.examples import Split, feature_blocks, open_splits
 from components.trainer.export import export_verified
-from components.trainer.loop import Trainer, evaluate
+from components.trainer.loop import Trainer
 from components.trainer.model_card import model_card, write_history, write_json
 from components.trainer.precise_statistics import estimate_statistics
 from components.trainer.step import Inputs, Params, TrainingError
@@ -32,12 +33,7 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     examples = inputs.examples
     info = DatasetInfo.read(examples.path)
     train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
-    if params.early_stopping_patience and not validation.size:
-        raise TrainingError(
-            "trainer.early_stopping_patience: expected a validation split with examples, since it "
-            "goes by their loss; received none",
-            hint="train all epochs with: --set trainer.early_stopping_patience=0",
-        )
+    _check_early_stopping(params, validation)
     started = time.perf_counter()
     with _device(params.device):
         net = network.build(info.features, info.classes, params)
@@ -75,6 +71,15 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     }
 
 
+def _check_early_stopping(params: Params, validation: Split) -> None:
+    if params.early_stopping_patience and not validation.size:
+        raise TrainingError(
+            "trainer.early_stopping_patience: expected a validation split with examples, since it "
+            "goes by their loss; received none",
+            hint="train all epochs with: --set trainer.early_stopping_patience=0",
+        )
+
+
 def _train(
     net: keras.Model, train: Split, validation: Split, params: Params, ctx: Context
 ) -> Trainer:
@@ -104,9 +109,9 @@ def _device(name: str) -> tf.device:
     Raises:
         TrainingError: there is no such device.
     """
-    if name == "cpu":
-        _use_one_thread()
     kind, _, index = name.partition(":")
+    if kind.lower() == "cpu":
+        _use_one_thread()
     found = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
     if f"{kind.upper()}:{index or 0}" not in found:
         raise TrainingError(

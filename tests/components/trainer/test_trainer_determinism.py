@@ -64,32 +64,43 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def test_every_file_is_the_same_in_every_process_and_after_kill_9(
-    write_examples, make_blobs, context, tmp_path
-):
-    examples = write_examples(
-        tmp_path / "examples", make_blobs(SIZES, (28, 28), 10), (28, 28), classes=10
-    )
-    four_threads = start(4, 0, 1000, examples.path, tmp_path / "scratch", tmp_path / "threads")
-    killed = start(1, 1, 10, examples.path, tmp_path / "killed_scratch", tmp_path / "killed")
-    for process, code in ((four_threads, 0), (killed, -signal.SIGKILL)):
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == code, errors[-3000:]
-    assert digests(tmp_path / "killed") == {}
+@pytest.fixture(scope="module")
+def wide_examples(write_examples, make_blobs, tmp_path_factory):
+    splits = make_blobs(SIZES, (28, 28), 10)
+    return write_examples(tmp_path_factory.mktemp("wide") / "examples", splits, (28, 28), 10)
 
-    folder = tmp_path / "resumed"
-    folder.mkdir()
+
+@pytest.fixture(scope="module")
+def whole(wide_examples, context, tmp_path_factory):
+    """The digests of the files of a run in this process, with one thread."""
+    folder, scratch = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("scratch")
+    train_here(wide_examples, folder, context(scratch))
+    return digests(folder)
+
+
+def train_here(examples, folder, ctx):
     model = Model("trainer.model", folder)
-    facts = run(
-        Inputs(examples=examples),
-        Outputs(model=model),
-        PARAMS,
-        context(tmp_path / "killed_scratch"),
-    )
+    facts = run(Inputs(examples=examples), Outputs(model=model), PARAMS, ctx)
     model.check()
+    return facts
+
+
+def finish(process: subprocess.Popen, code: int) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors[-3000:]
+
+
+def test_what_another_process_has_begun_before_kill_9_ends_in_the_same_files(
+    wide_examples, whole, context, tmp_path
+):
+    scratch, killed, folder = (tmp_path / name for name in ("scratch", "killed", "resumed"))
+    finish(start(4, 0, 10, wide_examples.path, scratch, killed), -signal.SIGKILL)
+    assert digests(killed) == {}
+    folder.mkdir()
+    facts = train_here(wide_examples, folder, context(scratch))
     # The first epoch is 2 + 2 + 1 steps and a rest. It died just before the checkpoint at 10.
     assert facts["steps_from_checkpoint"] == 6 + 2
-    assert digests(folder) == digests(tmp_path / "threads")
+    assert digests(folder) == whole
     assert {
         "history.json",
         "model_card.json",
@@ -97,7 +108,15 @@ def test_every_file_is_the_same_in_every_process_and_after_kill_9(
         "saved_model/variables/variables.data-00000-of-00001",
         "saved_model/variables/variables.index",
         "training.weights.h5",
-    } <= set(digests(folder))
+    } <= set(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("threads", "started"), [(4, 0), (1, 1)])
+def test_every_file_is_the_same_in_every_process(threads, started, wide_examples, whole, tmp_path):
+    folder = tmp_path / "other"
+    finish(start(threads, started, 1000, wide_examples.path, tmp_path / "scratch", folder), 0)
+    assert digests(folder) == whole
 
 
 def test_several_threads_that_cannot_be_taken_back_are_refused(

@@ -8,12 +8,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from components.artifacts import Model
 from components.base import key_params
 from components.trainer import Inputs, Outputs, Params, TrainingError, network, run
 
 SMALL = Params(hidden_units=(8, 6), batch_size=20, epochs=2)
+# Without a full batch there is no XLA program to compile: for tests of what comes after training.
+QUICK = {"batch_size": 2000, "epochs": 4, "learning_rate": 0.1, "momentum": 0.5}
 
 
 class Trained(typing.NamedTuple):
@@ -75,7 +78,7 @@ def test_a_model_its_card_its_history_and_its_facts(train, blob_examples, rows):
 
 
 def test_the_weights_file_gives_back_the_network(train, blob_examples, rows):
-    trained = train(blob_examples)
+    trained = train(blob_examples, **QUICK)
     again = network.build(rows.features.shape[1], 3, SMALL)
     again.load_weights(trained.model.path / "training.weights.h5")
     np.testing.assert_allclose(
@@ -101,9 +104,14 @@ def test_the_weights_file_gives_back_the_network(train, blob_examples, rows):
 def test_every_network_is_exported_with_its_own_answers(
     changes, folded, left, train, blob_examples
 ):
-    facts = train(blob_examples, epochs=1, **changes).facts
+    model, facts = train(blob_examples, **QUICK, **changes)
     assert (facts["folded_normalizations"], facts["unfolded_normalizations"]) == (folded, left)
     assert facts["export_max_difference"] < 1e-5
+    content = (model.saved_model / "saved_model.pb").read_bytes()
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    functions = meta_graph.graph_def.library.function
+    normalizes = any(node.op == "Rsqrt" for f in functions for node in f.node_def)
+    assert normalizes == (left > 0 or changes.get("normalization") == "layer")
 
 
 def test_the_baseline_starts_from_the_same_dense_weights():
@@ -140,7 +148,7 @@ def test_one_class_of_many_can_be_all_there_is(train, write_examples, make_blobs
     splits = make_blobs({"train": 45, "validation": 9, "test": 0})
     splits = {name: (features, labels * 0 + 2) for name, (features, labels) in splits.items()}
     examples = write_examples(tmp_path / "same", splits, (4, 5), 3)
-    trained = train(examples, epochs=20, learning_rate=0.01, precise_statistics=True)
+    trained = train(examples, **QUICK | {"epochs": 20}, precise_statistics=True)
     assert trained.facts["validation_accuracy"] == 1
     answers = trained.serve(splits["validation"][0])
     assert set(answers["class_id"].numpy()) == {2}
@@ -149,7 +157,7 @@ def test_one_class_of_many_can_be_all_there_is(train, write_examples, make_blobs
 def test_zeros_and_nan_at_serving_have_defined_answers(train, blob_examples):
     features = np.zeros((3, 20), np.float32)
     features[1, 7] = np.nan
-    trained = train(blob_examples)
+    trained = train(blob_examples, **QUICK)
     probabilities = trained.serve(features)["probabilities"].numpy()
     assert np.isnan(probabilities[1]).all()
     assert trained.serve(features)["class_id"][1] == -1
@@ -177,12 +185,14 @@ def test_examples_that_cannot_be_learned_from_are_refused(
 def test_a_feature_that_is_not_a_number_is_found(
     changes, split, train, write_examples, make_blobs, tmp_path
 ):
-    splits = make_blobs({"train": 400, "validation": 5, "test": 5}, (28, 28))
-    splits[split][0][3, 7] = np.nan
+    splits = make_blobs({"train": 1200, "validation": 5, "test": 5}, (28, 28))
+    row = {"train": 500, "test": 1}[split]  # in the first of two files, of train in its second MB
+    splits[split][0][row, 7] = np.nan
     bad = write_examples(tmp_path / "bad", splits, (28, 28), 3)
     # Without a normalisation the relu would turn it into 0, and the loss would stay finite.
-    with pytest.raises(TrainingError, match=r"expected finite features, received nan.*feature 7"):
-        train(bad, normalization="none", epochs=1, **changes)
+    complaint = f"expected finite features, received nan in row {row}, feature 7"
+    with pytest.raises(TrainingError, match=complaint):
+        train(bad, normalization="none", **QUICK, **changes)
 
 
 def test_early_stopping_needs_validation_examples(train, write_examples, make_blobs, tmp_path):
@@ -196,6 +206,13 @@ def test_early_stopping_needs_validation_examples(train, write_examples, make_bl
 def test_a_device_that_is_not_there_is_refused(train, blob_examples):
     with pytest.raises(TrainingError, match=r"expected one of cpu:0.*received gpu:7"):
         train(blob_examples, device="gpu:7")
+
+
+def test_the_processor_by_its_number_has_one_thread_too(train, blob_examples, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
+    train(blob_examples, device="cpu:0", **QUICK)
+    assert asked == [1]
 
 
 def test_what_only_this_machine_knows_is_not_in_the_key():

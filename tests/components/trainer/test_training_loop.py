@@ -1,16 +1,19 @@
 """The loop against `model.fit`, from memory and from disk, and where it stops."""
 
 import dataclasses
+import gzip
 import json
 import tracemalloc
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.trainer import Params, TrainingError, checkpoint, examples, loop, network
-from components.trainer.examples import InMemory, OnDisk, open_splits
-from components.trainer.loop import Trainer, epoch_order, evaluate
+from components.trainer.evaluation import evaluate
+from components.trainer.examples import InMemory, OnDisk, epoch_order, open_splits
+from components.trainer.loop import Trainer
 from components.trainer.precise_statistics import estimate_statistics
 from data.dataset_info import DatasetInfo
 
@@ -94,6 +97,31 @@ def test_300_steps_of_adam_end_in_the_weights_of_keras_fit(dtype, wide, tmp_path
         np.testing.assert_allclose(received[path], value, rtol=1e-5, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ten_epochs_end_in_the_accuracy_of_keras_fit(mnist_archives, tmp_path):
+    """Over 5 seeds; rounding has made other weights of them by then."""
+
+    def read(name, skip, shape):
+        content = gzip.decompress((mnist_archives / f"{name}-ubyte.gz").read_bytes())
+        return np.frombuffer(content, np.uint8)[skip:].reshape(shape)
+
+    def split(name, rows):
+        images = read(f"{name}-images-idx3", 16, (-1, 784))[:rows].astype(np.float32) / 255
+        return InMemory(images, read(f"{name}-labels-idx1", 8, -1)[:rows].astype(np.int32))
+
+    train, test = split("train", 6_400), split("t10k", 10_000)
+    differences = []
+    for seed in range(5):
+        (scratch := tmp_path / str(seed)).mkdir()
+        params = Params(seed=seed)
+        expected = evaluate(fitted(params, train, keras.optimizers.Adam(1e-3)), test)[1]
+        received = evaluate(trained(params, train, test, scratch).model, test)[1]
+        assert min(expected, received) > 0.92
+        differences.append(received - expected)
+    assert abs(np.mean(differences)) < 0.003, differences
+
+
 def test_examples_on_disk_give_the_bits_of_examples_in_memory(blob_examples, tmp_path, monkeypatch):
     info = DatasetInfo.read(blob_examples.path)
     models = []
@@ -121,6 +149,8 @@ def test_examples_on_disk_take_the_same_memory_whatever_their_number(
     params = Params(
         hidden_units=(4,), normalization="none", optimizer="sgd", epochs=1, batch_size=100
     )
+    # Tracing holds no examples, and takes very long when every object is counted.
+    monkeypatch.setattr(tf, "function", lambda function, **options: function)
 
     def peak(rows):
         splits = make_blobs({"train": rows, "validation": 100}, (28, 28), 10)
@@ -144,7 +174,9 @@ def test_examples_on_disk_take_the_same_memory_whatever_their_number(
 
 def test_a_checkpoint_in_mid_epoch_leads_to_the_same_bits(make_blobs, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_STEPS", 4)
-    params = dataclasses.replace(SMALL, dropout=0.2, schedule="cosine", checkpoint_seconds=0)
+    params = dataclasses.replace(
+        SMALL, hidden_units=(8,), dropout=0.2, schedule="cosine", checkpoint_seconds=0
+    )
     train = blob_split(make_blobs, 203)
     expected = trained(params, train, train, tmp_path)
 
@@ -218,6 +250,29 @@ def test_early_stopping_ends_with_the_best_weights(make_blobs, tmp_path):
     again = trained(params, train, validation, tmp_path)  # from the checkpoint: nothing to do
     assert again.steps_run == 0
     assert evaluate(again.model, validation)[0] == pytest.approx(min(losses))
+
+
+def test_weights_that_the_last_step_has_spoilt_are_refused(make_blobs, tmp_path):
+    train, none = blob_split(make_blobs, 20), blob_split(make_blobs, 0, "validation")
+    params = dataclasses.replace(
+        SMALL, epochs=1, normalization="none", optimizer="sgd", learning_rate=3e38
+    )
+    train = InMemory(train.features * 100, train.labels)
+    with pytest.raises(TrainingError, match="values that are not finite after the last") as caught:
+        trained(params, train, none, tmp_path)
+    assert "--set trainer.learning_rate=3e+37" in caught.value.hint
+
+
+def test_the_loss_of_a_network_in_half_precision_has_all_its_digits(make_blobs, tmp_path):
+    """The first loss, against the same logits in float64."""
+    train = blob_split(make_blobs, 60)
+    params = dataclasses.replace(SMALL, epochs=1, batch_size=60, dtype="mixed_bfloat16")
+    model = network.build(train.features.shape[1], 3, params)
+    logits = model(train.features, training=True).numpy().astype(np.float64)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log(chances[np.arange(60), train.labels]).mean()
+    history = trained(params, train, train, tmp_path).position.history
+    assert history[0]["train_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(make_blobs, tmp_path):
