@@ -8,10 +8,11 @@ import sys
 import time
 
 CLASSES, SHAPE = 10, (28, 28)
+SIZES = (1, 32, 256)
 
 
-def latencies() -> dict[str, float]:
-    """Median microseconds of a call of the exported network, by number of examples."""
+def latencies() -> dict[tuple[str, int], list[float]]:
+    """Microseconds of calls of the exported network, by its kind and the number of examples."""
     import tensorflow as tf
 
     from components.trainer import Params, network
@@ -20,10 +21,10 @@ def latencies() -> dict[str, float]:
     from serving.folding import fold
     from serving.signatures import Classifier
 
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     info = DatasetInfo("mnist", "3.0.1", *SHAPE, tuple("0123456789"), {}, False)
     batch = layers_of(network.build(info.features, CLASSES, Params()))
     none = layers_of(network.build(info.features, CLASSES, Params(normalization="none")))
-    found: dict[str, list[float]] = {}
     calls = {
         (name, size): (
             Classifier(layers, info).signature("probabilities_only"),
@@ -34,16 +35,23 @@ def latencies() -> dict[str, float]:
             ("unfolded", batch),
             ("no normalisation", none),
         )
-        for size in (1, 32, 256)
+        for size in SIZES
     }
-    for _ in range(500):  # taking turns, so that all see the same noise
-        for (name, size), (call, features) in calls.items():
+    found: dict[tuple[str, int], list[float]] = {key: [] for key in calls}
+    for turn in range(520):  # taking turns, so that all see the same noise
+        for key, (call, features) in calls.items():
             started = time.perf_counter()
             call(features=features)["probabilities"].numpy()
-            found.setdefault(f"{name}, batch {size}", []).append(time.perf_counter() - started)
-    return {name: statistics.median(times) * 1e6 for name, times in found.items()}
+            if turn >= 20:  # the first ones warm up
+                found[key].append((time.perf_counter() - started) * 1e6)
+    return found
 
 
 if __name__ == "__main__":
-    for name, microseconds in latencies().items():
-        sys.stdout.write(f"{name}: {microseconds:.0f} us\n")
+    found = latencies()
+    for (name, size), times in found.items():
+        ratio = statistics.median(a / b for a, b in zip(times, found["folded", size], strict=True))
+        sys.stdout.write(
+            f"{name}, batch {size}: median {statistics.median(times):.0f} us, best "
+            f"{min(times):.0f} us, {ratio:.2f}x folded (median of calls side by side)\n"
+        )
