@@ -17,7 +17,7 @@ from annotated_types import Ge
 
 from components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from components.base import Component, Context, Effect, Facts, machine_local
-from serving import ledger, object_store, server_files, versions
+from serving import ledger, object_store, server_files, standing, versions
 from serving.errors import ServingError
 from serving.names import default_model_name
 from serving.publish import Published, publish
@@ -81,11 +81,11 @@ def effect(inputs: Inputs, params: Params) -> Effect:
     """What publishing would mean, from the served folder alone."""
     digest = versions.tree_digest(inputs.model.saved_model)
     base = _base_path(params)
-    standing = versions.state_of(base, digest)
-    is_live = not standing.needed and digest not in ledger.read(base).withdrawn
+    found = standing.state_of(base, digest)
+    is_live = not found.needed and digest not in ledger.read(base).withdrawn
     if is_live and params.store_url and not object_store.is_mirrored(base, params.store_url):
         return Effect(True, f"publish (finish the upload to {params.store_url})")
-    return Effect(standing.needed, standing.sentence)
+    return Effect(found.needed, found.sentence)
 
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
@@ -241,7 +241,7 @@ def _champion_version(
         ServingError: another version went live since; the comparison says nothing about it.
     """
     champion = blessing.get("champion")
-    now = versions.champion(base, None)
+    now = standing.champion(base, None)
     if champion is None:
         if now is None or now.digest == digest or force is not None:
             return None

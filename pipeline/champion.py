@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.graph import Resolved, Resolver
 from pipeline.store import Store
-from serving import versions
+from serving import standing, versions
 from serving.errors import ServingError
 
 
@@ -20,7 +20,7 @@ def champion_of(served: Path) -> Resolver:
     """
 
     def resolve(candidate: str | None) -> Resolved | None:
-        found = versions.champion(served, candidate)
+        found = standing.champion(served, candidate)
         if found is None:
             return None
         return Resolved(found.path, found.digest, f"v{found.version}")
@@ -37,7 +37,7 @@ def champion_statistics_of(served: Path, home: Path) -> Resolver:
     store = Store(home)
 
     def resolve(candidate: str | None) -> Resolved | None:
-        found = versions.champion(served, candidate)
+        found = standing.champion(served, candidate)
         digest = _statistics_behind(store, served, found.version) if found else None
         if found is None or digest is None or not store.object_path(digest).is_dir():
             return None

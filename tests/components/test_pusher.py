@@ -11,7 +11,7 @@ import pytest
 
 from components.artifacts import Blessing, InfraBlessing, Model, PushedModel
 from components.pusher import COMPONENT, Inputs, Params, effect
-from serving import labels, object_store, versions
+from serving import labels, object_store, standing, versions
 from serving.errors import ServingError
 from tests.serving.served import DIGITS, saved_model
 
@@ -42,7 +42,7 @@ def inputs_of(folder: Path, content: str, **changes: Any) -> Inputs:
 
 
 def champion_of(base: Path) -> dict[str, Any]:
-    found = versions.champion(base, None)
+    found = standing.champion(base, None)
     assert found is not None
     return {"version": found.version, "digest": found.digest}
 
@@ -157,7 +157,7 @@ def test_a_rolled_back_model_is_held_back(
         run_component(COMPONENT, bad, params, tmp_path / "out3")
     assert versions.live(base) == 1
     # What it was compared with is what its unchanged evaluation still says.
-    champion = versions.champion(base, versions.tree_digest(bad.model.saved_model))
+    champion = standing.champion(base, versions.tree_digest(bad.model.saved_model))
     assert champion is not None and champion.version == 1
 
 

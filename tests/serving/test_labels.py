@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving import labels, model_config, publish, versions
+from serving import labels, model_config, publish, standing, versions
 from serving.errors import ServingError
 from tests.serving.served import events, push, served, visible
 
@@ -83,7 +83,7 @@ def test_a_withdrawn_digest_comes_back_only_by_force_and_as_a_new_version(
     assert (published.version, published.new) == (4, True)
     assert versions.live(three) == 4
     assert versions.provenance_of(three, 4)["force"] == "it was the data"
-    assert versions.state_of(three, published.digest).sentence == "up to date (v4 live)"
+    assert standing.state_of(three, published.digest).sentence == "up to date (v4 live)"
 
 
 def test_bytes_that_were_withdrawn_under_one_number_are_no_target_under_another(

@@ -193,7 +193,7 @@ def on_small_disk(disk: Path, script: str) -> str:
     head = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from serving import publish, versions\n"
+        "from serving import publish, standing, versions\n"
         "from serving.errors import ServingError\n"
         "from tests.serving.served import *\n"
         "disk = Path(sys.argv[1])\n"
@@ -242,8 +242,8 @@ def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> N
         "        print(error)\n"
         "a = versions.tree_digest(models / 'a')\n"
         "assert versions.live(base) == 1\n"
-        "assert versions.state_of(base, a).sentence == 'up to date (v1 live)'\n"
-        "assert versions.champion(base, None).digest == a\n",
+        "assert standing.state_of(base, a).sentence == 'up to date (v1 live)'\n"
+        "assert standing.champion(base, None).digest == a\n",
     )
     assert [line.count("Read-only file system") for line in told.splitlines()] == [1, 1]
     assert "make the disk writable" in told

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import labels, publish, versions
+from serving import labels, publish, standing, versions
 from tests.serving.served import leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]
@@ -33,7 +33,7 @@ def test_pruning_keeps_what_the_live_version_was_compared_with(
     push(base, model("b"))
     push(base, model("c"), compared_with=1)
     assert publish.prune(base, 1) == []
-    champion = versions.champion(base, versions.tree_digest(base / "3"))
+    champion = standing.champion(base, versions.tree_digest(base / "3"))
     assert champion is not None and champion.version == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import labels, ledger, model_config, versions
+from serving import labels, ledger, model_config, standing, versions
 from serving.errors import ServingError
 from serving.names import check_model_name, default_model_name, parse_version
 from tests.serving.served import push, saved_model
@@ -143,8 +143,8 @@ def test_a_link_in_a_model_is_refused(model_a: Path, base: Path) -> None:
 
 def test_nothing_is_live_where_nothing_was_published(base: Path, tmp_path: Path) -> None:
     assert versions.live(base) is None
-    assert versions.champion(base, "any") is None
-    assert versions.state_of(base, "any") == versions.Standing(True, "publish")
+    assert standing.champion(base, "any") is None
+    assert standing.state_of(base, "any") == standing.Standing(True, "publish")
     (tmp_path / "empty").mkdir()
     assert versions.live(tmp_path / "empty") is None
 
@@ -175,7 +175,7 @@ def test_a_folder_that_another_tool_filled_is_taken_over(
 ) -> None:
     saved_model(base / "1700000000", "foreign")
     (base / "1800000000").mkdir()
-    champion = versions.champion(base, None)
+    champion = standing.champion(base, None)
     assert champion is not None and champion.version == 1700000000
     assert champion.digest == versions.tree_digest(base / "1700000000")
     # The empty folder is no model, but its number is taken.
@@ -187,32 +187,32 @@ def test_a_folder_that_another_tool_filled_is_taken_over(
 def test_the_state_of_a_digest(base: Path, model_a: Path, model_b: Path, model_c: Path) -> None:
     a, b, c = (versions.tree_digest(m) for m in (model_a, model_b, model_c))
     push(base, model_a)
-    assert versions.state_of(base, a) == versions.Standing(False, "up to date (v1 live)")
+    assert standing.state_of(base, a) == standing.Standing(False, "up to date (v1 live)")
     push(base, model_b)
     push(base, model_c)
     labels.rollback(base, reason="bad accuracy")
-    assert versions.state_of(base, b) == versions.Standing(False, "up to date (v2 live)")
-    assert versions.state_of(base, c) == versions.Standing(
+    assert standing.state_of(base, b) == standing.Standing(False, "up to date (v2 live)")
+    assert standing.state_of(base, c) == standing.Standing(
         False, "held back (v3 withdrawn: bad accuracy)"
     )
     # Older, not live, not withdrawn: it goes forward under a new number.
-    assert versions.state_of(base, a) == versions.Standing(True, "publish")
+    assert standing.state_of(base, a) == standing.Standing(True, "publish")
     assert push(base, model_a).version == 4
 
 
 def test_the_champion_is_the_live_version(base: Path, model_a: Path, model_b: Path) -> None:
     push(base, model_a)
-    champion = versions.champion(base, versions.tree_digest(model_b))
-    assert champion == versions.Champion(1, base / "1", versions.tree_digest(model_a))
+    champion = standing.champion(base, versions.tree_digest(model_b))
+    assert champion == standing.Champion(1, base / "1", versions.tree_digest(model_a))
 
 
 def test_a_live_candidate_is_compared_with_what_it_was_compared_with(
     base: Path, model_a: Path, model_b: Path
 ) -> None:
     push(base, model_a)
-    assert versions.champion(base, versions.tree_digest(model_a)) is None
+    assert standing.champion(base, versions.tree_digest(model_a)) is None
     push(base, model_b)
-    champion = versions.champion(base, versions.tree_digest(model_b))
+    champion = standing.champion(base, versions.tree_digest(model_b))
     assert champion is not None and champion.version == 1
 
 
@@ -223,7 +223,7 @@ def test_a_withdrawn_candidate_is_compared_with_what_it_was_compared_with(
     push(base, model_b)
     labels.rollback(base, reason="bad")
     push(base, model_c)
-    champion = versions.champion(base, versions.tree_digest(model_b))
+    champion = standing.champion(base, versions.tree_digest(model_b))
     assert champion is not None and champion.version == 1
 
 
@@ -234,19 +234,19 @@ def test_a_damaged_champion_is_refused_and_can_be_rolled_back(
     push(base, model_b)
     (base / "2" / "saved_model.pb").write_text("other bytes")
     with pytest.raises(ServingError, match=r"v2 in .* is damaged.*bnpipe rollback"):
-        versions.champion(base, None)
-    assert versions.state_of(base, versions.tree_digest(model_b)) == versions.Standing(
+        standing.champion(base, None)
+    assert standing.state_of(base, versions.tree_digest(model_b)) == standing.Standing(
         True, "publish (the bytes of v2 are damaged)"
     )
     assert labels.rollback(base, reason="damaged") == 1
-    assert versions.champion(base, None) is not None
+    assert standing.champion(base, None) is not None
 
 
 def test_a_damaged_live_version_is_published_again(base: Path, model_a: Path) -> None:
     push(base, model_a)
     (base / "1" / "saved_model.pb").write_text("other bytes")
     assert push(base, model_a).version == 2
-    assert versions.state_of(base, versions.tree_digest(model_a)).needed is False
+    assert standing.state_of(base, versions.tree_digest(model_a)).needed is False
 
 
 def test_provenance_is_read_back(base: Path, model_a: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_damaged_line_of_the_ledger_is_named(base: Path, model_a: Path, line: 
     with (base / ledger.LEDGER).open("a") as stream:
         stream.write(line + "\n")
     with pytest.raises(ServingError, match=r"ledger.jsonl line 3: expected an event"):
-        versions.state_of(base, "x")
+        standing.state_of(base, "x")
 
 
 def test_a_lost_ledger_is_refused_not_started_afresh(base: Path, model_a: Path) -> None:
@@ -291,9 +291,9 @@ def test_a_push_that_stopped_short_of_models_config_is_still_to_do(
     digest = push(base, model_a).digest
     (base / model_config.MODELS_CONFIG).unlink()
     assert versions.live(base) == 1
-    assert versions.state_of(base, digest) == versions.Standing(True, "publish (finish v1)")
+    assert standing.state_of(base, digest) == standing.Standing(True, "publish (finish v1)")
     assert push(base, model_a).new is False
-    assert versions.state_of(base, digest) == versions.Standing(False, "up to date (v1 live)")
+    assert standing.state_of(base, digest) == standing.Standing(False, "up to date (v1 live)")
 
 
 def test_a_number_whose_folder_never_came_is_given_up_and_not_used_again(
@@ -302,9 +302,9 @@ def test_a_number_whose_folder_never_came_is_given_up_and_not_used_again(
     digest = push(base, model_a).digest
     taken = {"digest": "d", "model_name": "mnist", "compared_with": 1, "provenance": {}}
     ledger.append(base, "reserved", 2, **taken, force=None)
-    assert versions.state_of(base, digest).needed is True
+    assert standing.state_of(base, digest).needed is True
     push(base, model_a)
-    assert versions.state_of(base, digest).needed is False
+    assert standing.state_of(base, digest).needed is False
     assert push(base, model_b).version == 3
 
 
@@ -326,6 +326,6 @@ def test_reading_leaves_no_trace(base: Path, model_a: Path) -> None:
     push(base, model_a)
     before = sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*"))
     versions.live(base)
-    versions.state_of(base, "x")
-    versions.champion(base, "x")
+    standing.state_of(base, "x")
+    standing.champion(base, "x")
     assert sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*")) == before

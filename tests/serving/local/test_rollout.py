@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import labels, model_config, publish, versions
+from serving import labels, model_config, publish, standing, versions
 from serving.client import Options, connect
 from serving.errors import ServingError
 from serving.local.server import LocalServer
@@ -115,7 +115,7 @@ def test_a_version_that_the_server_cannot_load_is_withdrawn_with_the_servers_wor
     assert versions.live(world.base) == world.stable() == 1
     assert served(world.base) == ([1], {"stable": 1})
     digest = versions.tree_digest(world.model("bad"))
-    held = versions.state_of(world.base, digest).sentence
+    held = standing.state_of(world.base, digest).sentence
     assert held.startswith("held back (v2 withdrawn: server: ") and "saved_model" in held
     assert world.push("c").version == 3 == world.stable()
 
@@ -126,8 +126,8 @@ def test_time_that_runs_out_withdraws_nothing_and_the_same_push_goes_on(world):
         world.push("b", wait=0.3)
     assert versions.live(world.base) == 1 and versions.waiting(world.base) == 2
     digest = versions.tree_digest(world.model("b"))
-    standing = versions.state_of(world.base, digest)
-    assert standing.needed and "v2 waits until the server has loaded it" in standing.sentence
+    found = standing.state_of(world.base, digest)
+    assert found.needed and "v2 waits until the server has loaded it" in found.sentence
     world.restart(FOLLOWING)
     done = world.push("b")
     assert (done.version, done.new, done.live) == (2, True, True)
@@ -254,7 +254,7 @@ def test_a_version_that_waits_is_taken_back_by_naming_the_live_one(world):
     assert model_config.label(Path(world.base), "stable") == 1
     assert versions.waiting(world.base) is None
     digest = versions.tree_digest(world.model("b"))
-    assert versions.state_of(world.base, digest).sentence == "held back (v2 withdrawn: bad)"
+    assert standing.state_of(world.base, digest).sentence == "held back (v2 withdrawn: bad)"
 
 
 def test_a_canary_is_loaded_beside_the_live_version_and_is_not_published_twice(world):
@@ -265,14 +265,14 @@ def test_a_canary_is_loaded_beside_the_live_version_and_is_not_published_twice(w
     assert (done.version, done.new, done.live) == (2, True, False)
     assert (versions.live(world.base), versions.on_trial(world.base)) == (1, 2)
     assert (world.stable(), world.stable("canary")) == (1, 2)
-    assert versions.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
+    assert standing.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
     again = rollout.finish(world.publish("b", hold=True))
     assert (again.version, again.live) == (2, False)
 
     rollout.promote(2)
     assert world.stable() == versions.live(world.base) == 2
     assert versions.on_trial(world.base) is None
-    assert versions.state_of(world.base, digest).sentence == "up to date (v2 live)"
+    assert standing.state_of(world.base, digest).sentence == "up to date (v2 live)"
 
 
 def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
@@ -280,7 +280,7 @@ def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
     rollout.finish(world.publish("b", hold=True))
     rollout.withdraw(2, reason="slow")
     assert (world.stable(), versions.on_trial(world.base)) == (1, None)
-    held = versions.state_of(world.base, versions.tree_digest(world.model("b"))).sentence
+    held = standing.state_of(world.base, versions.tree_digest(world.model("b"))).sentence
     assert held == "held back (v2 withdrawn: slow)"
     assert rollout.finish(world.publish("c", hold=True)).version == 3
     assert (world.stable(), world.stable("canary")) == (1, 3)
@@ -298,9 +298,9 @@ def test_a_canary_is_compared_with_what_it_was_compared_with(world):
             hold=True,
         )
     )
-    assert versions.champion(world.base, digest).version == 1
-    assert versions.champion(world.base, None).version == 1
-    assert versions.champion(world.base, "another").version == 1
+    assert standing.champion(world.base, digest).version == 1
+    assert standing.champion(world.base, None).version == 1
+    assert standing.champion(world.base, "another").version == 1
 
 
 def test_the_first_version_is_live_whatever_the_rollout(tmp_path, exports):
