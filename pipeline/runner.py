@@ -105,6 +105,8 @@ class Runner:
             KeyboardInterrupt, Terminated: after the step was abandoned.
         """
         self._check_only()
+        # What arrives after the plan waits for the next run.
+        self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
         failed: list[Outcome] = []
         for step in plan.steps:

@@ -1,19 +1,22 @@
 """A new span is a reason to run again, the plan names it, and the run does what the plan shows."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from components import example_gen, transform
 from components.example_gen import Params
 from data.beam_io import pipeline
 from pipeline.execute import run_graph
 from pipeline.graph import Graph
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.store import Store
 from tests.span_folders import write_images
 from tests.toy_graph import toy_settings
 
 
-def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
+def test_the_plan_names_a_new_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spans, home = tmp_path / "spans", tmp_path / "home"
     spans.mkdir()
 
@@ -39,10 +42,17 @@ def test_the_plan_names_a_new_span(tmp_path: Path) -> None:
     unchanged = reasons()
     assert unchanged["example_gen"] == ["unchanged since run 0001"]
 
-    write_images(spans / "2026-11-20", seed=5, train=40)
+    def planned_just_before_it_arrives(*asked: Any) -> Plan:
+        plan = make_plan(*asked)
+        write_images(spans / "2026-11-20", seed=5, train=40)
+        return plan
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.execute.make_plan", planned_just_before_it_arrives)
+        assert images() == 512  # the run does what the plan shows
     assert reasons()["example_gen"] == ["outside changed: span 2026-11-20"]
     assert images() == 512 + 40
-    assert reasons()["example_gen"] == ["unchanged since run 0002"]
+    assert reasons()["example_gen"] == ["unchanged since run 0003"]
 
     write_images(spans / "2026-11-21", seed=6, train=9)
     sentence = "outside changed: span 2026-11-21, span 2026-11-20 is gone"
