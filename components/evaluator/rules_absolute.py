@@ -58,6 +58,9 @@ def _lowest(parts: list[SliceEvidence], floor: float, level: float, vacuous: str
     worst = int(np.argmin(bounds))
     part, bound = parts[worst], bounds[worst]
     passed = bound >= floor
+    if not part.images:
+        sentence = f"{part.name} has no image that could show the floor {floor:g}"
+        return Finding(passed, bound, floor, sentence, vacuous=vacuous)
     relation = "reaches" if passed else "is below" if part.accuracy < floor else "may be below"
     sentence = (
         f"{part.name} is the weakest of {len(parts)}: accuracy {part.accuracy:.4f} on "

@@ -1,7 +1,8 @@
 """The rules of the gate that hold the candidate against a reference on the same images.
 
-The references share the error level of the tests for a loss: an equal model is then blocked with
-probability `level` at most, whether there is a champion or not.
+The references share the error level of the tests for a loss: an equal model is then called worse
+with probability `level` at most, whether there is a champion or not. `non_inferior` asks for the
+opposite proof: where the images are too few to rule a loss of `margin` out, it blocks any model.
 """
 
 from __future__ import annotations

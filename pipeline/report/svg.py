@@ -25,7 +25,6 @@ CANDIDATE: Final = "#040404"
 BASELINE: Final = "#050505"
 CHAMPION: Final = "#060606"
 BAD: Final = "#070707"
-GOOD: Final = "#080808"
 
 MODEL_COLOURS = {"candidate": CANDIDATE, "baseline": BASELINE, "champion": CHAMPION}
 WIDTH = 4.1
@@ -41,7 +40,6 @@ _VARIABLES = {
     BASELINE: "--baseline",
     CHAMPION: "--champion",
     BAD: "--bad",
-    GOOD: "--good",
 }
 _STYLE = {
     "svg.fonttype": "none",

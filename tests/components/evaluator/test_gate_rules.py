@@ -282,6 +282,9 @@ def test_a_rule_that_is_off_is_listed_as_off():
 def test_an_empty_class_blocks():
     decision = decide(healthy(slices=(label(0), label(1, 0, 0, Pair(0, 0)))), Params())
     assert "no image to judge by in 1 slices (label:1)" in decision.sentence
+    worst = rule(decision, "worst_class")
+    assert worst.outcome == "failed"
+    assert worst.sentence == "label:1 has no image that could show the floor 0.85"
 
 
 @pytest.mark.parametrize("field", ["calibration_bound", "batch_difference"])
