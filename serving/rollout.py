@@ -126,6 +126,18 @@ class Rollout:
         self._tell()
         self._follow(label, version)
 
+    def confirm(self, version: int, *, label: str) -> None:
+        """See that the servers have a label where it should be, also if its move was cut short.
+
+        Raises:
+            ServingError: a server does not follow in time.
+        """
+        self.check()
+        with writing(self.base, create=False) as folder:
+            settle(folder)
+        self._tell()
+        self._follow(label, version)
+
     def withdraw(self, version: int, *, reason: str) -> None:
         """`labels.withdraw`, in the object store too: take back a version that is not live.
 

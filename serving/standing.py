@@ -61,14 +61,11 @@ def state_of(base: Path, digest: str) -> Standing:
         return Standing(True, f"publish (v{waiting} waits until the server has loaded it)")
     trial = trial_version(base, history)
     if trial is not None and digest_of(base, history, trial) == digest:
-        return Standing(False, f"on trial (v{trial} is canary, v{version} live)")
+        sentence = f"on trial (v{trial} is canary, v{version} live)"
+        return _kept(base, history, trial, digest, sentence)
     if version is None or digest_of(base, history, version) != digest:
         return Standing(True, "publish")
-    if tree_digest(version_path(base, version)) != digest:
-        return Standing(True, f"publish (the bytes of v{version} are damaged)")
-    if history.pending is not None or not _config_is_current(base, history):
-        return Standing(True, f"publish (finish v{version})")
-    return Standing(False, f"up to date (v{version} live)")
+    return _kept(base, history, version, digest, f"up to date (v{version} live)")
 
 
 def champion(base: Path, candidate_digest: str | None) -> Champion | None:
@@ -99,6 +96,15 @@ def champion(base: Path, candidate_digest: str | None) -> Champion | None:
         return None
     digest = check_version(base, version, history)
     return Champion(version, version_path(base, version), digest)
+
+
+def _kept(base: Path, history: History, version: int, digest: str, sentence: str) -> Standing:
+    """Nothing to do, if the version is whole and the servers are told of it."""
+    if tree_digest(version_path(base, version)) != digest:
+        return Standing(True, f"publish (the bytes of v{version} are damaged)")
+    if history.pending is not None or not _config_is_current(base, history):
+        return Standing(True, f"publish (finish v{version})")
+    return Standing(False, sentence)
 
 
 def _live_and_history(base: Path) -> tuple[int | None, History]:

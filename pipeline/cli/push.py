@@ -41,9 +41,11 @@ def push(
                 "path": str(done.path),
                 "digest": done.digest,
                 "new": done.new,
+                "label": "stable" if done.live else "canary",
             }
         )
     else:
+        state = "live" if done.live else "the canary"
         ui.say(
-            f"v{done.version} is live in {done.path}" + ("" if done.new else " (it was already)")
+            f"v{done.version} is {state} in {done.path}" + ("" if done.new else " (it was already)")
         )

@@ -39,7 +39,8 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         run: a run's summary; the test images that it evaluated on are the probes.
 
     Raises:
-        ServingError: the server answers for neither version, or somebody moved the label.
+        ServingError: the server answers for neither version, does not know the canary in time, or
+            somebody moved the label.
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
@@ -52,6 +53,8 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     if version is None or entry is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
     features = _features(store, run)
+    # A server that does not know the label yet would fail every probe of a good version.
+    target.confirm(version, label="canary")
     with connect(target.servers[0], entry.model_name, Options(timeout=5, attempts=1)) as client:
         found = soak(
             client,

@@ -13,6 +13,7 @@ from pipeline.cli.app import call
 from pipeline.errors import ConfigError, NotBlessed
 from serving import versions
 from serving.errors import ServingError
+from serving.publish import Published
 from tests.pipeline.toy_home import ToyHome
 
 
@@ -87,6 +88,18 @@ def test_verify_finds_a_changed_byte(toy: ToyHome, capsys: pytest.CaptureFixture
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     assert call(["versions", "verify"]) == 7
     assert "v1" in capsys.readouterr().out
+
+
+def test_push_says_when_a_version_is_only_the_canary(
+    toy: ToyHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    canary = Published(2, toy.served / "2", "digest", new=True, live=False)
+    monkeypatch.setattr(pushing, "push", lambda *_, **__: canary)
+    capsys.readouterr()
+    assert call(["push"]) == 0
+    assert "v2 is the canary in" in capsys.readouterr().out
+    assert answer(capsys, "push")["label"] == "canary"
 
 
 def test_signed_versions_are_verified_and_each_is_named(

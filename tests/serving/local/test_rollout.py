@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import labels, model_config, publish, standing, versions
-from serving.client import Options, connect
+from serving import labels, ledger, model_config, publish, standing, versions
+from serving.client import Options, ServerError, connect
 from serving.errors import ServingError
 from serving.local.server import LocalServer
 from serving.local.states import Settings
@@ -273,6 +273,23 @@ def test_a_canary_is_loaded_beside_the_live_version_and_is_not_published_twice(w
     assert world.stable() == versions.live(world.base) == 2
     assert versions.on_trial(world.base) is None
     assert standing.state_of(world.base, digest).sentence == "up to date (v2 live)"
+
+
+def test_a_canary_whose_move_was_cut_short_is_finished(world):
+    """Killed between the ledger and models.config: the server does not know the label."""
+    world.publish("b", hold=True)
+    ledger.append(world.base, "promoted", 2, label="canary")
+    digest = versions.tree_digest(world.model("b"))
+    assert standing.state_of(world.base, digest) == standing.Standing(True, "publish (finish v2)")
+    with pytest.raises(ServerError, match="Unrecognized servable version label: canary"):
+        world.stable("canary")
+    world.rollout().confirm(2, label="canary")
+    assert world.stable("canary") == 2
+    assert standing.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
+
+    graph = world.base / "2" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes() + b"x")
+    assert "bytes of v2 are damaged" in standing.state_of(world.base, digest).sentence
 
 
 def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
