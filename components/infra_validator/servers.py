@@ -71,12 +71,12 @@ def find(binary: str | None) -> Server:
     Raises:
         ServingError: it is no program.
     """
-    if binary is not None and not os.access(os.path.expanduser(binary), os.X_OK):
+    program = os.path.expanduser(binary) if binary is not None else shutil.which(BINARY)
+    if binary is not None and shutil.which(os.path.abspath(str(program))) is None:
         raise ServingError(
             f"serving.server_binary: expected a program, received {binary}",
             hint=f"name a {BINARY}, or leave it out",
         )
-    program = os.path.expanduser(binary) if binary is not None else shutil.which(BINARY)
     if program is not None:
         # Hashing hundreds of megabytes would take longer than all of `bnpipe plan`.
         stat = os.stat(program)

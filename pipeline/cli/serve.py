@@ -16,6 +16,8 @@ from pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 from pipeline.errors import ExitCode
 
 _BINARY = "tensorflow_model_server"
+# Without threads for it, a load that is tried again stops everything else. The stand-in has them.
+_REAL = ("--num_load_threads=2", "--num_unload_threads=1", "--enable_profiler=false")
 
 
 def serve(
@@ -25,7 +27,8 @@ def serve(
     ] = 8500,
     host: Annotated[str, typer.Option(help="Address of the stand-in to listen on.")] = "127.0.0.1",
     binary: Annotated[
-        Path | None, typer.Option(help=f"A {_BINARY}; by default the one on PATH.")
+        Path | None,
+        typer.Option(help="By default serving.server_binary, else what PATH has."),
     ] = None,
     sets: Sets = None,
     config: ConfigFile = None,
@@ -46,13 +49,15 @@ def serve(
     base = target.base
     if not (base / MODELS_CONFIG).is_file():
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
-    if binary is not None and not os.access(binary, os.X_OK):
-        raise ServingError(f"--binary: expected a program, received {binary}")
+    if binary is None and settings.serving.server_binary is not None:
+        binary = Path(settings.serving.server_binary).expanduser()
+    if binary is not None and not (binary.is_file() and os.access(binary, os.X_OK)):
+        raise ServingError(f"{_BINARY}: expected a program, received {binary}")
     target.check_listed()
     with contextlib.suppress(ServingError):  # a folder that cannot be written keeps what it has
         files.write(base, server_files(settings))
     real = os.path.realpath(base)
-    more = files.flags(Path(real), batching=settings.serving.batching)
+    more = [*_REAL, *files.flags(Path(real), batching=settings.serving.batching)]
     found = str(binary) if binary else shutil.which(_BINARY)
     if found:
         # 0 would switch the real server's REST off.

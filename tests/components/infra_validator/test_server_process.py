@@ -159,7 +159,7 @@ def test_an_engine_that_does_not_answer_is_none(
 
 def test_a_server_that_is_configured_must_be_a_program(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
-    for name in ("text", "none"):
+    for name in ("text", "none", "."):
         with pytest.raises(ServingError, match=r"serving.server_binary: expected a program"):
             find(str(tmp_path / name))
 

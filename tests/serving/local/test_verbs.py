@@ -192,7 +192,14 @@ def test_serve_starts_a_real_server_if_there_is_one(served, tmp_path):
     assert f"--model_config_file={served}/models.config" in flags
     assert "--allow_version_labels_for_unavailable_models=true" in flags
     assert f"--monitoring_config_file={served}/monitoring.config" in flags
+    assert "--num_load_threads=2" in flags and "--enable_profiler=false" in flags
     assert not any("batching" in flag for flag in flags)
+
+
+def test_serve_names_what_is_no_program(served, tmp_path):
+    for words in (["--binary", str(tmp_path)], ["--set", f"serving.server_binary={tmp_path}"]):
+        with pytest.raises(ServingError, match=f"expected a program, received {tmp_path}"):
+            call(["serve", "--set", f"serving.base_path={served}", *words])
 
 
 @pytest.mark.parametrize(
