@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from components.artifacts import SPLITS
 from data.errors import DataError
-from data.statistics import SUMMARY, SplitSummary
+from data.statistics import SUMMARY, SplitSummary, read_parts
 from pipeline.errors import ConfigError
 from pipeline.evaluation import MODELS, RunEvaluation
 from pipeline.runs import RunFolder
@@ -59,6 +59,7 @@ class Contents:
         cards: model cards, by step.
         dataset: `dataset.json`.
         statistics: what every split holds, by split.
+        parts: where spans were added, what each source brought, e.g. `train/span-2026-11-20`.
         data_checks: the checks of the data gate, as its `verdict.json` holds them.
         trial: `verdict.json` of the infra validator; empty when no server was asked.
         environment: versions of Python and the libraries that are in the step keys.
@@ -73,6 +74,7 @@ class Contents:
     cards: Mapping[str, Json] = field(default_factory=dict)
     dataset: Json = field(default_factory=dict)
     statistics: Mapping[str, SplitSummary] = field(default_factory=dict)
+    parts: Mapping[str, SplitSummary] = field(default_factory=dict)
     data_checks: Sequence[Json] = ()
     trial: Json = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -123,6 +125,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
     histories: dict[str, Sequence[Json]] = {}
     dataset: dict[str, Any] = {}
     statistics: dict[str, SplitSummary] = {}
+    parts: dict[str, SplitSummary] = {}
     for step, path in _outputs(store, run):
         card, history = _read(path / "model_card.json"), _read(path / "history.json")
         if isinstance(card, dict):
@@ -131,6 +134,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
             histories[step] = history["epochs"]
         dataset |= _read(path / "dataset.json") or {}
         statistics |= _statistics(path)
+        parts |= _parts(path)
     return Contents(
         run=run,
         config=report.get("config") or {},
@@ -139,6 +143,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         cards=cards,
         dataset=dataset,
         statistics=statistics,
+        parts=parts,
         data_checks=_verdict(store, run, "example_validator").get("checks", ()),
         trial=_verdict(store, run, "infra_validator"),
         environment=_environment(store, run),
@@ -171,6 +176,16 @@ def _statistics(folder: Path) -> dict[str, SplitSummary]:
         if (folder / f"Split-{split}" / SUMMARY).exists():
             with suppress(DataError):
                 found[split] = SplitSummary.read(folder / f"Split-{split}")
+    return found
+
+
+def _parts(folder: Path) -> dict[str, SplitSummary]:
+    """By split and source, from a Statistics artifact; empty where no span was added."""
+    found: dict[str, SplitSummary] = {}
+    for split in SPLITS:
+        with suppress(DataError):
+            parts = read_parts(folder / f"Split-{split}")
+            found |= {f"{split}/{name}": part for name, part in parts.items()}
     return found
 
 

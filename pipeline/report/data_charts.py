@@ -31,7 +31,7 @@ def checks(contents: Contents) -> list[tuple[str, str, str, str, str]]:
 
 
 def splits(contents: Contents) -> Table | None:
-    """The main numbers of every split."""
+    """The main numbers of every split, and of what each source brought to it."""
     if not contents.statistics:
         return None
     rows = [
@@ -42,9 +42,16 @@ def splits(contents: Contents) -> Table | None:
             str(found.constant),
             f"{found.mean_level:.2f}",
         )
-        for split, found in contents.statistics.items()
+        for split, found in _with_parts(contents)
     ]
     return Table(("split", "images", "duplicates", "constant", "mean grey level"), rows)
+
+
+def _with_parts(contents: Contents) -> Iterator[tuple[str, SplitSummary]]:
+    """Every split by name, and behind it its parts."""
+    for split, whole in contents.statistics.items():
+        yield split, whole
+        yield from ((n, part) for n, part in contents.parts.items() if n.startswith(f"{split}/"))
 
 
 def spans(contents: Contents) -> Table | None:

@@ -221,8 +221,10 @@ class Home:
             images = np.random.default_rng(0).integers(0, 255, (30, 16), dtype=np.uint8)
             summary = SplitSummary(4, 4, classes)
             summary.add({"image": images, "label": np.arange(30) % classes})
-            (folder / f"Split-{split}").mkdir()
-            summary.write(folder / f"Split-{split}")
+            sources = (".", "base", "span-2026-01-02") if split == "train" else (".",)
+            for source in sources:
+                (folder / f"Split-{split}" / source).mkdir(parents=True)
+                summary.write(folder / f"Split-{split}" / source)
         return self.store.commit_object(Statistics("statistics_gen.statistics", folder)).digest
 
     def _commit(self, kind: type[Artifact], files: dict[str, str]) -> str:

@@ -104,8 +104,11 @@ def test_what_the_gate_tolerates_and_how_few_images_tell_is_said(page: Page):
 
 
 def test_newer_data_is_shown_by_span(page: Page):
-    assert "2026-01-02" in page.text("th")
+    names = page.text("th")
+    assert "2026-01-02" in names
     assert "Spans" in page.text("h3")
+    assert names.index("train/base") < names.index("train/span-2026-01-02")
+    assert "test/base" not in names
 
 
 def test_names_from_data_are_text(page: Page):
