@@ -70,7 +70,7 @@ def health(
         ServingError: the served folder cannot be read.
     """
     book, timetable = Book(home), timetable_of(schedule)
-    last = tuple(outcomes(home, count))
+    last = tuple(outcomes(home, count, until=now))
     age = served_age(served, now)
     ticked = book.ticked
     stale = _stale(schedule, age)
@@ -108,16 +108,21 @@ def _ended_badly(last: tuple[Outcome, ...]) -> Iterator[str]:
 def _overdue(
     book: Book, timetable: Timetable | None, schedule: Schedule, now: datetime
 ) -> Iterator[str]:
-    """A slot that is due and that nobody has come for: the scheduler is not running."""
+    """A slot that is due or half done and that nobody comes for: the scheduler is not running."""
     if timetable is None or book.is_locked:
         return
     state = book.state()
     if state is None:
         yield "nobody has ticked yet: bnpipe schedule run"
         return
-    due = next(timetable.after(state.mark), None)
     patience = max(_PATIENCE, 3 * timedelta(seconds=schedule.tick_seconds))
-    if due is not None and now - due > patience and not book.claims():
+    claims = book.claims()
+    if claims:  # the slots behind them wait for as long as somebody ticks
+        if now.timestamp() - (book.ticked or 0.0) > patience.total_seconds():
+            yield f"{claims[0].slot.iso} is unfinished and nobody ticks: bnpipe schedule run"
+        return
+    due = next(timetable.after(state.mark), None)
+    if due is not None and now - due > patience:
         yield f"{iso(due)} is overdue and nobody ticks: bnpipe schedule run"
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -140,17 +141,20 @@ def outcome_file(home: Path, slot: Slot) -> Path:
     return slots_folder(home) / f"{slot.name}.json"
 
 
-def outcomes(home: Path, count: int | None = None) -> list[Outcome]:
+def outcomes(
+    home: Path, count: int | None = None, *, until: datetime | None = None
+) -> list[Outcome]:
     """The outcomes that are kept, oldest slot first.
 
     Args:
         home: the home; it need not exist.
         count: only so many of the newest.
+        until: only those of slots up to here; a clock that was ahead has left later ones.
 
     Raises:
         StoreError: one of them is damaged.
     """
-    slots = sorted(_settled(home))
+    slots = sorted(slot for slot in _settled(home) if until is None or slot.at <= until)
     wanted = slots if count is None else slots[max(len(slots) - count, 0) :]
     found = (_read(outcome_file(home, slot)) for slot in wanted)
     return [outcome for outcome in found if outcome is not None]

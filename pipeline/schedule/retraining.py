@@ -55,7 +55,12 @@ class Retraining:
         return f"a run is at work ({holder(home)})" if is_held(home) else None
 
     def look(self, claim: Claim, now: datetime) -> Looked:
-        """Ask the triggers."""
+        """Ask the triggers.
+
+        Raises:
+            ServingError: the served folder is gone; no trigger would have to notice that.
+        """
+        self._require_served()
         return Triggers(self._config, self._store, self._served).look(claim, now)
 
     def unchanged(self) -> str | None:

@@ -1,6 +1,6 @@
 """After a tick: tells those who want to know, and writes down what monitors read.
 
-    <home>/schedule/told.json   which of the newest outcomes were told, and the last word of `stale`
+    <home>/schedule/told.json   which outcomes were told, and the last word of `stale`
 
 It is written when they have been told: a tick that is killed in between has its message sent again
 by the next one, so a message may come twice and is not lost. What could not be delivered, after all
@@ -37,7 +37,7 @@ class Told:
     """What was told.
 
     Attributes:
-        outcomes: of the newest outcomes, those that were.
+        outcomes: those that were; as many of the last ones as there are outcomes.
         stale: the version and the day that `stale` was last told of; empty if never.
     """
 
@@ -66,12 +66,14 @@ def tell(config: Config, home: Path, tick: Tick, now: datetime) -> list[str]:
 
 
 def _tell(config: Config, home: Path, tick: Tick, now: datetime, problems: list[str]) -> None:
-    newest = outcomes(home, NEWEST)
+    newest = outcomes(home, NEWEST, until=now)
     told = _read(home)
     if told is None:  # before there was such a file, others told
         told = Told(tuple(_key(outcome) for outcome in newest if outcome != tick.outcome))
     stale = _stale(config, home, now)
-    done = Told(tuple(map(_key, newest)), stale[0] if stale else told.stale)
+    keys = dict.fromkeys((*told.outcomes, *map(_key, newest)))
+    kept = tuple(keys)[-config.schedule.keep_outcomes :]
+    done = Told(kept, stale[0] if stale else told.stale)
     for message in _messages(config, newest, told, stale, now):
         problems += notify(config.notify, message)
     if done != _read(home):
@@ -122,5 +124,5 @@ def _standing(config: Config, home: Path, now: datetime) -> Standing:
         published=None if age is None else now - age,
         stale=found.stale is not None,
         next_slot=found.next_slots[0] if found.next_slots else None,
-        outcomes=outcomes(home),
+        outcomes=outcomes(home, until=now),
     )

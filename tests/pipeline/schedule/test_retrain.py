@@ -149,6 +149,11 @@ def test_a_served_folder_that_vanished_is_not_begun_anew(toy: Toy) -> None:
     done = toy.tick(exit_code=7)
     assert "the served folder is gone" in done["sentence"]
     assert not (toy.home / "served").exists()
+    (claim,) = slots_folder(toy.home).glob("*.claim")
+    claim.unlink()
+    time.sleep(1.1)
+    quiet = ("--set", "schedule.triggers=[new_span]")  # no trigger has to fire for that
+    assert "is gone" in toy.call("retrain", "--due", *OFTEN, *quiet, exit_code=7)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """After a tick: who is told, what monitors read, and what `status` makes of it all."""
 
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from pipeline.config import Config, from_values
 from pipeline.lock import try_lock
+from pipeline.schedule.book import Book
+from pipeline.schedule.claim import Claim
 from pipeline.schedule.health import Health, health
-from pipeline.schedule.outcome import Result
-from pipeline.schedule.slot import iso
-from pipeline.schedule.tell import tell
+from pipeline.schedule.outcome import Result, outcomes
+from pipeline.schedule.slot import Slot, iso
+from pipeline.schedule.tell import NEWEST, tell
 from pipeline.schedule.tick import Tick
 from pipeline.schedule.work import Ran
 from serving import ledger
@@ -103,6 +106,40 @@ def test_a_home_that_told_before_this_was_written_down_tells_only_what_is_new(to
     told.tick(days=1)
     told.tick(minutes=5)
     assert told.events == ["success", "success"]
+
+
+def test_a_clock_that_was_ahead_silences_nobody(told: Told) -> None:
+    for _ in range(NEWEST + 5):
+        told.tick(days=1)
+    told.clock.on(days=-NEWEST - 5)
+    before = len(told.events)
+    slots = [outcome.slot for outcome in outcomes(told.home)]
+    told.work.answers = [Ran(exit_code=1, sentence="no memory")]
+    told.clock.on(hours=1)
+    told.ticker.by_hand("new scanner")
+    told.tick()
+    assert told.events[before:] == ["failure"]
+    assert told.health().attention == (f"{iso(told.clock())} failed: no memory",)
+    assert 'bnpipe_last_result{model="mnist",result="failed"} 1.0' in prometheus(told)
+    told.tick(days=NEWEST + 5)  # nothing of what comes back is told again
+    assert told.events[before:] == ["failure"] and len(outcomes(told.home)) == len(slots) + 1
+
+
+def test_a_slot_that_was_cut_short_and_that_nobody_comes_for_wants_attention(told: Told) -> None:
+    told.clock.on(hours=3)
+    Book(told.home).claim(Claim(slot=Slot(told.clock())).begin(iso(told.clock())))
+    stamp(told, minutes=10)
+    assert told.health().attention == ()
+    stamp(told, minutes=20)
+    assert told.health().attention == (
+        "2026-01-01T03:00:00Z is unfinished and nobody ticks: bnpipe schedule run",
+    )
+
+
+def stamp(told: Told, **ago: float) -> None:
+    """The last tick was so long ago, by the test's clock."""
+    at = (told.clock() - timedelta(**ago)).timestamp()
+    os.utime(told.home / "schedule" / "lock", (at, at))
 
 
 def test_two_ticks_do_not_tell_the_same(told: Told) -> None:
