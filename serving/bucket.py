@@ -116,11 +116,18 @@ class Store:
         return digest.hexdigest()
 
     def download(self, name: str, target: Path) -> None:
-        """Copy a folder of the store to a new one here; every file is durable on return."""
+        """Copy a folder of the store to a new one here; every file is durable on return.
+
+        Raises:
+            ServingError: an object's name leads out of the folder.
+        """
         target.mkdir()
         prefix = self.path(name)
         for path in sorted(self.fs.find(prefix)):
-            file = target / PurePosixPath(path).relative_to(prefix)
+            name = PurePosixPath(path).relative_to(prefix)
+            if ".." in name.parts:  # to a store that is a name like any other
+                raise ServingError(f"{path}: expected an object below {prefix}")
+            file = target / name
             file.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(file))
             fsync(file)

@@ -22,12 +22,12 @@ from serving.admission import check_identity, check_not_withdrawn, is_intact, re
 from serving.digest import digest_of_files, file_digests, tree_digest
 from serving.durable import STAGING, copy_tree, remove, scratch_name
 from serving.errors import ServingError
-from serving.ledger import Entry
+from serving.ledger import Entry, History
 from serving.manifest import manifest_of
 from serving.names import check_model_name
 from serving.settle import discard, settle, writing
 from serving.signing import Signer
-from serving.verify import require_whole
+from serving.verify import require_whole, verify_version
 from serving.versions import (
     complete_versions,
     is_saved_model,
@@ -114,7 +114,7 @@ def publish(
         if now is not None and is_intact(folder, history, now, digest):
             return Published(now, version_path(folder, now), digest, new=False)
         hold = hold and now is not None
-        if waiting is not None and is_intact(folder, history, waiting, digest):
+        if waiting is not None and _goes_on(folder, history, waiting, digest, signer):
             version = waiting
         else:
             version = next_version(folder, history)
@@ -153,6 +153,15 @@ def prune(base: Path, keep: int) -> list[int]:
             discard(folder, version)
             ledger.append(folder, "removed", version)
         return removed
+
+
+def _goes_on(
+    folder: Path, history: History, version: int, digest: str, signer: Signer | None
+) -> bool:
+    """Whether a version that is not live yet is this model; with a key, signed by it."""
+    if not is_intact(folder, history, version, digest):
+        return False
+    return signer is None or not verify_version(folder, history, version, signer.verifier).bad
 
 
 def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Signer | None) -> None:

@@ -42,6 +42,18 @@ def test_signed_versions_are_ok(signed: Path, signer: Signer) -> None:
     assert [(f.version, f.status, f.bad) for f in findings] == [(2, "ok", False), (1, "ok", False)]
 
 
+def test_what_waits_unsigned_is_published_anew_once_there_is_a_key(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    push(base, model("a"), signer=signer)
+    waiting = model("b")
+    assert push(base, waiting, hold=True).version == 2
+    for _ in range(2):  # the second time it is signed, and goes on
+        done = push(base, waiting, hold=True, signer=signer)
+        assert (done.version, done.live) == (3, False)
+    assert found(base, signer.verifier, 3) == ("ok", "", False)
+
+
 def test_the_signature_is_checked_by_openssl_alone(signed: Path, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed: it checks the signature without bnpipe")
