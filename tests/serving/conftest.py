@@ -30,6 +30,21 @@ def model(tmp_path: Path) -> MakeModel:
 
 
 @pytest.fixture
+def model_a(model: MakeModel) -> Path:
+    return model("a")
+
+
+@pytest.fixture
+def model_b(model: MakeModel) -> Path:
+    return model("b")
+
+
+@pytest.fixture
+def model_c(model: MakeModel) -> Path:
+    return model("c")
+
+
+@pytest.fixture
 def three(base: Path, model: MakeModel) -> Path:
     for content in "abc":
         push(base, model(content))

@@ -43,14 +43,13 @@ def test_a_home_that_never_saw_the_store_takes_it_over_first(
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(
-    base: Path, model: MakeModel, tmp_path: Path
+    base: Path, memory: str, model: MakeModel, tmp_path: Path
 ) -> None:
-    url = f"memory://{tmp_path.name}-names"
-    publish(base, url, model("a"))
-    with opened(url) as store:
+    publish(base, memory, model("a"))
+    with opened(memory) as store:
         store.fs.pipe_file(store.path("1/../../../escaped"), b"x")
     with pytest.raises(ServingError, match=r"escaped: expected an object below"):
-        object_store.fetch(tmp_path / "other", url)
+        object_store.fetch(tmp_path / "other", memory)
     assert not list(tmp_path.rglob("escaped"))
 
 
