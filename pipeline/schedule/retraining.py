@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -86,22 +87,22 @@ class Retraining:
         limit = parse_duration(schedule.time_limit) if schedule.time_limit else None
         trigger = json.dumps(child.trigger_of(claim))
         words = (*child.COMMAND, "run", *self._words, "--trigger", trigger)
+        late = ""
         try:
             grace = schedule.grace_seconds
             code = child.supervise(words, limit=limit, grace=grace, quiet=self._quiet)
         except TimeoutError:
             assert limit is not None
-            told = f"stopped at the time limit of {in_words(limit)}"
-            left = self._run_of(claim, [claim.attempts[-1].number])
-            return Ran(exit_code=ExitCode.FAILED, sentence=told, run=left["id"] if left else None)
+            late, code = f"stopped at the time limit of {in_words(limit)}", int(ExitCode.FAILED)
         left = self._run_of(claim, [claim.attempts[-1].number])
-        if left is None or left["status"] not in _ENDED:
+        # At the limit a run may have ended already, and have been telling MLflow of it.
+        if left is None or left["status"] not in (_DONE if late else _ENDED):
             run = left["id"] if left else None
-            return Ran(exit_code=code, sentence=_cut_short(code), run=run)
+            return Ran(exit_code=code, sentence=late or _cut_short(code), run=run)
         soaking = canary.on_trial(self._config, self._store.home) is not None
         if left["exit_code"] == ExitCode.OK and soaking:
             return canary.try_canary(self._config, self._store, left)
-        return self._come_to(left)
+        return self._come_to(claim, left)
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
         """How the run of an attempt ended whose end nobody wrote down.
@@ -113,7 +114,7 @@ class Retraining:
             return None
         number = int(found["trigger"]["attempt"])
         if found["status"] in _DONE:
-            ran = self._come_to(found)
+            ran = self._come_to(claim, found)
             # A canary whose soak was cut short gets another one, in an attempt that is counted.
             soaking = canary.on_trial(self._config, self._store.home) == ran.version is not None
             return None if soaking else (number, ran)
@@ -133,9 +134,22 @@ class Retraining:
                 return summary
         return None
 
-    def _come_to(self, summary: Mapping[str, Any]) -> Ran:
+    def _come_to(self, claim: Claim, summary: Mapping[str, Any]) -> Ran:
         """What a run that ended comes to, with what became of its canary since."""
-        return canary.decided(self._config, self._store.home, summary) or _ran(summary)
+        ran = canary.decided(self._config, self._store.home, summary) or _ran(summary)
+        live = versions.live(self._served)
+        if ran.result is Result.UNCHANGED and live is not None and self._published(claim, live):
+            return replace(ran, result=Result.PUSHED, version=live)
+        return ran
+
+    def _published(self, claim: Claim, version: int) -> bool:
+        """Whether an earlier attempt at this slot published a version, and failed after that."""
+        behind = self._run_behind(version)
+        return any(
+            summary["id"] == behind
+            and (summary.get("trigger") or {}).get("slot") == claim.slot.name
+            for summary in newest_summaries(self._store)
+        )
 
     def _run_behind(self, version: int) -> str | None:
         try:

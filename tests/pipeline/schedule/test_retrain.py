@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.lock import is_held
 from pipeline.schedule.book import Book
-from pipeline.schedule.claim import Claim
+from pipeline.schedule.claim import FAILED, Claim
 from pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
 from pipeline.schedule.slot import Slot
 
@@ -129,6 +129,20 @@ def test_an_outcome_that_was_lost_is_read_off_the_run(toy: Toy) -> None:
     done = toy.json("retrain", "--due", *OFTEN)
     assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 1)
     assert done["outcome"]["run"] == before.run and len(toy.json("runs")) == 1
+
+
+def test_what_an_attempt_published_before_it_failed_is_pushed(toy: Toy) -> None:
+    """The server did not follow in time, say: the next attempt finds the version live."""
+    toy.tick()
+    file = max(slots_folder(toy.home).glob("*.json"))
+    slot = Slot.named(file.stem)
+    assert slot is not None
+    file.unlink()
+    begun = Claim(slot=slot).begin("2026-01-01T00:00:00Z")
+    Book(toy.home).claim(begun.end(1, FAILED, sentence="did not follow", exit_code=7))
+    done = toy.json("retrain", "--due", *OFTEN)["outcome"]
+    assert (done["result"], done["version"], done["attempt"]) == ("pushed", 1, 2)
+    assert done["sentence"] == "up to date (v1 live)"
 
 
 @pytest.mark.slow
