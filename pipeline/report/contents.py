@@ -60,7 +60,7 @@ class Contents:
         dataset: `dataset.json`.
         statistics: what every split holds, by split.
         parts: where spans were added, what each source brought, e.g. `train/span-2026-11-20`.
-        data_checks: the checks of the data gate, as its `verdict.json` holds them.
+        data_gate: `verdict.json` of the data gate; empty when it took no part.
         trial: `verdict.json` of the infra validator; empty when no server was asked.
         environment: versions of Python and the libraries that are in the step keys.
         pictures: groups of pictures worth looking at, by group.
@@ -75,7 +75,7 @@ class Contents:
     dataset: Json = field(default_factory=dict)
     statistics: Mapping[str, SplitSummary] = field(default_factory=dict)
     parts: Mapping[str, SplitSummary] = field(default_factory=dict)
-    data_checks: Sequence[Json] = ()
+    data_gate: Json = field(default_factory=dict)
     trial: Json = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         dataset=dataset,
         statistics=statistics,
         parts=parts,
-        data_checks=_verdict(store, run, "example_validator").get("checks", ()),
+        data_gate=_verdict(store, run, "example_validator"),
         trial=_verdict(store, run, "infra_validator"),
         environment=_environment(store, run),
         pictures={g: p for _, path in _outputs(store, run) for g, p in _pictures(path).items()},

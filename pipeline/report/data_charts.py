@@ -26,7 +26,7 @@ def checks(contents: Contents) -> list[tuple[str, str, str, str, str]]:
             str(Measured(check["bound"])),
             str(check["sentence"]),
         )
-        for check in contents.data_checks
+        for check in contents.data_gate.get("checks", ())
     ]
 
 

@@ -86,6 +86,7 @@ def test_every_rule_is_shown_with_its_finding(page: Page, finished: RunFolder):
 
 
 def test_the_data_gate_and_the_data_are_shown(page: Page):
+    assert "the data passes" in page.text("p")
     assert "3 <twice>" in page.text("td")
     assert "Classes by split" in page.text("figcaption")
     assert "mean image of zero" in [a["alt"] for a in page.all("img")]
