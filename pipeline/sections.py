@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import annotated_types as at
 
@@ -227,3 +228,15 @@ class Tracking:
     """MLflow's tracking server, e.g. http://127.0.0.1:5000 (pip install bnpipe[mlflow])."""
     experiment: str = "bnpipe"
     """The experiment that runs are listed under."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: the address has a password, which every record of the configuration would.
+        """
+        if self.mlflow is not None and "@" in urlsplit(self.mlflow).netloc:
+            raise ValueError(
+                "tracking.mlflow: expected an address without user and password; they belong in "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BnpipeError, ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.fingerprint import digest_of, flat
 from pipeline.runs import RunFolder
 from pipeline.store import Store
@@ -70,17 +70,16 @@ def track(store: Store, folder: RunFolder, uri: str, experiment: str) -> str:
             "tracking.mlflow is set, and MLflow is not installed",
             hint="pip install mlflow-skinny, or --set tracking.mlflow=null",
         ) from None
-    # By default a server that is down would hold up the end of a run for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    client = MlflowClient(tracking_uri=uri)
+    # By default a server that is down or hangs would hold up the end of a run for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
+        client = MlflowClient(tracking_uri=uri)
         return _send(client, store, folder, report, experiment)
     except (MlflowException, OSError) as error:  # requests' errors are OSErrors
         line = " ".join(str(error).split())[:200]
         raise ServingError(
-            f"MLflow at {_without_password(uri)}: {line.replace(uri, _without_password(uri))}",
-            hint=f"tell it later: bnpipe track {folder.id}",
+            f"MLflow at {uri}: {line}", hint=f"tell it later: bnpipe track {folder.id}"
         ) from error
 
 
@@ -88,8 +87,8 @@ def track_quietly(store: Store, folder: RunFolder, uri: str, experiment: str) ->
     """As `track`, for the end of a run: what went wrong is returned and not raised."""
     try:
         track(store, folder, uri, experiment)
-    except BnpipeError as error:
-        return f"{error.headline} ({error.hint})"
+    except Exception as error:  # the boundary to MLflow: the run has ended, whatever this is
+        return one_line(error)
     return None
 
 
@@ -200,7 +199,3 @@ def curves(store: Store, report: Json) -> Iterator[Point]:
 def _clean(name: str) -> str:
     """A name as MLflow allows them."""
     return re.sub(r"[^\w\-. /]", "_", name)[:250]
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)
