@@ -88,11 +88,14 @@ def render(
 
     resolved = config_from(config, sets)
     limit = resolved.schedule.time_limit
+    seconds = parse_duration(limit).total_seconds() if limit else None
     tick = Tick(
         command=(*COMMAND, "retrain", "--due", *option_words(config and config.absolute(), sets)),
         folder=Path.cwd(),
         environment=_variables(),
-        time_limit=parse_duration(limit).total_seconds() if limit else None,
+        time_limit=seconds,
+        beyond=_beyond(resolved, seconds or 0.0),
+        grace=resolved.schedule.grace_seconds,
         image=image,
         config=_yaml(resolved),
     )
@@ -105,6 +108,15 @@ def render(
         return
     for name in files:
         ui.say(str(output / name))
+
+
+def _beyond(config: Config, limit: float) -> float:
+    """What a tick may take besides its run: looking at data, a soak at its slowest; in seconds."""
+    from pipeline.schedule.duration import parse_duration
+
+    looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
+    soaking = 2 * parse_duration(config.canary.soak).total_seconds()
+    return looking + (soaking if config.serving.rollout == "canary" else 0.0)
 
 
 def _variables() -> dict[str, str]:

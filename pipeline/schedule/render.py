@@ -8,6 +8,7 @@ systemd, cron, Kubernetes and Airflow may call it too often, too late or twice. 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -46,6 +47,8 @@ class Tick:
         folder: working directory.
         environment: variables that the command needs (`BNPIPE_HOME`, ...).
         time_limit: of a run, in seconds; None for none.
+        beyond: what else a tick waits for, in seconds: triggers that look at data, a soak.
+        grace: how long a run may take to end when it is stopped, in seconds.
         image: container image with bnpipe installed; Kubernetes only.
         config: text of the configuration file; Kubernetes mounts it.
         storage: size of the volume for the home; Kubernetes only.
@@ -55,6 +58,8 @@ class Tick:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     time_limit: float | None = None
+    beyond: float = 0.0
+    grace: float = 30.0
     image: str | None = None
     config: str = "{}\n"
     storage: str = "20Gi"
@@ -62,7 +67,14 @@ class Tick:
     @property
     def limit_seconds(self) -> int | None:
         """When a scheduler should give up on a tick; None for never."""
-        return None if self.time_limit is None else int(self.time_limit) + SLACK_SECONDS
+        if self.time_limit is None:
+            return None
+        return math.ceil(self.time_limit + self.beyond) + SLACK_SECONDS
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long a tick that is stopped may take to stop its run and to write that down."""
+        return math.ceil(self.grace) + 30
 
 
 def render(kind: str, tick: Tick) -> dict[str, str]:

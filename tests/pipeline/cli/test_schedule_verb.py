@@ -49,6 +49,15 @@ def test_the_tick_finds_home_and_configuration(
     assert shlex.split(start.removeprefix("ExecStart=")) == [sys.executable, *words]
 
 
+def test_a_tick_is_left_the_time_for_all_that_it_does(folder: Path) -> None:
+    sets = ("serving.rollout=canary", "canary.soak=1h", "schedule.triggers=[drift]")
+    words = [word for text in (*sets, "schedule.grace_seconds=120") for word in ("--set", text)]
+    lines = written("systemd", *words)["bnpipe-retrain.service"].splitlines()
+    run, look, soak = 2 * 3600, 2 * 3600, 2 * 3600
+    assert f"TimeoutStartSec={run + look + soak + 900}" in lines
+    assert "TimeoutStopSec=150" in lines
+
+
 def test_a_configuration_that_is_named_is_named_from_the_root(folder: Path) -> None:
     line = written("cron", "--config", "bnpipe.yaml")["bnpipe-retrain.crontab"]
     assert f"retrain --due --config {folder}/bnpipe.yaml" in line
