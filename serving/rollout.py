@@ -126,16 +126,24 @@ class Rollout:
         self._tell()
         self._follow(label, version)
 
+    def complete(self) -> None:
+        """Tell the servers what the ledger says, if a kill came in between.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        self.check()
+        with writing(self.base, create=False) as folder:
+            settle(folder)
+        self._tell()
+
     def confirm(self, version: int, *, label: str) -> None:
         """See that the servers have a label where it should be, also if its move was cut short.
 
         Raises:
             ServingError: a server does not follow in time.
         """
-        self.check()
-        with writing(self.base, create=False) as folder:
-            settle(folder)
-        self._tell()
+        self.complete()
         self._follow(label, version)
 
     def withdraw(self, version: int, *, reason: str) -> None:

@@ -79,7 +79,10 @@ def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
     if versions.live(base) == version:
         return _promoted(run, version)
     withdrawal = ledger.read(base).withdrawn.get(digest)
-    return _withdrawn(run, version, withdrawal.reason) if withdrawal else None
+    if withdrawal is None:
+        return None
+    rollout(config, home).complete()  # else, after a kill, servers would go on with it
+    return _withdrawn(run, version, withdrawal.reason)
 
 
 def _promoted(run: Mapping[str, Any], version: int, why: str = "") -> Ran:

@@ -64,7 +64,9 @@ def _serve(flags: argparse.Namespace, stop: threading.Event) -> int:
     except InterruptedError:
         return 0
     except (StatusError, OSError) as error:
-        sys.stderr.write(f"Failed to start server. Error: {error}\n")
+        ports = f" (REST port {flags.rest_api_port}, gRPC port {flags.port})"
+        told = ports if isinstance(error, OSError) else ""
+        sys.stderr.write(f"Failed to start server. Error: {error}{told}\n")
         return _FAILED
     host = f"[{flags.host}]" if ":" in flags.host else flags.host
     _say(f"serving rest=http://{host}:{server.rest_port} grpc={host}:{server.grpc_port}")

@@ -22,7 +22,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from serving import labels, model_config, publish, versions
+from serving import labels, model_config, publish, standing, versions
 from serving.errors import ServingError
 from serving.signing import Signer
 from serving.verify import verify
@@ -87,6 +87,15 @@ def _rollback_in_two_edits(base: Path, models: Path) -> None:
     labels.rollback(base, to=1, reason="bad")
 
 
+def _push_as_canary(base: Path, models: Path) -> None:
+    """The same again, whatever was cut short: `plan` says that there is nothing to do when so."""
+    if standing.state_of(base, versions.tree_digest(models / "b")).needed:
+        published = push(base, models / "b", hold=True)
+        labels.promote(base, published.version, label="canary")
+    canary = model_config.label(base, "canary")
+    assert canary is not None and canary == versions.on_trial(base) and _lists(base, canary)
+
+
 def _lists(base: Path, version: int) -> bool:
     return f" versions: {version} " in (model_config.read_text(base) or "")
 
@@ -127,6 +136,7 @@ SCENARIOS = {
     "rollback in two edits": Scenario(
         _after(_A, _C, _B), _rollback_in_two_edits, 3, "a", ("1", "2", "3")
     ),
+    "canary": Scenario(_after(_A), _push_as_canary, 1, "a", ("1", "X")),
     "signed push": Scenario(_after(_A), _push("b", signer=SIGNER), 1, "b", ("1", "X")),
     "forced push": Scenario(
         _after(_A, _B, _rollback(1)), _push("b", force="needed"), 1, "b", ("1", "2", "X")

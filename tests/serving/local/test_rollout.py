@@ -292,6 +292,15 @@ def test_a_canary_whose_move_was_cut_short_is_finished(world):
     assert "bytes of v2 are damaged" in standing.state_of(world.base, digest).sentence
 
 
+def test_a_withdrawal_that_was_cut_short_is_finished(world):
+    dataclasses.replace(world.rollout(), canary=True).finish(world.publish("b", hold=True))
+    digest = versions.tree_digest(world.model("b"))
+    ledger.append(world.base, "withdrawn", 2, digest=digest, reason="slow")
+    assert served(world.base) == ([1, 2], {"stable": 1, "canary": 2})
+    world.rollout().complete()
+    assert served(world.base) == ([1], {"stable": 1})
+
+
 def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
     rollout = dataclasses.replace(world.rollout(), canary=True)
     rollout.finish(world.publish("b", hold=True))
