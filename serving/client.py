@@ -166,6 +166,21 @@ class Client(abc.ABC):
     def close(self) -> None:
         """Close the connections."""
 
+    def version_behind(self, label: str) -> int | None:
+        """The version that a label names; None if it names none, or nobody answers."""
+        try:
+            return int(self.metadata(label=label)["model_spec"]["version"])
+        except ServerError:
+            return None
+
+    def answers(self) -> bool:
+        """Whether there is a server, whatever it says."""
+        try:
+            self.status()
+        except ServerError as error:
+            return not error.transient
+        return True
+
     def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
         """Wait until a version is AVAILABLE.
 

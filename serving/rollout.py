@@ -211,7 +211,7 @@ class Rollout:
         The edit is no entry of the ledger; the next change of the folder, by whomever, ends it.
         """
         live = versions.live(self.base)
-        theirs = {_labelled(client, "stable") for client in clients} - {None, live}
+        theirs = {client.version_behind("stable") for client in clients} - {None, live}
         behind = [v for v in theirs if v is not None and versions.is_complete(self.base, v)]
         if live is None or not behind or self.store:
             return
@@ -266,7 +266,7 @@ class Rollout:
     def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
         deadline = time.monotonic() + self.wait_seconds
         for client, address in zip(clients, self.servers, strict=True):
-            while (found := _labelled(client, label)) != version:
+            while (found := client.version_behind(label)) != version:
                 if time.monotonic() > deadline:
                     has = "nothing" if found is None else f"v{found}"
                     raise ServingError(
@@ -279,7 +279,7 @@ class Rollout:
 
     def _somebody_answers(self) -> bool:
         with self._clients() as clients:
-            return any(_answers(client) for client in clients)
+            return any(client.answers() for client in clients)
 
     def _listed(self) -> tuple[int, ...]:
         wanted = versions.wanted_config(self.base, ledger.read(self.base))
@@ -296,20 +296,3 @@ class Rollout:
                 stack.enter_context(connect(address, newest.model_name, options))
                 for address in self.servers
             ]
-
-
-def _labelled(client: Client, label: str) -> int | None:
-    """The version that a server has under a label; None if it has none, or does not answer."""
-    try:
-        return int(client.metadata(label=label)["model_spec"]["version"])
-    except ServerError:
-        return None
-
-
-def _answers(client: Client) -> bool:
-    """Whether there is a server, whatever it says."""
-    try:
-        client.status()
-    except ServerError as error:
-        return not error.transient
-    return True
