@@ -124,10 +124,10 @@ class Store:
         target.mkdir()
         prefix = self.path(name)
         for path in sorted(self.fs.find(prefix)):
-            name = PurePosixPath(path).relative_to(prefix)
-            if ".." in name.parts:  # to a store that is a name like any other
+            below = PurePosixPath(path).relative_to(prefix)
+            if ".." in below.parts:  # to a store that is a name like any other
                 raise ServingError(f"{path}: expected an object below {prefix}")
-            file = target / name
+            file = target / below
             file.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(file))
             fsync(file)
