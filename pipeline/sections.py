@@ -175,7 +175,7 @@ class Canary:
     """How scheduled retraining tries a new version with `serving.rollout: canary`."""
 
     soak: str = "10m"
-    """For how long the running server is asked for both versions, e.g. 10m."""
+    """How long the running server (of several, the first) is asked for both versions, e.g. 10m."""
     rate: Annotated[float, at.Gt(0), at.Le(1000)] = 5.0
     """Images a second, each sent to both."""
     min_agreement: Annotated[float, at.Ge(0), at.Le(1)] = 0.9

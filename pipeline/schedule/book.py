@@ -37,7 +37,8 @@ class State:
 
     Attributes:
         mark: no slot up to here is due, unless it is claimed.
-        pruned: no slot up to here is ever done (again): outcomes were removed up to here.
+        pruned: no slot up to here is done again: outcomes were removed up to here. A clock set back
+            beyond it takes it along, or one that was years ahead would silence the schedule.
     """
 
     mark: datetime

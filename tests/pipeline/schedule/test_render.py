@@ -135,10 +135,24 @@ def test_a_cron_job_never_overlaps_and_never_fails_for_a_verdict(tmp_path: Path)
     assert yaml.safe_load(found["ConfigMap"]["data"]["bnpipe.yaml"]) == {
         "data": {"dataset": "a: b"}
     }
-    for code, expected in ((0, 0), (3, 0), (1, 1), (7, 1)):
+    for code, expected in ((0, 0), (3, 0), (1, 1), (7, 7)):
         stub = f"bnpipe() {{ return {code}; }}; "
         command = [*container["command"][:2], stub + container["command"][2]]
         assert subprocess.run(command, timeout=60).returncode == expected
+
+
+def test_a_pod_that_is_stopped_lets_its_tick_end(tmp_path: Path) -> None:
+    found = documents(tick(tmp_path))["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    stub = tmp_path / "bnpipe"
+    trap = "trap 'sleep 0.2; echo ended; exit 7' TERM"
+    stub.write_text(f"#!/bin/sh\n{trap}\necho up\nwhile :; do sleep 0.05; done\n")
+    stub.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command = found["containers"][0]["command"]
+    pod = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PATH": path})
+    assert pod.stdout is not None and pod.stdout.readline() == "up\n"
+    pod.terminate()
+    assert pod.communicate(timeout=60)[0] == "ended\n" and pod.returncode == 7
 
 
 # Airflow
