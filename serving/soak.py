@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -96,16 +96,6 @@ class Soaked:
     agreement: float
     stable: Side
     canary: Side
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        sides = {
-            name: {"requests": s.requests, "errors": dict(s.errors), "p95_ms": round(s.p95, 3)}
-            for name, s in (("stable", self.stable), ("canary", self.canary))
-            if s.milliseconds
-        }
-        told = {"passed": self.passed, "sentence": self.sentence, "pairs": self.pairs}
-        return {**told, "agreement": self.agreement if self.pairs else None, **sides}
 
 
 def soak(
