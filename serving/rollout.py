@@ -141,10 +141,13 @@ class Rollout:
         """See that the servers have a label where it should be, also if its move was cut short.
 
         Raises:
-            ServingError: a server does not follow in time.
+            ServingError: a server is not there, or does not follow in time.
         """
         self.complete()
-        self._follow(label, version)
+        with self._clients() as clients:
+            for client in clients:
+                client.status()  # who is not there is not waited for
+            self._wait_for_label(clients, label, version)
 
     def withdraw(self, version: int, *, reason: str) -> None:
         """`labels.withdraw`, in the object store too: take back a version that is not live.

@@ -114,7 +114,7 @@ def check_without_a_server(trial: Trial) -> None:
     """Nothing is decided, and the slot is not given up."""
     done = trial.tick(4, exit_code=7)
     assert done["outcome"] is None, done
-    assert "the server failed" in done["sentence"]
+    assert "no server at http://127.0.0.1" in done["sentence"], done
     assert (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 3)
 
 

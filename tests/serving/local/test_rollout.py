@@ -287,6 +287,8 @@ def test_a_canary_whose_move_was_cut_short_is_finished(world):
     assert world.stable("canary") == 2
     assert standing.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
 
+    with pytest.raises(ServerError, match="no server at"):
+        world.rollout("http://127.0.0.1:9").confirm(2, label="canary")
     graph = world.base / "2" / "saved_model.pb"
     graph.write_bytes(graph.read_bytes() + b"x")
     assert "bytes of v2 are damaged" in standing.state_of(world.base, digest).sentence
