@@ -7,6 +7,7 @@ folders, makes a context, runs the component and checks every artifact.
 import dataclasses
 import logging
 import os
+import signal
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ TINY_SIZE = 512
 
 # Before any test starts TensorFlow, as `bnpipe run` does; the trainer insists on it.
 os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+
+# A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some
+# tests send it to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Ran(NamedTuple):
