@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from data.errors import BnpipeError
+from bnpipe.data.errors import BnpipeError
 
 SPLITS = ("train", "validation", "test")
 
@@ -158,7 +158,7 @@ class TransformedExamples(_Records):
     def check(self) -> None:
         """Also: pixels were scaled to [0, 1] exactly once."""
         super().check()
-        from data.scaling_check import check_scaled_once
+        from bnpipe.data.scaling_check import check_scaled_once
 
         check_scaled_once([p for name in SPLITS for p in self.shards(name)], self.producer)
 

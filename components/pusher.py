@@ -15,15 +15,15 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
-from components.base import Component, Context, Effect, Facts, machine_local
-from serving import ledger, object_store, server_files, standing, versions
-from serving.errors import ServingError
-from serving.names import default_model_name
-from serving.publish import Published, publish
-from serving.rollout import Rollout
-from serving.server_files import ServerFiles
-from serving.signing import Verifier, load_keys
+from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
+from bnpipe.components.base import Component, Context, Effect, Facts, machine_local
+from bnpipe.serving import ledger, object_store, server_files, standing, versions
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.names import default_model_name
+from bnpipe.serving.publish import Published, publish
+from bnpipe.serving.rollout import Rollout
+from bnpipe.serving.server_files import ServerFiles
+from bnpipe.serving.signing import Verifier, load_keys
 
 
 @dataclass(frozen=True)

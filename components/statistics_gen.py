@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.artifacts import SPLITS, Examples, Statistics
-from components.base import Component, Context, Facts
-from data.dataset_info import FILE_NAME, DatasetInfo
+from bnpipe.components.artifacts import SPLITS, Examples, Statistics
+from bnpipe.components.base import Component, Context, Facts
+from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 
 if TYPE_CHECKING:
-    from data.statistics import SplitSummary
+    from bnpipe.data.statistics import SplitSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,10 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     Raises:
         DataError: a shard is damaged or cut short; it names the file and the offset.
     """
-    from data.beam_statistics import summarize
-    from data.shards import read_reports
-    from data.statistics import SplitSummary
-    from data.statistics_proto import write_statistics
+    from bnpipe.data.beam_statistics import summarize
+    from bnpipe.data.shards import read_reports
+    from bnpipe.data.statistics import SplitSummary
+    from bnpipe.data.statistics_proto import write_statistics
 
     examples, target = inputs.examples, outputs.statistics.path
     info = DatasetInfo.read(examples.path)

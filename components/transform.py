@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from components.artifacts import Examples, TransformedExamples
-from components.base import Component, Context, Facts
-from data.dataset_info import FILE_NAME, DatasetInfo
+from bnpipe.components.artifacts import Examples, TransformedExamples
+from bnpipe.components.base import Component, Context, Facts
+from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Params:
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Scales every shard on Beam; the ink quartiles are those of the train split."""
-    from data.beam_transform import PREFIX, transform
-    from data.shards import merged, read_reports, remove_parts
+    from bnpipe.data.beam_transform import PREFIX, transform
+    from bnpipe.data.shards import merged, read_reports, remove_parts
 
     examples, target = inputs.examples, outputs.transformed.path
     info = DatasetInfo.read(examples.path)

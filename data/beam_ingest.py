@@ -18,14 +18,14 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError
-from data.examples import encode
-from data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
-from data.shards import Report, ShardWriter, shard_name, write_reports
-from data.source import BadRecord, ImageSource, LabelledImages
-from data.spans import Span
-from data.tfrecord import frame
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.examples import encode
+from bnpipe.data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
+from bnpipe.data.shards import Report, ShardWriter, shard_name, write_reports
+from bnpipe.data.source import BadRecord, ImageSource, LabelledImages
+from bnpipe.data.spans import Span
+from bnpipe.data.tfrecord import frame
 
 PREFIX = "data_tfrecord"
 LEAKED = "test_images_in_train_or_validation"

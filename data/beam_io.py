@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data.errors import RequestError
+from bnpipe.data.errors import RequestError
 
 LOCAL_RUNNERS = frozenset(
     {"fnapirunner", "directrunner", "switchingdirectrunner", "bundlebaseddirectrunner"}

@@ -13,12 +13,12 @@ from typing import Any
 
 import apache_beam as beam
 
-from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError
-from data.examples import read_batches
-from data.shards import Report, write_reports
-from data.statistics import SplitSummary, by_span
-from data.statistics_proto import write_statistics
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.examples import read_batches
+from bnpipe.data.shards import Report, write_reports
+from bnpipe.data.statistics import SplitSummary, by_span
+from bnpipe.data.statistics_proto import write_statistics
 
 _AGAIN = "run example_gen again: bnpipe run --force example_gen"
 

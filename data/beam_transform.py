@@ -10,12 +10,12 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 
-from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError
-from data.examples import encode, read_batches
-from data.preprocessing import PIXEL_MAX, flatten_and_scale
-from data.shards import Report, ShardWriter, write_reports
-from data.tfrecord import DamagedRecordError
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.examples import encode, read_batches
+from bnpipe.data.preprocessing import PIXEL_MAX, flatten_and_scale
+from bnpipe.data.shards import Report, ShardWriter, write_reports
+from bnpipe.data.tfrecord import DamagedRecordError
 
 PREFIX = "transformed_examples"
 _COLUMNS = ("image", "label", "id", "span")

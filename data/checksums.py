@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DataError, DataRequestError
+from bnpipe.data.errors import DataError, DataRequestError
 
 RENDERED = "rendered_digits"
 """Our own data set, drawn by `data/rendered_digits.py`: nothing to download."""

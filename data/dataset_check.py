@@ -2,7 +2,7 @@
 
 Only TFDS knows shapes, labels and configurations. Importing it takes longer than `plan` may, so
 it is asked in a process of its own, and not for sets that are known to fit or prepared already.
-Standard library only: `python -m data.dataset_check <data set>` is that process.
+Standard library only: `python -m bnpipe.data.dataset_check <data set>` is that process.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data.checksums import RENDERED, check_dataset_name
-from data.errors import DataError, DataRequestError
+from bnpipe.data.checksums import RENDERED, check_dataset_name
+from bnpipe.data.errors import DataError, DataRequestError
 
 FIT = frozenset(
     {RENDERED, "mnist", "fashion_mnist", "kmnist"}
@@ -40,8 +40,7 @@ def check_suits(dataset: str, cache: Path) -> None:
         return
     try:
         asked = subprocess.run(
-            [sys.executable, "-m", __name__, dataset],
-            cwd=Path(__file__).resolve().parents[1],
+            [sys.executable, "-P", "-m", __name__, dataset],
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -56,7 +55,7 @@ def check_suits(dataset: str, cache: Path) -> None:
 
 def main() -> None:
     """Writes what is wrong with a data set as JSON, `{}` when nothing is."""
-    from data.tfds_source import find, image_and_label
+    from bnpipe.data.tfds_source import find, image_and_label
 
     complaint = {}
     try:

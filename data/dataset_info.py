@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import DataError
+from bnpipe.data.errors import DataError
 
 FILE_NAME = "dataset.json"
 

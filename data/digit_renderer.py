@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
+from bnpipe.data.errors import DataError
 
 SIZE = 28
 CHUNK = 1000

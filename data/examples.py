@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
-from data.tfrecord import Bytes, DamagedRecordError, Run, read_runs
+from bnpipe.data.errors import DataError
+from bnpipe.data.tfrecord import Bytes, DamagedRecordError, Run, read_runs
 
 Column = npt.NDArray[Any]
 

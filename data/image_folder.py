@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.png import decode_png, largest_file
-from data.source import BadRecord, Images, ImageSource, LabelledImages, OnBad
-from data.spans import is_data
+from bnpipe.data.errors import DataError
+from bnpipe.data.png import decode_png, largest_file
+from bnpipe.data.source import BadRecord, Images, ImageSource, LabelledImages, OnBad
+from bnpipe.data.spans import is_data
 
 _BATCH = 1000
 

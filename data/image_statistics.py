@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.preprocessing import PIXEL_MAX
+from bnpipe.data.preprocessing import PIXEL_MAX
 
 STEPS = 1 << 16
 """Resolution of a statistic: its range is divided into this many steps."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data import digit_renderer
-from data.digit_renderer import CHUNK, SIZE, draw_chunk
-from data.png import encode_stored
+from bnpipe.data import digit_renderer
+from bnpipe.data.digit_renderer import CHUNK, SIZE, draw_chunk
+from bnpipe.data.png import encode_stored
 
 DEFAULT_SIZE = 12_000
 _SHARD_CHUNKS = 16  # TFDS holds a shard's examples in memory while it writes it

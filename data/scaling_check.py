@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.examples import read_batches
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import read_batches
 
 # Not from `data.preprocessing`: what checks must not change with what it checks, and every step
 # that has artifacts depends on this module.

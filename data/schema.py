@@ -13,8 +13,8 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
 
 CURATED = {"mnist": Path(__file__).with_name("schema.pbtxt")}
 """Curated schemas by data set name."""

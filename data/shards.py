@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from data.errors import BnpipeError, DataError
-from data.tfrecord import Bytes, frame
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.tfrecord import Bytes, frame
 
 _PART = ".part-"
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
-from data.examples import Batch, decode_run
-from data.png import are_png, decode_any, decode_stored
-from data.tfrecord import BrokenFramingError, Run, count_records, read_runs
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import Batch, decode_run
+from bnpipe.data.png import are_png, decode_any, decode_stored
+from bnpipe.data.tfrecord import BrokenFramingError, Run, count_records, read_runs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

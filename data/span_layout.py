@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
-from data.image_folder import ImageFolder, image_names
-from data.source import ImageSource, Source
-from data.spans import Span, is_data
-from data.tfrecord import BrokenFramingError, count_records
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.image_folder import ImageFolder, image_names
+from bnpipe.data.source import ImageSource, Source
+from bnpipe.data.spans import Span, is_data
+from bnpipe.data.tfrecord import BrokenFramingError, count_records
 
 SPLITS = ("train", "test")
 IMAGE, LABEL = "image", "label"

@@ -24,7 +24,7 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from data.errors import DataError, DataRequestError
+from bnpipe.data.errors import DataError, DataRequestError
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"

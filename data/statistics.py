@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
-from data.image_statistics import BINS, STATISTICS, STEPS, histograms, measure
-from data.preprocessing import PIXEL_MAX
-from data.record_ids import as_numbers, content_hashes
+from bnpipe.data.errors import DataError
+from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS, histograms, measure
+from bnpipe.data.preprocessing import PIXEL_MAX
+from bnpipe.data.record_ids import as_numbers, content_hashes
 
 Counts = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]

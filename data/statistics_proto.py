@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from data.dataset_info import DatasetInfo
-from data.image_statistics import BINS, STATISTICS, STEPS
-from data.statistics import BASE, Counts, FeatureSummary, SplitSummary
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
+from bnpipe.data.statistics import BASE, Counts, FeatureSummary, SplitSummary
 
 FILE_NAME = "FeatureStats.pb"
 DERIVER = "image_statistics"

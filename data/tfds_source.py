@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.checksums import (
+from bnpipe.data.checksums import (
     ARCHIVES_HINT,
     RENDERED,
     RENDERED_HINT,
@@ -24,9 +24,9 @@ from data.checksums import (
     check_archives,
     check_dataset_name,
 )
-from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError, DataRequestError
-from data.source import Source
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError, DataRequestError
+from bnpipe.data.source import Source
 
 _DOWNLOADS = "downloads"
 _CONNECT_SECONDS = 10.0
@@ -168,7 +168,7 @@ def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every choice it makes
     if dataset == RENDERED:
-        from data.rendered_digits import DEFAULT_SIZE, RenderedDigits, RenderedDigitsConfig
+        from bnpipe.data.rendered_digits import DEFAULT_SIZE, RenderedDigits, RenderedDigitsConfig
 
         wanted = RenderedDigitsConfig(DEFAULT_SIZE if size is None else size, seed)
         # TFDS wants its own object for a configuration that the class declares.
@@ -268,7 +268,7 @@ def _store_uncompressed(builder: Any) -> None:
 def _encoded(examples: Iterator[tuple[Any, Any]], image: str) -> Iterator[tuple[Any, Any]]:
     import numpy as np
 
-    from data.png import encode_stored
+    from bnpipe.data.png import encode_stored
 
     for key, example in examples:
         pixels = example[image]

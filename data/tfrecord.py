@@ -21,7 +21,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
+from bnpipe.data.errors import DataError
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -1,5 +1,5 @@
-"""`python -m pipeline` is `bnpipe`."""
+"""`python -m bnpipe.pipeline` is `bnpipe`."""
 
-from pipeline.cli import main
+from bnpipe.pipeline.cli import main
 
 main()

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph import Resolved, Resolver
-from pipeline.store import Store
-from serving import standing, versions
-from serving.errors import ServingError
+from bnpipe.pipeline.graph import Resolved, Resolver
+from bnpipe.pipeline.store import Store
+from bnpipe.serving import standing, versions
+from bnpipe.serving.errors import ServingError
 
 
 def champion_of(served: Path) -> Resolver:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import remove_tree
-from pipeline.index import Index
-from pipeline.lock import run_lock
-from pipeline.store import StepRecord, Store
-from serving import versions
-from serving.errors import ServingError
+from bnpipe.pipeline.files import remove_tree
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.store import StepRecord, Store
+from bnpipe.serving import versions
+from bnpipe.serving.errors import ServingError
 
 SCRATCH_SECONDS = 7 * 24 * 3600
 """A killed run's record does not list the step at work, so its checkpoints are kept by age."""

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components import evaluator, example_gen, example_validator, trainer, transform
-from pipeline.errors import ConfigError
-from pipeline.sections import Beam, Canary, Deploy, Notify, Run, Schedule, Serving, Tracking
+from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.sections import Beam, Canary, Deploy, Notify, Run, Schedule, Serving, Tracking
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from components import (
+from bnpipe.components import (
     evaluator,
     example_gen,
     example_validator,
@@ -15,13 +15,13 @@ from components import (
     trainer,
     transform,
 )
-from components.artifacts import Model, ServedModel, Statistics
-from pipeline.champion import champion_of, champion_statistics_of, model_of_version
-from pipeline.config import Config
-from pipeline.graph import Graph
-from pipeline.publishing import model_name as model_name
-from pipeline.publishing import pusher_params as pusher_params
-from pipeline.publishing import served_folder as served_folder
+from bnpipe.components.artifacts import Model, ServedModel, Statistics
+from bnpipe.pipeline.champion import champion_of, champion_statistics_of, model_of_version
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.publishing import model_name as model_name
+from bnpipe.pipeline.publishing import pusher_params as pusher_params
+from bnpipe.pipeline.publishing import served_folder as served_folder
 
 CANDIDATE = "trainer.model"
 

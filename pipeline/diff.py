@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.evaluation import METRICS, Measured, RunEvaluation, measured
-from pipeline.fingerprint import differences
-from pipeline.runs import RunFolder
-from pipeline.store import Store
+from bnpipe.pipeline.evaluation import METRICS, Measured, RunEvaluation, measured
+from bnpipe.pipeline.fingerprint import differences
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import Store
 
 Json = Mapping[str, Any]
 
@@ -217,7 +217,7 @@ def _paired(store: Store, before: Json, after: Json) -> Paired | None:
         return None
     import numpy as np
 
-    from components.evaluator import paired, statistics
+    from bnpipe.components.evaluator import paired, statistics
 
     (ids, right), (other_ids, other_right) = answers[0], answers[1]
     _, rows, other_rows = np.intersect1d(ids, other_ids, assume_unique=True, return_indices=True)

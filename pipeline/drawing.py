@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from pipeline.graph import Graph, step_of
+from bnpipe.pipeline.graph import Graph, step_of
 
 
 def edges(graph: Graph) -> list[tuple[str, str, str]]:

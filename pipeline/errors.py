@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from data.errors import BnpipeError as BnpipeError
-from data.errors import RequestError
-from serving.errors import ServingError
+from bnpipe.data.errors import BnpipeError as BnpipeError
+from bnpipe.data.errors import RequestError
+from bnpipe.serving.errors import ServingError
 
 
 class ExitCode(IntEnum):

@@ -93,7 +93,7 @@ class RunEvaluation:
         ]
 
     def _repr_html_(self) -> str:
-        from pipeline.report.notebook import evaluation_card
+        from bnpipe.pipeline.report.notebook import evaluation_card
 
         return evaluation_card(self)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan import StepPlan
+from bnpipe.pipeline.plan import StepPlan
 
 
 @dataclass(frozen=True)

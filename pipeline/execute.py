@@ -12,18 +12,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import BnpipeError, ExitCode, PipelineError, Terminated, exit_code_of, one_line
-from pipeline.events import JsonLines, RunFinished, Sink
-from pipeline.files import write_json, write_text
-from pipeline.fingerprint import digest_of
-from pipeline.graph import Graph
-from pipeline.index import Index
-from pipeline.lock import run_lock
-from pipeline.plan import Action, Plan, make_plan
-from pipeline.runner import Outcome, Runner
-from pipeline.runs import RunFolder, close_dead_runs, new_run
-from pipeline.step import Settings
-from pipeline.store import Store
+from bnpipe.pipeline.errors import (
+    BnpipeError,
+    ExitCode,
+    PipelineError,
+    Terminated,
+    exit_code_of,
+    one_line,
+)
+from bnpipe.pipeline.events import JsonLines, RunFinished, Sink
+from bnpipe.pipeline.files import write_json, write_text
+from bnpipe.pipeline.fingerprint import digest_of
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.plan import Action, Plan, make_plan
+from bnpipe.pipeline.runner import Outcome, Runner
+from bnpipe.pipeline.runs import RunFolder, close_dead_runs, new_run
+from bnpipe.pipeline.step import Settings
+from bnpipe.pipeline.store import Store
 
 _STATUS = {
     ExitCode.OK: "succeeded",

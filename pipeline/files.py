@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from serving.durable import fsync as fsync
-from serving.durable import replace_text
+from bnpipe.serving.durable import fsync as fsync
+from bnpipe.serving.durable import replace_text
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST_PARTY = ("components", "serving", "data")
+FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
 # The libraries whose version can change what a step computes.
 LIBRARIES = (
     "tensorflow",
@@ -74,7 +74,7 @@ class CodeDigests:
     """Digests of modules and of their import closures.
 
     Args:
-        root: the folder that holds the first-party packages.
+        root: the folder that holds the first-party packages; `bnpipe.data` is `data` in it.
         memo: a JSON file that remembers digests by the sha256 of the source text, so that `plan`
             parses only what was edited; it may be deleted at any time.
     """
@@ -119,7 +119,7 @@ class CodeDigests:
             digest, imports = self._module(source)
             found[name] = digest
             waiting.extend(imports)
-            if "." in name:  # importing a.b runs a/__init__.py first
+            if name.count(".") > 1:  # importing a.b runs a/__init__.py first; bnpipe has none
                 waiting.append(name.rpartition(".")[0])
         return dict(sorted(found.items()))
 
@@ -132,7 +132,7 @@ class CodeDigests:
                 temporary.replace(self._memo_file)
 
     def _source(self, name: str) -> Path | None:
-        base = self._root.joinpath(*name.split("."))
+        base = self._root.joinpath(*name.split(".")[1:])
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
                 return path
@@ -158,7 +158,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (n for n in names if n.split(".")[0] in FIRST_PARTY)
+        yield from (n for n in names if ".".join(n.split(".")[:2]) in FIRST_PARTY)
 
 
 def _ast_digest(tree: ast.Module) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.artifacts import Artifact
-from components.base import Component, I, O, P
-from pipeline.errors import DefinitionError
+from bnpipe.components.artifacts import Artifact
+from bnpipe.components.base import Component, I, O, P
+from bnpipe.pipeline.errors import DefinitionError
 
 A = TypeVar("A", bound=Artifact)
 

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import StepRecord, Store
+from bnpipe.pipeline.store import StepRecord, Store
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, name TEXT, run TEXT, finished REAL);

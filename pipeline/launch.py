@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
-from pipeline.definition import build
-from pipeline.events import Sink
-from pipeline.execute import Result, run_graph
-from pipeline.plan import Selection
-from pipeline.step import Settings
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.events import Sink
+from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.plan import Selection
+from bnpipe.pipeline.step import Settings
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def _use_one_thread() -> None:
 def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any]]:
     """Opens Beam pipelines with these flags; a wrong flag is told before any step runs."""
     if flags:
-        from data.beam_io import check_flags
+        from bnpipe.data.beam_io import check_flags
 
         check_flags(flags)
 
     def opener() -> AbstractContextManager[Any]:
-        from data import beam_io
+        from bnpipe.data import beam_io
 
         opened: AbstractContextManager[Any] = beam_io.pipeline(flags)
         return opened

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import LockHeld
+from bnpipe.pipeline.errors import LockHeld
 
 
 @contextmanager

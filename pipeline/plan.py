@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from components.artifacts import Artifact, Model
-from components.base import key_params
-from pipeline.errors import ConfigError
-from pipeline.fingerprint import (
+from bnpipe.components.artifacts import Artifact, Model
+from bnpipe.components.base import key_params
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.fingerprint import (
     ROOT,
     CodeDigests,
     canonical,
@@ -25,9 +25,9 @@ from pipeline.fingerprint import (
     environment,
     file_sha256,
 )
-from pipeline.graph import Graph, Node, Resolved, step_of
-from pipeline.index import Index
-from pipeline.store import StepRecord, Store
+from bnpipe.pipeline.graph import Graph, Node, Resolved, step_of
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.store import StepRecord, Store
 
 
 class Action(StrEnum):
@@ -362,7 +362,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
 
 def _file_of(module: str) -> str:
     """The file of a first-party module, for people."""
-    path = module.replace(".", "/")
+    path = module.removeprefix("bnpipe.").replace(".", "/")
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
 
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.fingerprint import ROOT, CodeDigests, digest_of, environment, file_sha256
+from bnpipe.pipeline.fingerprint import ROOT, CodeDigests, digest_of, environment, file_sha256
 
 
 def provenance(

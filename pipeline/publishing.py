@@ -6,15 +6,15 @@ import dataclasses
 import re
 from pathlib import Path
 
-from components import pusher
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from serving.errors import ServingError
-from serving.names import check_model_name, default_model_name
-from serving.object_store import is_url
-from serving.rollout import Rollout
-from serving.server_files import ServerFiles
-from serving.signing import load_keys
+from bnpipe.components import pusher
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.names import check_model_name, default_model_name
+from bnpipe.serving.object_store import is_url
+from bnpipe.serving.rollout import Rollout
+from bnpipe.serving.server_files import ServerFiles
+from bnpipe.serving.signing import load_keys
 
 
 def served_folder(config: Config, home: Path) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from components import pusher
-from components.artifacts import Blessing, InfraBlessing, Model
-from pipeline.errors import ConfigError, NotBlessed
-from pipeline.runs import RunFolder, find_run
-from pipeline.store import Store
-from serving.publish import Published
+from bnpipe.components import pusher
+from bnpipe.components.artifacts import Blessing, InfraBlessing, Model
+from bnpipe.pipeline.errors import ConfigError, NotBlessed
+from bnpipe.pipeline.runs import RunFolder, find_run
+from bnpipe.pipeline.store import Store
+from bnpipe.serving.publish import Published
 
 CANDIDATE, JUDGE, TRIAL = "trainer", "evaluator", "infra_validator"
 

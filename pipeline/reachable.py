@@ -1,7 +1,7 @@
 """Says whether `make run` can get its data set, before anything heavy is imported.
 
-`python -m pipeline.reachable [arguments of bnpipe run]` prints nothing when the default data set is
-at hand (its archives, a prepared copy, or the network) or when the user chose the data, and
+`python -m bnpipe.pipeline.reachable [arguments of bnpipe run]` prints nothing when the default data
+set is at hand (its archives, a prepared copy, or the network) or when the user chose the data, and
 otherwise the one sentence that `make run` shows before and after it falls back to rendered digits.
 `bnpipe run` itself never falls back.
 """
@@ -16,11 +16,11 @@ import urllib.request
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from components.example_gen import Params
-from data.checksums import RENDERED, registered_archives
-from pipeline import config
-from pipeline.errors import ConfigError
-from pipeline.store import Store
+from bnpipe.components.example_gen import Params
+from bnpipe.data.checksums import RENDERED, registered_archives
+from bnpipe.pipeline import config
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.store import Store
 
 TIMEOUT_S = 3.0
 _CHOICE = re.compile(r"\bdata\.(dataset|archives)\b")

@@ -13,10 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.artifacts import Artifact, Verdict, VerdictArtifact
-from data.errors import BnpipeError
-from pipeline.errors import ConfigError, ExitCode, StepFailed, StoreError, exit_code_of, one_line
-from pipeline.events import (
+from bnpipe.components.artifacts import Artifact, Verdict, VerdictArtifact
+from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.errors import (
+    ConfigError,
+    ExitCode,
+    StepFailed,
+    StoreError,
+    exit_code_of,
+    one_line,
+)
+from bnpipe.pipeline.events import (
     GateDecided,
     RunStarted,
     Sink,
@@ -24,13 +31,13 @@ from pipeline.events import (
     StepFinished,
     StepStarted,
 )
-from pipeline.fingerprint import ROOT, CodeDigests
-from pipeline.graph import Graph
-from pipeline.index import Index
-from pipeline.plan import Action, Plan, Planner, Reason, StepPlan
-from pipeline.runs import RunFolder
-from pipeline.step import Settings, StepRunner
-from pipeline.store import Manifest, StepRecord, Store, describe
+from bnpipe.pipeline.fingerprint import ROOT, CodeDigests
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.plan import Action, Plan, Planner, Reason, StepPlan
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.step import Settings, StepRunner
+from bnpipe.pipeline.store import Manifest, StepRecord, Store, describe
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, StoreError
-from pipeline.evaluation import RunEvaluation
-from pipeline.files import write_json
-from pipeline.index import Index, read_summary
-from pipeline.store import Store
+from bnpipe.pipeline.errors import ConfigError, StoreError
+from bnpipe.pipeline.evaluation import RunEvaluation
+from bnpipe.pipeline.files import write_json
+from bnpipe.pipeline.index import Index, read_summary
+from bnpipe.pipeline.store import Store
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RunFolder:
         return RunEvaluation.of(self.report())
 
     def _repr_html_(self) -> str:
-        from pipeline.report.notebook import run_card
+        from bnpipe.pipeline.report.notebook import run_card
 
         return run_card(self)
 

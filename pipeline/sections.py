@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import annotated_types as at
 
-from pipeline.schedule.duration import parse_duration
-from pipeline.schedule.timetable import make_timetable
+from bnpipe.pipeline.schedule.duration import parse_duration
+from bnpipe.pipeline.schedule.timetable import make_timetable
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 

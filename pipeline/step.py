@@ -10,18 +10,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from components.artifacts import Artifact
-from components.base import Context
-from data.errors import BnpipeError
-from pipeline.capture import captured
-from pipeline.errors import one_line
-from pipeline.events import Progress, Sink, StepRetried, StepStarted
-from pipeline.fingerprint import ROOT, CodeDigests
-from pipeline.graph import Graph
-from pipeline.plan import Selection, StepPlan
-from pipeline.provenance import provenance
-from pipeline.runs import RunFolder
-from pipeline.store import Store
+from bnpipe.components.artifacts import Artifact
+from bnpipe.components.base import Context
+from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.capture import captured
+from bnpipe.pipeline.errors import one_line
+from bnpipe.pipeline.events import Progress, Sink, StepRetried, StepStarted
+from bnpipe.pipeline.fingerprint import ROOT, CodeDigests
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.plan import Selection, StepPlan
+from bnpipe.pipeline.provenance import provenance
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import Store
 
 # Trying again cannot help: the disk is full, the file is not there, access is denied.
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM}

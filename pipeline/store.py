@@ -27,10 +27,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from components.artifacts import Artifact, ArtifactError, Verdict
-from pipeline.errors import StoreError
-from pipeline.files import fsync, remove_tree, write_json, write_text
-from pipeline.fingerprint import file_sha256
+from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.pipeline.errors import StoreError
+from bnpipe.pipeline.files import fsync, remove_tree, write_json, write_text
+from bnpipe.pipeline.fingerprint import file_sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"

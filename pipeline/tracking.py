@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, one_line
-from pipeline.fingerprint import digest_of, flat
-from pipeline.runs import RunFolder
-from pipeline.store import Store
-from serving.errors import ServingError
+from bnpipe.pipeline.errors import ConfigError, one_line
+from bnpipe.pipeline.fingerprint import digest_of, flat
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import Store
+from bnpipe.serving.errors import ServingError
 
 Json = Mapping[str, Any]
 

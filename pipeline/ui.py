@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import BnpipeError, one_line
-from pipeline.events import (
+from bnpipe.pipeline.errors import BnpipeError, one_line
+from bnpipe.pipeline.events import (
     Event,
     GateDecided,
     Progress,
@@ -30,7 +30,7 @@ from pipeline.events import (
     StepRetried,
     StepStarted,
 )
-from pipeline.plan import Action, Plan
+from bnpipe.pipeline.plan import Action, Plan
 
 _MARKS = {
     Action.RUN: ("✓", "green"),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError
-from serving.ledger import History
-from serving.versions import digest_of, tree_digest, version_path
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import History
+from bnpipe.serving.versions import digest_of, tree_digest, version_path
 
 IDENTITY = ("name", "height", "width", "label_names")
 

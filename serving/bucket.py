@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from serving.digest import file_digests
-from serving.durable import fsync
-from serving.errors import ServingError
+from bnpipe.serving.digest import file_digests
+from bnpipe.serving.durable import fsync
+from bnpipe.serving.errors import ServingError
 
 GRAPH = "saved_model.pb"
 _CHUNK = 1 << 20

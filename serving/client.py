@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 if TYPE_CHECKING:  # whoever publishes asks for states only, and need not load numpy
     import numpy.typing as npt
 
-    from serving.request_log import RequestLog
+    from bnpipe.serving.request_log import RequestLog
 
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Classes = list[list[tuple[str, float]]]
@@ -252,9 +252,9 @@ def connect(address: str, model: str, options: Options | None = None) -> Client:
             f"server: expected http://HOST:PORT or grpc://HOST:PORT, received {address!r}"
         )
     if parts.scheme == "grpc":
-        from serving.grpc_client import GrpcClient
+        from bnpipe.serving.grpc_client import GrpcClient
 
         return GrpcClient(parts.netloc, model, options or Options())
-    from serving.rest_client import RestClient
+    from bnpipe.serving.rest_client import RestClient
 
     return RestClient(address, model, options or Options())

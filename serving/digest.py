@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 UNDIGESTED = "fingerprint.pb"
 

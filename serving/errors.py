@@ -1,6 +1,6 @@
 """Errors of publishing and serving."""
 
-from data.errors import BnpipeError
+from bnpipe.data.errors import BnpipeError
 
 
 class ServingError(BnpipeError):

@@ -20,7 +20,15 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.client import Arrays, Classes, Client, Options, Prediction, ServerError, VersionState
+from bnpipe.serving.client import (
+    Arrays,
+    Classes,
+    Client,
+    Options,
+    Prediction,
+    ServerError,
+    VersionState,
+)
 
 _UNREACHABLE = re.compile(
     r"failed to connect|DNS resolution failed|Socket closed|.*connection", re.I

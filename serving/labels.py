@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serving import ledger, model_config
-from serving.errors import ServingError
-from serving.ledger import History
-from serving.settle import settle, writing
-from serving.versions import (
+from bnpipe.serving import ledger, model_config
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import History
+from bnpipe.serving.settle import settle, writing
+from bnpipe.serving.versions import (
     check_version,
     complete_versions,
     digest_of,

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.durable import fsync, write_all
-from serving.errors import ServingError
+from bnpipe.serving.durable import fsync, write_all
+from bnpipe.serving.errors import ServingError
 
 LEDGER = "ledger.jsonl"
 

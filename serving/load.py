@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.client import Prediction, ServerError
+from bnpipe.serving.client import Prediction, ServerError
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 _LATE_SECONDS = 0.01

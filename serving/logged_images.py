@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.png import decode_any
-from data.preprocessing import PIXEL_MAX
-from data.tfrecord import BrokenFramingError, read_runs
-from serving.errors import ServingError
+from bnpipe.data.png import decode_any
+from bnpipe.data.preprocessing import PIXEL_MAX
+from bnpipe.data.tfrecord import BrokenFramingError, read_runs
+from bnpipe.serving.errors import ServingError
 
 
 def logged_images(folder: Path, height: int, width: int, *, most: int) -> npt.NDArray[np.uint8]:

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from serving.digest import FileDigest
-from serving.durable import replace_bytes
-from serving.ledger import Entry
-from serving.versions import PROVENANCE, provenance_json
+from bnpipe.serving.digest import FileDigest
+from bnpipe.serving.durable import replace_bytes
+from bnpipe.serving.ledger import Entry
+from bnpipe.serving.versions import PROVENANCE, provenance_json
 
 MANIFESTS = "manifests"
 

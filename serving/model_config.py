@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.durable import replace_text
-from serving.errors import ServingError
+from bnpipe.serving.durable import replace_text
+from bnpipe.serving.errors import ServingError
 
 MODELS_CONFIG = "models.config"
 LABELS = ("stable", "canary")

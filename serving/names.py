@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 LARGEST_VERSION = 2**63 - 1
 

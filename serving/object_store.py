@@ -25,17 +25,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from serving import ledger, model_config
-from serving.bucket import GRAPH, Store, opened, overtaken
-from serving.digest import digest_of_files, file_digests
-from serving.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
-from serving.errors import ServingError
-from serving.ledger import LEDGER, Entry, History
-from serving.manifest import MANIFESTS, write_records
-from serving.names import parse_version
-from serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG
-from serving.settle import discard, settle, writing
-from serving.versions import PROVENANCE, complete_versions, version_path, wanted_config
+from bnpipe.serving import ledger, model_config
+from bnpipe.serving.bucket import GRAPH, Store, opened, overtaken
+from bnpipe.serving.digest import digest_of_files, file_digests
+from bnpipe.serving.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import LEDGER, Entry, History
+from bnpipe.serving.manifest import MANIFESTS, write_records
+from bnpipe.serving.names import parse_version
+from bnpipe.serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG
+from bnpipe.serving.settle import discard, settle, writing
+from bnpipe.serving.versions import PROVENANCE, complete_versions, version_path, wanted_config
 
 MIRRORED = ".mirrored.json"
 

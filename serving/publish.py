@@ -17,18 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serving import ledger
-from serving.admission import check_identity, check_not_withdrawn, is_intact, require_same
-from serving.digest import digest_of_files, file_digests, tree_digest
-from serving.durable import STAGING, copy_tree, remove, scratch_name
-from serving.errors import ServingError
-from serving.ledger import Entry, History
-from serving.manifest import manifest_of
-from serving.names import check_model_name
-from serving.settle import discard, settle, writing
-from serving.signing import Signer
-from serving.verify import require_whole, verify_version
-from serving.versions import (
+from bnpipe.serving import ledger
+from bnpipe.serving.admission import check_identity, check_not_withdrawn, is_intact, require_same
+from bnpipe.serving.digest import digest_of_files, file_digests, tree_digest
+from bnpipe.serving.durable import STAGING, copy_tree, remove, scratch_name
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import Entry, History
+from bnpipe.serving.manifest import manifest_of
+from bnpipe.serving.names import check_model_name
+from bnpipe.serving.settle import discard, settle, writing
+from bnpipe.serving.signing import Signer
+from bnpipe.serving.verify import require_whole, verify_version
+from bnpipe.serving.versions import (
     complete_versions,
     is_saved_model,
     live,

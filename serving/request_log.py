@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.tfrecord import frame
-from serving.durable import write_all
-from serving.errors import ServingError
+from bnpipe.data.tfrecord import frame
+from bnpipe.serving.durable import write_all
+from bnpipe.serving.errors import ServingError
 
 
 class RequestLog:

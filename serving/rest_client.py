@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.client import Arrays, Classes, Client, Options, Prediction, ServerError, VersionState
+from bnpipe.serving.client import (
+    Arrays,
+    Classes,
+    Client,
+    Options,
+    Prediction,
+    ServerError,
+    VersionState,
+)
 
 _TYPES = {
     "DT_FLOAT": np.float32,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 _BATCH = 1000
 

@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serving import labels, ledger, model_config, object_store, versions
-from serving.client import Client, LoadFailed, Options, ServerError, connect
-from serving.errors import ServingError
-from serving.publish import Published, prune
-from serving.settle import settle, writing
-from serving.signing import Verifier
-from serving.verify import require_whole
+from bnpipe.serving import labels, ledger, model_config, object_store, versions
+from bnpipe.serving.client import Client, LoadFailed, Options, ServerError, connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.publish import Published, prune
+from bnpipe.serving.settle import settle, writing
+from bnpipe.serving.signing import Verifier
+from bnpipe.serving.verify import require_whole
 
 _CALL_SECONDS = 5.0
 

@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.durable import replace_text
-from serving.errors import ServingError
-from serving.settle import writing
+from bnpipe.serving.durable import replace_text
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.settle import writing
 
 MONITORING_CONFIG, BATCHING_CONFIG = "monitoring.config", "batching.config"
 _HEAD = "# Generated from the section serving of the configuration by bnpipe.\n"

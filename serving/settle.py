@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving import ledger, model_config
-from serving.digest import digest_of_files, file_digests
-from serving.durable import STAGING, TRASH, fsync, remove, scratch_name
-from serving.errors import ServingError
-from serving.ledger import History
-from serving.manifest import write_records
-from serving.versions import version_path, wanted_config
+from bnpipe.serving import ledger, model_config
+from bnpipe.serving.digest import digest_of_files, file_digests
+from bnpipe.serving.durable import STAGING, TRASH, fsync, remove, scratch_name
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import History
+from bnpipe.serving.manifest import write_records
+from bnpipe.serving.versions import version_path, wanted_config
 
 LOCK = ".lock"
 LOCK_WAIT_SECONDS = 300.0

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data.dataset_info import DatasetInfo
-from data.preprocessing import flatten_and_scale
-from serving import warmup
-from serving.canonical import make_canonical
-from serving.folding import BatchNormalization, Dense, Layer, LayerNormalization, Relu
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.serving import warmup
+from bnpipe.serving.canonical import make_canonical
+from bnpipe.serving.folding import BatchNormalization, Dense, Layer, LayerNormalization, Relu
 
 SIGNATURES = ("serving_default", "serve_images", "serve_png", "classify", "probabilities_only")
 

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from serving.client import Client, ServerError
-from serving.errors import ServingError
+from bnpipe.serving.client import Client, ServerError
+from bnpipe.serving.errors import ServingError
 
 LABELS: Final = ("stable", "canary")
 FEWEST: Final = 20

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import ledger, model_config
-from serving.digest import tree_digest
-from serving.ledger import History
-from serving.versions import (
+from bnpipe.serving import ledger, model_config
+from bnpipe.serving.digest import tree_digest
+from bnpipe.serving.ledger import History
+from bnpipe.serving.versions import (
     check_version,
     digest_of,
     is_complete,

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving import ledger
-from serving.digest import FileDigest, digest_of_files, file_digests
-from serving.errors import ServingError
-from serving.ledger import Entry, History
-from serving.manifest import manifest_path, signature_path
-from serving.signing import Verifier
-from serving.versions import (
+from bnpipe.serving import ledger
+from bnpipe.serving.digest import FileDigest, digest_of_files, file_digests
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import Entry, History
+from bnpipe.serving.manifest import manifest_path, signature_path
+from bnpipe.serving.signing import Verifier
+from bnpipe.serving.versions import (
     PROVENANCE,
     complete_versions,
     version_path,

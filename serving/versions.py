@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving import ledger, model_config
-from serving.digest import tree_digest as tree_digest
-from serving.errors import ServingError
-from serving.ledger import History
-from serving.names import LARGEST_VERSION, parse_version
+from bnpipe.serving import ledger, model_config
+from bnpipe.serving.digest import tree_digest as tree_digest
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.ledger import History
+from bnpipe.serving.names import LARGEST_VERSION, parse_version
 
 PROVENANCE = "provenance"
 

@@ -17,10 +17,10 @@ from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from data.dataset_info import DatasetInfo
-from data.png import encode_stored
-from data.preprocessing import flatten_and_scale
-from data.tfrecord import DamagedRecordError, frame, read_runs
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.png import encode_stored
+from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.data.tfrecord import DamagedRecordError, frame, read_runs
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_RECORDS = 1000

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from components.artifacts import Artifact
-from components.base import Component, Context, Facts
+from bnpipe.components.artifacts import Artifact
+from bnpipe.components.base import Component, Context, Facts
 
 TINY_SIZE = 512
 
@@ -58,7 +58,7 @@ def _run(
     scratch.mkdir()
 
     def beam() -> Any:
-        from data.beam_io import pipeline
+        from bnpipe.data.beam_io import pipeline
 
         return pipeline(beam_flags)
 
@@ -103,7 +103,7 @@ def run_component(shared_cache: Path) -> RunComponent:
 @pytest.fixture(scope="session")
 def tiny_examples(run_component: RunComponent, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Examples of 512 rendered digits."""
-    from components.example_gen import COMPONENT, Inputs, Params
+    from bnpipe.components.example_gen import COMPONENT, Inputs, Params
 
     params = Params(dataset="rendered_digits", size=TINY_SIZE, shards=2)
     folder = tmp_path_factory.mktemp("tiny_examples")
@@ -115,7 +115,7 @@ def tiny_transformed(
     run_component: RunComponent, tiny_examples: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """TransformedExamples of 512 rendered digits."""
-    from components.transform import COMPONENT, Inputs, Params
+    from bnpipe.components.transform import COMPONENT, Inputs, Params
 
     folder = tmp_path_factory.mktemp("tiny_transformed")
     inputs = Inputs(examples=tiny_examples)

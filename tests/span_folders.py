@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.digit_renderer import draw_chunk
-from data.examples import encode
-from data.tfrecord import frame
+from bnpipe.data.digit_renderer import draw_chunk
+from bnpipe.data.examples import encode
+from bnpipe.data.tfrecord import frame
 
 
 def write_images(folder: Path, seed: int, **counts: int) -> None:

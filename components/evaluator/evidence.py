@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from components.evaluator import statistics
-from components.evaluator.predictions import Predictions, Slice
+from bnpipe.components.evaluator import statistics
+from bnpipe.components.evaluator.predictions import Predictions, Slice
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"

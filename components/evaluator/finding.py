@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
-from components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
+from bnpipe.components.evaluator.params import Params, RuleName
 
 NO_CHAMPION = "no champion yet"
 NOT_CHECKED = "not checked"

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence
-from components.evaluator.finding import NO_CHAMPION, NOT_CHECKED, REFERENCE_NAMES, points
-from components.evaluator.params import Params, RuleName
-from components.evaluator.rules import PROVE_NO_QUALITY, RULES
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence
+from bnpipe.components.evaluator.finding import NO_CHAMPION, NOT_CHECKED, REFERENCE_NAMES, points
+from bnpipe.components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.rules import PROVE_NO_QUALITY, RULES
 
 PASSED, FAILED, WARNED, OFF = "passed", "failed", "warned", "off"
 USABLE_MODELS = "usable_models"

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.evaluator.inference import load, serialized_example
-from data.dataset_info import DatasetInfo
+from bnpipe.components.evaluator.inference import load, serialized_example
+from bnpipe.data.dataset_info import DatasetInfo
 
 Array = npt.NDArray[Any]
 

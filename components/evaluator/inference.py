@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.evaluator.predictions import Predictions
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
-from data.examples import read_transformed
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import read_transformed
 
 SIGNATURE = "serving_default"
 CLASSIFY = "classify"

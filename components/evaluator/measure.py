@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator import paired, rules_reference, statistics
-from components.evaluator.evidence import SliceEvidence
-from components.evaluator.params import Params
-from components.evaluator.predictions import Predictions, Slice
-from components.evaluator.statistics import FloatArray
+from bnpipe.components.evaluator import paired, rules_reference, statistics
+from bnpipe.components.evaluator.evidence import SliceEvidence
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions, Slice
+from bnpipe.components.evaluator.statistics import FloatArray
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from components.evaluator.statistics import (
+from bnpipe.components.evaluator.statistics import (
     FloatArray,
     Interval,
     mcnemar_worse,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator.evidence import CANDIDATE
-from components.evaluator.measure import losses
-from components.evaluator.predictions import Predictions
-from data.dataset_info import DatasetInfo
-from data.examples import read_transformed
+from bnpipe.components.evaluator.evidence import CANDIDATE
+from bnpipe.components.evaluator.measure import losses
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import read_transformed
 
 Rows = npt.NDArray[np.int64]
 

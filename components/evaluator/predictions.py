@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
+from bnpipe.data.errors import DataError
 
 MAX_SLICE_VALUES = 100
 """A column with more distinct values than this is a measurement, not a slicing."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from components.evaluator import rules_absolute, rules_reference, rules_soundness
-from components.evaluator.evidence import BASELINE, CHAMPION
-from components.evaluator.finding import CheckRule
-from components.evaluator.params import RuleName
+from bnpipe.components.evaluator import rules_absolute, rules_reference, rules_soundness
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION
+from bnpipe.components.evaluator.finding import CheckRule
+from bnpipe.components.evaluator.params import RuleName
 
 RULES: Mapping[RuleName, CheckRule] = {
     "usable_champion": rules_soundness.usable_champion,

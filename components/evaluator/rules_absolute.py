@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.evaluator.evidence import Evidence, SliceEvidence
-from components.evaluator.finding import Finding, hollow_floor, no_slices
-from components.evaluator.params import Params
+from bnpipe.components.evaluator.evidence import Evidence, SliceEvidence
+from bnpipe.components.evaluator.finding import Finding, hollow_floor, no_slices
+from bnpipe.components.evaluator.params import Params
 
 
 def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from components.evaluator import paired, statistics
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
-from components.evaluator.finding import (
+from bnpipe.components.evaluator import paired, statistics
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
+from bnpipe.components.evaluator.finding import (
     NO_CHAMPION,
     NOT_CHECKED,
     REFERENCE_NAMES,
@@ -23,7 +23,7 @@ from components.evaluator.finding import (
     part_name,
     points,
 )
-from components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.params import Params, RuleName
 
 
 def non_inferior(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from components.evaluator.evidence import CHAMPION, Evidence, SliceEvidence
-from components.evaluator.finding import NO_CHAMPION, NOT_CHECKED, Finding, called
-from components.evaluator.params import Params
+from bnpipe.components.evaluator.evidence import CHAMPION, Evidence, SliceEvidence
+from bnpipe.components.evaluator.finding import NO_CHAMPION, NOT_CHECKED, Finding, called
+from bnpipe.components.evaluator.params import Params
 
 
 def usable_champion(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.artifacts import Blessing, Evaluation, Model, ServedModel, TransformedExamples
-from components.base import Component, Context, Facts
-from components.evaluator.params import Params
+from bnpipe.components.artifacts import (
+    Blessing,
+    Evaluation,
+    Model,
+    ServedModel,
+    TransformedExamples,
+)
+from bnpipe.components.base import Component, Context, Facts
+from bnpipe.components.evaluator.params import Params
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: the split holds no images, or a slicing names a column that cannot be sliced by.
     """
     # TensorFlow, Beam and TFMA take seconds to import: once, here, and never for a cached step.
-    from components.evaluator.workflow import evaluate
+    from bnpipe.components.evaluator.workflow import evaluate
 
     return evaluate(inputs, outputs, params, ctx)
 

@@ -13,8 +13,8 @@ from typing import Any
 from google.protobuf import json_format
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
-from components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
+from bnpipe.components.evaluator.params import Params, RuleName
 
 Json = Mapping[str, Any]
 

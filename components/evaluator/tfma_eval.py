@@ -22,8 +22,8 @@ from tensorflow_model_analysis.proto import (
     validation_result_pb2,
 )
 
-from components.evaluator.predictions import Predictions
-from components.evaluator.tfma_batches import batched
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.components.evaluator.tfma_batches import batched
 
 BATCH_ROWS = 10_000
 

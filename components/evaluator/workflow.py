@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import Blessing, TransformedExamples
-from components.base import Context, Facts
-from components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
-from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
-from components.evaluator.gate import Decision, decide
-from components.evaluator.params import Params
-from components.evaluator.predictions import Predictions, problem
-from components.evaluator.step import Inputs, Outputs
-from data.dataset_info import DatasetInfo
-from data.examples import read_transformed
-from serving.digest import tree_digest
+from bnpipe.components.artifacts import Blessing, TransformedExamples
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
+from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
+from bnpipe.components.evaluator.gate import Decision, decide
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions, problem
+from bnpipe.components.evaluator.step import Inputs, Outputs
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import read_transformed
+from bnpipe.serving.digest import tree_digest
 
 BATCH_CHECK_IMAGES = 64
 """Rows asked for one by one, to see whether an answer depends on the rest of its batch."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components.example_validator.findings import Evidence, Finding
+from bnpipe.components.example_validator.findings import Evidence, Finding
 
 FILE_NAME = "SchemaDiff.pb"
 

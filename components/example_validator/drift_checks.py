@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from components.example_validator.findings import Evidence, Finding, Part, graded
-from data import drift
-from data.image_statistics import BINS, STATISTICS, STEPS
-from data.statistics import SplitSummary
+from bnpipe.components.example_validator.findings import Evidence, Finding, Part, graded
+from bnpipe.data import drift
+from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
+from bnpipe.data.statistics import SplitSummary
 
 CHECKS = 4
 """How many checks share the error level."""

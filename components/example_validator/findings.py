@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from components.example_validator.params import Params
-from data.dataset_info import DatasetInfo
-from data.statistics import BASE, SplitSummary
+from bnpipe.components.example_validator.params import Params
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.statistics import BASE, SplitSummary
 
 Level = Literal["ok", "warn", "block"]
 LEVELS: tuple[Level, ...] = ("ok", "warn", "block")

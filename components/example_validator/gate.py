@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from components.example_validator import drift_checks, record_checks, split_checks
-from components.example_validator.findings import LEVELS, Evidence, Finding
-from components.example_validator.params import Action, CheckName
+from bnpipe.components.example_validator import drift_checks, record_checks, split_checks
+from bnpipe.components.example_validator.findings import LEVELS, Evidence, Finding
+from bnpipe.components.example_validator.params import Action, CheckName
 
 CHECKS: Mapping[CheckName, Callable[[Evidence], Iterator[Finding]]] = {
     "presence": record_checks.presence,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from components.base import configured_as
+from bnpipe.components.base import configured_as
 
 Action = Literal["block", "warn", "off"]
 """What a check may do: stop the run, only warn, or not be made at all."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from components.example_validator.findings import Evidence, Finding, Part, graded
-from data import schema as schemas
-from data.drift import allowed_count
-from data.image_statistics import BINS, STATISTICS
+from bnpipe.components.example_validator.findings import Evidence, Finding, Part, graded
+from bnpipe.data import schema as schemas
+from bnpipe.data.drift import allowed_count
+from bnpipe.data.image_statistics import BINS, STATISTICS
 
 
 def presence(evidence: Evidence) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.example_validator.findings import Evidence, Finding, graded
-from data.drift import allowed_count, least_count
+from bnpipe.components.example_validator.findings import Evidence, Finding, graded
+from bnpipe.data.drift import allowed_count, least_count
 
 _TRAIN = "train"
 _NAMED = 5

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.artifacts import Anomalies, Examples, Statistics
-from components.base import Component, Context, Facts
-from components.example_validator.params import Params
-from data.errors import RequestError
+from bnpipe.components.artifacts import Anomalies, Examples, Statistics
+from bnpipe.components.base import Component, Context, Facts
+from bnpipe.components.example_validator.params import Params
+from bnpipe.data.errors import RequestError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: the schema or a statistics artifact cannot be read.
     """
     # numpy, scipy and protobuf are not needed to plan a run.
-    from components.example_validator.validate import validate
+    from bnpipe.components.example_validator.validate import validate
 
     return validate(inputs, outputs, params, ctx)
 

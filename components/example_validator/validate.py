@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from google.protobuf import text_format
 
-from components.artifacts import SPLITS, Examples, Statistics
-from components.base import Context, Facts
-from components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
-from components.example_validator.anomalies import anomalies
-from components.example_validator.findings import Evidence, Finding, Part
-from components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
-from components.example_validator.params import Params
-from components.example_validator.step import Inputs, Outputs
-from data.dataset_info import FILE_NAME, DatasetInfo
-from data.errors import DataError
-from data.examples import read_batches
-from data.record_ids import as_numbers, content_hashes
-from data.schema import schema_of
-from data.statistics import SplitSummary, read_parts
+from bnpipe.components.artifacts import SPLITS, Examples, Statistics
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
+from bnpipe.components.example_validator.anomalies import anomalies
+from bnpipe.components.example_validator.findings import Evidence, Finding, Part
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
+from bnpipe.components.example_validator.params import Params
+from bnpipe.components.example_validator.step import Inputs, Outputs
+from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import read_batches
+from bnpipe.data.record_ids import as_numbers, content_hashes
+from bnpipe.data.schema import schema_of
+from bnpipe.data.statistics import SplitSummary, read_parts
 
 _NAMED = 10
 

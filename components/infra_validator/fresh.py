@@ -1,6 +1,6 @@
 """The fresh process: lints a SavedModel, then restores and serves it with the stand-in.
 
-python -m components.infra_validator.fresh PARENT_ID BASE
+python -m bnpipe.components.infra_validator.fresh PARENT_ID BASE
 
 It writes one line of JSON with the lint's findings, then the stand-in's lines.
 """
@@ -13,8 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from components.infra_validator.servers import MODEL
-from components.infra_validator.tied import tie
+from bnpipe.components.infra_validator.servers import MODEL
+from bnpipe.components.infra_validator.tied import tie
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     sys.modules["keras"] = None  # type: ignore[assignment]
     gc.disable()
 
-    from serving.lint import lint
+    from bnpipe.serving.lint import lint
 
     findings = lint(Path(base) / "1")
     sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
@@ -34,7 +34,7 @@ def main() -> int:
     if findings:
         return 0
 
-    from serving.local.main import main as serve
+    from bnpipe.serving.local.main import main as serve
 
     flags = ["--rest_api_port=0", "--port=0", "--max_num_load_retries=0"]
     return serve([*flags, f"--model_name={MODEL}", f"--model_base_path={base}"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import Evaluation
-from serving.errors import ServingError
+from bnpipe.components.artifacts import Evaluation
+from bnpipe.serving.errors import ServingError
 
 Arrays = dict[str, npt.NDArray[Any]]
 _FILE = "golden.npz"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from components.infra_validator import servers
-from components.infra_validator.servers import MODEL, Server
-from serving.client import Options, ServerError, connect
-from serving.errors import ServingError
-from serving.lint import Finding
+from bnpipe.components.infra_validator import servers
+from bnpipe.components.infra_validator.servers import MODEL, Server
+from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.lint import Finding
 
 TAIL_LINES = 20
 PORT_ATTEMPTS = 3

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from tensorflow.core.example import example_pb2
 
-from components.infra_validator.golden import Arrays, Golden
-from serving.client import Client, ServerError
-from serving.grpc_client import GrpcClient
-from serving.warmup import read
+from bnpipe.components.infra_validator.golden import Arrays, Golden
+from bnpipe.serving.client import Client, ServerError
+from bnpipe.serving.grpc_client import GrpcClient
+from bnpipe.serving.warmup import read
 
 TOLERANCE = 1e-5
 LARGE_BATCH = 64

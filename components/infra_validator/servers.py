@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 BINARY = "tensorflow_model_server"
 IMAGE = "tensorflow/serving:2.21.0"
@@ -23,7 +23,6 @@ DOCKER_ANSWER_SECONDS = 3.0
 LONGEST_TRIAL_SECONDS = 900
 """A container ends by itself after this time, should nobody be left to end it."""
 
-_ROOT = Path(__file__).resolve().parents[2]
 _REST, _GRPC = 8501, 8500
 
 
@@ -114,17 +113,16 @@ def launch(server: Server, base: Path, rest_port: int, grpc_port: int) -> Launch
     """
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "CUDA_VISIBLE_DEVICES": "-1",
     }
-    # -P: a folder called data or serving in the current one is none of our packages.
+    # -P: nothing is imported from the current folder.
     python = [sys.executable, "-P", "-m"]
     parent = str(os.getpid())
     if not server.real:
-        command = [*python, "components.infra_validator.fresh", parent, str(base)]
+        command = [*python, "bnpipe.components.infra_validator.fresh", parent, str(base)]
         return Launch(command, environment)
-    tied = [*python, "components.infra_validator.tied", parent, server.program]
+    tied = [*python, "bnpipe.components.infra_validator.tied", parent, server.program]
     if server.name == BINARY:
         return Launch([*tied, *_flags(base, rest_port, grpc_port)], environment)
     name = f"bnpipe-{uuid.uuid4().hex}"

@@ -14,9 +14,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from components.artifacts import Blessing, Evaluation, InfraBlessing, Model
-from components.base import Component, Context, Facts, configured_as, machine_local
-from components.infra_validator import servers
+from bnpipe.components.artifacts import Blessing, Evaluation, InfraBlessing, Model
+from bnpipe.components.base import Component, Context, Facts, configured_as, machine_local
+from bnpipe.components.infra_validator import servers
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
             could not be started, did not answer or died: faults, which are not held against the
             model.
     """
-    from components.infra_validator.trial import judge
+    from bnpipe.components.infra_validator.trial import judge
 
     return judge(inputs, outputs, params, ctx)
 
@@ -77,5 +77,5 @@ COMPONENT = Component(
     run=run,
     gate=True,
     probe=probe,
-    uses=("components.infra_validator.fresh", "components.infra_validator.tied"),
+    uses=("bnpipe.components.infra_validator.fresh", "bnpipe.components.infra_validator.tied"),
 )

@@ -1,6 +1,6 @@
 """Runs a program that the kernel ends when the process that asked for it is gone.
 
-python -m components.infra_validator.tied PARENT_ID PROGRAM ARGUMENT...
+python -m bnpipe.components.infra_validator.tied PARENT_ID PROGRAM ARGUMENT...
 """
 
 from __future__ import annotations

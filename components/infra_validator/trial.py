@@ -16,21 +16,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.artifacts import InfraBlessing, Model
-from components.base import Context, Facts
-from components.infra_validator import golden as golden_requests
-from components.infra_validator import servers
-from components.infra_validator.process import Addresses, Process, Refused, serving
-from components.infra_validator.servers import BINARY, IMAGE, MODEL, STAND_IN, Server
-from serving.client import Options, ServerError
-from serving.errors import ServingError
-from serving.lint import Finding
-from serving.rest_client import RestClient
-from serving.versions import tree_digest
+from bnpipe.components.artifacts import InfraBlessing, Model
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.infra_validator import golden as golden_requests
+from bnpipe.components.infra_validator import servers
+from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
+from bnpipe.components.infra_validator.servers import BINARY, IMAGE, MODEL, STAND_IN, Server
+from bnpipe.serving.client import Options, ServerError
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.lint import Finding
+from bnpipe.serving.rest_client import RestClient
+from bnpipe.serving.versions import tree_digest
 
 if TYPE_CHECKING:  # `step` imports this module in `run` only
-    from components.infra_validator.replay import Check
-    from components.infra_validator.step import Inputs, Outputs, Params
+    from bnpipe.components.infra_validator.replay import Check
+    from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
 
 SIGNATURES = ("serving_default", "serve_images", "serve_png", "classify", "probabilities_only")
 VERSION = "1"
@@ -117,7 +117,7 @@ class _Trial:
         stand_in = Server(STAND_IN, STAND_IN)
         with Process(stand_in, self._base, self._log) as process:
             self._golden = golden_requests.read(self._inputs.evaluation, SIGNATURES)
-            import serving.grpc_client  # noqa: F401 - takes seconds if nobody had TensorFlow yet
+            import bnpipe.serving.grpc_client  # noqa: F401 - takes seconds if nobody had TensorFlow yet
 
             self._record.findings = process.findings(deadline)
             if self._record.findings:
@@ -141,8 +141,8 @@ class _Trial:
             self._record.refusal = f"{server.name} cannot load it: {error}"
 
     def _ask(self, server: Server, process: Process, addresses: Addresses) -> None:
-        from components.infra_validator.replay import latency, replay
-        from serving.grpc_client import GrpcClient
+        from bnpipe.components.infra_validator.replay import latency, replay
+        from bnpipe.serving.grpc_client import GrpcClient
 
         options = Options(timeout=self._params.answer_seconds, attempts=1)
         facts = self._record.facts

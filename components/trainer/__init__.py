@@ -1,5 +1,5 @@
 """trainer: the batch-normalised network; with `normalization="none"` its baseline."""
 
-from components.trainer.step import COMPONENT, Inputs, Outputs, Params, TrainingError, run
+from bnpipe.components.trainer.step import COMPONENT, Inputs, Outputs, Params, TrainingError, run
 
 __all__ = ["COMPONENT", "Inputs", "Outputs", "Params", "TrainingError", "run"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from components.trainer.examples import Split
-from components.trainer.step import TrainingError
+from bnpipe.components.trainer.examples import Split
+from bnpipe.components.trainer.step import TrainingError
 
 
 def evaluate(model: keras.Model, split: Split) -> tuple[float | None, float | None]:

@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import TransformedExamples
-from components.trainer.step import TrainingError
-from data.dataset_info import DatasetInfo
-from data.examples import Column, read_batches, read_transformed
+from bnpipe.components.artifacts import TransformedExamples
+from bnpipe.components.trainer.step import TrainingError
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import Column, read_batches, read_transformed
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.trainer.batch_norm import BatchNorm
-from components.trainer.examples import Floats
-from components.trainer.network import ACTIVATION
-from data.dataset_info import DatasetInfo
-from serving import signatures
-from serving.errors import ServingError
-from serving.folding import (
+from bnpipe.components.trainer.batch_norm import BatchNorm
+from bnpipe.components.trainer.examples import Floats
+from bnpipe.components.trainer.network import ACTIVATION
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.serving import signatures
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folding import (
     Agreement,
     BatchNormalization,
     Dense,

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.trainer import checkpoint
-from components.trainer.checkpoint import Arrays, Position
-from components.trainer.evaluation import evaluate
-from components.trainer.examples import InMemory, Split, epoch_order
-from components.trainer.step import Params, TrainingError
+from bnpipe.components.trainer import checkpoint
+from bnpipe.components.trainer.checkpoint import Arrays, Position
+from bnpipe.components.trainer.evaluation import evaluate
+from bnpipe.components.trainer.examples import InMemory, Split, epoch_order
+from bnpipe.components.trainer.step import Params, TrainingError
 
 CHUNK_STEPS = 1000  # steps of one call: about a tenth of a second between progress and checkpoints
 CHUNK_BYTES = 64 * 2**20  # features of one call when they come from disk

@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
-from components.base import key_params
-from components.trainer.checkpoint import Position
-from components.trainer.step import Params
-from data.dataset_info import DatasetInfo
+from bnpipe.components.base import key_params
+from bnpipe.components.trainer.checkpoint import Position
+from bnpipe.components.trainer.step import Params
+from bnpipe.data.dataset_info import DatasetInfo
 
 FORMAT = 1
 LIBRARIES = ("tensorflow", "keras", "numpy")

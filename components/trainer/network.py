@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from components.trainer.batch_norm import BatchNorm
-from components.trainer.step import Params
+from bnpipe.components.trainer.batch_norm import BatchNorm
+from bnpipe.components.trainer.step import Params
 
 ACTIVATION = "relu"
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from components.trainer.batch_norm import BatchNorm
-from components.trainer.examples import Split
+from bnpipe.components.trainer.batch_norm import BatchNorm
+from bnpipe.components.trainer.examples import Split
 
 Floats = npt.NDArray[np.float64]
 

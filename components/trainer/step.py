@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from components.artifacts import Model, TransformedExamples
-from components.base import Component, Context, Facts, configured_as, machine_local
-from data.errors import BnpipeError
+from bnpipe.components.artifacts import Model, TransformedExamples
+from bnpipe.components.base import Component, Context, Facts, configured_as, machine_local
+from bnpipe.data.errors import BnpipeError
 
 
 class TrainingError(BnpipeError):
@@ -94,7 +94,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
             from is another network, or the loss is no longer a finite number.
         ServingError: the exported model does not answer like the trained one.
     """
-    from components.trainer.training import train_and_export
+    from bnpipe.components.trainer.training import train_and_export
 
     return train_and_export(inputs, outputs.model, params, ctx)
 

@@ -10,18 +10,18 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from components.artifacts import Model
-from components.base import Context, Facts
-from components.trainer import network
-from components.trainer.evaluation import evaluate
-from components.trainer.examples import Split, feature_blocks, open_splits
-from components.trainer.export import export_verified
-from components.trainer.loop import Trainer
-from components.trainer.model_card import model_card, write_history, write_json
-from components.trainer.precise_statistics import estimate_statistics
-from components.trainer.step import Inputs, Params, TrainingError
-from components.trainer.warm_start import take_weights
-from data.dataset_info import DatasetInfo
+from bnpipe.components.artifacts import Model
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.trainer import network
+from bnpipe.components.trainer.evaluation import evaluate
+from bnpipe.components.trainer.examples import Split, feature_blocks, open_splits
+from bnpipe.components.trainer.export import export_verified
+from bnpipe.components.trainer.loop import Trainer
+from bnpipe.components.trainer.model_card import model_card, write_history, write_json
+from bnpipe.components.trainer.precise_statistics import estimate_statistics
+from bnpipe.components.trainer.step import Inputs, Params, TrainingError
+from bnpipe.components.trainer.warm_start import take_weights
+from bnpipe.data.dataset_info import DatasetInfo
 
 SERVED_DTYPE: Literal["float32"] = "float32"
 # Features only: nothing is chosen by the test split, the export is proved on it.

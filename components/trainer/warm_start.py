@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import Model
-from components.trainer.step import TrainingError
+from bnpipe.components.artifacts import Model
+from bnpipe.components.trainer.step import TrainingError
 
 Weights = dict[str, list[npt.NDArray[np.floating]]]
 

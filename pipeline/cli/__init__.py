@@ -26,17 +26,17 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    from pipeline.errors import BnpipeError, ExitCode, Terminated, exit_code_of
+    from bnpipe.pipeline.errors import BnpipeError, ExitCode, Terminated, exit_code_of
 
     trace = "-v" in arguments or "--verbose" in arguments
     try:
-        from pipeline.cli.app import call
+        from bnpipe.pipeline.cli.app import call
 
         code = call(arguments)
         sys.stdout.flush()
         return code
     except BnpipeError as error:
-        from pipeline import ui
+        from bnpipe.pipeline import ui
 
         ui.error(error, trace=trace)
         return exit_code_of(error)
@@ -51,12 +51,12 @@ def _main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except OSError as error:
-        from pipeline import ui
+        from bnpipe.pipeline import ui
 
         ui.error(error, trace=trace)
         return ExitCode.FAILED
     except Exception as error:
-        from pipeline import ui
+        from bnpipe.pipeline import ui
 
         ui.error(error, trace=True)
         ui.error(BnpipeError("this is a bug in bnpipe", hint="report it with `bnpipe doctor`"))

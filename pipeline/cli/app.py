@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.errors import ExitCode
 
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),
@@ -53,7 +53,7 @@ def app() -> typer.Typer:
     made.callback()(_version)
     for panel, verbs in _VERBS.items():
         for verb in verbs:
-            module = importlib.import_module(f"pipeline.cli.{verb}")
+            module = importlib.import_module(f"bnpipe.pipeline.cli.{verb}")
             if hasattr(module, "app"):
                 made.add_typer(module.app, name=verb, rich_help_panel=panel)
             else:
@@ -81,7 +81,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from pipeline import ui
+        from bnpipe.pipeline import ui
 
         ui.say(f"bnpipe {version('bnpipe')}")
         raise typer.Exit

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config import Config, home_from, load
-from pipeline.store import Store
+from bnpipe.pipeline.config import Config, home_from, load
+from bnpipe.pipeline.store import Store
 
 Sets = Annotated[
     list[str] | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 
 app = typer.Typer(help="Show, check or describe the configuration.", no_args_is_help=True)
 
@@ -12,7 +12,7 @@ app = typer.Typer(help="Show, check or describe the configuration.", no_args_is_
 @app.command()
 def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
     """Print the resolved configuration: defaults, file, environment, --set."""
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     snapshot = config_from(config, sets).snapshot()
     if as_json:
@@ -26,9 +26,9 @@ def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) ->
 @app.command()
 def check(sets: Sets = None, config: ConfigFile = None) -> None:
     """Say whether the configuration is valid; exit 2 if it is not."""
-    from pipeline import ui
-    from pipeline.config import home_from
-    from pipeline.definition import build
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.config import home_from
+    from bnpipe.pipeline.definition import build
 
     graph = build(config_from(config, sets), home_from())
     ui.say(f"valid: {len(graph.nodes)} steps")
@@ -37,7 +37,7 @@ def check(sets: Sets = None, config: ConfigFile = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema: every key with type, bounds, default and description."""
-    from pipeline import ui
-    from pipeline.config import schema as describe
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.config import schema as describe
 
     ui.write_json(describe())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from serving.deploy.settings import Deployment
-    from serving.model_config import ModelConfig
+    from bnpipe.pipeline.config import Config
+    from bnpipe.serving.deploy.settings import Deployment
+    from bnpipe.serving.model_config import ModelConfig
 
 app = typer.Typer(help="Write the files that servers are started with.", no_args_is_help=True)
 
@@ -38,9 +38,9 @@ def render_files(
     Written again after a push, a promotion or a rollback, the ConfigMap moves labels in the two
     steps that a running server takes.
     """
-    from pipeline import ui
-    from pipeline.errors import ConfigError
-    from serving.deploy.render import KINDS, next_step, render, write
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.serving.deploy.render import KINDS, next_step, render, write
 
     kinds = kind or list(KINDS)
     for unknown in [k for k in kinds if k not in KINDS]:
@@ -62,11 +62,11 @@ def render_files(
 def _deployment(config: Config) -> Deployment:
     import dataclasses
 
-    from pipeline.publishing import served_folder, server_files
-    from serving import ledger, versions
-    from serving import server_files as files
-    from serving.deploy.settings import Deployment
-    from serving.errors import ServingError
+    from bnpipe.pipeline.publishing import served_folder, server_files
+    from bnpipe.serving import ledger, versions
+    from bnpipe.serving import server_files as files
+    from bnpipe.serving.deploy.settings import Deployment
+    from bnpipe.serving.errors import ServingError
 
     base = served_folder(config, open_store().home)
     models = versions.wanted_config(base, ledger.read(base))

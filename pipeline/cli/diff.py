@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from pipeline.diff import Change, MetricChange, Paired, RunDiff
-    from pipeline.runs import RunFolder
-    from pipeline.store import Store
+    from bnpipe.pipeline.diff import Change, MetricChange, Paired, RunDiff
+    from bnpipe.pipeline.runs import RunFolder
+    from bnpipe.pipeline.store import Store
 
 _NAMES = "A run's number, latest, or champion: the run behind the live version."
 
@@ -28,8 +28,8 @@ def diff(
 
     Examples: `bnpipe diff 3 4`, `bnpipe diff 3` (against the latest), `bnpipe diff champion`.
     """
-    from pipeline import ui
-    from pipeline.diff import diff_runs
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.diff import diff_runs
 
     store = open_store()
     runs = [_run(store, name, sets, config) for name in (before, after)]
@@ -41,13 +41,13 @@ def diff(
 
 
 def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
-    from pipeline.runs import find_run
+    from bnpipe.pipeline.runs import find_run
 
     if name != "champion":
         return find_run(store, name)
-    from pipeline.definition import served_folder
-    from pipeline.errors import ConfigError
-    from serving import versions
+    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.serving import versions
 
     base = served_folder(config_from(config, sets), store.home)
     version = versions.live(base)
@@ -57,7 +57,7 @@ def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
 
 
 def _show(found: RunDiff) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     a, b = found.before, found.after
     ui.say(f"run {a['id']} ({a['status']}) -> run {b['id']} ({b['status']})", style="bold")
@@ -72,7 +72,7 @@ def _show(found: RunDiff) -> None:
 
 
 def _section(title: str, changes: Sequence[Change], a: Any, b: Any, *, short: bool = False) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     if not changes:
         ui.say(f"\n{title}: the same")
@@ -87,7 +87,7 @@ def _section(title: str, changes: Sequence[Change], a: Any, b: Any, *, short: bo
 
 
 def _show_metrics(found: RunDiff) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     rows = [
         (
@@ -117,7 +117,7 @@ def _difference(change: MetricChange) -> str:
 
 
 def _sentence(paired: Paired) -> str:
-    from pipeline.evaluation import points
+    from bnpipe.pipeline.evaluation import points
 
     low, high = paired.interval
     return (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 
 def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> int:
     """Check the installation and this home; exit 1 if something is wrong."""
-    from pipeline import ui
-    from pipeline.doctor import examine
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.doctor import examine
 
     checks = []
     data = config_from(config, sets).data

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import open_store
+from bnpipe.pipeline.cli.common import open_store
 
 
 def export(
@@ -16,10 +16,10 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
     """Copy what a step made out of the store, after checking every byte."""
-    from pipeline import ui
-    from pipeline.errors import ConfigError
-    from pipeline.runs import find_run
-    from pipeline.store import MANIFEST
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.store import MANIFEST
 
     store = open_store()
     run, _, step = target.partition("/")

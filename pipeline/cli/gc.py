@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
-    from pipeline.collect import Garbage
+    from bnpipe.pipeline.collect import Garbage
 
 
 def gc(
@@ -24,13 +24,13 @@ def gc(
     as_json: Json = False,
 ) -> int:
     """Remove what no kept run and no served version needs; dry unless --yes."""
-    from pipeline.definition import served_folder
+    from bnpipe.pipeline.definition import served_folder
 
     store = open_store()
     if verify:
         return _verify(yes=yes, as_json=as_json)
-    from pipeline import ui
-    from pipeline.collect import collect, find_garbage, runs_behind, size_of
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.collect import collect, find_garbage, runs_behind, size_of
 
     # Every data set's models live here; the configured folder may be elsewhere.
     here = (p for p in store.home.glob("served/*") if p.is_dir())
@@ -56,7 +56,7 @@ def gc(
 
 
 def _tell(garbage: Garbage, keep: int, *, yes: bool) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     what = f"{len(garbage.objects)} objects"
     if garbage.scratch:
@@ -69,8 +69,8 @@ def _tell(garbage: Garbage, keep: int, *, yes: bool) -> None:
 
 
 def _verify(*, yes: bool, as_json: bool) -> int:
-    from pipeline import ui
-    from pipeline.collect import find_damage, set_aside
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.collect import find_damage, set_aside
 
     store = open_store()
     damage = set_aside(store) if yes else find_damage(store)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 
 
 class Format(StrEnum):
@@ -25,8 +25,8 @@ def graph(
     config: ConfigFile = None,
 ) -> None:
     """Draw the pipeline: steps, what flows between them, gates."""
-    from pipeline import ui
-    from pipeline.definition import build
-    from pipeline.drawing import draw
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import build
+    from bnpipe.pipeline.drawing import draw
 
     ui.write(draw(build(config_from(config, sets), open_store().home), form.value))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from
-from pipeline.cli.predict import DEFAULT_URL
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.cli.predict import DEFAULT_URL
+from bnpipe.pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
-    from serving.client import Arrays, Client, Prediction
+    from bnpipe.serving.client import Arrays, Client, Prediction
 
 
 def load(
@@ -38,10 +38,10 @@ def load(
     Latencies count from when a request was due, so a server that stalls is charged for all the
     requests of that time. Nothing is sent twice.
     """
-    from pipeline import ui
-    from pipeline.definition import model_name
-    from serving.client import Options, connect
-    from serving.load import run
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import model_name
+    from bnpipe.serving.client import Options, connect
+    from bnpipe.serving.load import run
 
     name = model or model_name(config_from(config, sets))
     with connect(url, name, Options(timeout=timeout, attempts=1)) as client:
@@ -63,7 +63,7 @@ def load(
 def _images(client: Client, batch: int) -> Arrays:
     import numpy as np
 
-    from data.png import encode_stored
+    from bnpipe.data.png import encode_stored
 
     signatures = client.metadata()["metadata"]["signature_def"]["signature_def"]
     dims = signatures["serve_images"]["inputs"]["images"]["tensor_shape"]["dim"]
@@ -73,7 +73,7 @@ def _images(client: Client, batch: int) -> Arrays:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     times = found["milliseconds"]
     ui.table(

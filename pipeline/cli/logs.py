@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import open_store
+from bnpipe.pipeline.cli.common import open_store
 
 _PAUSE = 0.5
 """Seconds between two looks at a log that grows."""
@@ -20,10 +20,10 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
 ) -> None:
     """Print what a run's steps wrote: Python's logs, stdout and stderr."""
-    from pipeline import ui
-    from pipeline.errors import ConfigError
-    from pipeline.lock import is_held
-    from pipeline.runs import find_run
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.lock import is_held
+    from bnpipe.pipeline.runs import find_run
 
     store = open_store()
     folder = find_run(store, run)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 
 def plan(
@@ -21,9 +21,9 @@ def plan(
     as_json: Json = False,
 ) -> int:
     """Show what `run` would do, and why, without doing it."""
-    from pipeline import ui
-    from pipeline.definition import build
-    from pipeline.plan import Selection, make_plan
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import build
+    from bnpipe.pipeline.plan import Selection, make_plan
 
     store = open_store()
     selection = Selection(to=to, force=tuple(force or ()))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 
 if TYPE_CHECKING:
-    from serving.client import Client
+    from bnpipe.serving.client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8501"
 
@@ -37,10 +37,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Ask a server for the class of images (8-bit grey PNG files of the data set's size)."""
-    from pipeline import ui
-    from pipeline.definition import model_name
-    from serving.client import Options, connect
-    from serving.request_log import RequestLog
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import model_name
+    from bnpipe.serving.client import Options, connect
+    from bnpipe.serving.request_log import RequestLog
 
     log = RequestLog(log_to) if log_to else None
     name = model or model_name(config_from(config, sets))
@@ -62,7 +62,7 @@ def predict(
 def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from serving.client import ServerError
+    from bnpipe.serving.client import ServerError
 
     try:
         png = file.read_bytes()

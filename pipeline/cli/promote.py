@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
 def promote(
@@ -21,8 +21,8 @@ def promote(
     With serving.server_url the running server loads the version before the label moves; without,
     a running server must be restarted.
     """
-    from pipeline import ui
-    from pipeline.publishing import rollout
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.publishing import rollout
 
     target = rollout(config_from(config, sets), open_store().home)
     target.promote(version, label=label)

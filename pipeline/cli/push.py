@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
 def push(
@@ -24,10 +24,10 @@ def push(
     `bnpipe run` publishes a blessed model by itself. This verb is for what it will not do: a model
     that a gate refused, or one that was rolled back, with a reason for the record.
     """
-    from pipeline import ui
-    from pipeline.definition import pusher_params
-    from pipeline.push import push as publish
-    from pipeline.runs import find_run
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import pusher_params
+    from bnpipe.pipeline.push import push as publish
+    from bnpipe.pipeline.runs import find_run
 
     if force and not (reason or "").strip():
         raise typer.BadParameter("--force needs --reason: it is recorded with the version")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import Json, open_store
+from bnpipe.pipeline.cli.common import Json, open_store
 
 
 def report(
@@ -17,9 +17,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Draw a run's report: one HTML file that needs nothing but a browser."""
-    from pipeline import ui
-    from pipeline.report import write_report
-    from pipeline.runs import find_run
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.report import write_report
+    from bnpipe.pipeline.runs import find_run
 
     store = open_store()
     folder = find_run(store, run)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import Json, Verbose, open_store
+from bnpipe.pipeline.cli.common import Json, Verbose, open_store
 
 
 def resume(
@@ -18,11 +18,11 @@ def resume(
 
     `bnpipe run` goes on just as well when the configuration is the same; this verb pins it.
     """
-    from pipeline.cli.run import start
-    from pipeline.config import from_values, parse_yaml
-    from pipeline.launch import Request
-    from pipeline.plan import Selection
-    from pipeline.runs import find_run
+    from bnpipe.pipeline.cli.run import start
+    from bnpipe.pipeline.config import from_values, parse_yaml
+    from bnpipe.pipeline.launch import Request
+    from bnpipe.pipeline.plan import Selection
+    from bnpipe.pipeline.runs import find_run
 
     folder = find_run(open_store(), run)
     frozen = folder.path / "config.yaml"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from
-from pipeline.config import home_from
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.config import home_from
 
 
 def retrain(
@@ -30,9 +30,9 @@ def retrain(
     """
     if due == (reason is not None):
         raise typer.BadParameter("give --due, or --reason TEXT to retrain now")
-    from pipeline import ui
-    from pipeline.schedule.retrain import retrain as tick
-    from pipeline.schedule.tell import tell
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.schedule.retrain import retrain as tick
+    from bnpipe.pipeline.schedule.tell import tell
 
     resolved, home = config_from(config, sets), home_from()
     done = tick(resolved, home, option_words(config, sets), reason=reason, quiet=as_json)

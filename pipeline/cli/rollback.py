@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
 def rollback(
@@ -21,9 +21,9 @@ def rollback(
     The withdrawn model does not come back by a plain run, only by `push --force --reason`. With
     serving.server_url the running server loads the older version before the label moves.
     """
-    from pipeline import ui
-    from pipeline.publishing import rollout
-    from serving import versions
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.publishing import rollout
+    from bnpipe.serving import versions
 
     target = rollout(config_from(config, sets), open_store().home)
     before, waiting = versions.live(target.base), versions.waiting(target.base)

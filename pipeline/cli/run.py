@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
-from pipeline.config import Config, home_from
-from pipeline.store import Store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
+from bnpipe.pipeline.config import Config, home_from
+from bnpipe.pipeline.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.execute import Result
+    from bnpipe.pipeline.execute import Result
 
 
 def run(
@@ -39,13 +39,13 @@ def run(
     Examples: `bnpipe run`, `bnpipe run --set trainer.epochs=3`, `bnpipe run --to trainer`,
     `bnpipe run -- --runner=FlinkRunner`.
     """
-    from pipeline.launch import Request
-    from pipeline.plan import Selection
+    from bnpipe.pipeline.launch import Request
+    from bnpipe.pipeline.plan import Selection
 
     selection = Selection(to=to, only=only, force=tuple(force or ()))
     started_by = None
     if trigger is not None:
-        from pipeline.schedule.child import read_trigger
+        from bnpipe.pipeline.schedule.child import read_trigger
 
         started_by = read_trigger(trigger)
     request = Request(selection, keep_going, verify, _flags(beam_flags or []), started_by)
@@ -54,8 +54,8 @@ def run(
 
 def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> int:
     """Execute a request and show it; shared with `resume`."""
-    from pipeline import ui
-    from pipeline.launch import Request, execute
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.launch import Request, execute
 
     assert isinstance(request, Request)
     view = None if as_json else ui.RunView()
@@ -81,8 +81,8 @@ def _track(config: Config, result: Result) -> None:
     tracking = config.tracking
     if tracking.mlflow is None or all(s["action"] != "run" for s in result.summary["steps"]):
         return
-    from pipeline import ui
-    from pipeline.tracking import track_quietly
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.tracking import track_quietly
 
     store = Store(home_from())
     problem = track_quietly(store, result.folder, tracking.mlflow, tracking.experiment)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import Json, open_store
+from bnpipe.pipeline.cli.common import Json, open_store
 
 
 def runs(
@@ -16,8 +16,8 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    from pipeline import ui
-    from pipeline.index import Index
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.index import Index
 
     found = [r for r in Index(open_store()).runs() if status in (None, r["status"])][:count]
     if as_json:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.schedule.health import Health
+    from bnpipe.pipeline.config import Config
+    from bnpipe.pipeline.schedule.health import Health
 
 app = typer.Typer(
     help="Retrain on a schedule: run the scheduler, render files for another one, see how it does."
@@ -27,12 +27,12 @@ def run(sets: Sets = None, config: ConfigFile = None) -> None:
     SIGTERM and Ctrl-C stop it; a slot that is being done gets `schedule.grace_seconds` to end, and
     is finished by the next tick otherwise.
     """
-    from pipeline import ui
-    from pipeline.cli.retrain import option_words
-    from pipeline.errors import ConfigError
-    from pipeline.schedule.child import COMMAND
-    from pipeline.schedule.daemon import Daemon
-    from pipeline.schedule.health import timetable_of
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.cli.retrain import option_words
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.schedule.child import COMMAND
+    from bnpipe.pipeline.schedule.daemon import Daemon
+    from bnpipe.pipeline.schedule.health import timetable_of
 
     section = config_from(config, sets).schedule
     if timetable_of(section) is None:
@@ -54,9 +54,9 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     """Show the next slots, the last outcomes, the age of the served model, what is being done."""
     from datetime import UTC, datetime
 
-    from pipeline import ui
-    from pipeline.definition import served_folder
-    from pipeline.schedule.health import health
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.schedule.health import health
 
     store, resolved = open_store(), config_from(config, sets)
     now = datetime.now(UTC)
@@ -79,12 +79,12 @@ def render(
     as_json: Json = False,
 ) -> None:
     """Write the files with which another scheduler calls `bnpipe retrain --due`."""
-    from pipeline import ui
-    from pipeline.cli.retrain import option_words
-    from pipeline.schedule.child import COMMAND
-    from pipeline.schedule.duration import parse_duration
-    from pipeline.schedule.render import Tick
-    from pipeline.schedule.render import render as files_of
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.cli.retrain import option_words
+    from bnpipe.pipeline.schedule.child import COMMAND
+    from bnpipe.pipeline.schedule.duration import parse_duration
+    from bnpipe.pipeline.schedule.render import Tick
+    from bnpipe.pipeline.schedule.render import render as files_of
 
     resolved = config_from(config, sets)
     limit = resolved.schedule.time_limit
@@ -112,7 +112,7 @@ def render(
 
 def _beyond(config: Config, limit: float) -> float:
     """What a tick may take besides its run: looking at data, a soak at its slowest; in seconds."""
-    from pipeline.schedule.duration import parse_duration
+    from bnpipe.pipeline.schedule.duration import parse_duration
 
     looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
     soaking = 2 * parse_duration(config.canary.soak).total_seconds()
@@ -134,7 +134,7 @@ def _yaml(config: Config) -> str:
 
 
 def _plain(found: Health) -> dict[str, Any]:
-    from pipeline.schedule.slot import iso
+    from bnpipe.pipeline.schedule.slot import iso
 
     version, age = found.served or (None, None)
     return {
@@ -151,9 +151,9 @@ def _plain(found: Health) -> dict[str, Any]:
 def _show(found: Health, timezone: str) -> None:
     from zoneinfo import ZoneInfo
 
-    from pipeline import ui
-    from pipeline.schedule.duration import in_words
-    from pipeline.schedule.slot import iso
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.schedule.duration import in_words
+    from bnpipe.pipeline.schedule.slot import iso
 
     zone = ZoneInfo(timezone)
     slots = ", ".join(f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in found.next_slots)

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 _BINARY = "tensorflow_model_server"
 # Without threads for it, a load that is tried again stops everything else. The stand-in has them.
@@ -38,11 +38,11 @@ def serve(
     TensorFlow Serving also gets monitoring.config and, with serving.batching, batching.config.
     With serving.verify_key or serving.signing_key the versions' signatures are checked first.
     """
-    from pipeline import ui
-    from pipeline.publishing import rollout, server_files
-    from serving import server_files as files
-    from serving.errors import ServingError
-    from serving.model_config import MODELS_CONFIG
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.publishing import rollout, server_files
+    from bnpipe.serving import server_files as files
+    from bnpipe.serving.errors import ServingError
+    from bnpipe.serving.model_config import MODELS_CONFIG
 
     settings = config_from(config, sets)
     target = rollout(settings, open_store().home)
@@ -68,7 +68,7 @@ def serve(
     docker = _docker(settings.deploy.image, real, port or 8501, grpc_port or 8500)
     ui.say(f"  {shlex.join([*docker, *more])}")
 
-    from serving.local.main import main
+    from bnpipe.serving.local.main import main
 
     code = main([*_flags(base, port, grpc_port), f"--host={host}"])
     return ExitCode.SERVING if code else ExitCode.OK

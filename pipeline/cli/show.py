@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from pipeline.runs import RunFolder
+    from bnpipe.pipeline.runs import RunFolder
 
 
 def show(
@@ -26,8 +26,8 @@ def show(
     Examples: `bnpipe show`, `bnpipe show 3/trainer`, `bnpipe show latest/evaluator`,
     `bnpipe show served/1`.
     """
-    from pipeline import ui
-    from pipeline.fingerprint import flat
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.fingerprint import flat
 
     head, _, tail = what.partition("/")
     if head == "served":
@@ -48,13 +48,13 @@ def show(
 
 
 def _run(name: str) -> RunFolder:
-    from pipeline.runs import find_run
+    from bnpipe.pipeline.runs import find_run
 
     return find_run(open_store(), name)
 
 
 def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    from pipeline.errors import ConfigError
+    from bnpipe.pipeline.errors import ConfigError
 
     for step in summary["steps"]:
         if step["name"] == name:
@@ -66,8 +66,8 @@ def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
     """A step; the evaluator's with what it found."""
-    from pipeline import ui
-    from pipeline.fingerprint import flat
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.fingerprint import flat
 
     evaluation = folder.evaluation if step["component"] == "evaluator" else None
     if as_json:
@@ -91,9 +91,9 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
 
 def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
     """From a served version back to run, data, code and lock."""
-    from pipeline.definition import served_folder
-    from pipeline.errors import ConfigError
-    from serving import versions
+    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.serving import versions
 
     base = served_folder(config_from(config, sets), open_store().home)
     if not (version.isascii() and version.isdecimal()):
@@ -106,7 +106,7 @@ def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
 
 
 def _show_run(summary: dict[str, Any]) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary["started"]))
     ui.say(f"run {summary['id']}  {summary['status']}  {started}")

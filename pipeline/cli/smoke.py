@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from
-from pipeline.cli.predict import DEFAULT_URL
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.cli.predict import DEFAULT_URL
+from bnpipe.pipeline.errors import ExitCode
 
 _OUTCOMES = ("passed", "failed", "skipped")
 
@@ -28,9 +28,9 @@ def smoke(
     as_json: Json = False,
 ) -> int:
     """Ask a server everything that its clients rely on; exit 7 if an answer is wrong."""
-    from pipeline import ui
-    from pipeline.definition import model_name
-    from serving.cases import Target, run
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import model_name
+    from bnpipe.serving.cases import Target, run
 
     if plan:
         _list(as_json=as_json)
@@ -68,8 +68,8 @@ def smoke(
 
 
 def _list(*, as_json: bool) -> None:
-    from pipeline import ui
-    from serving.cases import plan
+    from bnpipe.pipeline import ui
+    from bnpipe.serving.cases import plan
 
     rows = plan()
     if as_json:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 
 def status(
@@ -24,13 +24,13 @@ def status(
     With `--exit-code` it exits with 4 when the served model is stale, when the last slot of the
     schedule failed or is overdue, and, where nothing is scheduled, when there is work to do.
     """
-    from pipeline import ui
-    from pipeline.definition import build, served_folder
-    from pipeline.index import Index
-    from pipeline.lock import is_held
-    from pipeline.plan import make_plan
-    from pipeline.schedule.health import health
-    from serving import versions
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.definition import build, served_folder
+    from bnpipe.pipeline.index import Index
+    from bnpipe.pipeline.lock import is_held
+    from bnpipe.pipeline.plan import make_plan
+    from bnpipe.pipeline.schedule.health import health
+    from bnpipe.serving import versions
 
     store = open_store()
     resolved = config_from(config, sets)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 
 
 def track(
@@ -20,10 +20,10 @@ def track(
 
     Examples: `bnpipe track`, `bnpipe track 3 --set tracking.mlflow=http://127.0.0.1:5000`.
     """
-    from pipeline import ui
-    from pipeline.errors import ConfigError
-    from pipeline.runs import find_run
-    from pipeline.tracking import track as tell
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.tracking import track as tell
 
     tracking = config_from(config, sets).tracking
     if tracking.mlflow is None:

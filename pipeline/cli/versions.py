@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.errors import ExitCode
 
 app = typer.Typer(
     help="List, verify or prune the served versions; make keys.", invoke_without_command=True
@@ -37,9 +37,9 @@ def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     bnpipe`. Signatures are checked when serving.verify_key or serving.signing_key is set; then an
     unsigned or unknown version is bad too. Exit code 7 if one is bad.
     """
-    from pipeline import ui
-    from pipeline.publishing import rollout
-    from serving.verify import verify as look
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.publishing import rollout
+    from bnpipe.serving.verify import verify as look
 
     target = rollout(config_from(config, sets), open_store().home)
     found = look(target.base, target.verifier)
@@ -64,8 +64,8 @@ def keygen(
     path: Annotated[Path, typer.Argument(metavar="KEY", help="The private key's file.")],
 ) -> None:
     """Make the keys that versions are signed with: KEY, to be kept secret, and KEY.pub."""
-    from pipeline import ui
-    from serving.signing import make_keys
+    from bnpipe.pipeline import ui
+    from bnpipe.serving.signing import make_keys
 
     public = make_keys(path)
     ui.say(f"private key {path}, public key {public}")
@@ -82,8 +82,8 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete old versions; the live, the labelled and the newest stay."""
-    from pipeline import ui
-    from pipeline.publishing import rollout
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.publishing import rollout
 
     settings = config_from(config, sets)
     target = rollout(settings, open_store().home)
@@ -97,10 +97,10 @@ def prune(
 @app.command()
 def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
     """Take over what other homes published to the object store that serving.base_path names."""
-    from pipeline import ui
-    from pipeline.errors import ConfigError
-    from pipeline.publishing import rollout
-    from serving.object_store import fetch as take_over
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.publishing import rollout
+    from bnpipe.serving.object_store import fetch as take_over
 
     target = rollout(config_from(config, sets), open_store().home)
     if not target.store:
@@ -116,13 +116,13 @@ def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -
 
 
 def _base(sets: list[str] | None, config: Path | None) -> Path:
-    from pipeline.definition import served_folder
+    from bnpipe.pipeline.definition import served_folder
 
     return served_folder(config_from(config, sets), open_store().home)
 
 
 def _list(sets: list[str] | None, config: Path | None, *, as_json: bool) -> None:
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     base = _base(sets, config)
     rows = _rows(base)
@@ -145,7 +145,7 @@ def _list(sets: list[str] | None, config: Path | None, *, as_json: bool) -> None
 
 def _rows(base: Path) -> list[dict[str, Any]]:
     """One row a version, newest first."""
-    from serving import ledger, model_config, versions
+    from bnpipe.serving import ledger, model_config, versions
 
     history = ledger.read(base)
     live, waiting = versions.live(base), versions.waiting_version(base, history)

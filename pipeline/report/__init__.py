@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.runs import RunFolder
-from pipeline.store import Store
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import Store
 
 FILE = "report.html"
 
@@ -26,9 +26,9 @@ def write_report(store: Store, run: RunFolder) -> Path:
     Raises:
         ConfigError: the run is still at work.
     """
-    from pipeline.files import write_text
-    from pipeline.report.contents import gather
-    from pipeline.report.page import render
+    from bnpipe.pipeline.files import write_text
+    from bnpipe.pipeline.report.contents import gather
+    from bnpipe.pipeline.report.page import render
 
     path = run.path / FILE
     write_text(path, render(gather(store, run)))

@@ -9,9 +9,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation import number
-from pipeline.report.contents import Contents
-from pipeline.report.svg import BASELINE, CANDIDATE, CHAMPION, INK, draw, tick_names
+from bnpipe.pipeline.evaluation import number
+from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.svg import BASELINE, CANDIDATE, CHAMPION, INK, draw, tick_names
 
 COLOURS = (CANDIDATE, BASELINE, CHAMPION)
 

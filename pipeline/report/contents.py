@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import SPLITS
-from data.errors import DataError
-from data.statistics import SUMMARY, SplitSummary, read_parts
-from pipeline.errors import ConfigError
-from pipeline.evaluation import MODELS, RunEvaluation
-from pipeline.runs import RunFolder
-from pipeline.store import Store
+from bnpipe.components.artifacts import SPLITS
+from bnpipe.data.errors import DataError
+from bnpipe.data.statistics import SUMMARY, SplitSummary, read_parts
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.evaluation import MODELS, RunEvaluation
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import Store
 
 Json = Mapping[str, Any]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.statistics import SplitSummary
-from pipeline.evaluation import Measured
-from pipeline.report.charts import COLOURS, Chart, Table
-from pipeline.report.contents import Contents
-from pipeline.report.svg import draw, tick_names
+from bnpipe.data.statistics import SplitSummary
+from bnpipe.pipeline.evaluation import Measured
+from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
+from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.svg import draw, tick_names
 
 _OUTCOMES = {"ok": "passed", "warn": "warned", "block": "failed"}
 

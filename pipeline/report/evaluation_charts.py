@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from components.evaluator.statistics import clopper_pearson
-from pipeline.evaluation import RunEvaluation, measured, number, points
-from pipeline.report.charts import Chart, Table
-from pipeline.report.contents import Contents
-from pipeline.report.matrices import accuracy_by_two
-from pipeline.report.slices import Json, Parts, in_order, slice_name, slice_value
-from pipeline.report.svg import BAD, CANDIDATE, INK, MODEL_COLOURS, MUTED, draw, tick_names
+from bnpipe.components.evaluator.statistics import clopper_pearson
+from bnpipe.pipeline.evaluation import RunEvaluation, measured, number, points
+from bnpipe.pipeline.report.charts import Chart, Table
+from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.matrices import accuracy_by_two
+from bnpipe.pipeline.report.slices import Json, Parts, in_order, slice_name, slice_value
+from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, MODEL_COLOURS, MUTED, draw, tick_names
 
 MOST_ROWS = 40
 """A chart with more slices than this shows the worst ones; its table has all."""

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from pipeline.evaluation import RunEvaluation, measured
-from pipeline.report.charts import Chart, Table
-from pipeline.report.contents import Contents
-from pipeline.report.slices import Parts, in_order, slice_value
-from pipeline.report.svg import BAD, CANDIDATE, INK, draw, short_name, tick_names
+from bnpipe.pipeline.evaluation import RunEvaluation, measured
+from bnpipe.pipeline.report.charts import Chart, Table
+from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.slices import Parts, in_order, slice_value
+from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, draw, short_name, tick_names
 
 MOST_CELLS = 20
 """A matrix with more rows or columns than this has no numbers in its cells."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.evaluation import RunEvaluation
-from pipeline.report.page import Headline, headline, templates
-from pipeline.runs import RunFolder
+from bnpipe.pipeline.evaluation import RunEvaluation
+from bnpipe.pipeline.report.page import Headline, headline, templates
+from bnpipe.pipeline.runs import RunFolder
 
 
 def run_card(folder: RunFolder) -> str:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from data.png import encode_stored
-from pipeline.evaluation import RunEvaluation, measured, number, points
-from pipeline.fingerprint import flat
-from pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
-from pipeline.report.charts import Table
-from pipeline.report.contents import Contents, Picture
-from pipeline.report.lineage import lineage
+from bnpipe.data.png import encode_stored
+from bnpipe.pipeline.evaluation import RunEvaluation, measured, number, points
+from bnpipe.pipeline.fingerprint import flat
+from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
+from bnpipe.pipeline.report.charts import Table
+from bnpipe.pipeline.report.contents import Contents, Picture
+from bnpipe.pipeline.report.lineage import lineage
 
 Json = Mapping[str, Any]
 
@@ -76,7 +76,7 @@ class Thumbnail:
 def templates() -> Environment:
     """The templates of reports and notebook cards; every value is escaped."""
     return Environment(
-        loader=PackageLoader("pipeline.report"),
+        loader=PackageLoader("bnpipe.pipeline.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.report.contents import Contents, Json
+from bnpipe.pipeline.report.contents import Contents, Json
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report.contents import Contents
+from bnpipe.pipeline.report.contents import Contents
 
 Json = Mapping[str, Any]
 Parts = Mapping[str, Json]

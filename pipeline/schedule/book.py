@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.errors import StoreError
-from pipeline.files import fsync, write_json
-from pipeline.lock import is_locked, try_lock
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.outcome import Outcome, outcome_file, slots_folder
-from pipeline.schedule.slot import Slot, iso, parse_iso
-from serving.durable import write_all
+from bnpipe.pipeline.errors import StoreError
+from bnpipe.pipeline.files import fsync, write_json
+from bnpipe.pipeline.lock import is_locked, try_lock
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.outcome import Outcome, outcome_file, slots_folder
+from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
+from bnpipe.serving.durable import write_all
 
 FORMAT = 1
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
-from pipeline.errors import ExitCode, StoreError
-from pipeline.publishing import rollout, served_folder
-from pipeline.schedule.duration import parse_duration
-from pipeline.schedule.outcome import Result
-from pipeline.schedule.work import Ran
-from pipeline.store import Store
-from serving import ledger, versions
-from serving.errors import ServingError
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import ExitCode, StoreError
+from bnpipe.pipeline.publishing import rollout, served_folder
+from bnpipe.pipeline.schedule.duration import parse_duration
+from bnpipe.pipeline.schedule.outcome import Result
+from bnpipe.pipeline.schedule.work import Ran
+from bnpipe.pipeline.store import Store
+from bnpipe.serving import ledger, versions
+from bnpipe.serving.errors import ServingError
 
 _PROBES = 500
 """Different images that are sent, at most."""
@@ -44,8 +44,8 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
-    from serving.client import Options, connect
-    from serving.soak import soak
+    from bnpipe.serving.client import Options, connect
+    from bnpipe.serving.soak import soak
 
     target = rollout(config, store.home)
     version = versions.on_trial(target.base)
@@ -103,7 +103,7 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
 
 
 def _rules(config: Config) -> Any:
-    from serving.soak import Rules
+    from bnpipe.serving.soak import Rules
 
     section = config.canary
     return Rules(
@@ -119,8 +119,8 @@ def _features(store: Store, run: Mapping[str, Any]) -> Any:
     """float32[N, D]: images of the test split that the evaluator judged by, evenly spread."""
     import numpy as np
 
-    from components.artifacts import TransformedExamples
-    from data.examples import read_transformed
+    from bnpipe.components.artifacts import TransformedExamples
+    from bnpipe.data.examples import read_transformed
 
     for step in run["steps"]:
         digest = step["outputs"].get("transformed")

@@ -13,11 +13,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from pipeline.errors import ConfigError, Terminated
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.outcome import reasons_to_json
+from bnpipe.pipeline.errors import ConfigError, Terminated
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.outcome import reasons_to_json
 
-COMMAND = (sys.executable, "-m", "pipeline")
+COMMAND = (sys.executable, "-P", "-m", "bnpipe.pipeline")
 """Starts `bnpipe`."""
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
-from pipeline.schedule.slot import Slot
+from bnpipe.pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
+from bnpipe.pipeline.schedule.slot import Slot
 
 
 @dataclass(frozen=True, kw_only=True)

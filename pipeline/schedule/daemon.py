@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from pipeline.schedule.slot import iso
+from bnpipe.pipeline.schedule.slot import iso
 
 _JOB = "tick"
 _LAST_WORDS = 10.0

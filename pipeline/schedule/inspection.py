@@ -1,7 +1,7 @@
 """What the triggers `drift` and `accuracy` look at, in a process of its own: it needs TensorFlow.
 
-`python -m pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes, by trigger,
-{"fired": sentence or "", "told": sentence or "", "failed": whether it could not tell}.
+`python -m bnpipe.pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes,
+by trigger, {"fired": sentence or "", "told": sentence or "", "failed": whether it could not tell}.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.example_validator import Params as ValidatorParams
-from data.dataset_info import DatasetInfo
-from data.errors import BnpipeError, DataError
-from data.spans import Span, find_spans
-from pipeline.champion import champion_statistics_of
-from pipeline.config import Config, from_values
-from pipeline.definition import served_folder
-from pipeline.errors import one_line
-from pipeline.runs import find_run
-from pipeline.schedule.triggers import new_spans
-from pipeline.store import Store
-from serving import versions
+from bnpipe.components.example_validator import Params as ValidatorParams
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.spans import Span, find_spans
+from bnpipe.pipeline.champion import champion_statistics_of
+from bnpipe.pipeline.config import Config, from_values
+from bnpipe.pipeline.definition import served_folder
+from bnpipe.pipeline.errors import one_line
+from bnpipe.pipeline.runs import find_run
+from bnpipe.pipeline.schedule.triggers import new_spans
+from bnpipe.pipeline.store import Store
+from bnpipe.serving import versions
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from data.source import BadRecord
-    from data.statistics import SplitSummary
+    from bnpipe.data.source import BadRecord
+    from bnpipe.data.statistics import SplitSummary
 
 MOST_REQUESTS = 20_000
 """So many logged images are looked at, the newest ones."""
@@ -66,7 +66,7 @@ class Inspection:
         Raises:
             BnpipeError: data or statistics cannot be read.
         """
-        from data.statistics import SplitSummary
+        from bnpipe.data.statistics import SplitSummary
 
         found = champion_statistics_of(self._served, self._store.home)(None)
         if found is None:
@@ -95,7 +95,7 @@ class Inspection:
         before = self._published_accuracy()
         if before is None:
             return Seen(told=f"accuracy: what v{self._live} had when published is not known here")
-        from serving.restored import class_ids
+        from bnpipe.serving.restored import class_ids
 
         images, labels = self._labelled(span)
         answers = class_ids(versions.version_path(self._served, self._live), images)
@@ -113,7 +113,7 @@ class Inspection:
 
     def _samples(self) -> Iterator[tuple[str, SplitSummary]]:
         """What may have drifted, by name: spans that no model was judged on yet, and requests."""
-        from data.statistics import SplitSummary
+        from bnpipe.data.statistics import SplitSummary
 
         info = self._info()
         for span in self._spans(new_spans(self._config, self._store)):
@@ -123,7 +123,7 @@ class Inspection:
             yield f"span {span.name}", summary
         folder = self._config.schedule.requests
         if folder is not None:
-            from serving.logged_images import logged_images
+            from bnpipe.serving.logged_images import logged_images
 
             pixels = logged_images(Path(folder), info.height, info.width, most=MOST_REQUESTS)
             if len(pixels):
@@ -137,8 +137,8 @@ class Inspection:
         Returns:
             what differs most, and how much else does; empty when nothing differs.
         """
-        from components.example_validator.findings import Evidence, Part
-        from components.example_validator.gate import CHECKS, DRIFT_CHECKS
+        from bnpipe.components.example_validator.findings import Evidence, Part
+        from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS
 
         params: ValidatorParams = self._config.validator
         evidence = Evidence(
@@ -208,7 +208,7 @@ class Inspection:
         """
         import numpy as np
 
-        from data.span_layout import span_sources
+        from bnpipe.data.span_layout import span_sources
 
         def refuse(bad: BadRecord) -> None:
             raise DataError(f"span {span.name}: {bad.file}: {bad.reason}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.errors import ConfigError
-from pipeline.schedule.outcome import Outcome, Result
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 _GOOD = {Result.PUSHED, Result.UNCHANGED}
 

@@ -19,8 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StoreError
-from pipeline.schedule.slot import Slot
+from bnpipe.pipeline.errors import StoreError
+from bnpipe.pipeline.schedule.slot import Slot
 
 
 class Result(StrEnum):

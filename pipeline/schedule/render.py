@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.errors import ConfigError, ExitCode
+from bnpipe.pipeline.errors import ConfigError, ExitCode
 
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
 MINUTES: Final = 5
@@ -98,7 +98,7 @@ def render(kind: str, tick: Tick) -> dict[str, str]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
-        loader=PackageLoader("pipeline.schedule"),
+        loader=PackageLoader("bnpipe.pipeline.schedule"),
         autoescape=False,  # these are not web pages; every format has its own quoting below
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.collect import collect, drop_runs, runs_behind
-from pipeline.errors import LockHeld
-from pipeline.store import Store
+from bnpipe.pipeline.collect import collect, drop_runs, runs_behind
+from bnpipe.pipeline.errors import LockHeld
+from bnpipe.pipeline.store import Store
 
 
 def keep_newest(store: Store, served: Path, runs: int) -> None:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.config import Config
-from pipeline.errors import BnpipeError, ConfigError, PipelineError, one_line
-from pipeline.execute import terminable
-from pipeline.publishing import served_folder
-from pipeline.schedule.book import Book
-from pipeline.schedule.duration import parse_duration
-from pipeline.schedule.health import timetable_of
-from pipeline.schedule.retention import keep_newest
-from pipeline.schedule.retraining import Retraining
-from pipeline.schedule.tick import Clock, Policy, Tick, Ticker
-from pipeline.sections import Schedule
-from pipeline.store import Store
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import BnpipeError, ConfigError, PipelineError, one_line
+from bnpipe.pipeline.execute import terminable
+from bnpipe.pipeline.publishing import served_folder
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.duration import parse_duration
+from bnpipe.pipeline.schedule.health import timetable_of
+from bnpipe.pipeline.schedule.retention import keep_newest
+from bnpipe.pipeline.schedule.retraining import Retraining
+from bnpipe.pipeline.schedule.tick import Clock, Policy, Tick, Ticker
+from bnpipe.pipeline.sections import Schedule
+from bnpipe.pipeline.store import Store
 
 
 def retrain(
@@ -68,7 +68,7 @@ def retrain(
 
 def _tidy(config: Config, home: Path) -> None:
     """Apply the retention policy; the slot is settled whatever becomes of that."""
-    from pipeline import ui
+    from bnpipe.pipeline import ui
 
     keep = config.schedule.keep_runs
     if keep is None:

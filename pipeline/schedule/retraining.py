@@ -10,21 +10,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import definition
-from pipeline.config import Config
-from pipeline.errors import ExitCode
-from pipeline.lock import holder, is_held
-from pipeline.plan import Plan, make_plan
-from pipeline.runs import newest_summaries
-from pipeline.schedule import canary, child
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.duration import in_words, parse_duration
-from pipeline.schedule.outcome import Result
-from pipeline.schedule.triggers import Triggers
-from pipeline.schedule.work import Looked, Ran
-from pipeline.store import Store
-from serving import ledger, versions
-from serving.errors import ServingError
+from bnpipe.pipeline import definition
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.lock import holder, is_held
+from bnpipe.pipeline.plan import Plan, make_plan
+from bnpipe.pipeline.runs import newest_summaries
+from bnpipe.pipeline.schedule import canary, child
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.duration import in_words, parse_duration
+from bnpipe.pipeline.schedule.outcome import Result
+from bnpipe.pipeline.schedule.triggers import Triggers
+from bnpipe.pipeline.schedule.work import Looked, Ran
+from bnpipe.pipeline.store import Store
+from bnpipe.serving import ledger, versions
+from bnpipe.serving.errors import ServingError
 
 _DONE = ("succeeded", "stopped", "failed")
 _ENDED = (*_DONE, "interrupted", "terminated")

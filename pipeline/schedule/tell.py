@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.config import Config
-from pipeline.errors import BnpipeError, one_line
-from pipeline.files import write_json
-from pipeline.lock import try_lock
-from pipeline.publishing import model_name, served_folder
-from pipeline.schedule.health import health
-from pipeline.schedule.metrics_file import Standing, write_metrics
-from pipeline.schedule.notify import Message, message_of, notify
-from pipeline.schedule.outcome import Outcome, outcomes
-from pipeline.schedule.slot import iso
-from pipeline.schedule.tick import Tick
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import BnpipeError, one_line
+from bnpipe.pipeline.files import write_json
+from bnpipe.pipeline.lock import try_lock
+from bnpipe.pipeline.publishing import model_name, served_folder
+from bnpipe.pipeline.schedule.health import health
+from bnpipe.pipeline.schedule.metrics_file import Standing, write_metrics
+from bnpipe.pipeline.schedule.notify import Message, message_of, notify
+from bnpipe.pipeline.schedule.outcome import Outcome, outcomes
+from bnpipe.pipeline.schedule.slot import iso
+from bnpipe.pipeline.schedule.tick import Tick
 
 NEWEST = 20
 """So many outcomes are looked through for one that was not told."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pipeline.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
-from pipeline.schedule.book import Book, State
-from pipeline.schedule.claim import FAILED, PUT_BACK, Claim
-from pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
-from pipeline.schedule.slot import Slot, iso, parse_iso
-from pipeline.schedule.timetable import Timetable
-from pipeline.schedule.work import Ran, Work
+from bnpipe.pipeline.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
+from bnpipe.pipeline.schedule.book import Book, State
+from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
+from bnpipe.pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
+from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
+from bnpipe.pipeline.schedule.timetable import Timetable
+from bnpipe.pipeline.schedule.work import Ran, Work
 
 Clock = Callable[[], datetime]
 """The present moment, aware."""

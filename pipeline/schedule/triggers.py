@@ -11,17 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from components import example_gen
-from data.spans import Span
-from pipeline.config import Config
-from pipeline.errors import ExitCode, PipelineError, one_line
-from pipeline.runs import newest_summaries
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.duration import in_words, parse_duration
-from pipeline.schedule.health import served_age
-from pipeline.schedule.outcome import Reason, Trigger
-from pipeline.schedule.work import Looked
-from pipeline.store import Store
+from bnpipe.components import example_gen
+from bnpipe.data.spans import Span
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.errors import ExitCode, PipelineError, one_line
+from bnpipe.pipeline.runs import newest_summaries
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.duration import in_words, parse_duration
+from bnpipe.pipeline.schedule.health import served_age
+from bnpipe.pipeline.schedule.outcome import Reason, Trigger
+from bnpipe.pipeline.schedule.work import Looked
+from bnpipe.pipeline.store import Store
 
 _INSPECTED = ("drift", "accuracy")
 _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
@@ -77,7 +77,7 @@ class Triggers:
                 "home": str(self._store.home),
                 "wanted": wanted,
             }
-            words = [sys.executable, "-m", "pipeline.schedule.inspection"]
+            words = [sys.executable, "-P", "-m", "bnpipe.pipeline.schedule.inspection"]
             limit = self._config.schedule.time_limit
             done = subprocess.run(
                 words,

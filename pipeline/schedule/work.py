@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.outcome import Reason, Result
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.outcome import Reason, Result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,22 +17,22 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from serving.cases.case import Case as Case
-from serving.cases.case import Result as Result
-from serving.cases.case import Target as Target
-from serving.cases.case import run_case
-from serving.cases.classify import CASES as _CLASSIFY
-from serving.cases.lifecycle import OPERATIONS, Operation
-from serving.cases.predict import CASES as _PREDICT
-from serving.cases.predict_errors import CASES as _PREDICT_ERRORS
-from serving.cases.routing import CASES as _ROUTING
+from bnpipe.serving.cases.case import Case as Case
+from bnpipe.serving.cases.case import Result as Result
+from bnpipe.serving.cases.case import Target as Target
+from bnpipe.serving.cases.case import run_case
+from bnpipe.serving.cases.classify import CASES as _CLASSIFY
+from bnpipe.serving.cases.lifecycle import OPERATIONS, Operation
+from bnpipe.serving.cases.predict import CASES as _PREDICT
+from bnpipe.serving.cases.predict_errors import CASES as _PREDICT_ERRORS
+from bnpipe.serving.cases.routing import CASES as _ROUTING
 
 REST_CASES: tuple[Case, ...] = (*_ROUTING, *_PREDICT, *_PREDICT_ERRORS, *_CLASSIFY)
 
 
 def plan() -> list[dict[str, Any]]:
     """Every case as plain values, without asking anybody. Heavy: those of gRPC are imported."""
-    from serving.cases.grpc_cases import CASES
+    from bnpipe.serving.cases.grpc_cases import CASES
 
     done: list[tuple[Case | Operation, str]] = [
         *((case, "REST") for case in REST_CASES),
@@ -59,7 +59,7 @@ def run(target: Target) -> list[Result]:
     """
     cases = REST_CASES
     if target.grpc_address:
-        from serving.cases.grpc_cases import CASES
+        from bnpipe.serving.cases.grpc_cases import CASES
 
         cases = (*cases, *CASES)
     with contextlib.closing(target):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.png import encode_stored
-from data.preprocessing import flatten_and_scale
-from serving.client import Client, Options, ServerError, connect
+from bnpipe.data.png import encode_stored
+from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.serving.client import Client, Options, ServerError, connect
 
 TOLERANCE = 1e-6
 _TIMEOUT = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from serving.cases.case import Case, Match, Target, answered, expect, refused
+from bnpipe.serving.cases.case import Case, Match, Target, answered, expect, refused
 
 _CLASSIFY = "POST /v1/models/$model:classify"
 

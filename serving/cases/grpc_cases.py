@@ -17,7 +17,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.cases.case import Case, Failed, Match, NotApplicable, Target, expect
+from bnpipe.serving.cases.case import Case, Failed, Match, NotApplicable, Target, expect
 
 _TIMEOUT = 10.0
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.cases.case import Match
+from bnpipe.serving.cases.case import Match
 
 _LIFECYCLE = "tests/serving/local/test_lifecycle.py"
 _MANAGER = "tests/serving/local/test_manager.py"

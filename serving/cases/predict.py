@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.cases.case import (
+from bnpipe.serving.cases.case import (
     Case,
     Failed,
     Match,

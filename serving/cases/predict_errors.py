@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.cases.case import Case, Match, refused
+from bnpipe.serving.cases.case import Case, Match, refused
 
 _PREDICT = "POST /v1/models/$model:predict"
 _ELEMENT = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.cases.case import Case, Failed, Match, Target, answered, expect, refused
+from bnpipe.serving.cases.case import Case, Failed, Match, Target, answered, expect, refused
 
 _MALFORMED = "Malformed request: "
 

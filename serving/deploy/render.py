@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.deploy.queries import Queries
-from serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
-from serving.durable import replace_text
-from serving.errors import ServingError
-from serving.model_config import ModelConfig
+from bnpipe.serving.deploy.queries import Queries
+from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
+from bnpipe.serving.durable import replace_text
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.model_config import ModelConfig
 
 KINDS = {
     "compose": ("compose.yaml",),
@@ -64,7 +64,7 @@ def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None)
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("serving.deploy", "templates"),
+        loader=PackageLoader("bnpipe.serving.deploy", "templates"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,

@@ -6,10 +6,10 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from serving.errors import ServingError
-from serving.model_config import MODELS_CONFIG, ModelConfig
-from serving.names import check_model_name
-from serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG, ServerFiles
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.model_config import MODELS_CONFIG, ModelConfig
+from bnpipe.serving.names import check_model_name
+from bnpipe.serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG, ServerFiles
 
 MODELS = "/models"
 CONFIG = "/config"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serving.lint.finding import Finding
+from bnpipe.serving.lint.finding import Finding
 
 __all__ = ["Finding", "lint"]
 
@@ -20,16 +20,16 @@ def lint(folder: Path) -> list[Finding]:
     Args:
         folder: the version's folder, with `saved_model.pb` at its top.
     """
-    from serving.lint.files import check_files
+    from bnpipe.serving.lint.files import check_files
 
     found = check_files(folder)
     if found:  # what may be a link or a gigabyte is not opened
         return found
 
-    from serving.lint.graph import check_graph, read_graph
-    from serving.lint.signatures import check_signatures
-    from serving.lint.variables import check_variables
-    from serving.lint.warmup import check_warmup
+    from bnpipe.serving.lint.graph import check_graph, read_graph
+    from bnpipe.serving.lint.signatures import check_signatures
+    from bnpipe.serving.lint.variables import check_variables
+    from bnpipe.serving.lint.warmup import check_warmup
 
     graph, found = read_graph(folder)
     if graph is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.lint.finding import Finding
+from bnpipe.serving.lint.finding import Finding
 
 GRAPH = "saved_model.pb"
 INDEX = "variables/variables.index"

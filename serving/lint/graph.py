@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.lint.files import GRAPH
-from serving.lint.finding import Finding
-from serving.lint.ops import ALLOWED, PYTHON, SAVER, WRITER
+from bnpipe.serving.lint.files import GRAPH
+from bnpipe.serving.lint.finding import Finding
+from bnpipe.serving.lint.ops import ALLOWED, PYTHON, SAVER, WRITER
 
 TAGS = ["serve"]
 INIT_OPS = ("saved_model_main_op", "legacy_init_op")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorflow.core.framework import types_pb2
 
-from serving.lint.finding import Finding
+from bnpipe.serving.lint.finding import Finding
 
 INIT = "__saved_model_init_op"
 _TYPES = {number: name for name, number in types_pb2.DataType.items()}

@@ -14,7 +14,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from serving.lint.finding import Finding
+from bnpipe.serving.lint.finding import Finding
 
 _PREFIX = "variables/variables"
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -9,10 +9,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from data.tfrecord import DamagedRecordError
-from serving.lint.finding import Finding
-from serving.lint.signatures import EXPECTED
-from serving.warmup import MOST_RECORDS, WARMUP_FILE, read
+from bnpipe.data.tfrecord import DamagedRecordError
+from bnpipe.serving.lint.finding import Finding
+from bnpipe.serving.lint.signatures import EXPECTED
+from bnpipe.serving.warmup import MOST_RECORDS, WARMUP_FILE, read
 
 _ON_EXAMPLES = {
     "classify_log": "classify",

@@ -1,7 +1,7 @@
-"""`python -m serving.local`."""
+"""`python -m bnpipe.serving.local`."""
 
 import sys
 
-from serving.local.main import main
+from bnpipe.serving.local.main import main
 
 sys.exit(main())

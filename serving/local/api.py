@@ -15,11 +15,11 @@ from google.protobuf import json_format
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from serving.local import inference, json_reply, json_tensor, rapidjson
-from serving.local.json_examples import Example, examples
-from serving.local.manager import Manager
-from serving.local.servable import Servable
-from serving.local.status import Code, StatusError, invalid
+from bnpipe.serving.local import inference, json_reply, json_tensor, rapidjson
+from bnpipe.serving.local.json_examples import Example, examples
+from bnpipe.serving.local.manager import Manager
+from bnpipe.serving.local.servable import Servable
+from bnpipe.serving.local.status import Code, StatusError, invalid
 
 _INFERENCE = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?:(classify|regress|predict)", re.I

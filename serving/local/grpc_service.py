@@ -21,10 +21,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.local import config, inference
-from serving.local.manager import Manager
-from serving.local.servable import Servable
-from serving.local.status import Code, StatusError, invalid
+from bnpipe.serving.local import config, inference
+from bnpipe.serving.local.manager import Manager
+from bnpipe.serving.local.servable import Servable
+from bnpipe.serving.local.status import Code, StatusError, invalid
 
 _LONGEST_MESSAGE = 1024
 _VALUES = {

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from serving.local.api import Reply, RestApi
+from bnpipe.serving.local.api import Reply, RestApi
 
 _IDLE_SECONDS = 300
 _MOST_DIGITS = 9  # of a body's length: under a gigabyte

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.local.servable import Servable, as_strings, dtype_name
-from serving.local.status import Code, StatusError, invalid
+from bnpipe.serving.local.servable import Servable, as_strings, dtype_name
+from bnpipe.serving.local.status import Code, StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 Arrays = dict[str, Any]

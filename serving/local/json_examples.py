@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.local.json_text import format_error, is_integer, type_name
-from serving.local.json_values import check_lossless, decode_base64, is_base64
-from serving.local.status import StatusError, invalid
+from bnpipe.serving.local.json_text import format_error, is_integer, type_name
+from bnpipe.serving.local.json_values import check_lossless, decode_base64, is_base64
+from bnpipe.serving.local.status import StatusError, invalid
 
 Feature = tuple[str, list[Any]]
 """A kind (`bytes`, `float`, `int64`; empty if there are no values) and the values."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.local.json_text import decimal, quoted
-from serving.local.status import invalid
+from bnpipe.serving.local.json_text import decimal, quoted
+from bnpipe.serving.local.status import invalid
 
 Array = npt.NDArray[Any]
 _INDENT = "    "

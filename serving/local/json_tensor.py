@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.local.json_text import format_error, text
-from serving.local.json_values import array_of, is_base64
-from serving.local.status import StatusError, invalid
+from bnpipe.serving.local.json_text import format_error, text
+from bnpipe.serving.local.json_values import array_of, is_base64
+from bnpipe.serving.local.status import StatusError, invalid
 
 Array = npt.NDArray[Any]
 Specs = Mapping[str, str]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.local.status import StatusError, invalid
+from bnpipe.serving.local.status import StatusError, invalid
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _LARGEST_UINT64 = 2**64 - 1

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.local.json_text import LARGEST_FLOAT, format_error, is_integer, text, type_name
-from serving.local.status import Code, StatusError, invalid
+from bnpipe.serving.local.json_text import LARGEST_FLOAT, format_error, is_integer, text, type_name
+from bnpipe.serving.local.status import Code, StatusError, invalid
 
 Array = npt.NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""The process: `python -m serving.local --model_config_file=...`, with TF Serving's flags.
+"""The process: `python -m bnpipe.serving.local --model_config_file=...`, with TF Serving's flags.
 
 Says on every start that it is a stand-in. When it is ready it writes one line for programs:
 `serving rest=http://127.0.0.1:8501 grpc=127.0.0.1:8500`.
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = _flags().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("serving.local").setLevel(logging.INFO)
+    logging.getLogger("bnpipe.serving.local").setLevel(logging.INFO)
     # It warns of the loader that the real server has too.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     stop = threading.Event()
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(flags: argparse.Namespace, stop: threading.Event) -> int:
-    from serving.local.config import ModelEntry
-    from serving.local.server import LocalServer
-    from serving.local.states import Settings
-    from serving.local.status import StatusError
+    from bnpipe.serving.local.config import ModelEntry
+    from bnpipe.serving.local.server import LocalServer
+    from bnpipe.serving.local.states import Settings
+    from bnpipe.serving.local.status import StatusError
 
     settings = Settings(
         poll_wait_seconds=flags.file_system_poll_wait_seconds,
@@ -102,7 +102,7 @@ def _bool(text: str) -> bool:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serving.local", description=NOTICE)
+    parser = argparse.ArgumentParser(prog="python -m bnpipe.serving.local", description=NOTICE)
     models = parser.add_mutually_exclusive_group(required=True)
     models.add_argument("--model_config_file", type=Path, help="models.config")
     models.add_argument("--model_base_path", type=Path, help="a folder of versions")

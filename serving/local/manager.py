@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic
 
-from serving.local import config
-from serving.local.config import ModelEntry
-from serving.local.states import Settings, State, T, Version, VersionStatus
-from serving.local.status import Code, StatusError, invalid, not_found
+from bnpipe.serving.local import config
+from bnpipe.serving.local.config import ModelEntry
+from bnpipe.serving.local.states import Settings, State, T, Version, VersionStatus
+from bnpipe.serving.local.status import Code, StatusError, invalid, not_found
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import math
 import re
 from typing import Any
 
-from serving.local.json_text import format_error
-from serving.local.status import StatusError, invalid
+from bnpipe.serving.local.json_text import format_error
+from bnpipe.serving.local.status import StatusError, invalid
 
 # Escapes of surrogates and numbers beyond the range of a double are judged differently by Python.
 _LARGE_EXPONENT = re.compile(rb"[eE]\+?0*[3-9][0-9]{2}")

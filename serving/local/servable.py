@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 
-from serving.local.status import Code, StatusError, invalid, not_found
+from bnpipe.serving.local.status import Code, StatusError, invalid, not_found
 
 _SERVE = "serve"
 

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from serving.local.api import RestApi
-from serving.local.config import ModelEntry
-from serving.local.grpc_service import GrpcServer
-from serving.local.http import RestServer
-from serving.local.manager import Manager
-from serving.local.servable import Servable
-from serving.local.states import Settings
-from serving.local.warmup import load_and_warm_up
+from bnpipe.serving.local.api import RestApi
+from bnpipe.serving.local.config import ModelEntry
+from bnpipe.serving.local.grpc_service import GrpcServer
+from bnpipe.serving.local.http import RestServer
+from bnpipe.serving.local.manager import Manager
+from bnpipe.serving.local.servable import Servable
+from bnpipe.serving.local.states import Settings
+from bnpipe.serving.local.warmup import load_and_warm_up
 
 GRACE_SECONDS = 10.0
 

@@ -7,7 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from serving.local.status import StatusError
+from bnpipe.serving.local.status import StatusError
 
 
 class Loaded(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
+from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
 from tests.components.test_validator_alarms import without_a_fault
 from tests.components.test_validator_power import MNIST, Source, read_splits
 from tests.components.validator_data import INFO, SPOILED, Pool, digits

@@ -63,7 +63,7 @@ def _against_budget(models: str, seconds: float) -> str:
 
 def _served(model: Any, folder: Path) -> Any:
     """The model as a served version."""
-    from components.artifacts import ServedModel
+    from bnpipe.components.artifacts import ServedModel
 
     shutil.copytree(model.saved_model, folder / "served" / "1")
     return ServedModel("champion", folder / "served" / "1")
@@ -71,7 +71,7 @@ def _served(model: Any, folder: Path) -> Any:
 
 def _prepare(folder: Path) -> tuple[Any, Any, Any]:
     """Real examples, and the two networks after two epochs."""
-    from components import example_gen, trainer, transform
+    from bnpipe.components import example_gen, trainer, transform
 
     archives = os.environ.get("BNPIPE_ARCHIVES")
     data = (
@@ -103,13 +103,13 @@ def _run(component: Any, inputs: Any, params: Any, folder: Path) -> Any:
 
 def _import() -> None:
     started = time.perf_counter()
-    import components.evaluator.workflow  # noqa: F401
+    import bnpipe.components.evaluator.workflow  # noqa: F401
 
     _say(f"import of what the trainer had not imported: {time.perf_counter() - started:.1f} s")
 
 
 def _evaluator(inputs: Any, folder: Path) -> float:
-    from components import evaluator
+    from bnpipe.components import evaluator
     from tests.conftest import _run as run
 
     inputs = evaluator.Inputs(*inputs)
@@ -127,8 +127,8 @@ def _evaluator(inputs: Any, folder: Path) -> float:
 
 
 def _tfma(examples: Any, candidate: Any, baseline: Any, folder: Path) -> float:
-    from components.evaluator.params import Params
-    from data.dataset_info import DatasetInfo
+    from bnpipe.components.evaluator.params import Params
+    from bnpipe.data.dataset_info import DatasetInfo
     from tests.components.evaluator import tfma_alone
 
     classes = DatasetInfo.read(examples.path).classes

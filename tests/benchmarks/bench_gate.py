@@ -20,7 +20,7 @@ IMAGES, ACCURACY, SEED = 10_000, 0.975, 7
 
 def main() -> None:
     """Draws every truth and prints one line for each."""
-    from components.evaluator.params import Params
+    from bnpipe.components.evaluator.params import Params
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=1000, help="evaluations per line")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _blocked(params: object, draws: int, discordance: float, loss: float, champion: bool) -> float:
-    from components.evaluator.gate import decide
+    from bnpipe.components.evaluator.gate import decide
     from tests.components.evaluator.simulated import evaluations
 
     truth = {"accuracy": ACCURACY, "discordance": discordance, "loss": loss}

@@ -134,7 +134,7 @@ class _Clock:
 
 
 def _builder(options: argparse.Namespace) -> Any:
-    from data.tfds_source import prepare
+    from bnpipe.data.tfds_source import prepare
 
     archives = os.environ.get("BNPIPE_ARCHIVES")
     folder = Path(archives) if archives else None
@@ -167,7 +167,7 @@ def batched(options: argparse.Namespace) -> dict[str, Any]:
     import apache_beam as beam
     import tensorflow_datasets as tfds
 
-    from components import example_gen, transform
+    from bnpipe.components import example_gen, transform
 
     del beam, tfds
     imported = time.perf_counter() - start
@@ -183,8 +183,8 @@ def _run(step: Any, inputs: Any, params: Any, folder: Path, options: argparse.Na
     import dataclasses
     import typing
 
-    from components.base import Context
-    from data.beam_io import pipeline
+    from bnpipe.components.base import Context
+    from bnpipe.data.beam_io import pipeline
 
     kinds = typing.get_type_hints(step.Outputs)
     bound = {}

@@ -22,11 +22,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
-from serving import load
-from serving.client import Client, Options, Prediction, connect
-from serving.load import Report
-from serving.publish import publish
-from serving.rollout import Rollout
+from bnpipe.serving import load
+from bnpipe.serving.client import Client, Options, Prediction, connect
+from bnpipe.serving.load import Report
+from bnpipe.serving.publish import publish
+from bnpipe.serving.rollout import Rollout
 from tests.benchmarks.bench_serving import INFO, export, line, requests, stand_in
 
 # Shares of the time at which something happens.

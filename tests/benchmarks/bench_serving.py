@@ -27,9 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from data.dataset_info import DatasetInfo
-from data.png import encode_stored
-from serving.client import Client, Options, connect
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.png import encode_stored
+from bnpipe.serving.client import Client, Options, connect
 
 INFO = DatasetInfo("mnist", "3.0.1", 28, 28, tuple("0123456789"), {}, True)
 HIDDEN = (256, 128)
@@ -66,8 +66,8 @@ def main() -> None:
 
 def export(folder: Path, seed: int) -> Path:
     """A network of the trainer's size."""
-    from serving import signatures
-    from serving.folding import Dense, Layer, Relu
+    from bnpipe.serving import signatures
+    from bnpipe.serving.folding import Dense, Layer, Relu
 
     generator = np.random.default_rng(seed)
     sizes = (INFO.features, *HIDDEN, INFO.classes)
@@ -93,7 +93,7 @@ def stand_in(models: Path) -> Iterator[list[str]]:
         served = [f"--model_config_file={models}", poll, labels]
     flags = ["--rest_api_port=0", "--port=0", "--exit_with_parent"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving.local", *served, *flags],
+        [sys.executable, "-m", "bnpipe.serving.local", *served, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -139,8 +139,8 @@ def times(call: Callable[[], object], seconds: float) -> np.ndarray:
 
 def session_alone(path: Path, seconds: float) -> dict[tuple[str, int], float]:
     """Median microseconds of the session without any server, by signature and batch."""
-    from serving.local.inference import predict
-    from serving.local.servable import Servable
+    from bnpipe.serving.local.inference import predict
+    from bnpipe.serving.local.servable import Servable
 
     servable = Servable(path)
     found = {}

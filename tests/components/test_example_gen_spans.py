@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import example_gen, transform
-from components.artifacts import SPLITS, Examples, TransformedExamples
-from components.example_gen import Params, probe
-from data.digit_renderer import draw_chunk
-from data.errors import DataError
-from data.examples import as_strings, read_batches, read_transformed
-from data.tfrecord import read_runs
+from bnpipe.components import example_gen, transform
+from bnpipe.components.artifacts import SPLITS, Examples, TransformedExamples
+from bnpipe.components.example_gen import Params, probe
+from bnpipe.data.digit_renderer import draw_chunk
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import as_strings, read_batches, read_transformed
+from bnpipe.data.tfrecord import read_runs
 from tests.span_folders import write_images, write_records
 
 BASE = "rendered_digits:1.0.0"
@@ -243,7 +243,7 @@ def test_bad_records_of_all_workers_count_together(
 def test_a_span_that_changes_while_it_is_read_is_refused(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data import beam_ingest
+    from bnpipe.data import beam_ingest
 
     write_images(tmp_path / "spans" / "2", seed=5, train=30)
     original = beam_ingest.ingest

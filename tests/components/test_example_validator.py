@@ -13,16 +13,16 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from components import statistics_gen
-from components.artifacts import SPLITS, Anomalies, Examples, Statistics
-from components.example_validator import COMPONENT, Inputs, Params
-from components.example_validator.gate import DRIFT_CHECKS
-from components.example_validator.step import probe
-from data.dataset_info import DatasetInfo
-from data.errors import DataError, RequestError
-from data.examples import encode, read_batches
-from data.schema import derived
-from data.tfrecord import frame
+from bnpipe.components import statistics_gen
+from bnpipe.components.artifacts import SPLITS, Anomalies, Examples, Statistics
+from bnpipe.components.example_validator import COMPONENT, Inputs, Params
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS
+from bnpipe.components.example_validator.step import probe
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError, RequestError
+from bnpipe.data.examples import encode, read_batches
+from bnpipe.data.schema import derived
+from bnpipe.data.tfrecord import frame
 from tests.components.validator_data import evidence, healthy
 
 Run = Callable[..., Any]

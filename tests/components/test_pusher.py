@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import Blessing, InfraBlessing, Model, PushedModel
-from components.pusher import COMPONENT, Inputs, Params, effect
-from serving import labels, object_store, standing, versions
-from serving.errors import ServingError
+from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel
+from bnpipe.components.pusher import COMPONENT, Inputs, Params, effect
+from bnpipe.serving import labels, object_store, standing, versions
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import DIGITS, saved_model
 
 
@@ -309,7 +309,7 @@ def test_an_empty_base_path_is_refused(run_component: Any, tmp_path: Path) -> No
 
 
 def test_where_it_publishes_is_not_part_of_its_key() -> None:
-    from components.base import key_params
+    from bnpipe.components.base import key_params
 
     assert "base_path" not in key_params(Params(base_path="/somewhere"))
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.artifacts import SPLITS, Examples
-from components.statistics_gen import COMPONENT, Inputs, Params
-from data.errors import DataError
-from data.examples import encode, read_batches
-from data.statistics import SplitSummary, read_parts
-from data.tfrecord import frame
+from bnpipe.components.artifacts import SPLITS, Examples
+from bnpipe.components.statistics_gen import COMPONENT, Inputs, Params
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode, read_batches
+from bnpipe.data.statistics import SplitSummary, read_parts
+from bnpipe.data.tfrecord import frame
 
 Run = Callable[..., Any]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import SPLITS, Examples, TransformedExamples
-from components.transform import COMPONENT, Inputs, Params
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
-from data.examples import encode, read_batches, read_transformed
-from data.tfrecord import frame
+from bnpipe.components.artifacts import SPLITS, Examples, TransformedExamples
+from bnpipe.components.transform import COMPONENT, Inputs, Params
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode, read_batches, read_transformed
+from bnpipe.data.tfrecord import frame
 
 
 def images(examples: Examples, split: str) -> np.ndarray:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.example_validator.findings import Evidence
-from components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
-from components.example_validator.params import Params
-from data.image_statistics import BINS, STATISTICS, STEPS
-from data.schema import derived
-from data.statistics import SplitSummary
+from bnpipe.components.example_validator.findings import Evidence
+from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
+from bnpipe.components.example_validator.params import Params
+from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
+from bnpipe.data.schema import derived
+from bnpipe.data.statistics import SplitSummary
 from tests.components.validator_data import (
     INFO,
     Pool,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components.example_validator import record_checks
-from components.example_validator.anomalies import anomalies
-from components.example_validator.findings import Evidence
-from components.example_validator.gate import CHECKS, DRIFT_CHECKS, Check, Decision, decide
-from components.example_validator.params import CheckName
+from bnpipe.components.example_validator import record_checks
+from bnpipe.components.example_validator.anomalies import anomalies
+from bnpipe.components.example_validator.findings import Evidence
+from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS, Check, Decision, decide
+from bnpipe.components.example_validator.params import CheckName
 from tests.components.validator_data import INFO, Columns, evidence, healthy, records, summary
 from tests.components.validator_faults import (
     FAULTS,

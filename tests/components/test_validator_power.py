@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.example_validator.findings import Evidence
-from components.example_validator.gate import DRIFT_CHECKS, decide
-from components.example_validator.params import Params
-from data.dataset_info import DatasetInfo
-from data.record_ids import content_hashes, in_validation
-from data.schema import schema_of
-from data.statistics import SplitSummary
+from bnpipe.components.example_validator.findings import Evidence
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide
+from bnpipe.components.example_validator.params import Params
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.record_ids import content_hashes, in_validation
+from bnpipe.data.schema import schema_of
+from bnpipe.data.statistics import SplitSummary
 from tests.components.validator_data import (
     INFO,
     SPOILED,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.example_validator.gate import Check, Decision, decide
+from bnpipe.components.example_validator.gate import Check, Decision, decide
 from tests.components.validator_data import (
     INFO,
     SPOILED,

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from components.example_validator.findings import Evidence, Part
-from components.example_validator.params import Params
-from data.dataset_info import DatasetInfo
-from data.digit_renderer import draw_chunk
-from data.image_statistics import STEPS, histograms, measure
-from data.record_ids import as_numbers, content_hashes
-from data.schema import schema_of
-from data.statistics import FeatureSummary, SplitSummary
+from bnpipe.components.example_validator.findings import Evidence, Part
+from bnpipe.components.example_validator.params import Params
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.digit_renderer import draw_chunk
+from bnpipe.data.image_statistics import STEPS, histograms, measure
+from bnpipe.data.record_ids import as_numbers, content_hashes
+from bnpipe.data.schema import schema_of
+from bnpipe.data.statistics import FeatureSummary, SplitSummary
 
 Columns = dict[str, np.ndarray]
 SIZES = {"train": 400, "validation": 50, "test": 100}

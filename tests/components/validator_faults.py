@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.example_validator.findings import Evidence
-from data.schema import derived
+from bnpipe.components.example_validator.findings import Evidence
+from bnpipe.data.schema import derived
 from tests.components.validator_data import INFO, evidence, healthy, spans_of, summary
 
 Splits = dict[str, Any]

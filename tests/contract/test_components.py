@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-import components
-from components.artifacts import Artifact, VerdictArtifact
-from components.base import Component, key_params
-from data.errors import BnpipeError
-from pipeline.store import describe
+from bnpipe import components
+from bnpipe.components.artifacts import Artifact, VerdictArtifact
+from bnpipe.components.base import Component, key_params
+from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.store import describe
 
 HEAVY = (
     "apache_beam",
@@ -56,7 +56,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def found() -> Iterator[Component[Any, Any, Any]]:
-    for info in pkgutil.iter_modules(components.__path__, "components."):
+    for info in pkgutil.iter_modules(components.__path__, "bnpipe.components."):
         component = getattr(importlib.import_module(info.name), "COMPONENT", None)
         if component is not None:
             yield component

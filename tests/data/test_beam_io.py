@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.beam_io import BeamFlagError, check_flags, pipeline
+from bnpipe.data.beam_io import BeamFlagError, check_flags, pipeline
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data.checksums import (
+from bnpipe.data.checksums import (
     check_archives,
     check_dataset_name,
     local_archives,
     registered_archives,
 )
-from data.errors import DataError, RequestError
+from bnpipe.data.errors import DataError, RequestError
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
 
@@ -92,7 +92,8 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     import subprocess
 
     program = (
-        "import sys; from components.example_gen import Params, probe; from pathlib import Path;"
+        "import sys; from pathlib import Path;"
+        "from bnpipe.components.example_gen import Params, probe;"
         f"probe(Params(archives={str(tmp_path)!r}), Path('.'));"
         "heavy = {'numpy', 'tensorflow', 'tensorflow_datasets', 'apache_beam'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

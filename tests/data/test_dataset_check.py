@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data.checksums import RENDERED
-from data.dataset_check import FIT, check_suits
-from data.errors import RequestError
-from data.tfds_source import find, image_and_label
+from bnpipe.data.checksums import RENDERED
+from bnpipe.data.dataset_check import FIT, check_suits
+from bnpipe.data.errors import RequestError
+from bnpipe.data.tfds_source import find, image_and_label
 
 
 @pytest.mark.parametrize("dataset", sorted(FIT - {RENDERED}))

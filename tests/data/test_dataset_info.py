@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
 
 INFO = DatasetInfo("emnist/digits", "3.1.0", 28, 20, ("a", "b"), {"train": 3, "test": 1}, False)
 

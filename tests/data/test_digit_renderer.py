@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.digit_renderer import CHUNK, draw_chunk
+from bnpipe.data.digit_renderer import CHUNK, draw_chunk
 
 
 def test_a_chunk_depends_on_seed_split_and_number_only() -> None:

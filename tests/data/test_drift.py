@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from data import drift
+from bnpipe.data import drift
 
 RESAMPLES = 4000
 SIZES = [(394, 394), (394, 9161), (9161, 9161), (55_004, 55_004)]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import DataError
-from data.examples import encode, read_batches, read_transformed
-from data.tfrecord import FOOTER, HEADER, DamagedRecordError, frame, read_runs
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode, read_batches, read_transformed
+from bnpipe.data.tfrecord import FOOTER, HEADER, DamagedRecordError, frame, read_runs
 
 
 def columns(count: int, features: int = 6, seed: int = 0) -> dict[str, np.ndarray]:

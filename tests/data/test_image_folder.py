@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.errors import DataError
-from data.image_folder import ImageFolder
-from data.png import encode_stored, largest_file
-from data.source import BadRecord, LabelledImages
+from bnpipe.data.errors import DataError
+from bnpipe.data.image_folder import ImageFolder
+from bnpipe.data.png import encode_stored, largest_file
+from bnpipe.data.source import BadRecord, LabelledImages
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 5), np.uint8)
 

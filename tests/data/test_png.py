@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.png import decode_any, decode_stored, encode_stored
+from bnpipe.data.png import decode_any, decode_stored, encode_stored
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 20), np.uint8)
 

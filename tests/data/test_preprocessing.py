@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.preprocessing import flatten_and_scale
+from bnpipe.data.preprocessing import flatten_and_scale
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 5, 7), np.uint8)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
+from bnpipe.data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4000, 3, 3), np.uint8)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.errors import DataError
-from data.examples import encode
-from data.preprocessing import flatten_and_scale
-from data.scaling_check import check_scaled_once
-from data.tfrecord import frame
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode
+from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.data.scaling_check import check_scaled_once
+from bnpipe.data.tfrecord import frame
 
 RNG = np.random.default_rng(0)
 

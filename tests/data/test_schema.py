@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from data import schema as schemas
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
-from data.image_statistics import STATISTICS
+from bnpipe.data import schema as schemas
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.image_statistics import STATISTICS
 
 DIGITS = tuple(map(str, range(10)))
 MNIST = DatasetInfo("mnist", "3.0.1", 28, 28, DIGITS, {}, False)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.errors import DataError
-from data.shards import (
+from bnpipe.data.errors import DataError
+from bnpipe.data.shards import (
     Report,
     ShardWriter,
     merged,
@@ -15,7 +15,7 @@ from data.shards import (
     shard_name,
     write_reports,
 )
-from data.tfrecord import read_runs
+from bnpipe.data.tfrecord import read_runs
 
 NAME = shard_name("train", "data_tfrecord", 1, 4)
 ROWS = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.errors import DataError
-from data.examples import encode
-from data.png import encode_stored
-from data.source import BadRecord, Source
-from data.tfrecord import frame
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode
+from bnpipe.data.png import encode_stored
+from bnpipe.data.source import BadRecord, Source
+from bnpipe.data.tfrecord import frame
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4), np.uint8)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset_info import DatasetInfo
-from data.errors import DataError
-from data.examples import encode
-from data.image_folder import ImageFolder
-from data.png import encode_stored
-from data.source import BadRecord, Source
-from data.span_layout import span_sources
-from data.spans import Span
-from data.tfrecord import frame
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.examples import encode
+from bnpipe.data.image_folder import ImageFolder
+from bnpipe.data.png import encode_stored
+from bnpipe.data.source import BadRecord, Source
+from bnpipe.data.span_layout import span_sources
+from bnpipe.data.spans import Span
+from bnpipe.data.tfrecord import frame
 
 INFO = DatasetInfo("shapes", "1.0.0", 4, 3, ("dot", "T/shape", "ring"), {}, False)
 PNG = encode_stored(np.zeros((4, 3), np.uint8))

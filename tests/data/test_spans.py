@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data import spans
-from data.errors import DataError, DataRequestError
-from data.spans import Span, content_digests, find_spans
+from bnpipe.data import spans
+from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.spans import Span, content_digests, find_spans
 
 AGES = 3600.0
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.errors import DataError
-from data.image_statistics import STATISTICS
-from data.statistics import SplitSummary, by_span
+from bnpipe.data.errors import DataError
+from bnpipe.data.image_statistics import STATISTICS
+from bnpipe.data.statistics import SplitSummary, by_span
 
 HEIGHT, WIDTH, CLASSES = 9, 7, 4
 

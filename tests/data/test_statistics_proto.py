@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from data.dataset_info import DatasetInfo
-from data.statistics import SplitSummary
-from data.statistics_proto import dataset_statistics
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.statistics import SplitSummary
+from bnpipe.data.statistics_proto import dataset_statistics
 
 INFO = DatasetInfo("toy", "1.0.0", 4, 4, ("a", "b", "c"), {"train": 100}, True)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.errors import DataError
-from data.source import BadRecord, Source
-from data.tfds_source import describe, prepare, source
+from bnpipe.data.errors import DataError
+from bnpipe.data.source import BadRecord, Source
+from bnpipe.data.tfds_source import describe, prepare, source
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
 
@@ -142,7 +142,7 @@ def test_unfit_data_sets_get_one_line(
 def test_an_interrupted_prepare_does_not_poison_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data import rendered_digits
+    from bnpipe.data import rendered_digits
 
     def interrupted(*args: Any) -> Any:
         raise KeyboardInterrupt
@@ -164,8 +164,8 @@ def test_an_interrupted_prepare_does_not_poison_the_next(
 def test_prepared_digits_do_not_outlive_the_code_that_drew_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data import rendered_digits
-    from data.digit_renderer import draw_chunk
+    from bnpipe.data import rendered_digits
+    from bnpipe.data.digit_renderer import draw_chunk
 
     before = prepare("rendered_digits", None, tmp_path, size=64)
     edited = tmp_path / "digit_renderer.py"
@@ -190,7 +190,7 @@ def test_any_shape_and_encoding_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     import tensorflow_datasets as tfds
     from PIL import Image
 
-    from data import tfds_source
+    from bnpipe.data import tfds_source
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 5, 9, 1), np.uint8)

@@ -20,7 +20,7 @@ def process(project: Project, log: Path, *words: str) -> Iterator[int]:
     """A command at work; yields its process id. At the end it is told to stop, and has to."""
     with log.open("a") as file:
         child = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipeline", *words],
+            [sys.executable, "-u", "-m", "bnpipe.pipeline", *words],
             cwd=project.folder,
             env=environment(),
             stdout=file,

@@ -41,7 +41,7 @@ class Project:
         return self.folder / ".bnpipe"
 
     def start(self, *words: str, code: str = "", **environ: str) -> subprocess.Popen[str]:
-        command = ["-c", code] if code else ["-m", "pipeline"]
+        command = ["-c", code] if code else ["-m", "bnpipe.pipeline"]
         return subprocess.Popen(
             [sys.executable, *command, *words],
             cwd=self.folder,

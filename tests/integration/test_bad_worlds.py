@@ -41,7 +41,7 @@ def test_no_network_and_no_archives_tells_two_ways_out(make_project: MakeProject
     if not shutil.which("unshare") or subprocess.run([*cut_off, "true"]).returncode:
         pytest.skip("unshare cannot make a network namespace here")
     project = make_project("")
-    words = [*cut_off, sys.executable, "-m", "pipeline", "run"]
+    words = [*cut_off, sys.executable, "-m", "bnpipe.pipeline", "run"]
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
     # TFDS by itself tries for minutes; the timeout is far above what the one attempt takes.
     done = subprocess.run(

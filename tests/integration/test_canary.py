@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.schedule.outcome import Outcome, Result, outcomes
-from serving import versions
-from serving.client import Client, connect
+from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
+from bnpipe.serving import versions
+from bnpipe.serving.client import Client, connect
 from tests.integration.background import free_port, process, wait_for
 from tests.integration.conftest import Project
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from components import evaluator, example_gen, trainer, transform
-from components.artifacts import Model, ServedModel, TransformedExamples
+from bnpipe.components import evaluator, example_gen, trainer, transform
+from bnpipe.components.artifacts import Model, ServedModel, TransformedExamples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -112,8 +112,8 @@ def test_batch_statistics_at_inference_are_refused_though_the_accuracy_is_fine(
 
 def shuffle_labels(examples: TransformedExamples, folder: Path) -> TransformedExamples:
     """The same images; in what a network is trained and validated on, labels are exchanged."""
-    from data.examples import encode, read_batches
-    from data.tfrecord import frame
+    from bnpipe.data.examples import encode, read_batches
+    from bnpipe.data.tfrecord import frame
 
     shutil.copytree(examples.path, folder)
     rng = np.random.default_rng(0)
@@ -135,11 +135,11 @@ def with_batch_statistics(
     """
     import tensorflow as tf
 
-    from components.trainer import network
-    from components.trainer.export import layers_of
-    from data.dataset_info import DatasetInfo
-    from serving import signatures
-    from serving.folding import BatchNormalization
+    from bnpipe.components.trainer import network
+    from bnpipe.components.trainer.export import layers_of
+    from bnpipe.data.dataset_info import DatasetInfo
+    from bnpipe.serving import signatures
+    from bnpipe.serving.folding import BatchNormalization
 
     class ArticleClassifier(signatures.Classifier):
         def _apply(self, layer: Any, x: tf.Tensor) -> tf.Tensor:

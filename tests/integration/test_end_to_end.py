@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from components.artifacts import Examples, TransformedExamples
-from data.dataset_info import DatasetInfo
-from data.examples import as_strings, read_batches, read_transformed
-from data.png import encode_stored
-from pipeline.store import Store
+from bnpipe.components.artifacts import Examples, TransformedExamples
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import as_strings, read_batches, read_transformed
+from bnpipe.data.png import encode_stored
+from bnpipe.pipeline.store import Store
 from tests.integration.conftest import Project, Run, digests, steps
 
 STEPS = (
@@ -31,7 +31,7 @@ STEPS = (
 CHANGE = ("--set", "trainer.epochs=2")
 _RUN_AND_NAME_HEAVY_MODULES = """
 import sys
-from pipeline.cli import _main
+from bnpipe.pipeline.cli import _main
 code = _main(["run"])
 print("heavy:", {"tensorflow", "apache_beam", "tensorflow_datasets"} & sys.modules.keys() or "none")
 sys.exit(code)
@@ -214,7 +214,7 @@ def test_served_version_leads_back_to_run_data_code_and_lock(project: Project, f
 
 
 def test_export_is_the_model_that_was_pushed(project: Project, first: Run, tmp_path: Path) -> None:
-    from serving.versions import tree_digest
+    from bnpipe.serving.versions import tree_digest
 
     project.call("export", f"{first.summary['id']}/trainer", str(tmp_path / "model"))
     exported = tree_digest(tmp_path / "model" / "saved_model")

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline.cli.app import app
-from pipeline.config import Config, from_values, parse_yaml
-from pipeline.errors import ExitCode
+from bnpipe.pipeline.cli.app import app
+from bnpipe.pipeline.config import Config, from_values, parse_yaml
+from bnpipe.pipeline.errors import ExitCode
 from tests.integration.conftest import ROOT, SMALL, MakeProject, Project, environment
 
 pytestmark = pytest.mark.timeout(1200)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.collect import size_of
-from pipeline.schedule.outcome import Outcome, Result, Trigger, outcomes
-from serving import ledger, versions
-from serving.client import Client, Options, connect
-from serving.errors import ServingError
+from bnpipe.pipeline.collect import size_of
+from bnpipe.pipeline.schedule.outcome import Outcome, Result, Trigger, outcomes
+from bnpipe.serving import ledger, versions
+from bnpipe.serving.client import Client, Options, connect
+from bnpipe.serving.errors import ServingError
 from tests.integration.background import free_port, process, rss, wait_for
 from tests.integration.conftest import SMALL, MakeProject, Project
 from tests.span_folders import drifted, write_drifted

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import collect, execute, step
-from pipeline.errors import PipelineError
-from pipeline.index import Index
-from pipeline.plan import Selection
-from pipeline.store import Store
-from serving.errors import ServingError
+from bnpipe.pipeline import collect, execute, step
+from bnpipe.pipeline.errors import PipelineError
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.plan import Selection
+from bnpipe.pipeline.store import Store
+from bnpipe.serving.errors import ServingError
 from tests.fault_injection import DONE, NOT_REACHED, REFUSED, stopped
 from tests.serving import served
 from tests.toy_graph import toy_graph, toy_settings

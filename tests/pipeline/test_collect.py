@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.collect import collect, find_damage, find_garbage, runs_behind, set_aside
-from pipeline.errors import LockHeld
-from pipeline.index import Index
-from pipeline.lock import run_lock
-from pipeline.plan import Selection
+from bnpipe.pipeline.collect import collect, find_damage, find_garbage, runs_behind, set_aside
+from bnpipe.pipeline.errors import LockHeld
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.plan import Selection
 from tests.pipeline.toy_home import ToyHome, actions, files_below, flip, object_of, outputs
 
 
@@ -150,7 +150,7 @@ def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
             if removed == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        from pipeline import collect as module
+        from bnpipe.pipeline import collect as module
 
         module.remove_tree = remove_some
         try:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import config
-from pipeline.config import Config, from_values, home_from, load, parse_yaml, schema
-from pipeline.definition import build
-from pipeline.errors import ConfigError, ExitCode
+from bnpipe.pipeline import config
+from bnpipe.pipeline.config import Config, from_values, home_from, load, parse_yaml, schema
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.errors import ConfigError, ExitCode
 
 
 @pytest.fixture(autouse=True)

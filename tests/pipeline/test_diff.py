@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import call
-from pipeline.diff import diff_runs
-from pipeline.errors import ConfigError, ExitCode
-from pipeline.runs import RunFolder, find_run
+from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.diff import diff_runs
+from bnpipe.pipeline.errors import ConfigError, ExitCode
+from bnpipe.pipeline.runs import RunFolder, find_run
 from tests.pipeline.report.finished_run import IMAGES, Home
 
 
@@ -46,13 +46,13 @@ def test_what_changed_is_named(home: Home) -> None:
     found = diff_runs(home.store, run(home, "1"), run(home, "3"))
     assert [(c.name, c.before, c.after) for c in found.config] == [("trainer.epochs", 3, 5)]
     assert [c.name for c in found.code] == [
-        "components.baseline",
-        "components.evaluator",
-        "components.example_gen",
-        "components.example_validator",
-        "components.infra_validator",
-        "components.statistics_gen",
-        "components.trainer",
+        "bnpipe.components.baseline",
+        "bnpipe.components.evaluator",
+        "bnpipe.components.example_gen",
+        "bnpipe.components.example_validator",
+        "bnpipe.components.infra_validator",
+        "bnpipe.components.statistics_gen",
+        "bnpipe.components.trainer",
     ]
     assert "trainer.model" in {c.name for c in found.data}
     assert "example_gen.examples" not in {c.name for c in found.data}
@@ -81,7 +81,13 @@ def test_a_run_without_an_evaluation_can_be_compared(home: Home) -> None:
 def test_the_verb_tells_it_to_people(at_home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["diff", "1", "3"]) == ExitCode.OK
     told = capsys.readouterr().out
-    for text in ("run 0001", "run 0003", "trainer.epochs", "components.trainer", "accuracy_floor"):
+    for text in (
+        "run 0001",
+        "run 0003",
+        "trainer.epochs",
+        "bnpipe.components.trainer",
+        "accuracy_floor",
+    ):
         assert text in told
     assert f"on the same {IMAGES} images" in told
 

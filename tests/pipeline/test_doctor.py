@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor
-from pipeline.doctor import Check, examine
+from bnpipe.pipeline import doctor
+from bnpipe.pipeline.doctor import Check, examine
 
 
 @pytest.fixture(autouse=True)

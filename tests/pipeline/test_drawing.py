@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import from_values
-from pipeline.definition import build
-from pipeline.drawing import draw, edges
-from pipeline.graph import Graph
+from bnpipe.pipeline.config import from_values
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.drawing import draw, edges
+from bnpipe.pipeline.graph import Graph
 from tests.toy_graph import toy_graph
 
 

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from data.errors import BnpipeError, DataError, RequestError
-from pipeline.errors import (
+from bnpipe.data.errors import BnpipeError, DataError, RequestError
+from bnpipe.pipeline.errors import (
     ConfigError,
     DefinitionError,
     ExitCode,
@@ -18,7 +18,7 @@ from pipeline.errors import (
     exit_code_of,
     one_line,
 )
-from serving.errors import ServingError
+from bnpipe.serving.errors import ServingError
 
 DOCUMENTED = {
     0: "OK",

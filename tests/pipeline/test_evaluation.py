@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.evaluation import Measured, measured, number, points
+from bnpipe.pipeline.evaluation import Measured, measured, number, points
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])

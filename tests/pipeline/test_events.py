@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.events import GateDecided, JsonLines, Progress, RunStarted, StepErrored
-from pipeline.execute import run_graph
+from bnpipe.pipeline.events import GateDecided, JsonLines, Progress, RunStarted, StepErrored
+from bnpipe.pipeline.execute import run_graph
 from tests.pipeline.toy_home import ToyHome
 from tests.toy_graph import toy_settings
 

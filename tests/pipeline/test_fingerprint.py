@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import from_values
-from pipeline.definition import build
-from pipeline.fingerprint import ROOT, CodeDigests, differences, digest_of, environment
+from bnpipe.pipeline.config import from_values
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.fingerprint import ROOT, CodeDigests, differences, digest_of, environment
 
 STEP = '''"""A step."""
 
 import json
 from dataclasses import dataclass
 
-from data import helper
-from serving.other import answer
+from bnpipe.data import helper
+from bnpipe.serving.other import answer
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Params:
 
 def run(n: int) -> str:
     """Runs."""
-    from data.late import later
+    from bnpipe.data.late import later
 
     # as text
     return json.dumps(helper.double(n) + later(n) + answer)
@@ -41,7 +41,7 @@ FILES = {
     "components/alone.py": "def run():\n    return 1\n",
     "data/__init__.py": "",
     "data/helper.py": "def double(n):\n    return 2 * n\n",
-    "data/late.py": "from data.deep import depth\n\n\ndef later(n):\n    return n + depth\n",
+    "data/late.py": "from bnpipe.data.deep import depth\n\n\ndef later(n):\n    return n + depth\n",
     "data/deep.py": "depth = 1\n",
     "data/unused.py": "x = 1\n",
     "serving/__init__.py": "",
@@ -63,22 +63,25 @@ def edit(tree: Path, name: str, change: Callable[[str], str]) -> None:
     (tree / name).write_text(change(old))
 
 
-def closure(tree: Path, module: str = "components.step") -> dict[str, str]:
+def closure(tree: Path, module: str = "bnpipe.components.step") -> dict[str, str]:
     return CodeDigests(tree).closure([module])
 
 
 def test_the_closure_is_what_is_imported_and_no_more(tree: Path) -> None:
     assert set(closure(tree)) == {
-        "components",
-        "components.step",
-        "data",
-        "data.helper",
-        "data.late",
-        "data.deep",
-        "serving",
-        "serving.other",
+        "bnpipe.components",
+        "bnpipe.components.step",
+        "bnpipe.data",
+        "bnpipe.data.helper",
+        "bnpipe.data.late",
+        "bnpipe.data.deep",
+        "bnpipe.serving",
+        "bnpipe.serving.other",
     }
-    assert set(closure(tree, "components.alone")) == {"components", "components.alone"}
+    assert set(closure(tree, "bnpipe.components.alone")) == {
+        "bnpipe.components",
+        "bnpipe.components.alone",
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,21 +119,21 @@ def test_comments_docstrings_and_layout_do_not_count(
 def test_code_counts(tree: Path, change: Callable[[str], str]) -> None:
     before = closure(tree)
     edit(tree, "components/step.py", change)
-    assert differences(before, closure(tree)) == ["components.step"]
+    assert differences(before, closure(tree)) == ["bnpipe.components.step"]
 
 
 @pytest.mark.parametrize("name", ["data/helper.py", "data/deep.py", "serving/other.py"])
 def test_a_helper_changes_what_imports_it_and_nothing_else(tree: Path, name: str) -> None:
-    before, alone = closure(tree), closure(tree, "components.alone")
+    before, alone = closure(tree), closure(tree, "bnpipe.components.alone")
     edit(tree, name, lambda text: text + "\nmore = 1\n")
-    assert differences(before, closure(tree)) == [name.removesuffix(".py").replace("/", ".")]
-    assert closure(tree, "components.alone") == alone
+    assert differences(before, closure(tree)) == [f"bnpipe.{name[:-3]}".replace("/", ".")]
+    assert closure(tree, "bnpipe.components.alone") == alone
 
 
 def test_a_package_s_init_counts_for_all_its_modules(tree: Path) -> None:
     before = closure(tree)
     edit(tree, "data/__init__.py", lambda text: "import os\n")
-    assert differences(before, closure(tree)) == ["data"]
+    assert differences(before, closure(tree)) == ["bnpipe.data"]
 
 
 def test_unused_modules_do_not_count(tree: Path) -> None:
@@ -140,24 +143,24 @@ def test_unused_modules_do_not_count(tree: Path) -> None:
 
 
 def test_two_modules_that_import_each_other_end(tree: Path) -> None:
-    edit(tree, "data/deep.py", lambda text: "import data.late\n" + text)
-    assert "data.late" in closure(tree)
+    edit(tree, "data/deep.py", lambda text: "import bnpipe.data.late\n" + text)
+    assert "bnpipe.data.late" in closure(tree)
 
 
 def test_every_kind_of_import_is_followed(tree: Path) -> None:
     forms = (
-        "import data.unused",
-        "import data.unused as u",
-        "from data import unused",
-        "from data.unused import x",
-        "from data.unused import *",
-        "def f():\n    import data.unused",
-        "try:\n    import data.unused\nexcept ImportError:\n    pass",
-        "if True:\n    from data import helper, unused",
+        "import bnpipe.data.unused",
+        "import bnpipe.data.unused as u",
+        "from bnpipe.data import unused",
+        "from bnpipe.data.unused import x",
+        "from bnpipe.data.unused import *",
+        "def f():\n    import bnpipe.data.unused",
+        "try:\n    import bnpipe.data.unused\nexcept ImportError:\n    pass",
+        "if True:\n    from bnpipe.data import helper, unused",
     )
     for form in forms:
         (tree / "components" / "alone.py").write_text(form + "\n")
-        assert "data.unused" in closure(tree, "components.alone"), form
+        assert "bnpipe.data.unused" in closure(tree, "bnpipe.components.alone"), form
 
 
 def test_the_memo_saves_parsing_and_changes_nothing(
@@ -165,14 +168,14 @@ def test_the_memo_saves_parsing_and_changes_nothing(
 ) -> None:
     memo = tree / "code.json"
     first = CodeDigests(tree, memo)
-    expected = first.closure(["components.step"])
+    expected = first.closure(["bnpipe.components.step"])
     first.save()
     assert [p.name for p in tree.glob("code*")] == ["code.json"]
     edit(tree, "components/step.py", lambda text: text.replace("# as text", "#"))
     parsed = []
     real = CodeDigests._module.__globals__["ast"].parse
     monkeypatch.setattr("ast.parse", lambda text: parsed.append(text) or real(text))
-    assert CodeDigests(tree, memo).closure(["components.step"]) == expected
+    assert CodeDigests(tree, memo).closure(["bnpipe.components.step"]) == expected
     assert len(parsed) == 1
 
 
@@ -183,7 +186,7 @@ def test_a_damaged_memo_costs_time_only(tree: Path, content: bytes) -> None:
     memo = tree / "code.json"
     memo.write_bytes(content)
     digests = CodeDigests(tree, memo)
-    assert digests.closure(["components.step"]) == closure(tree)
+    assert digests.closure(["bnpipe.components.step"]) == closure(tree)
     digests.save()
     assert len(json.loads(memo.read_text())) >= len(closure(tree)) - 2  # empty files share one
 
@@ -192,16 +195,18 @@ def test_a_memo_that_cannot_be_written_is_done_without(tree: Path) -> None:
     memo = tree / "code.json"
     memo.mkdir()
     digests = CodeDigests(tree, memo)
-    assert digests.closure(["components.step"]) == closure(tree)
+    assert digests.closure(["bnpipe.components.step"]) == closure(tree)
     digests.save()
 
 
 def test_looking_again_sees_edits(tree: Path) -> None:
     digests = CodeDigests(tree)
-    before = digests.closure(["components.step"])
+    before = digests.closure(["bnpipe.components.step"])
     edit(tree, "data/deep.py", lambda text: "depth = 2\n")
-    assert digests.closure(["components.step"]) == before
-    assert differences(before, digests.again().closure(["components.step"])) == ["data.deep"]
+    assert digests.closure(["bnpipe.components.step"]) == before
+    assert differences(before, digests.again().closure(["bnpipe.components.step"])) == [
+        "bnpipe.data.deep"
+    ]
 
 
 def test_equal_values_have_equal_digests() -> None:
@@ -263,18 +268,18 @@ def test_an_edited_helper_changes_exactly_the_steps_that_use_it(copied: Path) ->
     changed = {name for name in before if before[name] != after[name]}
     assert {"transform", "trainer", "baseline"} <= changed
     assert not {"example_gen", "pusher"} & changed
-    using = {name for name in before if "data.preprocessing" in before[name]}
+    using = {name for name in before if "bnpipe.data.preprocessing" in before[name]}
     assert changed == using
     for name in changed:
-        assert differences(before[name], after[name]) == ["data.preprocessing"]
+        assert differences(before[name], after[name]) == ["bnpipe.data.preprocessing"]
 
 
 def test_no_step_depends_on_the_machinery_or_on_tests() -> None:
     for name, modules in steps(ROOT).items():
-        assert not {m for m in modules if m.startswith(("pipeline", "tests"))}, name
+        assert not {m for m in modules if m.startswith(("bnpipe.pipeline", "tests"))}, name
 
 
 def test_steps_do_not_import_one_another() -> None:
     found = steps(ROOT)
-    assert not {m for m in found["transform"] if m.startswith("components.trainer")}
-    assert not {m for m in found["pusher"] if m.startswith("components.evaluator")}
+    assert not {m for m in found["transform"] if m.startswith("bnpipe.components.trainer")}
+    assert not {m for m in found["pusher"] if m.startswith("bnpipe.components.evaluator")}

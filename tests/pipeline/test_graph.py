@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import Artifact, Examples, Model, UnboundArtifactError
-from components.base import Component, Context, Facts
-from pipeline.config import from_values
-from pipeline.definition import build
-from pipeline.errors import DefinitionError, ExitCode
-from pipeline.graph import Graph, step_of
+from bnpipe.components.artifacts import Artifact, Examples, Model, UnboundArtifactError
+from bnpipe.components.base import Component, Context, Facts
+from bnpipe.pipeline.config import from_values
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.errors import DefinitionError, ExitCode
+from bnpipe.pipeline.graph import Graph, step_of
 
 
 @dataclass(frozen=True)

@@ -49,17 +49,17 @@ def imported(script: str, tmp_path: Path) -> list[str]:
 def test_all_verbs_and_all_steps_are_light(tmp_path: Path) -> None:
     script = (
         "import pkgutil, pipeline.cli\n"
-        "from pipeline.cli.app import app\n"
+        "from bnpipe.pipeline.cli.app import app\n"
         "app()\n"
-        "import pipeline.definition, pipeline.launch, pipeline.runner, pipeline.config\n"
-        "import pipeline.ui, pipeline.collect, pipeline.doctor, pipeline.drawing\n"
+        "from bnpipe.pipeline import definition, launch, runner, config\n"
+        "from bnpipe.pipeline import ui, collect, doctor, drawing\n"
     )
     assert imported(script, tmp_path) == []
 
 
 TOY = (
-    "from pipeline import definition, launch\n"
-    "from pipeline.cli import _main\n"
+    "from bnpipe.pipeline import definition, launch\n"
+    "from bnpipe.pipeline.cli import _main\n"
     "from tests.pipeline import toy_cli\n"
     "definition.build = launch.build = toy_cli.build\n"
 )
@@ -73,7 +73,7 @@ def test_a_cached_run_is_light(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["plan", "status"])
 def test_the_product_s_own_plan_is_light(tmp_path: Path, verb: str) -> None:
-    script = f"from pipeline.cli import _main\nassert _main(['{verb}']) == 0\n"
+    script = f"from bnpipe.pipeline.cli import _main\nassert _main(['{verb}']) == 0\n"
     assert imported(script, tmp_path) == []
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import write_json
-from pipeline.index import Index
-from pipeline.runs import close_dead_runs, find_run, new_run
-from pipeline.store import Store
+from bnpipe.pipeline.files import write_json
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.runs import close_dead_runs, find_run, new_run
+from bnpipe.pipeline.store import Store
 from tests.pipeline.toy_home import ToyHome
 
 
@@ -130,8 +130,8 @@ def test_readers_and_a_writer_at_once_do_not_break_it(ran: ToyHome) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipeline.index import Index\n"
-        "from pipeline.store import Store\n"
+        "from bnpipe.pipeline.index import Index\n"
+        "from bnpipe.pipeline.store import Store\n"
         "for _ in range(60):\n"
         "    index = Index(Store(Path(sys.argv[1])))\n"
         "    assert index.runs() and index.latest('train')\n"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ExitCode, LockHeld
-from pipeline.lock import is_held, run_lock
+from bnpipe.pipeline.errors import ExitCode, LockHeld
+from bnpipe.pipeline.lock import is_held, run_lock
 
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from pipeline.lock import run_lock\n"
+    "from bnpipe.pipeline.lock import run_lock\n"
     "with run_lock(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
     "    time.sleep(60)\n"
@@ -99,7 +99,7 @@ def test_somebody_who_looks_does_not_stop_a_run(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipeline.lock import is_held\n"
+        "from bnpipe.pipeline.lock import is_held\n"
         "print('looking', flush=True)\n"
         "while True:\n"
         "    is_held(Path(sys.argv[1]))\n"

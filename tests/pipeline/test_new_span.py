@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from components import example_gen, transform
-from components.example_gen import Params
-from data.beam_io import pipeline
-from pipeline.execute import run_graph
-from pipeline.graph import Graph
-from pipeline.plan import Plan, make_plan
-from pipeline.store import Store
+from bnpipe.components import example_gen, transform
+from bnpipe.components.example_gen import Params
+from bnpipe.data.beam_io import pipeline
+from bnpipe.pipeline.execute import run_graph
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.plan import Plan, make_plan
+from bnpipe.pipeline.store import Store
 from tests.span_folders import write_images
 from tests.toy_graph import toy_settings
 
@@ -48,7 +48,7 @@ def test_the_plan_names_a_new_span(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return plan
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.execute.make_plan", planned_just_before_it_arrives)
+        patched.setattr("bnpipe.pipeline.execute.make_plan", planned_just_before_it_arrives)
         assert images() == 512  # the run does what the plan shows
     assert reasons()["example_gen"] == ["outside changed: span 2026-11-20"]
     assert images() == 512 + 40

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import Artifact
-from components.base import Component
-from pipeline import plan as planning
-from pipeline.errors import ConfigError
-from pipeline.execute import run_graph
-from pipeline.fingerprint import CodeDigests
-from pipeline.graph import Graph, Resolved
-from pipeline.plan import Action, Plan, Planner, Selection, make_plan
-from serving import labels
+from bnpipe.components.artifacts import Artifact
+from bnpipe.components.base import Component
+from bnpipe.pipeline import plan as planning
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.execute import run_graph
+from bnpipe.pipeline.fingerprint import CodeDigests
+from bnpipe.pipeline.graph import Graph, Resolved
+from bnpipe.pipeline.plan import Action, Plan, Planner, Selection, make_plan
+from bnpipe.serving import labels
 from tests import toy_graph
 from tests.pipeline.toy_home import STEPS, ToyHome, files_below
 
@@ -88,7 +88,7 @@ def test_changed_code_is_told_by_file(ran: ToyHome, monkeypatch: pytest.MonkeyPa
     real = CodeDigests.closure
 
     def edited(self: CodeDigests, modules: list[str]) -> dict[str, str]:
-        return {**real(self, modules), "data.errors": "other", "data.new": "new"}
+        return {**real(self, modules), "bnpipe.data.errors": "other", "bnpipe.data.new": "new"}
 
     monkeypatch.setattr(CodeDigests, "closure", edited)
     told = [("code", "code changed: data/errors.py, data/new.py")]

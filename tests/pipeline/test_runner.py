@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError, ExitCode, LockHeld, StoreError
-from pipeline.events import StepRetried
-from pipeline.execute import Result, run_graph
-from pipeline.index import Index
-from pipeline.lock import run_lock
-from pipeline.plan import Action, Selection, make_plan
-from pipeline.runs import find_run
-from pipeline.store import Store
-from serving import labels, versions
+from bnpipe.pipeline.errors import ConfigError, ExitCode, LockHeld, StoreError
+from bnpipe.pipeline.events import StepRetried
+from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.index import Index
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.plan import Action, Selection, make_plan
+from bnpipe.pipeline.runs import find_run
+from bnpipe.pipeline.store import Store
+from bnpipe.serving import labels, versions
 from tests import toy_graph
 from tests.toy_graph import toy_settings
 
@@ -375,7 +375,7 @@ def test_a_bug_in_the_runner_still_closes_the_run(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pipeline.runner.Runner._check_only", broken)
+    monkeypatch.setattr("bnpipe.pipeline.runner.Runner._check_only", broken)
     with pytest.raises(ZeroDivisionError):
         toy.run()
     assert find_run(Store(toy.home), "1").summary()["status"] == "failed"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import Artifact, ArtifactError, Model, Verdict
-from pipeline.errors import ExitCode, StoreError
-from pipeline.store import StepRecord, Store, describe
-from serving.versions import tree_digest
+from bnpipe.components.artifacts import Artifact, ArtifactError, Model, Verdict
+from bnpipe.pipeline.errors import ExitCode, StoreError
+from bnpipe.pipeline.store import StepRecord, Store, describe
+from bnpipe.serving.versions import tree_digest
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import tracking
-from pipeline.config import from_values
-from pipeline.errors import ConfigError
-from pipeline.tracking import curves, metrics, parameters, tags, track
+from bnpipe.pipeline import tracking
+from bnpipe.pipeline.config import from_values
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
 from tests.pipeline.report.finished_run import Home
 
 
@@ -82,9 +82,9 @@ def test_whatever_mlflow_does_is_a_sentence_at_the_end_of_a_run(
 TELL = """
 import sys
 from pathlib import Path
-from pipeline.runs import find_run
-from pipeline.store import Store
-from pipeline.tracking import track
+from bnpipe.pipeline.runs import find_run
+from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.tracking import track
 store = Store(Path(sys.argv[1]))
 print(track(store, find_run(store, sys.argv[2]), sys.argv[3], "digits"))
 """
@@ -203,4 +203,4 @@ def test_a_server_that_is_down_is_one_line(python: Path, home: Home) -> None:
         words, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": "."}
     )
     last = told.stderr.strip().splitlines()[-1]
-    assert last.startswith("serving.errors.ServingError: MLflow at http://127.0.0.1:9")
+    assert last.startswith("bnpipe.serving.errors.ServingError: MLflow at http://127.0.0.1:9")

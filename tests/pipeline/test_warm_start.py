@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import Model
-from components.base import Component
-from pipeline.champion import model_of_version
-from pipeline.config import from_values
-from pipeline.definition import build
-from pipeline.graph import Graph
-from pipeline.plan import StepPlan, make_plan
-from serving.errors import ServingError
+from bnpipe.components.artifacts import Model
+from bnpipe.components.base import Component
+from bnpipe.pipeline.champion import model_of_version
+from bnpipe.pipeline.config import from_values
+from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.plan import StepPlan, make_plan
+from bnpipe.serving.errors import ServingError
 from tests.pipeline.toy_home import ToyHome, object_of
 
 

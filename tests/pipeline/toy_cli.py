@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline import definition, launch
-from pipeline.config import Config
-from pipeline.graph import Graph
+from bnpipe.pipeline import definition, launch
+from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.graph import Graph
 from tests.toy_graph import toy_graph
 
 
@@ -25,8 +25,8 @@ def build(config: Config, home: Path) -> Graph:
 
 
 if __name__ == "__main__":
-    from pipeline.cli import main
-    from pipeline.schedule import child
+    from bnpipe.pipeline.cli import main
+    from bnpipe.pipeline.schedule import child
 
     child.COMMAND = (sys.executable, "-m", "tests.pipeline.toy_cli")
     definition.build = launch.build = build

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.execute import Result, run_graph
-from pipeline.plan import Plan, Selection, StepPlan, make_plan
-from pipeline.store import Store
+from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.plan import Plan, Selection, StepPlan, make_plan
+from bnpipe.pipeline.store import Store
 from tests.toy_graph import toy_graph, toy_settings
 
 STEPS = ("source", "train", "twin", "judge", "pusher")

@@ -22,10 +22,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from serving import labels, model_config, publish, standing, versions
-from serving.errors import ServingError
-from serving.signing import Signer
-from serving.verify import verify
+from bnpipe.serving import labels, model_config, publish, standing, versions
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.signing import Signer
+from bnpipe.serving.verify import verify
 from tests.fault_injection import DONE, ESCAPED, NOT_REACHED, REFUSED, stopped
 from tests.serving.served import events, leftovers, push, saved_model, torn, visible
 

@@ -4,9 +4,9 @@ import re
 import uuid
 from pathlib import Path
 
-from serving.bucket import opened
-from serving.digest import tree_digest
-from serving.rollout import Rollout
+from bnpipe.serving.bucket import opened
+from bnpipe.serving.digest import tree_digest
+from bnpipe.serving.rollout import Rollout
 from tests.serving.served import push
 
 

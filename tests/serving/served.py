@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from serving import ledger, model_config, versions
-from serving.publish import Published, publish
+from bnpipe.serving import ledger, model_config, versions
+from bnpipe.serving.publish import Published, publish
 
 DIGITS = {
     "name": "mnist",

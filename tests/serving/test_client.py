@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from serving.client import Options, ServerError, connect
-from serving.errors import ServingError
+from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.errors import ServingError
 
 OK = b'{"model_version_status": [{"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]}'  # noqa: E501
 BUSY = b'{"error": "queue is full"}'
@@ -138,7 +138,7 @@ def test_one_attempt_is_one_request_also_when_the_connection_drops(scripted, cli
 def test_waits_are_drawn_below_a_bound_that_doubles(scripted, client, monkeypatch):
     bounds, waits = [], []
     monkeypatch.setattr("random.uniform", lambda low, high: bounds.append((low, high)) or high)
-    monkeypatch.setattr("serving.client.time.sleep", waits.append)
+    monkeypatch.setattr("bnpipe.serving.client.time.sleep", waits.append)
     with pytest.raises(ServerError, match="queue is full"):
         client(scripted((503, BUSY)), attempts=4, backoff=0.5).status()
     assert bounds == [(0, 0.5), (0, 1.0), (0, 2.0), (0, 4.0)]

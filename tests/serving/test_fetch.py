@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serving import ledger, object_store, versions
-from serving.bucket import Store, opened
-from serving.errors import ServingError
-from serving.rollout import Rollout
+from bnpipe.serving import ledger, object_store, versions
+from bnpipe.serving.bucket import Store, opened
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.rollout import Rollout
 from tests.serving.object_stores import config_there, contents, publish
 from tests.serving.served import leftovers, push, saved_model, torn, visible
 

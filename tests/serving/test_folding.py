@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serving.folding import (
+from bnpipe.serving.folding import (
     BatchNormalization,
     Dense,
     LayerNormalization,

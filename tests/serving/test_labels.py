@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serving import labels, model_config, publish, standing, versions
-from serving.errors import ServingError
+from bnpipe.serving import labels, model_config, publish, standing, versions
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import events, push, served, visible
 
 MakeModel = Callable[[str], Path]

@@ -16,10 +16,10 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from data.tfrecord import frame
-from serving import warmup
-from serving.lint import lint
-from serving.lint.files import MOST_GRAPH_BYTES
+from bnpipe.data.tfrecord import frame
+from bnpipe.serving import warmup
+from bnpipe.serving.lint import lint
+from bnpipe.serving.lint.files import MOST_GRAPH_BYTES
 from tests.components.infra_validator.candidates import export
 
 WARMUP = warmup.WARMUP_FILE

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from serving.client import Prediction, ServerError
-from serving.load import Report, Sample, run
+from bnpipe.serving.client import Prediction, ServerError
+from bnpipe.serving.load import Report, Sample, run
 
 
 def answer(version=None):

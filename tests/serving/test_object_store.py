@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from serving import labels, ledger, object_store, server_files
-from serving.bucket import Store, opened
-from serving.digest import tree_digest
-from serving.errors import ServingError
-from serving.rollout import Rollout
-from serving.server_files import ServerFiles
+from bnpipe.serving import labels, ledger, object_store, server_files
+from bnpipe.serving.bucket import Store, opened
+from bnpipe.serving.digest import tree_digest
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.rollout import Rollout
+from bnpipe.serving.server_files import ServerFiles
 from tests.serving.object_stores import broken_there, config_there, contents, publish
 from tests.serving.served import leftovers, push, torn
 

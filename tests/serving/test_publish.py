@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import ledger, publish, versions
-from serving.errors import ServingError
+from bnpipe.serving import ledger, publish, versions
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import config_of, leftovers, push, served, torn, visible
 
 MakeModel = Callable[[str], Path]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving import versions
+from bnpipe.serving import versions
 from tests.serving.crash_points import SCENARIOS
 from tests.serving.served import events, leftovers, push, saved_model, torn, visible
 
@@ -193,8 +193,8 @@ def on_small_disk(disk: Path, script: str) -> str:
     head = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from serving import publish, standing, versions\n"
-        "from serving.errors import ServingError\n"
+        "from bnpipe.serving import publish, standing, versions\n"
+        "from bnpipe.serving.errors import ServingError\n"
         "from tests.serving.served import *\n"
         "disk = Path(sys.argv[1])\n"
         "base = disk / 'mnist'\n"
@@ -254,8 +254,8 @@ def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> N
 _READER = """
 import sys
 from pathlib import Path
-from serving import versions
-from serving.errors import ServingError
+from bnpipe.serving import versions
+from bnpipe.serving.errors import ServingError
 
 base, models = Path(sys.argv[1]), Path(sys.argv[2])
 whole = {versions.tree_digest(m) for m in models.iterdir()}
@@ -280,8 +280,8 @@ print(looks, len(seen), broken)
 
 
 def test_a_reader_never_sees_a_part_of_a_version(tmp_path: Path) -> None:
-    from serving.labels import rollback
-    from serving.publish import prune
+    from bnpipe.serving.labels import rollback
+    from bnpipe.serving.publish import prune
 
     base, models = tmp_path / "served", tmp_path / "models"
     base.mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import labels, publish, standing, versions
+from bnpipe.serving import labels, publish, standing, versions
 from tests.serving.served import leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import publish, settle, versions
-from serving.errors import ServingError
+from bnpipe.serving import publish, settle, versions
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import config_of, leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]

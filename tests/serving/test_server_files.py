@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import server_files
-from serving.errors import ServingError
-from serving.server_files import ServerFiles
+from bnpipe.serving import server_files
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.server_files import ServerFiles
 from tests.serving.served import leftovers, push
 
 MakeModel = Callable[[str], Path]

@@ -13,11 +13,11 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from data.dataset_info import DatasetInfo
-from data.examples import encode
-from data.preprocessing import flatten_and_scale
-from serving import signatures
-from serving.folding import BatchNormalization, Dense, LayerNormalization, Relu
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import encode
+from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.serving import signatures
+from bnpipe.serving.folding import BatchNormalization, Dense, LayerNormalization, Relu
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)
@@ -219,7 +219,7 @@ for step in range(100):  # other work: moves the counters of the process
     tf.function(lambda x: x + step).get_concrete_function(tf.constant(1.0))
 sys.path.insert(0, sys.argv[1])
 from test_signatures import INFO, network
-from serving import signatures
+from bnpipe.serving import signatures
 signatures.export(Path(sys.argv[2]), network(), INFO)
 """
 

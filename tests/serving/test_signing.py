@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from serving.errors import ServingError
-from serving.signing import Verifier, load_keys, load_public, load_signer, make_keys
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.signing import Verifier, load_keys, load_public, load_signer, make_keys
 
 
 def pem_of(key: object, *, public: bool = False, passphrase: bytes = b"") -> bytes:

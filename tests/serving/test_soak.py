@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.client import Client, Options, Prediction, ServerError
-from serving.errors import ServingError
-from serving.soak import FEWEST, Rules, Side, Soaked, soak
+from bnpipe.serving.client import Client, Options, Prediction, ServerError
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.soak import FEWEST, Rules, Side, Soaked, soak
 
 FEATURES = np.arange(10, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
 RULES = Rules(seconds=40, rate=5)
@@ -85,7 +85,7 @@ def test_a_canary_of_another_opinion_is_refused() -> None:
 
 def test_a_slow_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("serving.soak.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("bnpipe.serving.soak.time.perf_counter", lambda: clock[0])
 
     def take(seconds: float) -> Callable[[int], int]:
         def answer(found: int) -> int:
@@ -120,7 +120,7 @@ def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
 
 def test_a_soak_whose_answers_take_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(step=5)
-    monkeypatch.setattr("serving.soak.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("bnpipe.serving.soak.time.monotonic", lambda: next(clock))
     assert FEWEST <= soaked(Answers()).pairs < 200
 
 

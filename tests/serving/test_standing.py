@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import labels, ledger, model_config, standing, versions
-from serving.errors import ServingError
+from bnpipe.serving import labels, ledger, model_config, standing, versions
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import push
 
 

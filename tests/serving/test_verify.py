@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from serving import ledger, publish, verify
-from serving.errors import ServingError
-from serving.rollout import Rollout
-from serving.signing import Signer, Verifier, load_signer, make_keys
+from bnpipe.serving import ledger, publish, verify
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.rollout import Rollout
+from bnpipe.serving.signing import Signer, Verifier, load_signer, make_keys
 from tests.serving.served import push
 
 MakeModel = Callable[[str], Path]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import labels, ledger, model_config, standing, versions
-from serving.errors import ServingError
-from serving.names import check_model_name, default_model_name, parse_version
+from bnpipe.serving import labels, ledger, model_config, standing, versions
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.names import check_model_name, default_model_name, parse_version
 from tests.serving.served import push, saved_model
 
 

@@ -3,7 +3,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from components.artifacts import Model, ServedModel, TransformedExamples
+from bnpipe.components.artifacts import Model, ServedModel, TransformedExamples
 from tests.components.evaluator import fakes
 
 IMAGES = 1000
@@ -42,7 +42,7 @@ def move_up(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def evaluated(world: World, run_component: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The evaluator run once on the small world: its bound outputs and facts."""
-    from components.evaluator import COMPONENT, Inputs, Params
+    from bnpipe.components.evaluator import COMPONENT, Inputs, Params
 
     folder = tmp_path_factory.mktemp("evaluated")
     return run_component(COMPONENT, Inputs(*world), Params(golden_images=4), folder)

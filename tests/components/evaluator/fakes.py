@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.artifacts import Model, TransformedExamples
-from data.dataset_info import DatasetInfo
-from data.examples import encode
-from data.tfrecord import frame
+from bnpipe.components.artifacts import Model, TransformedExamples
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import encode
+from bnpipe.data.tfrecord import frame
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,8 +76,8 @@ def fit(features: Floats, labels: npt.NDArray[np.int64]) -> tuple[Floats, Floats
 
 def write_model(folder: Path, kernel: Floats, bias: Floats) -> Model:
     """A Model folder whose SavedModel is the real export of a linear network."""
-    from serving.folding import Dense
-    from serving.signatures import export
+    from bnpipe.serving.folding import Dense
+    from bnpipe.serving.signatures import export
 
     folder.mkdir(parents=True)
     export(folder / "saved_model", [Dense("logits", kernel, bias)], info(1))

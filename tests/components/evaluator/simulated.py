@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
 
 CLASSES, QUARTILES = 10, 4
 OUTCOMES = np.array([(c, b, h) for c in (0, 1) for b in (0, 1) for h in (0, 1)], dtype=bool)

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components.evaluator.evidence import BASELINE, CANDIDATE, count
-from components.evaluator.gate import decide
-from components.evaluator.params import Params
-from components.evaluator.predictions import Predictions, problem
+from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, count
+from bnpipe.components.evaluator.gate import decide
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions, problem
 from tests.components.evaluator.simulated import sound
 
 IMAGES, CLASSES = 10_000, 10
@@ -100,7 +100,7 @@ def test_no_images_at_all():
 def test_batch_statistics_at_inference(tmp_path):
     import tensorflow as tf
 
-    from components.evaluator import inference
+    from bnpipe.components.evaluator import inference
     from tests.components.evaluator import fakes
 
     features, labels = fakes.draw(512, seed=1)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.artifacts import Model, ServedModel
-from components.evaluator import COMPONENT, Inputs, Params
-from components.evaluator.predictions import Predictions
-from serving.digest import tree_digest
+from bnpipe.components.artifacts import Model, ServedModel
+from bnpipe.components.evaluator import COMPONENT, Inputs, Params
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.serving.digest import tree_digest
 from tests.components.evaluator import fakes
 
 
@@ -65,7 +65,7 @@ def test_metrics_hold_every_model_slice_and_comparison(evaluated):
 def test_predictions_are_those_of_the_saved_model_itself(evaluated, world):
     import tensorflow as tf
 
-    from data.examples import read_transformed
+    from bnpipe.data.examples import read_transformed
 
     stored = Predictions.read(evaluated.outputs.evaluation.path / "predictions.npz")
     split = read_transformed(world.examples.shards("test"))
@@ -111,8 +111,8 @@ def test_equal_inputs_give_equal_bytes(evaluated, world, run_component, tmp_path
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(evaluated, world, tmp_path):
     script = (
         "import sys, pathlib\n"
-        "from components.artifacts import Model, ServedModel, TransformedExamples\n"
-        "from components.evaluator import COMPONENT, Inputs, Params\n"
+        "from bnpipe.components.artifacts import Model, ServedModel, TransformedExamples\n"
+        "from bnpipe.components.evaluator import COMPONENT, Inputs, Params\n"
         "from tests.conftest import _run\n"
         "kinds = (TransformedExamples, Model, Model, ServedModel)\n"
         "paths = map(pathlib.Path, sys.argv[2:])\n"
@@ -171,7 +171,7 @@ def test_config_can_judge_without_a_champion_that_does_not_load(world, run_compo
 
 
 def test_a_model_of_other_labels_cannot_be_used(world):
-    from components.evaluator.inference import unusable
+    from bnpipe.components.evaluator.inference import unusable
 
     letters = dataclasses.replace(fakes.info(1), label_names=tuple("abcdefghij"))
     assert unusable(world.champion.saved_model, fakes.info(1)) == ""
@@ -193,7 +193,7 @@ def test_a_candidate_that_answers_nan_is_not_blessed(world, run_component, tmp_p
 
 
 def test_a_column_that_does_not_exist_is_one_clear_line(world, run_component, tmp_path):
-    from data.errors import DataError
+    from bnpipe.data.errors import DataError
 
     inputs = Inputs(world.examples, world.candidate, world.baseline)
     with pytest.raises(DataError, match=r"expected a column of the examples \(ink_quartile, label"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 
-from components.evaluator import tfma_config
-from components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
-from components.evaluator.params import Params
+from bnpipe.components.evaluator import tfma_config
+from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
+from bnpipe.components.evaluator.params import Params
 from tests.components.evaluator import fakes, tfma_alone
 
 
@@ -128,7 +128,7 @@ def test_the_champion_gets_the_same_metrics_as_the_baseline(evaluated):
 def test_a_metric_without_a_combiner_for_batches_is_refused():
     from tensorflow_model_analysis.metrics import metric_specs
 
-    from components.evaluator.tfma_batches import batched
+    from bnpipe.components.evaluator.tfma_batches import batched
 
     config = tfma_config.slice_metrics(Params(), None)
     config.metrics_specs[0].metrics.add(class_name="MeanLabel")
@@ -140,7 +140,7 @@ def test_a_metric_without_a_combiner_for_batches_is_refused():
 def test_every_metric_that_config_can_ask_for_has_a_combiner_for_batches(reference):
     from tensorflow_model_analysis.metrics import metric_specs
 
-    from components.evaluator.tfma_batches import batched
+    from bnpipe.components.evaluator.tfma_batches import batched
 
     free = Params(slices=("a", "a*b"), min_accuracy=0.0, off=("slice_floor",), margin=0.99)
     with batched():
@@ -153,7 +153,7 @@ def test_every_metric_that_config_can_ask_for_has_a_combiner_for_batches(referen
 
 
 def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated):
-    from components.evaluator import tfma_eval
+    from bnpipe.components.evaluator import tfma_eval
 
     folder = evaluated.outputs.evaluation.path / "tfma"
     asked = tfma_config.slice_metrics(Params(), BASELINE)

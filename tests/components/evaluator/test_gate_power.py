@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from components.evaluator.gate import decide
-from components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.gate import decide
+from bnpipe.components.evaluator.params import Params, RuleName
 from tests.components.evaluator.simulated import evaluations
 
 DRAWS = pytest.mark.parametrize("draws", [250, pytest.param(1000, marks=pytest.mark.slow)])

@@ -5,9 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
-from components.evaluator.gate import Decision, decide
-from components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
+from bnpipe.components.evaluator.gate import Decision, decide
+from bnpipe.components.evaluator.params import Params, RuleName
 from tests.components.evaluator.simulated import sound
 
 MNIST_LIKE = Pair(only_candidate=118, only_reference=90)

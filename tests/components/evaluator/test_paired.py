@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.evaluator import paired, statistics
+from bnpipe.components.evaluator import paired, statistics
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.evaluator.pictures import choose, write
-from components.evaluator.predictions import Predictions
+from bnpipe.components.evaluator.pictures import choose, write
+from bnpipe.components.evaluator.predictions import Predictions
 from tests.components.evaluator import fakes
 
 

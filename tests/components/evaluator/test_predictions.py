@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.evaluator.predictions import Predictions, slice_name
-from data.errors import DataError
+from bnpipe.components.evaluator.predictions import Predictions, slice_name
+from bnpipe.data.errors import DataError
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.evaluator import statistics
+from bnpipe.components.evaluator import statistics
 
 
 def test_clopper_pearson_agrees_with_scipy():

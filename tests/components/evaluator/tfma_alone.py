@@ -6,10 +6,10 @@ from pathlib import Path
 import tensorflow_model_analysis as tfma
 from tfx_bsl.tfxio import tf_example_record
 
-from components.evaluator import tfma_config
-from components.evaluator.evidence import BASELINE
-from components.evaluator.params import Params
-from data.beam_io import pipeline
+from bnpipe.components.evaluator import tfma_config
+from bnpipe.components.evaluator.evidence import BASELINE
+from bnpipe.components.evaluator.params import Params
+from bnpipe.data.beam_io import pipeline
 
 BATCH_SIZE = 250
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from components.artifacts import Blessing, Evaluation, Model
-from components.infra_validator import Inputs
-from data.dataset_info import DatasetInfo
-from serving.versions import tree_digest
+from bnpipe.components.artifacts import Blessing, Evaluation, Model
+from bnpipe.components.infra_validator import Inputs
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.serving.versions import tree_digest
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)
@@ -21,8 +21,8 @@ def export(folder: Path, classifier: Any = None) -> Path:
     """Exports a network of random weights; `classifier` stands in for `signatures.Classifier`."""
     import pytest
 
-    from serving import signatures
-    from serving.folding import Dense, Relu
+    from bnpipe.serving import signatures
+    from bnpipe.serving.folding import Dense, Relu
 
     generator = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def export(folder: Path, classifier: Any = None) -> Path:
 
 def golden(saved_model: Path, file: Path) -> Path:
     """What the evaluator leaves for the infra validator."""
-    from components.evaluator.golden import write
+    from bnpipe.components.evaluator.golden import write
 
     features = np.random.default_rng(1).random((ROWS, INFO.features), np.float32)
     write(saved_model, features, INFO, file)

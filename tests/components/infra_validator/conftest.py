@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.infra_validator import Inputs
-from components.infra_validator.servers import BINARY, Server
+from bnpipe.components.infra_validator import Inputs
+from bnpipe.components.infra_validator.servers import BINARY, Server
 from tests.components.infra_validator import candidates
 
 FAKE = """\

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.infra_validator import COMPONENT, Inputs, Params, trial
-from components.infra_validator.process import Process
-from components.infra_validator.servers import BINARY, STAND_IN, Server
-from components.infra_validator.step import probe
-from serving.errors import ServingError
+from bnpipe.components.infra_validator import COMPONENT, Inputs, Params, trial
+from bnpipe.components.infra_validator.process import Process
+from bnpipe.components.infra_validator.servers import BINARY, STAND_IN, Server
+from bnpipe.components.infra_validator.step import probe
+from bnpipe.serving.errors import ServingError
 from tests.components.infra_validator.candidates import bless
 
 ROOT = Path(__file__).parents[3]
@@ -157,7 +157,7 @@ STAND_IN_AS_BINARY = f"""
 os.environ["PYTHONPATH"] = {str(ROOT)!r}
 known = ("rest_api_port", "port", "model_name", "model_base_path", "max_num_load_retries")
 kept = [f"--{{name}}={{flags[name]}}" for name in known]
-os.execv(sys.executable, [sys.executable, "-m", "serving.local", *kept])
+os.execv(sys.executable, [sys.executable, "-m", "bnpipe.serving.local", *kept])
 """
 
 

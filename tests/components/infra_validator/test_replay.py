@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import Evaluation
-from components.infra_validator.golden import Golden, read
-from components.infra_validator.replay import Check, latency, replay
-from components.infra_validator.servers import MODEL
-from components.infra_validator.trial import SIGNATURES
-from serving.client import Client, Options, Prediction, ServerError, connect
-from serving.errors import ServingError
-from serving.warmup import WARMUP_FILE
+from bnpipe.components.artifacts import Evaluation
+from bnpipe.components.infra_validator.golden import Golden, read
+from bnpipe.components.infra_validator.replay import Check, latency, replay
+from bnpipe.components.infra_validator.servers import MODEL
+from bnpipe.components.infra_validator.trial import SIGNATURES
+from bnpipe.serving.client import Client, Options, Prediction, ServerError, connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.warmup import WARMUP_FILE
 from tests.components.infra_validator.candidates import ROWS
 
 
@@ -32,9 +32,9 @@ def warmup(exported: Path) -> Path:
 @pytest.fixture(scope="module")
 def clients(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Client]]:
     """REST and gRPC to a running stand-in."""
-    from serving.local.config import ModelEntry
-    from serving.local.server import LocalServer
-    from serving.local.states import Settings
+    from bnpipe.serving.local.config import ModelEntry
+    from bnpipe.serving.local.server import LocalServer
+    from bnpipe.serving.local.states import Settings
 
     base = tmp_path_factory.mktemp("base")
     (base / "1").symlink_to(exported / "saved_model")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from components.infra_validator import servers
-from components.infra_validator.process import PORT_ATTEMPTS, Refused, serving
-from components.infra_validator.servers import BINARY, IMAGE, STAND_IN, Server, find, launch
-from serving.errors import ServingError
+from bnpipe.components.infra_validator import servers
+from bnpipe.components.infra_validator.process import PORT_ATTEMPTS, Refused, serving
+from bnpipe.components.infra_validator.servers import BINARY, IMAGE, STAND_IN, Server, find, launch
+from bnpipe.serving.errors import ServingError
 
 Fake = Callable[[str], Server]
 ROOT = Path(__file__).parents[3]
@@ -110,8 +110,8 @@ def test_a_server_ends_when_the_run_is_killed(fake: Fake, tmp_path: Path) -> Non
     server = fake("serve()")
     code = (
         "import os, signal, time, pathlib\n"
-        "from components.infra_validator.process import serving\n"
-        "from components.infra_validator.servers import Server\n"
+        "from bnpipe.components.infra_validator.process import serving\n"
+        "from bnpipe.components.infra_validator.servers import Server\n"
         f"server = Server({server.name!r}, 'fake', {server.program!r})\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "with serving(server, folder, folder / 'log', time.monotonic() + 30):\n"
@@ -179,7 +179,7 @@ def test_no_folder_of_the_user_is_taken_for_our_code(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "__init__.py").write_text("raise SystemExit('the wrong package')")
     started = launch(Server(STAND_IN, STAND_IN), tmp_path, 0, 0)
-    command = [*started.command[:3], "serving.names"]
+    command = [*started.command[:3], "bnpipe.serving.names"]
     done = subprocess.run(command, cwd=tmp_path, env=dict(started.environment), timeout=60)
     assert done.returncode == 0
     assert os.environ.get("PYTHONPATH", "") in started.environment["PYTHONPATH"]

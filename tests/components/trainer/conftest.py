@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import TransformedExamples
-from data.dataset_info import DatasetInfo
-from data.examples import encode
-from data.tfrecord import frame
+from bnpipe.components.artifacts import TransformedExamples
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import encode
+from bnpipe.data.tfrecord import frame
 
 Rows = dict[str, tuple[np.ndarray, np.ndarray]]
 WriteExamples = Callable[..., TransformedExamples]
@@ -77,7 +77,7 @@ def blob_examples(tmp_path_factory: pytest.TempPathFactory) -> TransformedExampl
 @pytest.fixture(scope="session")
 def context() -> Callable[[Path], Any]:
     """A context of the trainer whose scratch folder is given."""
-    from components.base import Context
+    from bnpipe.components.base import Context
 
     def make(scratch: Path, progress: Any = lambda done, total, note: None) -> Context:
         scratch.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.batch_norm import BatchNorm
+from bnpipe.components.trainer.batch_norm import BatchNorm
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -270,7 +270,7 @@ def test_statistics_of_the_batch_at_inference_spoil_small_batches_and_ours_do_no
 
 REPLICAS = """
 import numpy as np, tensorflow as tf
-from components.trainer.batch_norm import BatchNorm
+from bnpipe.components.trainer.batch_norm import BatchNorm
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

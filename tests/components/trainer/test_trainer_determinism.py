@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import Model
-from components.trainer import Inputs, Outputs, Params, TrainingError, run
+from bnpipe.components.artifacts import Model
+from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, run
 
 # At the width of MNIST, and in batches of 1024, the bits do depend on the number of threads.
 PARAMS = Params(batch_size=1024, epochs=3, dropout=0.1, checkpoint_seconds=0)
@@ -27,9 +27,9 @@ started, last_step, examples, scratch, folder = sys.argv[1:]
 if int(started):
     tf.constant(0) + 1
 
-from components.artifacts import Model, TransformedExamples
-from components.base import Context
-from components.trainer import Inputs, Outputs, Params, loop, run
+from bnpipe.components.artifacts import Model, TransformedExamples
+from bnpipe.components.base import Context
+from bnpipe.components.trainer import Inputs, Outputs, Params, loop, run
 
 def progress(done, total, note):
     if done >= int(last_step):

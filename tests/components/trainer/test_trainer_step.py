@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.artifacts import Model
-from components.base import key_params
-from components.trainer import Inputs, Outputs, Params, TrainingError, network, run
+from bnpipe.components.artifacts import Model
+from bnpipe.components.base import key_params
+from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, network, run
 
 SMALL = Params(hidden_units=(8, 6), batch_size=20, epochs=2)
 # Without a full batch there is no XLA program to compile: for tests of what comes after training.
@@ -45,7 +45,7 @@ def train(context, tmp_path):
 
 @pytest.fixture(scope="module")
 def rows(blob_examples):
-    from data.examples import read_transformed
+    from bnpipe.data.examples import read_transformed
 
     return read_transformed(blob_examples.shards("validation"))
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer import Params, TrainingError, checkpoint, examples, loop, network
-from components.trainer.evaluation import evaluate
-from components.trainer.examples import InMemory, OnDisk, epoch_order, open_splits
-from components.trainer.loop import Trainer
-from components.trainer.precise_statistics import estimate_statistics
-from data.dataset_info import DatasetInfo
+from bnpipe.components.trainer import Params, TrainingError, checkpoint, examples, loop, network
+from bnpipe.components.trainer.evaluation import evaluate
+from bnpipe.components.trainer.examples import InMemory, OnDisk, epoch_order, open_splits
+from bnpipe.components.trainer.loop import Trainer
+from bnpipe.components.trainer.precise_statistics import estimate_statistics
+from bnpipe.data.dataset_info import DatasetInfo
 
 SMALL = Params(hidden_units=(8, 6), batch_size=20, epochs=3)
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components.artifacts import Model
-from components.trainer import Inputs, Outputs, Params, TrainingError, loop, network, run
-from components.trainer.warm_start import take_weights
+from bnpipe.components.artifacts import Model
+from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, loop, network, run
+from bnpipe.components.trainer.warm_start import take_weights
 
 PARAMS = Params(hidden_units=(8, 6), batch_size=20, epochs=2, learning_rate=0.01, dropout=0.1)
 DIGEST = "sha256-of-the-start"

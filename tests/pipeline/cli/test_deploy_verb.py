@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline.cli.app import app, call
-from pipeline.errors import ConfigError
-from serving.deploy.render import KINDS
-from serving.errors import ServingError
+from bnpipe.pipeline.cli.app import app, call
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.serving.deploy.render import KINDS
+from bnpipe.serving.errors import ServingError
 from tests.serving.served import push, saved_model
 
 FILES = [path for files in KINDS.values() for path in files]

@@ -35,11 +35,11 @@ def python(environ: dict[str, str], *words: str) -> "subprocess.CompletedProcess
 
 
 def bnpipe(environ: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
-    return python(environ, "-m", "pipeline", *words)
+    return python(environ, "-m", "bnpipe.pipeline", *words)
 
 
 def test_help_names_every_verb_and_every_exit_code(environ: dict[str, str]) -> None:
-    from pipeline.errors import ExitCode
+    from bnpipe.pipeline.errors import ExitCode
 
     done = bnpipe({**environ, "COLUMNS": "200"}, "--help")
     assert done.returncode == 0
@@ -79,7 +79,7 @@ def test_another_python_is_one_line_before_anything_is_imported(
         "import sys\n"
         f"sys.version_info = ({version[0]}, {version[1]}, 0, 'final', 0)\n"
         "sys.modules['typer'] = None\n"
-        "from pipeline.cli import main\n"
+        "from bnpipe.pipeline.cli import main\n"
         "main()\n"
     )
     done = python(environ, "-c", code)
@@ -97,7 +97,7 @@ def test_an_unknown_data_set_is_one_line_with_a_near_miss(environ: dict[str, str
 
 
 def test_a_reader_that_goes_away_is_no_error(environ: dict[str, str]) -> None:
-    words = [sys.executable, "-m", "pipeline", "config", "schema"]
+    words = [sys.executable, "-m", "bnpipe.pipeline", "config", "schema"]
     child = subprocess.Popen(
         words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -143,13 +143,13 @@ def test_a_signal_while_planning_ends_it_quietly(environ: dict[str, str]) -> Non
     """Before the first step runs there is no step to abandon, but the code is the same."""
     code = (
         "import os, signal\n"
-        "from pipeline import execute\n"
+        "from bnpipe.pipeline import execute\n"
         "from tests.pipeline import toy_cli\n"
-        "from pipeline import definition, launch\n"
+        "from bnpipe.pipeline import definition, launch\n"
         "definition.build = launch.build = toy_cli.build\n"
         "execute.make_plan = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "import sys; sys.argv = ['bnpipe', 'run']\n"
-        "from pipeline.cli import main\n"
+        "from bnpipe.pipeline.cli import main\n"
         "main()\n"
     )
     done = python(environ, "-c", code)

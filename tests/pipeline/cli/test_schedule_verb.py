@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cli.app import call
-from pipeline.schedule.render import KINDS
+from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.schedule.render import KINDS
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_tick_finds_home_and_configuration(
     assert f"WorkingDirectory={folder}" in lines
     assert f"TimeoutStartSec={2 * 3600 + 900}" in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
-    words = ["-m", "pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
+    words = ["-m", "bnpipe.pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
     assert shlex.split(start.removeprefix("ExecStart=")) == [sys.executable, *words]
 
 

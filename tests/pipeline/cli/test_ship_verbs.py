@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import push as pushing
-from pipeline.cli.app import call
-from pipeline.errors import ConfigError, NotBlessed
-from serving import versions
-from serving.errors import ServingError
-from serving.publish import Published
+from bnpipe.pipeline import push as pushing
+from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.errors import ConfigError, NotBlessed
+from bnpipe.serving import versions
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.publish import Published
 from tests.pipeline.toy_home import ToyHome
 
 
@@ -74,7 +74,7 @@ def test_pushing_what_is_live_changes_nothing(
 
 
 def test_a_run_without_a_model_cannot_be_pushed(toy: ToyHome) -> None:
-    from pipeline.plan import Selection
+    from bnpipe.pipeline.plan import Selection
 
     toy.run(Selection(to="source"))
     with pytest.raises(ConfigError, match="run 0001 has no model of train"):

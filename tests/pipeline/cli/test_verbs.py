@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from components.artifacts import Artifact
-from pipeline import cli, definition, launch, lock, provenance
-from pipeline.lock import run_lock
-from pipeline.runs import find_run
-from pipeline.store import Store
+from bnpipe.components.artifacts import Artifact
+from bnpipe.pipeline import cli, definition, launch, lock, provenance
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.runs import find_run
+from bnpipe.pipeline.store import Store
 from tests.pipeline import toy_cli
 from tests.pipeline.toy_home import STEPS, flip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components.artifacts import (
+from bnpipe.components.artifacts import (
     Anomalies,
     Artifact,
     Blessing,
@@ -19,16 +19,16 @@ from components.artifacts import (
     Model,
     Statistics,
 )
-from components.evaluator.gate import decide
-from components.evaluator.measure import plain
-from components.evaluator.params import Params
-from components.evaluator.predictions import Predictions
-from components.evaluator.workflow import measured
-from data.dataset_info import DatasetInfo
-from data.statistics import SplitSummary
-from pipeline.files import write_json
-from pipeline.runs import RunFolder
-from pipeline.store import StepRecord, Store
+from bnpipe.components.evaluator.gate import decide
+from bnpipe.components.evaluator.measure import plain
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.components.evaluator.workflow import measured
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.statistics import SplitSummary
+from bnpipe.pipeline.files import write_json
+from bnpipe.pipeline.runs import RunFolder
+from bnpipe.pipeline.store import StepRecord, Store
 
 IMAGES = 600
 NASTY = (
@@ -237,7 +237,7 @@ class Home:
         self, run: str, name: str, inputs: Any, outputs: Any, code: str, verdict: Any = None
     ) -> dict[str, Any]:
         parts = {
-            "code": {f"components.{name}": code * 64, "data.examples": "d" * 64},
+            "code": {f"bnpipe.components.{name}": code * 64, "bnpipe.data.examples": "d" * 64},
             "environment": {"python": "3.11"},
             "outside": {},
             "files": {},

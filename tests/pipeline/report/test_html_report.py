@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.report import write_report
-from pipeline.runs import RunFolder
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.report import write_report
+from bnpipe.pipeline.runs import RunFolder
 from tests.pipeline.report.finished_run import NASTY, Home
 
 _VOID = {"meta", "link", "img", "br", "path", "circle"}
@@ -194,8 +194,8 @@ def test_notebooks_show_a_card(finished: RunFolder):
 
 def test_drawing_needs_none_of_the_heavy_frameworks(home: Home, finished: RunFolder):
     code = (
-        "import sys; from pathlib import Path; from pipeline.report import write_report; "
-        "from pipeline.runs import find_run; from pipeline.store import Store; "
+        "import sys; from pathlib import Path; from bnpipe.pipeline.report import write_report; "
+        "from bnpipe.pipeline.runs import find_run; from bnpipe.pipeline.store import Store; "
         "store = Store(Path(sys.argv[1])); write_report(store, find_run(store, sys.argv[2])); "
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'matplotlib.pyplot'}; "
         "print(sorted(heavy & set(sys.modules)))"

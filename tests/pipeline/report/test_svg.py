@@ -6,7 +6,7 @@ import re
 import pytest
 from matplotlib.axes import Axes
 
-from pipeline.report.svg import draw, short_name, tick_names
+from bnpipe.pipeline.report.svg import draw, short_name, tick_names
 
 
 def chart(names: list[str]) -> str:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.schedule.book import Book
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.outcome import Reason, Result, Trigger
-from pipeline.schedule.tick import Policy, Ticker
-from pipeline.schedule.timetable import make_timetable
-from pipeline.schedule.work import Looked, Ran
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.outcome import Reason, Result, Trigger
+from bnpipe.pipeline.schedule.tick import Policy, Ticker
+from bnpipe.pipeline.schedule.timetable import make_timetable
+from bnpipe.pipeline.schedule.work import Looked, Ran
 
 PUSHED = Ran(exit_code=0, sentence="v1 is live", result=Result.PUSHED, run="0001", version=1)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.schedule.child import read_trigger, supervise
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.schedule.child import read_trigger, supervise
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -48,7 +48,7 @@ def test_at_the_limit_nothing_of_the_group_is_left(tmp_path: Path) -> None:
 
 def test_a_run_ends_when_its_parent_dies(tmp_path: Path) -> None:
     child = (
-        "import os, sys, time; from pipeline.schedule.child import _end_with;"
+        "import os, sys, time; from bnpipe.pipeline.schedule.child import _end_with;"
         "_end_with(os.getppid()); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
     )
     parent = (

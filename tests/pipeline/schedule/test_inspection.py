@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.digit_renderer import draw_chunk
-from data.examples import encode
-from data.statistics import SplitSummary
-from data.tfrecord import frame
-from pipeline.config import Config, from_values
-from pipeline.graph import Resolved
-from pipeline.schedule import inspection
-from pipeline.schedule.inspection import Inspection
-from serving.logged_images import logged_images
-from serving.request_log import RequestLog
+from bnpipe.data.digit_renderer import draw_chunk
+from bnpipe.data.examples import encode
+from bnpipe.data.statistics import SplitSummary
+from bnpipe.data.tfrecord import frame
+from bnpipe.pipeline.config import Config, from_values
+from bnpipe.pipeline.graph import Resolved
+from bnpipe.pipeline.schedule import inspection
+from bnpipe.pipeline.schedule.inspection import Inspection
+from bnpipe.serving.logged_images import logged_images
+from bnpipe.serving.request_log import RequestLog
 from tests.span_folders import write_records
 
 DATASET = {
@@ -117,14 +117,14 @@ def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
     write_records(tmp_path / "spans" / "7", 5, train=300)
     _, labels = draw_chunk(5, "train", 0)
     answers = np.where(np.arange(300) < 300 * right, labels[:300], (labels[:300] + 1) % 10)
-    monkeypatch.setattr("serving.restored.class_ids", lambda folder, images: answers)
+    monkeypatch.setattr("bnpipe.serving.restored.class_ids", lambda folder, images: answers)
     seen = look.accuracy()
     assert bool(seen.fired) is fires
     assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.told
 
 
 def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
-    from data.png import encode_stored
+    from bnpipe.data.png import encode_stored
 
     images, _ = draw_chunk(5, "test", 0)
     pixels = images[:4].reshape(4, -1)

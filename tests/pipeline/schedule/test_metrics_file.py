@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.errors import ConfigError
-from pipeline.schedule.metrics_file import Standing, write_metrics
-from pipeline.schedule.outcome import Outcome, Result
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.schedule.metrics_file import Standing, write_metrics
+from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.schedule import notify as module
-from pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
-from pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
-from pipeline.sections import Notify
+from bnpipe.pipeline.schedule import notify as module
+from bnpipe.pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
+from bnpipe.pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
+from bnpipe.pipeline.sections import Notify
 
 OUTCOME = Outcome(
     slot="2026-11-22T03:00:00Z",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.schedule.outcome import outcomes
+from bnpipe.pipeline.schedule.outcome import outcomes
 from tests.pipeline.schedule.stub_work import Clock, StubWork, moment, ticker
 
 EVERY = timedelta(minutes=1)

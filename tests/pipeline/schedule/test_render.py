@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.errors import ConfigError
-from pipeline.schedule.render import KINDS, Tick, render
+from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.schedule.render import KINDS, Tick, render
 
 NASTY = "a $HOME \"b\" 100% \\ 'c'"
 
 
 def tick(folder: Path, *command: str, **more: Any) -> Tick:
     return Tick(
-        command=command or (sys.executable, "-m", "pipeline", "retrain", "--due"),
+        command=command or (sys.executable, "-m", "bnpipe.pipeline", "retrain", "--due"),
         folder=folder,
         **{"image": "registry.example/bnpipe:1", "time_limit": 3600, **more},
     )

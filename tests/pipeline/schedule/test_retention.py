@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.collect import drop_runs, size_of
-from pipeline.lock import run_lock
-from pipeline.schedule.retention import keep_newest
-from serving import publish
+from bnpipe.pipeline.collect import drop_runs, size_of
+from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.schedule.retention import keep_newest
+from bnpipe.serving import publish
 from tests.pipeline.toy_home import ToyHome
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.lock import is_held
-from pipeline.schedule.book import Book
-from pipeline.schedule.claim import FAILED, Claim
-from pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
-from pipeline.schedule.slot import Slot
+from bnpipe.pipeline.lock import is_held
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.claim import FAILED, Claim
+from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
+from bnpipe.pipeline.schedule.slot import Slot
 
 ROOT = Path(__file__).parents[3]
 OFTEN = ("--set", "schedule.every=1s", "--set", "schedule.backoff_seconds=0")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.schedule import book, outcome
-from pipeline.schedule.timetable import make_timetable
+from bnpipe.pipeline.schedule import book, outcome
+from bnpipe.pipeline.schedule.timetable import make_timetable
 from tests.pipeline.schedule.stub_work import Clock, StubWork, moment, ticker
 
 ZONE, CRON = "America/New_York", "30 2,8,14,20 * * *"

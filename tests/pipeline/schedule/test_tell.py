@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, from_values
-from pipeline.lock import try_lock
-from pipeline.schedule.book import Book
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.health import Health, health
-from pipeline.schedule.outcome import Result, outcomes
-from pipeline.schedule.slot import Slot, iso
-from pipeline.schedule.tell import NEWEST, tell
-from pipeline.schedule.tick import Tick
-from pipeline.schedule.work import Ran
-from serving import ledger
+from bnpipe.pipeline.config import Config, from_values
+from bnpipe.pipeline.lock import try_lock
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.health import Health, health
+from bnpipe.pipeline.schedule.outcome import Result, outcomes
+from bnpipe.pipeline.schedule.slot import Slot, iso
+from bnpipe.pipeline.schedule.tell import NEWEST, tell
+from bnpipe.pipeline.schedule.tick import Tick
+from bnpipe.pipeline.schedule.work import Ran
+from bnpipe.serving import ledger
 from tests.pipeline.schedule.stub_work import Clock, StubWork, moment, ticker
 
 WRITES = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import LockHeld, Terminated
-from pipeline.schedule.book import Book
-from pipeline.schedule.claim import Claim
-from pipeline.schedule.outcome import Result, Trigger, outcomes
-from pipeline.schedule.tick import Tick
-from pipeline.schedule.work import Looked, Ran
+from bnpipe.pipeline.errors import LockHeld, Terminated
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.outcome import Result, Trigger, outcomes
+from bnpipe.pipeline.schedule.tick import Tick
+from bnpipe.pipeline.schedule.work import Looked, Ran
 from tests.pipeline.schedule.stub_work import PUSHED, Clock, StubWork, moment, ticker
 
 FAULT = Ran(exit_code=1, sentence="trainer failed: no memory", run="0001")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.schedule.timetable import Timetable, make_timetable
+from bnpipe.pipeline.schedule.timetable import Timetable, make_timetable
 from tests.pipeline.schedule.stub_work import moment
 
 

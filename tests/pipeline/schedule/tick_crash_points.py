@@ -8,8 +8,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from pipeline.schedule.book import Book
-from pipeline.schedule.outcome import Result, outcomes
+from bnpipe.pipeline.schedule.book import Book
+from bnpipe.pipeline.schedule.outcome import Result, outcomes
 from tests.fault_injection import NOT_REACHED, stopped
 from tests.pipeline.schedule.stub_work import Clock, StubWork, ticker
 

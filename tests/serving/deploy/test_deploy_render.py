@@ -16,11 +16,11 @@ import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 
-from serving.deploy.render import KINDS, next_step, render, write
-from serving.deploy.settings import Deployment
-from serving.errors import ServingError
-from serving.model_config import ModelConfig
-from serving.server_files import ServerFiles
+from bnpipe.serving.deploy.render import KINDS, next_step, render, write
+from bnpipe.serving.deploy.settings import Deployment
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.model_config import ModelConfig
+from bnpipe.serving.server_files import ServerFiles
 
 KUBERNETES = "1.30"
 DEPLOYMENT = Deployment(
@@ -337,7 +337,7 @@ def test_everything_in_the_cluster_finds_everything_else():
 
 
 def test_the_server_reads_the_configuration_in_the_configmap(tmp_path):
-    from serving.local import config
+    from bnpipe.serving.local import config
 
     data = resource("ConfigMap")["data"]
     (tmp_path / "models.config").write_text(data["models.config"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset_info import DatasetInfo
+from bnpipe.data.dataset_info import DatasetInfo
 
 HEIGHT = WIDTH = 28
 INFO = DatasetInfo("mnist", "3.0.1", HEIGHT, WIDTH, tuple("0123456789"), {}, True)
@@ -25,8 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two SavedModels that answer differently."""
-    from serving import signatures
-    from serving.folding import Dense, Relu
+    from bnpipe.serving import signatures
+    from bnpipe.serving.folding import Dense, Relu
 
     folders = []
     for seed in range(2):
@@ -49,7 +49,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def served(exports: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A served folder with one version, as `publish` leaves it."""
-    from serving.publish import publish
+    from bnpipe.serving.publish import publish
 
     base = tmp_path_factory.mktemp("served") / "mnist"
     publish(
@@ -68,9 +68,9 @@ def server(served: Path) -> Iterator[object]:
 
     Labels come once the version is loaded: the server does not allow them before.
     """
-    from serving.local import config
-    from serving.local.server import LocalServer
-    from serving.local.states import Settings
+    from bnpipe.serving.local import config
+    from bnpipe.serving.local.server import LocalServer
+    from bnpipe.serving.local.states import Settings
 
     (entry,) = config.read(served / "models.config")
     running = LocalServer([dataclasses.replace(entry, labels={})], Settings(poll_wait_seconds=0.2))

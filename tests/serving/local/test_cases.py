@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.cases import REST_CASES, Case, Target, plan
-from serving.cases.case import refused, run_case
-from serving.cases.grpc_cases import CASES as GRPC_CASES
-from serving.cases.lifecycle import OPERATIONS, Operation
-from serving.client import ServerError
+from bnpipe.serving.cases import REST_CASES, Case, Target, plan
+from bnpipe.serving.cases.case import refused, run_case
+from bnpipe.serving.cases.grpc_cases import CASES as GRPC_CASES
+from bnpipe.serving.cases.lifecycle import OPERATIONS, Operation
+from bnpipe.serving.client import ServerError
 
 
 @pytest.fixture(scope="session")

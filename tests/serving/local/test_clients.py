@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import prediction_log_pb2
 
-from data.png import encode_stored
-from data.tfrecord import read_runs
-from serving.client import Options, ServerError, connect
-from serving.errors import ServingError
-from serving.request_log import RequestLog
+from bnpipe.data.png import encode_stored
+from bnpipe.data.tfrecord import read_runs
+from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.request_log import RequestLog
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (3, 28, 28), np.uint8)
 FEATURES = (IMAGES.reshape(3, -1) / np.float32(255)).astype(np.float32)

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from serving import client
-from serving.local.grpc_service import GrpcServer
-from serving.local.http import RestServer
-from serving.local.states import State, VersionStatus
+from bnpipe.serving import client
+from bnpipe.serving.local.grpc_service import GrpcServer
+from bnpipe.serving.local.http import RestServer
+from bnpipe.serving.local.states import State, VersionStatus
 
 
 class SlowApi:
@@ -20,7 +20,7 @@ class SlowApi:
         self.asked = threading.Event()
 
     def answer(self, method, path, headers, body):
-        from serving.local.api import Reply
+        from bnpipe.serving.local.api import Reply
 
         self.asked.set()
         if path == "/slow":

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.local import json_examples, json_reply, json_tensor
-from serving.local.json_text import decimal, text, type_name
-from serving.local.json_values import decode_base64
-from serving.local.rapidjson import Parser, parse_object
-from serving.local.status import StatusError
+from bnpipe.serving.local import json_examples, json_reply, json_tensor
+from bnpipe.serving.local.json_text import decimal, text, type_name
+from bnpipe.serving.local.json_values import decode_base64
+from bnpipe.serving.local.rapidjson import Parser, parse_object
+from bnpipe.serving.local.status import StatusError
 
 FEATURES = {"features": "float"}
 

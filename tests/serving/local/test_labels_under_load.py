@@ -13,13 +13,13 @@ import time
 import numpy as np
 import pytest
 
-from serving import load, model_config
-from serving.client import Options, connect
-from serving.local.config import ModelEntry
-from serving.local.server import LocalServer
-from serving.local.states import Settings
-from serving.publish import publish
-from serving.rollout import Rollout
+from bnpipe.serving import load, model_config
+from bnpipe.serving.client import Options, connect
+from bnpipe.serving.local.config import ModelEntry
+from bnpipe.serving.local.server import LocalServer
+from bnpipe.serving.local.states import Settings
+from bnpipe.serving.publish import publish
+from bnpipe.serving.rollout import Rollout
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
 PATIENCE = 60.0
@@ -192,7 +192,7 @@ def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(serve
 
 
 def test_a_restart_with_labels_needs_the_flag(base):
-    from serving.local.status import StatusError
+    from bnpipe.serving.local.status import StatusError
 
     with pytest.raises(StatusError, match="Request to assign label to version 1 of model mnist"):
         LocalServer(

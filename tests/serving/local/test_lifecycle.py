@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from data.tfrecord import frame
-from serving.client import ServerError, connect
-from serving.local.config import ModelEntry
-from serving.local.servable import Servable
-from serving.local.server import LocalServer
-from serving.local.states import Settings
-from serving.local.status import Code, StatusError
-from serving.local.warmup import WARMUP_FILE, load_and_warm_up
+from bnpipe.data.tfrecord import frame
+from bnpipe.serving.client import ServerError, connect
+from bnpipe.serving.local.config import ModelEntry
+from bnpipe.serving.local.servable import Servable
+from bnpipe.serving.local.server import LocalServer
+from bnpipe.serving.local.states import Settings
+from bnpipe.serving.local.status import Code, StatusError
+from bnpipe.serving.local.warmup import WARMUP_FILE, load_and_warm_up
 
 QUICK = Settings(poll_wait_seconds=0.05, max_num_load_retries=0, load_retry_seconds=0.05)
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
@@ -156,7 +156,7 @@ def test_a_damaged_warmup_file_fails_the_load(exports, tmp_path):
 
 def test_the_process_with_labels_needs_the_flag(served, capsys):
     """Case 97: it says why, and exits; a container would start it again and again."""
-    from serving.local.main import main
+    from bnpipe.serving.local.main import main
 
     flags = [f"--model_config_file={served}/models.config", "--rest_api_port=0", "--port=0"]
     assert main(flags) == 1

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from serving.local import config
-from serving.local.config import ModelEntry
-from serving.local.manager import Manager
-from serving.local.states import Settings, State
-from serving.local.status import Code, StatusError, not_found
+from bnpipe.serving.local import config
+from bnpipe.serving.local.config import ModelEntry
+from bnpipe.serving.local.manager import Manager
+from bnpipe.serving.local.states import Settings, State
+from bnpipe.serving.local.status import Code, StatusError, not_found
 
 PATIENCE = 10.0
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import labels, ledger, model_config, publish, standing, versions
-from serving.client import Options, ServerError, connect
-from serving.errors import ServingError
-from serving.local.server import LocalServer
-from serving.local.states import Settings
-from serving.rollout import Rollout
+from bnpipe.serving import labels, ledger, model_config, publish, standing, versions
+from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.local.server import LocalServer
+from bnpipe.serving.local.states import Settings
+from bnpipe.serving.rollout import Rollout
 from tests.serving.served import events, served
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.png import encode_stored
-from pipeline.cli.app import call
-from serving.cases.case import refused
-from serving.client import ServerError, connect
-from serving.errors import ServingError
+from bnpipe.data.png import encode_stored
+from bnpipe.pipeline.cli.app import call
+from bnpipe.serving.cases.case import refused
+from bnpipe.serving.client import ServerError, connect
+from bnpipe.serving.errors import ServingError
 
 REPOSITORY = Path(__file__).parents[3]
 STOP_SECONDS = 60
@@ -84,7 +84,7 @@ def test_load_prints_latencies_and_sends_nothing_twice(rest_url, capsys):
 
 
 def test_load_fails_when_requests_fail(rest_url, capsys, monkeypatch):
-    from serving.rest_client import RestClient
+    from bnpipe.serving.rest_client import RestClient
 
     exchange, calls = RestClient._exchange, itertools.count()
 
@@ -141,7 +141,7 @@ def test_smoke_over_grpc(rest_url, grpc_url, capsys):
 
 
 def test_smoke_fails_when_an_answer_is_wrong(rest_url, capsys, monkeypatch):
-    from serving import cases
+    from bnpipe.serving import cases
 
     wrong = refused(4, "GET /v1/models/nope", "", 404, "other words")
     monkeypatch.setattr(cases, "REST_CASES", (wrong,))
@@ -153,7 +153,7 @@ def test_smoke_fails_when_an_answer_is_wrong(rest_url, capsys, monkeypatch):
 def test_predict_and_smoke_over_rest_import_no_tensorflow(rest_url, images):
     code = (
         "import sys\n"
-        "from pipeline.cli.app import call\n"
+        "from bnpipe.pipeline.cli.app import call\n"
         f"codes = [call(['predict', *{images!r}, '--url', {rest_url!r}]),\n"
         f"    call(['smoke', '--url', {rest_url!r}])]\n"
         "heavy = {'tensorflow', 'grpc', 'apache_beam'} & set(sys.modules)\n"
@@ -175,7 +175,7 @@ def test_serve_starts_a_real_server_if_there_is_one(served, tmp_path):
     binary = tmp_path / "tensorflow_model_server"
     binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     binary.chmod(0o755)
-    code = "from pipeline.cli import main; main()"
+    code = "from bnpipe.pipeline.cli import main; main()"
     words = ["serve", "--port", "8601", "--grpc-port", "0", "--set", f"serving.base_path={served}"]
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
     run = subprocess.run(
@@ -206,7 +206,7 @@ def test_serve_names_what_is_no_program(served, tmp_path):
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
-    code = "from pipeline.cli import main; main()"
+    code = "from bnpipe.pipeline.cli import main; main()"
     words = ["serve", "--port", "0", "--grpc-port", "0", "--set", f"serving.base_path={served}"]
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code, *words],
