@@ -55,6 +55,10 @@ class RenderedDigits(tfds.core.ShardBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [RenderedDigitsConfig()]  # noqa: RUF012 - TFDS wants a list
+    # TFDS would look for files of the top-level package: that is a namespace, which has no folder
+    # of its own where it is installed editable.
+    code_path = tfds.core.as_path(__file__)
+    pkg_dir_path = code_path.parent
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
