@@ -45,8 +45,8 @@ def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterato
         if name != "python":
             yield Check(name, version != "missing", version)
     yield from _lock()
-    for package in ("pipeline", "components", "serving", "data"):
-        yield _package(package)
+    for room in ("pipeline", "components", "serving", "data"):
+        yield _package(f"bnpipe.{room}")
     yield _disk(home)
     if archives and dataset != RENDERED:
         yield _archives(dataset, Path(archives))
@@ -73,7 +73,7 @@ def _lock() -> Iterator[Check]:
 
 
 def _package(name: str) -> Check:
-    """Whether a package of ours is ours: `data` is a name that others use too."""
+    """Whether a package of ours comes from where this code lies: a namespace can be mixed."""
     spec = importlib.util.find_spec(name)
     origin = Path(spec.origin) if spec and spec.origin else None
     ours = origin is not None and origin.resolve().is_relative_to(ROOT)

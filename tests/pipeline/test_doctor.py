@@ -29,7 +29,7 @@ def test_this_installation_is_whole(tmp_path: Path) -> None:
         "tensorflow",
         "keras",
         "apache-beam",
-        "package data",
+        "package bnpipe.data",
         "TFMA is whole",
         "lock",
     }
@@ -72,7 +72,7 @@ def test_a_package_of_ours_that_another_shadows_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    check = checks(tmp_path)["package data"]
+    check = checks(tmp_path)["package bnpipe.data"]
     assert not check.ok and check.told.startswith("shadowed by ")
 
 
