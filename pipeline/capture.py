@@ -34,6 +34,10 @@ def captured(log_file: Path, step: str) -> Iterator[logging.Logger]:
     finally:
         logger.removeHandler(handler)
         _flush()
+        with open(os.devnull, "w") as nowhere:  # what a full disk did not take is not for the user
+            for number, _ in saved:
+                os.dup2(nowhere.fileno(), number)
+            _flush()
         for number, copy in saved:
             os.dup2(copy, number)
             os.close(copy)
