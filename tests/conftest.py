@@ -17,11 +17,11 @@ import pytest
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Component, Context, Facts
+from tests import child
 
 TINY_SIZE = 512
 
-# Before any test starts TensorFlow, as `bnpipe run` does; the trainer insists on it.
-os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+child.forget_the_caller()
 
 # A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some
 # tests send it to theirs.
@@ -125,7 +125,7 @@ def tiny_transformed(
 @pytest.fixture(scope="session")
 def mnist_archives() -> Path:
     """The folder with MNIST's four archives, named by BNPIPE_ARCHIVES."""
-    folder = os.environ.get("BNPIPE_ARCHIVES")
+    folder = os.environ.get(child.ARCHIVES)
     if not folder:
         pytest.skip("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
     return Path(folder)

@@ -23,6 +23,7 @@ from bnpipe.data.errors import DataError, RequestError
 from bnpipe.data.examples import encode, read_batches
 from bnpipe.data.schema import derived
 from bnpipe.data.tfrecord import frame
+from tests.child import environment
 from tests.components.validator_data import evidence, healthy
 
 Run = Callable[..., Any]
@@ -217,10 +218,9 @@ def test_the_step_is_a_gate_whose_curated_schema_is_in_its_key() -> None:
 
 def test_planning_a_run_imports_nothing_heavy() -> None:
     code = (
-        "import sys, json, components.statistics_gen, components.example_validator\n"
+        "import sys, json\n"
+        "import bnpipe.components.statistics_gen, bnpipe.components.example_validator\n"
         "print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
     )
-    loaded = json.loads(
-        subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    )
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], env=environment()))
     assert not {"numpy", "scipy", "tensorflow", "apache_beam"} & set(loaded)

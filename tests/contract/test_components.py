@@ -25,6 +25,7 @@ from bnpipe.components.artifacts import Artifact, VerdictArtifact
 from bnpipe.components.base import Component, key_params
 from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.store import describe
+from tests.child import environment
 
 HEAVY = (
     "apache_beam",
@@ -164,8 +165,8 @@ def test_component_can_be_pickled(component: Component[Any, Any, Any]) -> None:
 @each
 def test_import_is_light(component: Component[Any, Any, Any]) -> None:
     code = f"import sys, {component.module}; print(*(m for m in {HEAVY} if m in sys.modules))"
-    root = Path(components.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 

@@ -13,6 +13,7 @@ from bnpipe.data.checksums import (
     registered_archives,
 )
 from bnpipe.data.errors import DataError, RequestError
+from tests.child import environment
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
 
@@ -98,5 +99,4 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
         "heavy = {'numpy', 'tensorflow', 'tensorflow_datasets', 'apache_beam'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
+    subprocess.run([sys.executable, "-c", program], env=environment(), check=True)

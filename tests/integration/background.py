@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.conftest import Project, environment
+from tests.child import environment
+from tests.integration.conftest import Project
 
 PATIENCE = 300.0
 

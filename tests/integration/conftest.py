@@ -1,7 +1,6 @@
 """The real command line on few rendered digits, each call in a process of its own."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.child import ROOT as ROOT
+from tests.child import environment
 
 # 90 steps on so few digits: larger ones, moving averages of batch normalisation with less inertia,
 # and a gate that asks for what 400 test images can show.
@@ -84,12 +84,6 @@ class Run(NamedTuple):
 
     printed: str
     summary: dict[str, Any]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The environment of a user who has set nothing of ours."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("BNPIPE_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **changes}
 
 
 @pytest.fixture(scope="session")

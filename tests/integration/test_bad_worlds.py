@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import MakeProject, environment
+from tests.child import environment
+from tests.integration.conftest import MakeProject
 
 
 def test_unknown_data_set_names_a_near_one(make_project: MakeProject) -> None:

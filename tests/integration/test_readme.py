@@ -17,7 +17,8 @@ import pytest
 from bnpipe.pipeline.cli.app import app
 from bnpipe.pipeline.config import Config, from_values, parse_yaml
 from bnpipe.pipeline.errors import ExitCode
-from tests.integration.conftest import ROOT, SMALL, MakeProject, Project, environment
+from tests.child import ROOT, environment
+from tests.integration.conftest import SMALL, MakeProject, Project
 
 pytestmark = pytest.mark.timeout(1200)
 README = (ROOT / "README.md").read_text()

@@ -1,7 +1,6 @@
 """A disk that fills up: one line, exit code 1, and nothing lost when there is room again."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.child import WITH_TESTS, environment
 from tests.pipeline.run_crash_points import broken_end, broken_store
 from tests.pipeline.toy_home import ToyHome, outputs
 
-ROOT = Path(__file__).parents[2]
 NAMESPACE = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 SIZE = 1 << 20
 
@@ -65,8 +64,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(disk: Path, tmp_path: 
     words = [sys.executable, "-c", PROGRAM, str(disk), json.dumps(rooms), str(toy.file)]
     done = subprocess.run(
         [*NAMESPACE, mount, "sh", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(**WITH_TESTS),
         text=True,
         capture_output=True,
     )
@@ -94,16 +92,16 @@ def test_a_file_that_may_not_grow_is_told_in_one_line(tmp_path: Path) -> None:
     toy = ToyHome(tmp_path)
     toy.file.write_text("seven\n" * 30_000)
     words = [sys.executable, "-m", "tests.pipeline.toy_cli", "run", "--json"]
-    environ = {**os.environ, "BNPIPE_HOME": str(toy.home), "TOY_FILE": str(toy.file)}
+    environ = environment(BNPIPE_HOME=str(toy.home), TOY_FILE=str(toy.file), **WITH_TESTS)
     limit = "import os, resource, sys; "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); "
     limit += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     limited = [sys.executable, "-c", limit, *words[1:]]
-    full = subprocess.run(limited, cwd=ROOT, env=environ, text=True, capture_output=True)
+    full = subprocess.run(limited, env=environ, text=True, capture_output=True)
     assert full.returncode == 1, full.stderr
     assert full.stderr.startswith("error: source failed: File too large")
     assert len(full.stderr.splitlines()) == 1
     assert broken_store(toy.home) == []
-    again = subprocess.run(words, cwd=ROOT, env=environ, text=True, capture_output=True)
+    again = subprocess.run(words, env=environ, text=True, capture_output=True)
     assert again.returncode == 0, again.stderr
     assert broken_store(toy.home) + broken_end(toy.home) == []

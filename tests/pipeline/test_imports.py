@@ -1,14 +1,14 @@
 """What is imported when nothing has to be computed: not the frameworks."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.child import WITH_TESTS, environment
+
 HEAVY = (
     "tensorflow",
     "keras",
@@ -32,12 +32,9 @@ def imported(script: str, tmp_path: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", script + tail],
         cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "BNPIPE_HOME": str(tmp_path / "home"),
-            "TOY_FILE": str(tmp_path / "in.txt"),
-        },
+        env=environment(
+            BNPIPE_HOME=str(tmp_path / "home"), TOY_FILE=str(tmp_path / "in.txt"), **WITH_TESTS
+        ),
         text=True,
         capture_output=True,
     )

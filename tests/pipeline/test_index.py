@@ -11,6 +11,7 @@ from bnpipe.pipeline.files import write_json
 from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.runs import close_dead_runs, find_run, new_run
 from bnpipe.pipeline.store import Store
+from tests.child import environment
 from tests.pipeline.toy_home import ToyHome
 
 
@@ -137,7 +138,10 @@ def test_readers_and_a_writer_at_once_do_not_break_it(ran: ToyHome) -> None:
         "    assert index.runs() and index.latest('train')\n"
     )
     words = [sys.executable, "-c", code, str(ran.home)]
-    readers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    readers = [
+        subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     rate = 3
     while any(r.poll() is None for r in readers):
         ran.run(rate=rate)

@@ -12,6 +12,7 @@ import pytest
 
 from bnpipe.pipeline.errors import ExitCode, LockHeld
 from bnpipe.pipeline.lock import is_held, run_lock
+from tests.child import environment
 
 HOLD = (
     "import sys, time\n"
@@ -25,7 +26,10 @@ HOLD = (
 
 def holder(home: Path) -> "subprocess.Popen[str]":
     child = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(home)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(home)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert child.stdout is not None and child.stdout.readline() == "held\n"
     return child
@@ -107,7 +111,10 @@ def test_somebody_who_looks_does_not_stop_a_run(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         pass
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert child.stdout is not None and child.stdout.readline() == "looking\n"

@@ -21,6 +21,7 @@ from bnpipe.pipeline.runs import find_run
 from bnpipe.pipeline.store import Store
 from bnpipe.serving import labels, versions
 from tests import toy_graph
+from tests.child import WITH_TESTS, environment
 from tests.toy_graph import toy_settings
 
 
@@ -44,7 +45,7 @@ class Toy:
         words = [sys.executable, "-c", code, self.home, self.file, self.served]
         return subprocess.Popen(
             [*map(str, words), str(rate)],
-            env={**os.environ, **environ},
+            env=environment(**WITH_TESTS, **environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

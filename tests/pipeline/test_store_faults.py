@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.child import WITH_TESTS, environment
 from tests.pipeline.run_crash_points import SCENARIOS, broken_end, broken_store
 from tests.pipeline.toy_home import ToyHome, outputs
 
-ROOT = Path(__file__).parents[2]
 FAULTS = ("kill", "tear", "enospc", "eio")
 # Quick: a kill at every call of a commit, and every so many calls of what takes longer. The slow
 # tests stop at every call of everything.
@@ -38,7 +38,9 @@ QUICK = {
 def explored(scenario: str, fault: str, stride: int) -> int:
     """Run the exploration in a process of its own; returns the number of points."""
     words = ["-m", "tests.pipeline.run_crash_points", scenario, fault, str(stride)]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, *words], env=environment(**WITH_TESTS), text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["broken"] == []
@@ -108,14 +110,12 @@ def _run_under_strace(toy: ToyHome, call: str, number: int, fault: str) -> bool:
     strace = ("strace", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", inject)
     done = subprocess.run(
         [*strace, sys.executable, "-B", "-c", RUN, str(toy.home), str(toy.file), str(toy.served)],
-        cwd=ROOT,
+        env=environment(**WITH_TESTS),
         text=True,
         capture_output=True,
     )
     assert done.returncode in (0, 1, 6, 7, -9, 137), done.stderr
     if done.returncode == 1 and done.stderr:  # `main` of the command line would tell this line
-        assert done.stderr.splitlines()[-1].startswith(("OSError", "pipeline.", "serving.")), (
-            done.stderr
-        )
+        assert done.stderr.splitlines()[-1].startswith(("OSError", "bnpipe.")), done.stderr
     text = log.read_text()
     return "INJECTED" in text or "killed by SIGKILL" in text

@@ -19,6 +19,7 @@ from bnpipe.pipeline import tracking
 from bnpipe.pipeline.config import from_values
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
+from tests.child import environment
 from tests.pipeline.report.finished_run import Home
 
 
@@ -94,13 +95,14 @@ print(track(store, find_run(store, sys.argv[2]), sys.argv[3], "digits"))
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with MLflow on top of what the tests run with."""
     folder = tmp_path_factory.mktemp("mlflow") / "env"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    environ = environment()
+    subprocess.run([sys.executable, "-m", "venv", folder], env=environ, check=True)
     made = folder / "bin" / "python"
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.run([made, "-c", query], capture_output=True, text=True, check=True).stdout
+    site = subprocess.check_output([made, "-c", query], env=environ, text=True)
     (Path(site.strip()) / "below.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     install = [made, "-m", "pip", "--disable-pip-version-check", "-q", "install", "mlflow>=3,<4"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(install, env=environ, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"MLflow cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     return made
@@ -117,7 +119,7 @@ def server(python: Path, tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "server.log").open("w") as log:
         child = subprocess.Popen(
             [python, "-m", "mlflow", "server", *where, *stored, *files],
-            stdout=log, stderr=log, cwd=tmp_path, start_new_session=True,
+            env=environment(), stdout=log, stderr=log, cwd=tmp_path, start_new_session=True,
         )  # fmt: skip
         try:
             uri = f"http://127.0.0.1:{port}"
@@ -161,13 +163,7 @@ def test_a_real_mlflow_shows_the_run_once(
 
     def tell() -> str:
         words = [python, "-c", TELL, str(home.store.home), "1", server]
-        told = subprocess.run(
-            words,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "PYTHONPATH": "."},
-        )
+        told = subprocess.run(words, env=environment(), capture_output=True, text=True)
         assert told.returncode == 0, told.stderr
         return told.stdout.split()[-1]
 
@@ -199,8 +195,6 @@ def test_a_server_that_is_down_is_one_line(python: Path, home: Home) -> None:
     home.finish("0001")
     shutil.rmtree(home.store.home / "objects")
     words = [python, "-c", TELL, str(home.store.home), "1", "http://127.0.0.1:9"]
-    told = subprocess.run(
-        words, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": "."}
-    )
+    told = subprocess.run(words, env=environment(), capture_output=True, text=True)
     last = told.stderr.strip().splitlines()[-1]
     assert last.startswith("bnpipe.serving.errors.ServingError: MLflow at http://127.0.0.1:9")

@@ -1,6 +1,5 @@
 """A toy pipeline in folders of its own, and what tests ask of it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from bnpipe.pipeline.execute import Result, run_graph
 from bnpipe.pipeline.plan import Plan, Selection, StepPlan, make_plan
 from bnpipe.pipeline.store import Store
+from tests.child import WITH_TESTS, environment
 from tests.toy_graph import toy_graph, toy_settings
 
 STEPS = ("source", "train", "twin", "judge", "pusher")
@@ -44,7 +44,7 @@ class ToyHome:
         code = "from tests.toy_graph import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, (self.home, self.file, self.served, rate))],
-            env={**os.environ, **environ},
+            env=environment(**WITH_TESTS, **environ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

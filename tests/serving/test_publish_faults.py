@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bnpipe.serving import versions
+from tests.child import WITH_TESTS, environment
 from tests.serving.crash_points import SCENARIOS
 from tests.serving.served import events, leftovers, push, saved_model, torn, visible
 
-ROOT = Path(__file__).parents[2]
 SYSCALLS = (
     *("mkdir", "write", "fsync", "rename", "chmod", "fchmod", "sendfile", "flock", "openat"),
     *("unlink", "unlinkat", "rmdir"),
@@ -23,15 +23,18 @@ SYSCALLS = (
 
 
 def python(*arguments: str | Path, before: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """A Python process in the repository."""
-    command = [*before, sys.executable, *map(str, arguments)]
+    """A Python process that can import the tests."""
     return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*before, sys.executable, *map(str, arguments)],
+        env=environment(**WITH_TESTS),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
 def output(process: "subprocess.Popen[str]") -> str:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     return out
 
@@ -115,7 +118,7 @@ def _stopped_by_strace(call: str, number: int, fault: str, base: Path, folder: P
     inject = f"inject={call}:{fault}:when={first + number}"
     strace = ("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", inject)
     process = python("-B", "-c", program, base, folder / "b", before=strace)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode in (0, 1, -9, 137), err
     if process.returncode == 1:
         assert "ServingError" in err.splitlines()[-1], err

@@ -18,6 +18,7 @@ from bnpipe.data.examples import encode
 from bnpipe.data.preprocessing import flatten_and_scale
 from bnpipe.serving import signatures
 from bnpipe.serving.folding import BatchNormalization, Dense, LayerNormalization, Relu
+from tests.child import environment
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)
@@ -229,10 +230,9 @@ def test_equal_networks_give_equal_bytes_in_every_process(folder, tmp_path):
     here = Path(__file__).parent
     result = subprocess.run(
         [sys.executable, "-c", EXPORT, str(here), str(other)],
-        cwd=here.parents[1],
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     again = tmp_path / "again"

@@ -13,6 +13,7 @@ from bnpipe.serving import ledger, publish, verify
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.rollout import Rollout
 from bnpipe.serving.signing import Signer, Verifier, load_signer, make_keys
+from tests.child import environment
 from tests.serving.served import push
 
 MakeModel = Callable[[str], Path]
@@ -60,7 +61,8 @@ def test_the_signature_is_checked_by_openssl_alone(signed: Path, tmp_path: Path)
     manifest, signature = signed / "manifests/2.json", signed / "manifests/2.sig"
     command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin"]
     command += ["-inkey", str(tmp_path / "key.pub"), "-in", str(manifest)]
-    done = subprocess.run([*command, "-sigfile", str(signature)], capture_output=True, text=True)
+    command += ["-sigfile", str(signature)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert "Verified Successfully" in done.stdout + done.stderr
 
 

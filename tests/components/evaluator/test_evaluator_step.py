@@ -2,7 +2,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from bnpipe.components.artifacts import Model, ServedModel
 from bnpipe.components.evaluator import COMPONENT, Inputs, Params
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.serving.digest import tree_digest
+from tests.child import WITH_TESTS, environment
 from tests.components.evaluator import fakes
 
 
@@ -121,9 +121,9 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(evaluated,
         "_run(COMPONENT, inputs, Params(golden_images=4), out, cache=out)\n"
     )
     paths = [str(artifact.path) for artifact in world]
-    environment = {**os.environ, "PYTHONHASHSEED": "7"}
     arguments = [sys.executable, "-c", script, str(tmp_path), *paths]
-    subprocess.run(arguments, check=True, env=environment, capture_output=True, timeout=300)
+    environ = environment(PYTHONHASHSEED="7", **WITH_TESTS)
+    subprocess.run(arguments, check=True, env=environ, capture_output=True)
     for name in ("evaluation", "blessing"):
         assert digests(getattr(evaluated.outputs, name).path) == digests(tmp_path / name)
 

@@ -19,7 +19,6 @@ from bnpipe.components.infra_validator.step import probe
 from bnpipe.serving.errors import ServingError
 from tests.components.infra_validator.candidates import bless
 
-ROOT = Path(__file__).parents[3]
 Run = Callable[..., Any]
 
 
@@ -153,10 +152,9 @@ def test_links_are_seen_by_the_lint_not_followed(run: Run, inputs: Inputs, tmp_p
     assert "variables: expected a plain file, received a symbolic link" in verdict["sentence"]
 
 
-STAND_IN_AS_BINARY = f"""
-os.environ["PYTHONPATH"] = {str(ROOT)!r}
+STAND_IN_AS_BINARY = """
 known = ("rest_api_port", "port", "model_name", "model_base_path", "max_num_load_retries")
-kept = [f"--{{name}}={{flags[name]}}" for name in known]
+kept = [f"--{name}={flags[name]}" for name in known]
 os.execv(sys.executable, [sys.executable, "-m", "bnpipe.serving.local", *kept])
 """
 

@@ -1,6 +1,5 @@
 """How servers are found, started and, whatever happens, ended."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +13,9 @@ from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import PORT_ATTEMPTS, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, IMAGE, STAND_IN, Server, find, launch
 from bnpipe.serving.errors import ServingError
+from tests.child import environment
 
 Fake = Callable[[str], Server]
-ROOT = Path(__file__).parents[3]
 
 
 def try_it(server: Server, folder: Path, seconds: float = 30.0) -> None:
@@ -117,7 +116,7 @@ def test_a_server_ends_when_the_run_is_killed(fake: Fake, tmp_path: Path) -> Non
         "with serving(server, folder, folder / 'log', time.monotonic() + 30):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=environment())
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
 
@@ -175,11 +174,14 @@ def test_a_container_pulls_nothing_is_loopback_only_and_ends_by_name(tmp_path: P
     assert words.index("--entrypoint=timeout") < words.index(IMAGE) < words.index(BINARY)
 
 
-def test_no_folder_of_the_user_is_taken_for_our_code(tmp_path: Path) -> None:
+def test_no_folder_of_the_user_is_taken_for_our_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "theirs"))
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "__init__.py").write_text("raise SystemExit('the wrong package')")
     started = launch(Server(STAND_IN, STAND_IN), tmp_path, 0, 0)
     command = [*started.command[:3], "bnpipe.serving.names"]
-    done = subprocess.run(command, cwd=tmp_path, env=dict(started.environment), timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=dict(started.environment))
     assert done.returncode == 0
-    assert os.environ.get("PYTHONPATH", "") in started.environment["PYTHONPATH"]
+    assert started.environment["PYTHONPATH"] == str(tmp_path / "theirs")

@@ -1,7 +1,6 @@
 import itertools
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from bnpipe.components.trainer.batch_norm import BatchNorm
+from tests.child import environment
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -310,9 +310,8 @@ print("equal")
 def test_a_batch_split_among_replicas_is_normalised_as_a_whole():
     result = subprocess.run(
         [sys.executable, "-c", REPLICAS],
-        cwd=Path(__file__).parents[3],
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert result.stdout.strip() == "equal", result.stderr[-3000:]

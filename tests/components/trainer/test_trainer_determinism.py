@@ -1,7 +1,6 @@
 """Equal inputs give equal bytes: in other processes, with other threads, and after kill -9."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from bnpipe.components.artifacts import Model
 from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, run
+from tests.child import environment
 
 # At the width of MNIST, and in batches of 1024, the bits do depend on the number of threads.
 PARAMS = Params(batch_size=1024, epochs=3, dropout=0.1, checkpoint_seconds=0)
@@ -52,8 +52,7 @@ def start(threads: int, started: int, last_step: int, examples: Path, scratch: P
     variables = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, (started, last_step, examples, scratch, folder))],
-        cwd=Path(__file__).parents[3],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | dict.fromkeys(variables, str(threads)),
+        env=environment(TF_CPP_MIN_LOG_LEVEL="3", **dict.fromkeys(variables, str(threads))),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -86,7 +85,7 @@ def train_here(examples, folder, ctx):
 
 
 def finish(process: subprocess.Popen, code: int) -> None:
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == code, errors[-3000:]
 
 

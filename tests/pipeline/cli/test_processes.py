@@ -1,7 +1,6 @@
 """The command line as a user's shell sees it: one real process per test."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,20 +10,17 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.child import WITH_TESTS, environment
+
 VERBS = ("run", "plan", "resume", "status", "runs", "show", "logs", "graph", "export", "gc")
 
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "in.txt").write_text("seven\n")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("BNPIPE_")}
-    return {
-        **kept,
-        "BNPIPE_HOME": str(tmp_path / "home"),
-        "TOY_FILE": str(tmp_path / "in.txt"),
-        "PYTHONPATH": str(ROOT),
-    }
+    return environment(
+        BNPIPE_HOME=str(tmp_path / "home"), TOY_FILE=str(tmp_path / "in.txt"), **WITH_TESTS
+    )
 
 
 def python(environ: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":

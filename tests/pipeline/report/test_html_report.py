@@ -13,6 +13,7 @@ import pytest
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.report import write_report
 from bnpipe.pipeline.runs import RunFolder
+from tests.child import environment
 from tests.pipeline.report.finished_run import NASTY, Home
 
 _VOID = {"meta", "link", "img", "br", "path", "circle"}
@@ -201,7 +202,7 @@ def test_drawing_needs_none_of_the_heavy_frameworks(home: Home, finished: RunFol
         "print(sorted(heavy & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, str(home.store.home), finished.id]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    told = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 
 
@@ -224,9 +225,9 @@ def _open(
     logging = ("--enable-logging=stderr", f"--user-data-dir={profile}", "--dump-dom")
     return subprocess.run(
         [chromium, "--headless", *quiet, *offline, *logging, *flags, page.as_uri()],
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.schedule.child import read_trigger, supervise
+from tests.child import environment
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -55,8 +56,7 @@ def test_a_run_ends_when_its_parent_dies(tmp_path: Path) -> None:
         f"import subprocess, sys;subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
     )
     told = tmp_path / "pid"
-    root = Path(__file__).parents[3]
-    process = subprocess.Popen([sys.executable, "-c", parent, str(told)], cwd=root)
+    process = subprocess.Popen([sys.executable, "-c", parent, str(told)], env=environment())
     until = time.monotonic() + 30
     while not (told.exists() and told.read_text()) and time.monotonic() < until:
         time.sleep(0.05)

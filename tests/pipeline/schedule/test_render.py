@@ -14,6 +14,7 @@ import yaml
 
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.schedule.render import KINDS, Tick, render
+from tests.child import environment
 
 NASTY = "a $HOME \"b\" 100% \\ 'c'"
 
@@ -53,8 +54,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         [analyze, "--man=no", "verify", *(str(tmp_path / name) for name in files)],
         capture_output=True,
         text=True,
-        timeout=60,
-        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        env=environment(SYSTEMD_UNIT_PATH=f"{tmp_path}:"),
     )
     said = [line for line in checked.stderr.splitlines() if "bnpipe-retrain" in line]
     assert (checked.returncode, said) == (0, [])
@@ -97,9 +97,8 @@ def test_cron_runs_the_words_that_were_meant(tmp_path: Path) -> None:
     command = fields[5].replace(r"\%", "\0")
     assert "%" not in command  # cron ends the command there
     path = f"{logger.parent}:{os.environ['PATH']}"
-    subprocess.run(
-        ["/bin/sh", "-c", command.replace("\0", "%")], check=True, env={"PATH": path}, timeout=60
-    )
+    words = ["/bin/sh", "-c", command.replace("\0", "%")]
+    subprocess.run(words, check=True, env=environment(PATH=path))
     assert json.loads(kept.read_text()) == [str(folder), NASTY, NASTY]
 
 
@@ -139,7 +138,7 @@ def test_a_cron_job_never_overlaps_and_never_fails_for_a_verdict(tmp_path: Path)
     for code, expected in ((0, 0), (3, 0), (1, 1), (7, 7)):
         stub = f"bnpipe() {{ return {code}; }}; "
         command = [*container["command"][:2], stub + container["command"][2]]
-        assert subprocess.run(command, timeout=60).returncode == expected
+        assert subprocess.run(command, env=environment()).returncode == expected
 
 
 def test_a_pod_that_is_stopped_lets_its_tick_end(tmp_path: Path) -> None:
@@ -150,10 +149,10 @@ def test_a_pod_that_is_stopped_lets_its_tick_end(tmp_path: Path) -> None:
     stub.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     command = found["containers"][0]["command"]
-    pod = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PATH": path})
+    pod = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(PATH=path))
     assert pod.stdout is not None and pod.stdout.readline() == "up\n"
     pod.terminate()
-    assert pod.communicate(timeout=60)[0] == "ended\n" and pod.returncode == 7
+    assert pod.communicate()[0] == "ended\n" and pod.returncode == 7
 
 
 # Airflow
@@ -165,10 +164,10 @@ def test_the_dag_is_python_with_the_words_that_were_meant(tmp_path: Path) -> Non
     words = {k.arg: k.value for call in calls for k in call.keywords}
     told = subprocess.run(
         ["/bin/sh", "-c", ast.literal_eval(words["bash_command"])],
+        env=environment(),
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert told.stdout == NASTY + "\n"
     assert ast.literal_eval(words["catchup"]) is False
@@ -194,19 +193,16 @@ def test_airflow_loads_and_runs_the_dag(
         environment={"X": NASTY},
     )  # fmt: skip
     (dags / "bnpipe_retrain.py").write_text(render("airflow", found)["bnpipe_retrain.py"])
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "NO_COLOR": "1",
-    }
+    environ = environment(
+        HOME=str(tmp_path),
+        AIRFLOW_HOME=str(tmp_path / "airflow"),
+        AIRFLOW__CORE__DAGS_FOLDER=str(dags),
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+        NO_COLOR="1",
+    )
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [airflow, *words], capture_output=True, text=True, env=environment, timeout=600
-        )
+        return subprocess.run([airflow, *words], capture_output=True, text=True, env=environ)
 
     assert call("db", "migrate").returncode == 0
     errors = call("dags", "list-import-errors", "--local", "--output", "json")
@@ -220,14 +216,14 @@ def test_airflow_loads_and_runs_the_dag(
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real Airflow 3 in an environment of its own: its packages clash with the pipeline's."""
     folder = tmp_path_factory.mktemp("airflow") / "env"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", folder], env=environment(), check=True)
     install = ("-m", "pip", "--disable-pip-version-check", "-q", "install")
     packages = ("apache-airflow-core>=3.1,<4", "apache-airflow-providers-standard")
     made = subprocess.run(
         [folder / "bin" / "python", *install, *packages],
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=1200,
     )
     if made.returncode:
         pytest.skip(f"Airflow cannot be installed: {made.stderr.strip().splitlines()[-1]}")

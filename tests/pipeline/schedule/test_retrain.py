@@ -1,7 +1,6 @@
 """`bnpipe retrain`, `schedule run` and `schedule status` over real runs of the toy pipeline."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,8 @@ from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import FAILED, Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
 from bnpipe.pipeline.schedule.slot import Slot
+from tests.child import WITH_TESTS, environment
 
-ROOT = Path(__file__).parents[3]
 OFTEN = ("--set", "schedule.every=1s", "--set", "schedule.backoff_seconds=0")
 
 
@@ -30,17 +29,15 @@ class Toy:
         (folder / "in.txt").write_text("seven\n")
 
     def start(self, *words: str, **environ: str) -> "subprocess.Popen[str]":
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("BNPIPE_")}
         return subprocess.Popen(
             [sys.executable, "-m", "tests.pipeline.toy_cli", *words],
             cwd=self.folder,
-            env={
-                **kept,
-                "BNPIPE_HOME": str(self.home),
-                "TOY_FILE": str(self.folder / "in.txt"),
-                "PYTHONPATH": str(ROOT),
+            env=environment(
+                BNPIPE_HOME=str(self.home),
+                TOY_FILE=str(self.folder / "in.txt"),
+                **WITH_TESTS,
                 **environ,
-            },
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.child import WITH_TESTS, environment
 
 
 @pytest.mark.parametrize("fault", ["kill", "tear", "enospc", "eio"])
 def test_wherever_a_tick_stops_its_slot_is_done_once(memory: Path, fault: str) -> None:
     words = ["-m", "tests.pipeline.schedule.tick_crash_points", str(memory), fault]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, *words], env=environment(**WITH_TESTS), text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > (5 if fault == "tear" else 50)

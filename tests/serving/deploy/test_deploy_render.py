@@ -21,6 +21,7 @@ from bnpipe.serving.deploy.settings import Deployment
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.model_config import ModelConfig
 from bnpipe.serving.server_files import ServerFiles
+from tests.child import environment
 
 KUBERNETES = "1.30"
 DEPLOYMENT = Deployment(
@@ -176,8 +177,8 @@ def test_odd_characters_in_paths_stay_what_they_are(name):
         if "kubectl cp" in text
     )
     script = f'VERSION=2; set -- {line}; printf %s "$3"'
-    shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert shown.stdout == f"{base}/2"
+    shown = subprocess.check_output(["bash", "-c", script], env=environment(), text=True)
+    assert shown == f"{base}/2"
 
 
 @pytest.mark.parametrize(
@@ -361,10 +362,10 @@ def test_kubectl_reads_the_kustomization(tmp_path):
     write(tmp_path, render("kubernetes", DEPLOYMENT))
     built = subprocess.run(
         ["kubectl", "kustomize", str(tmp_path / "kubernetes")],
+        env=environment(),
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     kinds = [document["kind"] for document in yaml.safe_load_all(built.stdout)]
     assert sorted(kinds) == sorted(

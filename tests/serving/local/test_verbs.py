@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from bnpipe.pipeline.cli.app import call
 from bnpipe.serving.cases.case import refused
 from bnpipe.serving.client import ServerError, connect
 from bnpipe.serving.errors import ServingError
+from tests.child import environment
 
-REPOSITORY = Path(__file__).parents[3]
 STOP_SECONDS = 60
 
 
@@ -160,7 +159,7 @@ def test_predict_and_smoke_over_rest_import_no_tensorflow(rest_url, images):
         "sys.exit(f'{codes} {heavy}' if any(codes) or heavy else 0)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
 
@@ -177,13 +176,11 @@ def test_serve_starts_a_real_server_if_there_is_one(served, tmp_path):
     binary.chmod(0o755)
     code = "from bnpipe.pipeline.cli import main; main()"
     words = ["serve", "--port", "8601", "--grpc-port", "0", "--set", f"serving.base_path={served}"]
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
     run = subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
         text=True,
-        timeout=100,
-        env=env,
+        env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
         check=True,
     )
     flags = run.stdout.splitlines()[1:]
@@ -213,7 +210,7 @@ def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
     )
     try:
         assert process.stdout is not None
