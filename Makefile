@@ -33,13 +33,17 @@ run: $(STAMP) ## run the pipeline (ARGS="..." goes to `bnpipe run`)
 	echo "$$notice"; \
 	exit $$status
 
+# On all cores, a file on one of them: what a file prepares for its tests is made once. The order
+# stays as it is (the longest come first). ARGS=-n0 runs one test after another, in one process.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: $(STAMP) ## run the quick tests (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -m "not slow and not flink" $(ARGS)
+test: $(STAMP) ## run the quick tests (ARGS="..." goes to pytest; ARGS=-n0: on one core)
+	@$(PYTEST) -m "not slow and not flink" $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## run the slow tests and those on a Flink cluster
-	@$(BIN)/python -m pytest -m "slow or flink" $(ARGS)
+	@$(PYTEST) -m "slow or flink" $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## check style, types and the direction of imports

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Component, Context, Facts
@@ -22,6 +23,12 @@ from tests import child
 TINY_SIZE = 512
 
 child.forget_the_caller()
+
+# How long an example takes is the machine's affair.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some
 # tests send it to theirs.
@@ -76,6 +83,29 @@ def _run(
     for artifact in bound.values():
         artifact.check()
     return Ran(outputs, facts)
+
+
+# What explorations record; these numbers must not shrink unnoticed.
+STOPS = {
+    "crash points": "served folder and object store",
+    "store crash points": "store",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how often a publish or a run was stopped."""
+    for property_name, what in STOPS.items():
+        points = [
+            value
+            for report in terminalreporter.getreports("passed")
+            for name, value in report.user_properties
+            if name == property_name
+        ]
+        if points:
+            terminalreporter.write_line(
+                f"{what}: stopped at {sum(points)} points in {len(points)} explorations, "
+                "no promise broken"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def _misbehave(step: str) -> None:
     if os.environ.get("TOY_KILL") == step:
         os.kill(os.getpid(), signal.SIGKILL)
     if os.environ.get("TOY_SLEEP") == step:
-        time.sleep(60)
+        time.sleep(999)
 
 
 SOURCE = Component("source", NoInputs, SourceOutputs, SourceParams, source, probe=probe)

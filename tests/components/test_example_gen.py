@@ -328,7 +328,6 @@ def test_the_probe_refuses_what_cannot_work(tmp_path: Path) -> None:
     assert probe(Params(dataset="rendered_digits", size=1000), tmp_path) == {}
 
 
-@pytest.mark.timeout(120)
 def test_mnist_in_full(
     mnist_archives: Path, run_component: Callable[..., Any], tmp_path: Path
 ) -> None:

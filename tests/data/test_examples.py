@@ -69,7 +69,7 @@ def test_reads_what_tensorflow_wrote(tmp_path: Path) -> None:
     assert all((b.columns["x"] == [1.5, -2.0]).all() for b in batches)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=30))
 def test_any_integer_survives(tmp_path_factory: pytest.TempPathFactory, values: list[int]) -> None:
     path = tmp_path_factory.mktemp("ints") / "shard"

@@ -71,7 +71,6 @@ def test_a_larger_set_begins_with_the_images_of_a_smaller_one(shared_cache: Path
     assert np.bincount(labels).min() > 100
 
 
-@pytest.mark.timeout(120)
 def test_mnist_comes_from_the_archives(
     mnist_archives: Path, shared_cache: Path, no_network: None
 ) -> None:

@@ -5,15 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.child import environment
 from tests.integration.conftest import Project
-
-PATIENCE = 300.0
+from tests.waiting import PATIENCE
 
 
 @contextmanager
@@ -32,7 +30,7 @@ def process(project: Project, log: Path, *words: str) -> Iterator[int]:
     finally:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(60)
+            child.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -50,13 +48,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        if true():
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"waited for {PATIENCE:g} s")

@@ -54,14 +54,14 @@ class Project:
     def call(self, *words: str, exit_code: int = 0, code: str = "", **environ: str) -> str:
         """Runs a command, expects its exit code, returns what it wrote to stdout."""
         child = self.start(*words, code=code, **environ)
-        out, err = child.communicate(timeout=900)
+        out, err = child.communicate()
         assert child.returncode == exit_code, f"{words}: exit {child.returncode}\n{out}\n{err}"
         return out
 
     def fail(self, *words: str, exit_code: int, **environ: str) -> str:
         """Runs a command that must fail, returns its one line on stderr."""
         child = self.start(*words, **environ)
-        out, err = child.communicate(timeout=300)
+        out, err = child.communicate()
         assert child.returncode == exit_code, f"{words}: exit {child.returncode}\n{out}\n{err}"
         lines = err.strip().splitlines()
         assert len(lines) == 1, err

@@ -44,14 +44,12 @@ def test_no_network_and_no_archives_tells_two_ways_out(make_project: MakeProject
     project = make_project("")
     words = [*cut_off, sys.executable, "-m", "bnpipe.pipeline", "run"]
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
-    # TFDS by itself tries for minutes; the timeout is far above what the one attempt takes.
     done = subprocess.run(
         words,
         cwd=project.folder,
         env=environment(**proxies),
         capture_output=True,
         text=True,
-        timeout=90,
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1

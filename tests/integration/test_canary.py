@@ -10,8 +10,9 @@ import pytest
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.serving import versions
 from bnpipe.serving.client import Client, connect
-from tests.integration.background import free_port, process, wait_for
+from tests.integration.background import free_port, process
 from tests.integration.conftest import Project
+from tests.waiting import wait_for
 
 MODEL = "rendered_digits"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -75,7 +75,6 @@ def shell(checkout: Project) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1000,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -102,7 +101,6 @@ def test_python_blocks_run(checkout: Project, shell: str) -> None:
             cwd=checkout.folder,
             env=environment(),
             check=True,
-            timeout=120,
             capture_output=True,
         )
 

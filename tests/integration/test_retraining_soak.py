@@ -18,9 +18,10 @@ from bnpipe.pipeline.schedule.outcome import Outcome, Result, Trigger, outcomes
 from bnpipe.serving import ledger, versions
 from bnpipe.serving.client import Client, Options, connect
 from bnpipe.serving.errors import ServingError
-from tests.integration.background import free_port, process, rss, wait_for
+from tests.integration.background import free_port, process, rss
 from tests.integration.conftest import SMALL, MakeProject, Project
 from tests.span_folders import drifted, write_drifted
+from tests.waiting import wait_for
 
 CONFIG = """\
 serving: {{keep_versions: 3, server_url: "http://127.0.0.1:{rest}"}}

@@ -20,7 +20,7 @@ HOLD = (
     "from bnpipe.pipeline.lock import run_lock\n"
     "with run_lock(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
-    "    time.sleep(60)\n"
+    "    time.sleep(999)\n"
 )
 
 
@@ -91,7 +91,7 @@ def test_an_unreadable_lock_file_still_locks(tmp_path: Path, content: str) -> No
 
 def test_a_program_started_by_a_step_does_not_keep_it(tmp_path: Path) -> None:
     with run_lock(tmp_path):
-        child = subprocess.Popen(["sleep", "60"])
+        child = subprocess.Popen(["sleep", "999"])
     try:
         assert not is_held(tmp_path)
     finally:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from bnpipe.serving import labels, versions
 from tests import toy_graph
 from tests.child import WITH_TESTS, environment
 from tests.toy_graph import toy_settings
+from tests.waiting import wait_for
 
 
 class Toy:
@@ -200,18 +200,16 @@ def test_a_second_run_at_the_same_time_is_refused(toy: Toy) -> None:
 def test_sigterm_ends_a_run_properly(toy: Toy) -> None:
     child = toy.child(TOY_SLEEP="train")
     log = toy.home / "runs" / "0001" / "logs" / "train.log"
-    deadline = time.monotonic() + 30
-    while not log.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(log.exists)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(30) == ExitCode.TERMINATED
+    assert child.wait() == ExitCode.TERMINATED
     assert find_run(Store(toy.home), "1").summary()["status"] == "terminated"
     assert actions(toy.run())["source"] == "cached"
 
 
 @pytest.mark.parametrize("step", ["source", "train", "twin", "judge"])
 def test_killed_in_a_step_the_next_run_goes_on_to_the_same_digests(toy: Toy, step: str) -> None:
-    assert toy.child(TOY_KILL=step).wait(30) == -signal.SIGKILL
+    assert toy.child(TOY_KILL=step).wait() == -signal.SIGKILL
     result = toy.run()
     done = list(ALL_RUN)[: list(ALL_RUN).index(step)]
     assert actions(result) == ALL_RUN | dict.fromkeys(done, "cached")

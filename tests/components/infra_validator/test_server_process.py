@@ -6,21 +6,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bnpipe.components.infra_validator import servers
+from bnpipe.components.infra_validator import process, servers
 from bnpipe.components.infra_validator.process import PORT_ATTEMPTS, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, IMAGE, STAND_IN, Server, find, launch
 from bnpipe.serving.errors import ServingError
 from tests.child import environment
+from tests.waiting import PATIENCE, wait_for
 
 Fake = Callable[[str], Server]
 
 
-def try_it(server: Server, folder: Path, seconds: float = 30.0) -> None:
+def try_it(server: Server, folder: Path) -> None:
     """Starts it as the step does."""
-    with serving(server, folder, folder / "log", time.monotonic() + seconds):
+    with serving(server, folder, folder / "log", time.monotonic() + PATIENCE):
         pass
 
 
@@ -30,13 +32,6 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_server_that_serves_is_ended_with_all_its_children(fake: Fake, tmp_path: Path) -> None:
@@ -49,19 +44,33 @@ def test_a_server_that_serves_is_ended_with_all_its_children(fake: Fake, tmp_pat
         serve()
         """
     )
-    with serving(server, tmp_path, tmp_path / "log", time.monotonic() + 30) as (process, found):
+    until = time.monotonic() + PATIENCE
+    with serving(server, tmp_path, tmp_path / "log", until) as (running, found):
         assert found.rest.startswith("http://127.0.0.1:")
-        process.check_alive()
+        running.check_alive()
         pids = [int((tmp_path / name).read_text()) for name in ("pid", "child")]
         assert not any(is_gone(pid) for pid in pids)
-    wait_until(lambda: all(is_gone(pid) for pid in pids))
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
 
 
-def test_a_server_that_never_serves_is_a_fault_and_ended(fake: Fake, tmp_path: Path) -> None:
+def test_a_server_that_never_serves_is_a_fault_and_ended(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time runs out once it has said what it waits for."""
     server = fake("print('waiting for a version', flush=True); time.sleep(600)")
-    with pytest.raises(ServingError, match=r"does not serve in time; it said last: waiting for a"):
-        try_it(server, tmp_path, 1.0)
-    wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+
+    def now() -> float:
+        return 2 * PATIENCE if "waiting" in (tmp_path / "log").read_text() else 0.0
+
+    clock = SimpleNamespace(monotonic=now, sleep=time.sleep)
+    monkeypatch.setattr(process, "time", clock)
+    told = r"does not serve in time; it said last: waiting for a"
+    with (
+        pytest.raises(ServingError, match=told),
+        serving(server, tmp_path, tmp_path / "log", PATIENCE),
+    ):
+        pass
+    wait_for(lambda: is_gone(int((tmp_path / "pid").read_text())))
 
 
 def test_a_server_that_dies_is_a_fault_with_its_last_words(fake: Fake, tmp_path: Path) -> None:
@@ -113,12 +122,12 @@ def test_a_server_ends_when_the_run_is_killed(fake: Fake, tmp_path: Path) -> Non
         "from bnpipe.components.infra_validator.servers import Server\n"
         f"server = Server({server.name!r}, 'fake', {server.program!r})\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "with serving(server, folder, folder / 'log', time.monotonic() + 30):\n"
+        "with serving(server, folder, folder / 'log', time.monotonic() + 300):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment())
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+    wait_for(lambda: is_gone(int((tmp_path / "pid").read_text())))
 
 
 def path_with(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:

@@ -4,13 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.child import WITH_TESTS, environment
+from tests.waiting import wait_for
 
 VERBS = ("run", "plan", "resume", "status", "runs", "show", "logs", "graph", "export", "gc")
 
@@ -106,9 +106,7 @@ def test_a_reader_that_goes_away_is_no_error(environ: dict[str, str]) -> None:
 
 def until_at_work(environ: dict[str, str], child: "subprocess.Popen[str]") -> None:
     log = Path(environ["BNPIPE_HOME"]) / "runs" / "0001" / "logs" / "train.log"
-    deadline = time.monotonic() + 30
-    while not log.exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: log.exists() or child.poll() is not None)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_a_signal_ends_a_run_with_its_own_code(
     )
     until_at_work(environ, child)
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate()
     assert child.returncode == code, err
     assert "Traceback" not in err
     home = Path(environ["BNPIPE_HOME"])

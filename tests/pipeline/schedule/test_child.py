@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pytest
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.schedule.child import read_trigger, supervise
 from tests.child import environment
+from tests.waiting import wait_for
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(999)"])
 open(sys.argv[1], "w").write(str(helper.pid))
-time.sleep(99)
+time.sleep(999)
 """
 
 
@@ -41,30 +41,23 @@ def test_at_the_limit_nothing_of_the_group_is_left(tmp_path: Path) -> None:
     words = [sys.executable, "-c", STUBBORN, str(told)]
     with pytest.raises(TimeoutError):
         supervise(words, limit=timedelta(seconds=5), grace=0.1, quiet=False)
-    until = time.monotonic() + 10
-    while is_alive(int(told.read_text())) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not is_alive(int(told.read_text()))
+    wait_for(lambda: not is_alive(int(told.read_text())))
 
 
 def test_a_run_ends_when_its_parent_dies(tmp_path: Path) -> None:
     child = (
         "import os, sys, time; from bnpipe.pipeline.schedule.child import _end_with;"
-        "_end_with(os.getppid()); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
+        "_end_with(os.getppid()); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(999)"
     )
     parent = (
         f"import subprocess, sys;subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
     )
     told = tmp_path / "pid"
     process = subprocess.Popen([sys.executable, "-c", parent, str(told)], env=environment())
-    until = time.monotonic() + 30
-    while not (told.exists() and told.read_text()) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(lambda: told.exists() and told.read_text())
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while is_alive(int(told.read_text())) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not is_alive(int(told.read_text()))
+    wait_for(lambda: not is_alive(int(told.read_text())))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "7"])

@@ -15,6 +15,7 @@ from bnpipe.pipeline.schedule import notify as module
 from bnpipe.pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
 from bnpipe.pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
 from bnpipe.pipeline.sections import Notify
+from tests.waiting import PATIENCE
 
 OUTCOME = Outcome(
     slot="2026-11-22T03:00:00Z",
@@ -183,15 +184,17 @@ def test_a_command_reads_the_payload(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "problem"),
+    ("command", "seconds", "problem"),
     [
-        (("/nonexistent/tell",), "No such file"),
-        (python("import sys; sys.exit('no mail today')"), "it ended with 1: no mail today"),
-        (python("import time; time.sleep(60)"), "no end after 1 s"),
+        (("/nonexistent/tell",), PATIENCE, "No such file"),
+        (python("import sys; sys.exit('no mail today')"), PATIENCE, "ended with 1: no mail today"),
+        (python("import time; time.sleep(999)"), 1, "no end after 1 s"),
     ],
 )
-def test_a_command_that_fails_is_reported(command: tuple[str, ...], problem: str) -> None:
-    (told,) = notify(Notify(command=command, timeout_seconds=1), MESSAGE, {})
+def test_a_command_that_fails_is_reported(
+    command: tuple[str, ...], seconds: float, problem: str
+) -> None:
+    (told,) = notify(Notify(command=command, timeout_seconds=seconds), MESSAGE, {})
     assert problem in told
 
 

@@ -17,6 +17,7 @@ from bnpipe.pipeline.schedule.claim import FAILED, Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
 from bnpipe.pipeline.schedule.slot import Slot
 from tests.child import WITH_TESTS, environment
+from tests.waiting import wait_for
 
 OFTEN = ("--set", "schedule.every=1s", "--set", "schedule.backoff_seconds=0")
 
@@ -45,7 +46,7 @@ class Toy:
 
     def call(self, *words: str, exit_code: int = 0, **environ: str) -> str:
         child = self.start(*words, **environ)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate()
         assert child.returncode == exit_code, f"{words}: exit {child.returncode}\n{out}\n{err}"
         return out + err
 
@@ -184,7 +185,7 @@ def test_the_scheduler_survives_failing_runs_and_stops_cleanly(toy: Toy) -> None
     daemon = toy.start("schedule", "run", *OFTEN, *beat, TOY_FAIL="train")
     wait_for(lambda: len(outcomes(toy.home)) >= 2)
     daemon.send_signal(signal.SIGTERM)
-    out, err = daemon.communicate(timeout=60)
+    out, err = daemon.communicate()
     assert daemon.returncode == 0, err
     lines = out.splitlines()
     assert sum("failed: train failed: the toy broke" in line for line in lines) >= 2
@@ -198,18 +199,9 @@ def test_the_scheduler_stops_a_run_that_outlives_its_grace(toy: Toy) -> None:
     daemon = toy.start("schedule", "run", *OFTEN, *beat, TOY_SLEEP="train")
     wait_for(lambda: (toy.home / "runs" / "0001" / "run.json").exists())
     daemon.send_signal(signal.SIGTERM)
-    daemon.communicate(timeout=60)
+    daemon.communicate()
     assert daemon.returncode == 0
     assert toy.run_json("0001")["status"] == "terminated"
     (claim,) = Book(toy.home).claims()
     assert claim.counted == 0  # to be stopped costs no attempt
     assert toy.tick()["outcome"]["result"] == "pushed"
-
-
-def wait_for(true: Any) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if true():
-            return
-        time.sleep(0.1)
-    raise AssertionError("waited for 60 s")

@@ -11,6 +11,7 @@ from bnpipe.serving import client
 from bnpipe.serving.local.grpc_service import GrpcServer
 from bnpipe.serving.local.http import RestServer
 from bnpipe.serving.local.states import State, VersionStatus
+from tests.waiting import PATIENCE
 
 
 class SlowApi:
@@ -35,7 +36,7 @@ def slow():
 
 
 def connect(server):
-    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
 
 
 def test_a_connection_stays_open(slow):
@@ -52,7 +53,7 @@ def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(slow):
     api, server = slow
     connection = connect(server)
     connection.request("GET", "/slow")
-    assert api.asked.wait(5)
+    assert api.asked.wait(PATIENCE)
     server.stop(5)
     response = connection.getresponse()
     assert response.read() == b"/slow"
@@ -80,7 +81,7 @@ def test_a_stop_answers_what_is_in_flight_over_grpc():
     with client.connect(f"grpc://127.0.0.1:{server.port}", "m") as asking:
         thread = threading.Thread(target=lambda: found.extend(asking.status()))
         thread.start()
-        assert manager.asked.wait(30)
+        assert manager.asked.wait(PATIENCE)
         server.stop(10)
         thread.join()
     assert [state.version for state in found] == [3]
@@ -120,7 +121,7 @@ def test_a_body_in_chunks(slow):
 )
 def test_a_length_that_makes_no_sense(slow, header):
     _, server = slow
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(f"POST / HTTP/1.1\r\n{header}\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
     server.stop(1)

@@ -20,9 +20,9 @@ from bnpipe.serving.local.server import LocalServer
 from bnpipe.serving.local.states import Settings
 from bnpipe.serving.publish import publish
 from bnpipe.serving.rollout import Rollout
+from tests.waiting import PATIENCE, wait_for
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
-PATIENCE = 60.0
 RATE = 40.0
 FOLLOWING = Settings(
     poll_wait_seconds=0.05,
@@ -65,17 +65,26 @@ def server(base):
 
 
 class Load:
-    """Requests to an address, until it is over."""
+    """Requests to an address, until it is over; `answers` and `failures` are those so far."""
 
     def __init__(self, url, label="stable"):
         self.over, self.label = threading.Event(), label
         self.client = connect(url, "mnist", Options(attempts=1, timeout=PATIENCE))
-        self.report = None
+        self.answers, self.failures, self.report = [], 0, None
         self.thread = threading.Thread(target=self._run)
+
+    def _ask(self):
+        try:
+            answer = self.client.predict(FEATURES, label=self.label)
+        except Exception:
+            self.failures += 1
+            raise
+        self.answers.append(answer.version)
+        return answer
 
     def _run(self):
         self.report = load.run(
-            lambda: self.client.predict(FEATURES, label=self.label),
+            self._ask,
             rate=RATE,
             seconds=3600,
             connections=16,
@@ -98,20 +107,24 @@ def test_pushes_and_rollbacks_lose_no_request(server, base, exports, rounds):
     rollout = Rollout(base, (rest,), PATIENCE)
     live, was_live = 1, [1]
     with Load(rest) as over_rest, Load(grpc) as over_grpc:
+
+        def went_live(version):
+            was_live.append(version)
+            wait_for(lambda: version in over_grpc.answers)
+
         begun = time.monotonic()
+        wait_for(lambda: over_grpc.answers)
         for turn in range(rounds):
             published = rollout.finish(push(base, exports, 2 + turn, hold=True))
             assert published.live
-            was_live.append(published.version)
-            time.sleep(2 / RATE)  # or nobody would have asked it
+            went_live(published.version)
             if turn % 2 == 0:  # back to the one before, and from there on
                 assert rollout.rollback(reason="a drill") == live
             else:
                 assert rollout.rollback(reason="a drill", to=live) == live
-            time.sleep(2 / RATE)
             if turn % 2:
                 live = rollout.finish(push(base, exports, 1000 + turn, hold=True)).version
-                was_live.append(live)
+                went_live(live)
         seconds = time.monotonic() - begun
     for told in (over_rest.report, over_grpc.report):
         assert told.errors == {}
@@ -140,11 +153,10 @@ def test_a_version_that_arrives_by_rename_fails_no_request(tmp_path, exports):
                 shutil.copytree(exports[version % 2], staged)
                 staged.rename(base / str(version))
                 client.wait_until_available(version)
-                time.sleep(2 / RATE)
+                wait_for(lambda version=version: version in over_grpc.answers)
             for version in range(5, 2, -1):
                 (base / str(version)).rename(base / f".bad-{version}")
                 client.wait_until_available(version - 1)
-                time.sleep(2 / RATE)
             states = {s.version: s.state for s in client.status()}
     finally:
         server.stop()
@@ -159,9 +171,9 @@ def test_a_stop_under_load_gives_no_wrong_answer(base):
     server = LocalServer(base / "models.config", FOLLOWING)
     rest, grpc = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
     with Load(rest) as over_rest, Load(grpc) as over_grpc:
-        time.sleep(10 / RATE)
+        wait_for(lambda: over_rest.answers and over_grpc.answers)
         server.stop()
-        time.sleep(10 / RATE)
+        wait_for(lambda: over_rest.failures and over_grpc.failures)
     for told in (over_rest.report, over_grpc.report):
         assert any(not sample.error for sample in told.samples)
         assert told.errors
@@ -185,10 +197,7 @@ def test_one_edit_that_lists_a_version_and_moves_the_label_never_converges(serve
         tell(1)
         client.wait_until_available(2)
         tell(2)
-        deadline = time.monotonic() + PATIENCE
-        while client.metadata(label="stable")["model_spec"]["version"] != "2":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: client.metadata(label="stable")["model_spec"]["version"] == "2")
 
 
 def test_a_restart_with_labels_needs_the_flag(base):

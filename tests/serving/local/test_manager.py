@@ -10,8 +10,7 @@ from bnpipe.serving.local.config import ModelEntry
 from bnpipe.serving.local.manager import Manager
 from bnpipe.serving.local.states import Settings, State
 from bnpipe.serving.local.status import Code, StatusError, not_found
-
-PATIENCE = 10.0
+from tests.waiting import wait_for
 
 
 class Fake:
@@ -37,13 +36,6 @@ def load(path):
     if not (path / "content").is_file():
         raise not_found("Could not find SavedModel")
     return Fake(path)
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
 
 
 class Served:
@@ -77,7 +69,9 @@ class Served:
             return version
 
     def available(self, *versions):
-        until(lambda: {v for v, s in self.states().items() if s is State.AVAILABLE} == {*versions})
+        wait_for(
+            lambda: {v for v, s in self.states().items() if s is State.AVAILABLE} == {*versions}
+        )
 
 
 @pytest.fixture
@@ -105,7 +99,7 @@ def test_the_highest_number_is_served_and_the_one_before_ends(serve, base):
     served.available(1)
     add(base, 10)
     served.available(10)
-    until(lambda: served.states() == {10: State.AVAILABLE, 1: State.END})
+    wait_for(lambda: served.states() == {10: State.AVAILABLE, 1: State.END})
     assert [s.version for s in served.manager.statuses("m")] == [10, 1]
     assert served.answers() == 10
 
@@ -136,7 +130,7 @@ def test_an_empty_folder_ends_with_an_error_and_the_old_version_stays(serve, bas
     served = serve()
     served.available(1)
     (base / "4").mkdir()
-    until(lambda: served.states().get(4) is State.END)
+    wait_for(lambda: served.states().get(4) is State.END)
     (found,) = served.manager.statuses("m", 4)
     assert found.error.code is Code.NOT_FOUND
     assert served.answers() == 1
@@ -178,7 +172,7 @@ def test_a_removed_version_gives_way_to_the_one_before(serve, base):
     served.available(2)
     (base / "2").rename(base / ".bad-2")
     served.available(1)
-    until(lambda: served.states() == {2: State.END, 1: State.AVAILABLE})
+    wait_for(lambda: served.states() == {2: State.END, 1: State.AVAILABLE})
 
 
 def test_a_version_that_comes_back_is_loaded_again(serve, base):
@@ -187,7 +181,7 @@ def test_a_version_that_comes_back_is_loaded_again(serve, base):
     served = serve()
     served.available(2)
     (base / "2").rename(base / ".bad-2")
-    until(lambda: served.states() == {2: State.END, 1: State.AVAILABLE})
+    wait_for(lambda: served.states() == {2: State.END, 1: State.AVAILABLE})
     add(base, 2, "second")
     served.available(2)
     with served.manager.acquire("m") as (_, servable):
@@ -212,7 +206,7 @@ def test_a_folder_without_versions_is_an_outage(serve, base):
     served = serve()
     served.available(1)
     (base / "1").rename(base / ".gone")
-    until(lambda: served.states() == {1: State.END})
+    wait_for(lambda: served.states() == {1: State.END})
     with pytest.raises(StatusError, match=r"Servable not found for request: Latest\(m\)"):
         served.answers()
 
@@ -290,7 +284,7 @@ def test_models_that_are_no_longer_listed_are_unloaded(serve, base):
     served = serve()
     served.available(1)
     served.manager.reload([])
-    until(lambda: served.states() == {1: State.END})
+    wait_for(lambda: served.states() == {1: State.END})
 
 
 def test_a_swap_fails_no_request(serve, base):
@@ -338,8 +332,8 @@ def test_a_request_keeps_its_version_open(serve, base):
         time.sleep(0.05)
         assert served.states()[1] is State.UNLOADING
         assert not servable.closed
-    until(lambda: served.states()[1] is State.END)
-    until(lambda: servable.closed)
+    wait_for(lambda: served.states()[1] is State.END)
+    wait_for(lambda: servable.closed)
 
 
 MODEL = 'config {{ name: "m" base_path: "{base}" model_platform: "tensorflow" {more} }}'

@@ -16,9 +16,9 @@ from bnpipe.serving.local.server import LocalServer
 from bnpipe.serving.local.states import Settings
 from bnpipe.serving.rollout import Rollout
 from tests.serving.served import events, served
+from tests.waiting import PATIENCE
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}
-PATIENCE = 30.0
 FOLLOWING = Settings(
     poll_wait_seconds=0.05,
     config_poll_wait_seconds=0.05,

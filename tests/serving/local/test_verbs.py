@@ -16,8 +16,7 @@ from bnpipe.serving.cases.case import refused
 from bnpipe.serving.client import ServerError, connect
 from bnpipe.serving.errors import ServingError
 from tests.child import environment
-
-STOP_SECONDS = 60
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +224,7 @@ def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
         assert url.startswith("http://127.0.0.1:")
         assert call(["predict", *images, "--url", url]) == 0
         process.send_signal(number)
-        assert process.wait(STOP_SECONDS) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
