@@ -47,9 +47,6 @@ test-slow: $(STAMP) ## run the slow tests and those on a Flink cluster
 
 .PHONY: lint
 lint: $(STAMP) ## check style, types and the direction of imports
-	@# Type checkers read folders: here the four have the names that they are imported by.
-	@mkdir -p $(VENV)/src/bnpipe
-	@ln -sfn $(foreach room,pipeline components serving data,../../../$(room)) $(VENV)/src/bnpipe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -89,6 +86,9 @@ $(STAMP): requirements.lock setup.py
 	@$(PIP) install --no-deps --require-hashes -r $(VENV)/build-tools.txt
 	@$(PIP) install --no-deps --require-hashes --no-build-isolation -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@# Type checkers and editors read folders: here the four have the names they are imported by.
+	@mkdir -p $(VENV)/src/bnpipe
+	@ln -sfn $(foreach room,pipeline components serving data,../../../$(room)) $(VENV)/src/bnpipe
 	@touch $@
 
 # Sets `python` to the first interpreter that really runs (a shim may exist and fail), is

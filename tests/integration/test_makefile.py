@@ -25,7 +25,20 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in ("make", "bash", "sh", "sed", "expand", "tail", "awk", "rm", "touch", "env"):
+    for tool in (
+        "make",
+        "bash",
+        "sh",
+        "sed",
+        "expand",
+        "tail",
+        "awk",
+        "rm",
+        "touch",
+        "env",
+        "mkdir",
+        "ln",
+    ):
         found = shutil.which(tool)
         if found:
             (tools / tool).symlink_to(found)

@@ -45,7 +45,7 @@ def test_the_tick_finds_home_and_configuration(
     assert f"WorkingDirectory={folder}" in lines
     assert f"TimeoutStartSec={2 * 3600 + 900}" in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
-    words = ["-m", "bnpipe.pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
+    words = ["-P", "-m", "bnpipe.pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
     assert shlex.split(start.removeprefix("ExecStart=")) == [sys.executable, *words]
 
 
