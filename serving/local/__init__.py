@@ -5,7 +5,7 @@ answers with the same texts and codes, so what works with it works with `tensorf
 It runs signatures through the same session kernels; requests, JSON and versions are handled in
 Python. Where it differs on purpose is listed in README.md here.
 
-    rapidjson, json_*             the JSON rules; numpy only
+    codec                         JSON of requests and answers; numpy only
     config, states, manager       models.config, versions and labels
     servable, inference, warmup   a loaded SavedModel and what it computes
     api, http, grpc_service       the two interfaces
