@@ -7,6 +7,7 @@ folders, makes a context, runs the component and checks every artifact.
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import typing
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from bnpipe.components.base import Component, Context, Facts
 from tests import child
 
 TINY_SIZE = 512
+TF_SERVING = os.environ.get("BNPIPE_TF_SERVING") or shutil.which("tensorflow_model_server")
 
 child.forget_the_caller()
 
@@ -159,3 +161,23 @@ def mnist_archives() -> Path:
     if not folder:
         pytest.skip("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tf_serving() -> Path:
+    """TensorFlow Serving's binary, named by BNPIPE_TF_SERVING or found on PATH."""
+    if not TF_SERVING:
+        pytest.skip(
+            "no tensorflow_model_server on PATH, and BNPIPE_TF_SERVING names none: only the "
+            "stand-in was asked"
+        )
+    return Path(TF_SERVING)
+
+
+REAL = [pytest.param(TF_SERVING, marks=pytest.mark.tf_serving)] if TF_SERVING else []
+
+
+@pytest.fixture(scope="session", params=["stand-in", *REAL])
+def binary(request: pytest.FixtureRequest) -> Path | None:
+    """What serves: None for the stand-in, else TensorFlow Serving's binary."""
+    return None if request.param == "stand-in" else Path(request.param)

@@ -22,7 +22,6 @@ _VERBS = {
         "serve",
         "predict",
         "smoke",
-        "load",
         "deploy",
     ),
     "care": ("retrain", "schedule", "track", "gc", "config", "doctor"),

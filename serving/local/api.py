@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import urllib.parse
@@ -15,8 +14,7 @@ from google.protobuf import json_format
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from bnpipe.serving.local import inference, json_reply, json_tensor, rapidjson
-from bnpipe.serving.local.json_examples import Example, examples
+from bnpipe.serving.local import codec, inference
 from bnpipe.serving.local.manager import Manager
 from bnpipe.serving.local.servable import Servable
 from bnpipe.serving.local.status import Code, StatusError, invalid
@@ -72,10 +70,10 @@ class RestApi:
         except BadUrl:
             return Reply(400)
         except StatusError as error:
-            return Reply(error.code.http, json_reply.error_body(error.message))
+            return Reply(error.code.http, codec.error_body(error.message))
         except Exception as error:  # the connection must survive a fault of ours
             message = f"{type(error).__name__}: {error}"
-            return Reply(Code.INTERNAL.http, json_reply.error_body(message))
+            return Reply(Code.INTERNAL.http, codec.error_body(message))
 
     def _answer(self, method: str, path: str, body: bytes) -> bytes:
         if method == "POST" and (found := _INFERENCE.fullmatch(path)):
@@ -85,33 +83,33 @@ class RestApi:
                 "regress": self._regress,
             }.get(found[4])
             if verb is not None:
-                return verb(_decoded(found[1]), _version(found[2]), _decoded(found[3]), body)
+                name = _decoded(found[1]) or ""
+                return verb(name, _version(found[2]), _decoded(found[3]), body)
         if method == "GET" and (found := _MODELS.fullmatch(path)):
-            name, version = _decoded(found[1]), _version(found[2])
+            name, version = _decoded(found[1]) or "", _version(found[2])
             if found[4] == "metadata":
                 return self._metadata(name, version, _decoded(found[3]))
             return self._status(name, version)
         raise invalid(f"Malformed request: {method} {path}")
 
-    def _predict(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
-        request = rapidjson.parse_object(body)
-        signature = json_tensor.signature_name(request)
+    def _predict(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
+        request = codec.parse(body)
+        signature = codec.signature_name(request)
         with self._manager.acquire(name, version, label) as (_, servable):
             specs = inference.input_specs(servable, signature)
-            inputs = json_tensor.predict_inputs(request, specs)
-            outputs = inference.predict(servable, signature, inputs.arrays)
-        write = json_reply.predictions if inputs.row else json_reply.outputs_by_name
-        return write(outputs)
+            arrays, rows = codec.predict_inputs(request, specs)
+            outputs = inference.predict(servable, signature, arrays)
+        return codec.predictions(outputs, rows=rows)
 
-    def _classify(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
+    def _classify(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
         signature, serialized = _examples(body)
         with self._manager.acquire(name, version, label) as (_, servable):
-            return json_reply.classifications(inference.classify(servable, signature, serialized))
+            return codec.classifications(inference.classify(servable, signature, serialized))
 
-    def _regress(self, name: str, version: int | None, label: str, body: bytes) -> bytes:
+    def _regress(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
         signature, serialized = _examples(body)
         with self._manager.acquire(name, version, label) as (_, servable):
-            return json_reply.regressions(inference.regress(servable, signature, serialized))
+            return codec.regressions(inference.regress(servable, signature, serialized))
 
     def _status(self, name: str, version: int | None) -> bytes:
         if not name:
@@ -129,7 +127,7 @@ class RestApi:
         ]
         return _json({"model_version_status": versions})
 
-    def _metadata(self, name: str, version: int | None, label: str) -> bytes:
+    def _metadata(self, name: str, version: int | None, label: str | None) -> bytes:
         if not name:
             raise invalid("Missing model name in request.")
         with self._manager.acquire(name, version, label) as (number, servable):
@@ -145,9 +143,9 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _decoded(part: str | None) -> str:
+def _decoded(part: str | None) -> str | None:
     if part is None:
-        return ""
+        return None
     if _BAD_ESCAPE.search(part):
         raise BadUrl
     return urllib.parse.unquote(part)
@@ -167,7 +165,7 @@ def _inflated(headers: Mapping[str, str], body: bytes) -> bytes:
     try:
         inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         inflated = inflater.decompress(body, _LARGEST_BODY)
-    except (zlib.error, gzip.BadGzipFile) as error:
+    except zlib.error as error:
         raise invalid(f"Failed to uncompress the request body: {error}") from error
     if inflater.unconsumed_tail:
         raise invalid(f"The uncompressed request body has more than {_LARGEST_BODY} bytes")
@@ -179,14 +177,14 @@ def _examples(body: bytes) -> tuple[str, list[bytes]]:
 
     A context's bytes come before those of every example; merging is what the parser then does.
     """
-    request = rapidjson.parse_object(body)
-    signature = json_tensor.signature_name(request)
-    found, context = examples(request)
+    request = codec.parse(body)
+    signature = codec.signature_name(request)
+    examples, context = codec.examples(request)
     head = _serialized(context) if context is not None else b""
-    return signature, [head + _serialized(example) for example in found]
+    return signature, [head + _serialized(example) for example in examples]
 
 
-def _serialized(example: Example) -> bytes:
+def _serialized(example: codec.Example) -> bytes:
     message = example_pb2.Example()
     for name, (kind, values) in example.items():
         feature = message.features.feature[name]

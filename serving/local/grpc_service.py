@@ -170,7 +170,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def _acquire(self, spec: Any) -> Any:
         version = spec.version.value if spec.HasField("version") else None
-        return self._manager.acquire(spec.name, version, spec.version_label)
+        label = spec.version_label if spec.HasField("version_label") else None
+        return self._manager.acquire(spec.name, version, label)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

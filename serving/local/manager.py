@@ -127,7 +127,7 @@ class Manager(Generic[T]):
 
     @contextlib.contextmanager
     def acquire(
-        self, name: str, version: int | None = None, label: str = ""
+        self, name: str, version: int | None = None, label: str | None = None
     ) -> Iterator[tuple[int, T]]:
         """A loaded version, kept loaded until the caller is done: its number and its servable.
 
@@ -146,10 +146,10 @@ class Manager(Generic[T]):
                 found.in_flight -= 1
                 self._changed.notify_all()
 
-    def _find(self, name: str, version: int | None, label: str) -> Version[T]:
+    def _find(self, name: str, version: int | None, label: str | None) -> Version[T]:
         if not name:
             raise invalid("ModelSpec has no name specified.")
-        if label:
+        if label is not None:  # an empty one is no label of anything
             version = self._labels.get(name, {}).get(label)
             if version is None:
                 raise invalid(f"Unrecognized servable version label: {label}")

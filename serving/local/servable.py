@@ -42,9 +42,8 @@ class Servable:
     def __init__(self, path: Path) -> None:
         if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
             raise not_found(
-                "Could not find SavedModel .pb or .pbtxt at supplied export directory path: "
-                f"{path}. Check that the directory exists and that you have the right "
-                "permissions for accessing it."
+                "Specified file path does not appear to contain a SavedModel bundle (should have "
+                f"a file called `saved_model.pb`)\nSpecified file path: {path}"
             )
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph)

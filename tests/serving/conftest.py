@@ -5,12 +5,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from bnpipe.data.dataset_info import DatasetInfo
 from tests.serving.served import push, saved_model
 
 MakeModel = Callable[[str], Path]
+INFO = DatasetInfo("mnist", "3.0.1", 28, 28, tuple("0123456789"), {}, True)
 
 
 @pytest.fixture
@@ -64,3 +67,43 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def memory() -> Iterator[str]:
     yield f"memory://{uuid.uuid4().hex}/mnist"
     MemoryFileSystem.store.clear()
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two SavedModels that answer differently."""
+    from bnpipe.serving import signatures
+    from bnpipe.serving.folding import Dense, Relu
+
+    folders = []
+    for seed in range(2):
+        generator = np.random.default_rng(seed)
+
+        def weights(*shape: int, generator: np.random.Generator = generator) -> np.ndarray:
+            return (generator.normal(size=shape) / 8).astype(np.float32)
+
+        layers = [
+            Dense("hidden", weights(INFO.features, 16), weights(16)),
+            Relu("relu"),
+            Dense("logits", weights(16, INFO.classes), weights(INFO.classes)),
+        ]
+        folder = tmp_path_factory.mktemp("exports") / str(seed)
+        signatures.export(folder, layers, INFO)
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def served(exports: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A served folder with one version, as `publish` leaves it."""
+    from bnpipe.serving.publish import publish
+
+    base = tmp_path_factory.mktemp("served") / "mnist"
+    publish(
+        base,
+        exports[0],
+        model_name="mnist",
+        provenance={"dataset": {"name": "mnist"}},
+        compared_with=None,
+    )
+    return base

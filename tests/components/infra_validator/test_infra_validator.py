@@ -174,9 +174,6 @@ def test_a_real_server_is_asked_after_the_stand_in(
 
 
 @pytest.mark.tf_serving
-def test_tensorflow_serving_serves_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", os.defpath)
-    if not shutil.which(BINARY):
-        pytest.skip(f"there is no {BINARY} on PATH")
-    verdict, _ = run()
+def test_tensorflow_serving_serves_the_model(run: Run, tf_serving: Path) -> None:
+    verdict, _ = run(Params(server_binary=str(tf_serving)))
     assert verdict["passed"] is True and verdict["weaker"] is False, json.dumps(verdict)

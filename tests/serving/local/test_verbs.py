@@ -1,8 +1,8 @@
 """`bnpipe serve`, `predict` and `smoke`, as one types them."""
 
-import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +12,7 @@ import pytest
 
 from bnpipe.data.png import encode_stored
 from bnpipe.pipeline.cli.app import call
-from bnpipe.serving.cases.case import refused
-from bnpipe.serving.client import ServerError, connect
+from bnpipe.serving.client import ServerError
 from bnpipe.serving.errors import ServingError
 from tests.child import environment
 from tests.waiting import PATIENCE
@@ -69,42 +68,6 @@ def test_predict_of_a_file_that_is_not_there_is_a_mistake_in_typing(rest_url, ca
     assert "'none.png' does not exist" in capsys.readouterr().err
 
 
-def test_load_prints_latencies_and_sends_nothing_twice(rest_url, capsys):
-    words = ["load", "--url", rest_url, "--rate", "40", "--seconds", "0.5"]
-    assert call([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["requests"], found["failed"], found["model"]) == (20, 0, "mnist")
-    times = found["milliseconds"]
-    assert list(times) == ["p50", "p90", "p99", "p99.9", "max"]
-    assert 0 < times["p50"] <= times["p99"] <= times["max"]
-    assert call(words) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["20", "0"]
-
-
-def test_load_fails_when_requests_fail(rest_url, capsys, monkeypatch):
-    from bnpipe.serving.rest_client import RestClient
-
-    exchange, calls = RestClient._exchange, itertools.count()
-
-    def flaky(self, *request):
-        if next(calls) % 2:
-            raise ServerError("queue is full", status=503, transient=True)
-        return exchange(self, *request)
-
-    with connect(rest_url, "mnist") as client:
-        infos = client.metadata()
-    monkeypatch.setattr(RestClient, "metadata", lambda *_: infos)
-    monkeypatch.setattr(RestClient, "_exchange", flaky)
-    words = ["load", "--url", rest_url, "--rate", "40", "--seconds", "0.5", "--connections", "1"]
-    assert call(words) == 7
-    assert "10 failed: 503 queue is full" in capsys.readouterr().out
-
-
-def test_load_of_a_label_that_the_server_has_not(rest_url):
-    with pytest.raises(ServerError, match="Unrecognized servable version label: nope"):
-        call(["load", "--url", rest_url, "--label", "nope"])
-
-
 def test_predict_by_a_label_that_the_server_has_not(rest_url, images):
     with pytest.raises(ServingError, match="Unrecognized servable version label: nope") as raised:
         call(["predict", images[0], "--url", rest_url, "--label", "nope"])
@@ -125,27 +88,79 @@ def test_predict_logs(rest_url, images, tmp_path):
     assert file.stat().st_size > 1000
 
 
-def test_smoke_passes(rest_url, capsys):
+def test_smoke_passes_over_rest(rest_url, capsys):
     assert call(["smoke", "--url", rest_url, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["failed"], found["skipped"]) == (0, 0)
-    assert found["passed"] == len(found["cases"]) > 70
+    assert found["passed"] == len(found["checks"]) > 12
+    assert {row["over"] for row in found["checks"]} == {"REST"}
 
 
-def test_smoke_over_grpc(rest_url, grpc_url, capsys):
+def test_smoke_passes_over_grpc_too(rest_url, grpc_url, capsys):
     address = grpc_url.removeprefix("grpc://")
-    assert call(["smoke", "--url", rest_url, "--grpc", address]) == 0
-    assert " 0 failed, 1 skipped" in capsys.readouterr().out
-
-
-def test_smoke_fails_when_an_answer_is_wrong(rest_url, capsys, monkeypatch):
-    from bnpipe.serving import cases
-
-    wrong = refused(4, "GET /v1/models/nope", "", 404, "other words")
-    monkeypatch.setattr(cases, "REST_CASES", (wrong,))
-    assert call(["smoke", "--url", rest_url]) == 7
+    assert call(["smoke", "--url", rest_url, "--grpc", address, "--all"]) == 0
     told = capsys.readouterr().out
-    assert "expected other words, received Could not find any versions of model nope" in told
+    assert re.search(r"\d\d passed, 0 failed, 0 skipped", told)
+    for line in ("by label stable +REST +passed", "by label stable +gRPC +passed"):
+        assert re.search(line, told)
+
+
+def test_smoke_says_what_is_wrong(rest_url, grpc_url, capsys, monkeypatch):
+    from bnpipe.serving.local import inference
+
+    predict = inference.predict
+
+    def crooked(servable, signature, *rest):
+        outputs = predict(servable, signature, *rest)
+        if signature == "serve_images":
+            outputs["probabilities"] = outputs["probabilities"][:, ::-1]
+        return outputs
+
+    monkeypatch.setattr(inference, "predict", crooked)
+    address = grpc_url.removeprefix("grpc://")
+    assert call(["smoke", "--url", rest_url, "--grpc", address, "--json"]) == 7
+    found = json.loads(capsys.readouterr().out)
+    wrong = [row for row in found["checks"] if row["outcome"] == "failed"]
+    assert [(row["check"], row["over"]) for row in wrong] == [
+        ("serve_images: as serving_default", over) for over in ("REST", "gRPC")
+    ]
+    assert wrong[0]["detail"].startswith("probabilities: expected [")
+    assert call(["smoke", "--url", rest_url]) == 7
+    assert "serve_images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["half an answer", "a refusal", "no refusal"])
+def test_smoke_finds_every_kind_of_fault(rest_url, capsys, monkeypatch, fault):
+    from bnpipe.serving.local import inference
+    from bnpipe.serving.local.status import Code, StatusError
+
+    predict = inference.predict
+
+    def broken(servable, signature, inputs, *rest):
+        if fault == "a refusal" and signature == "serve_png":
+            raise StatusError(Code.INTERNAL, "a kernel of the server is broken")
+        if fault == "no refusal" and inputs.get("features", np.zeros((1, 784))).shape[1] == 783:
+            inputs = {"features": np.zeros((1, 784), np.float32)}
+        outputs = predict(servable, signature, inputs, *rest)
+        if fault == "half an answer":
+            del outputs["class_id"]
+        return outputs
+
+    monkeypatch.setattr(inference, "predict", broken)
+    assert call(["smoke", "--url", rest_url]) == 7
+    told = " ".join(capsys.readouterr().out.split())
+    assert {
+        "half an answer": "cannot read the answer",
+        "a refusal": "a kernel of the server is broken",
+        "no refusal": "expected a refusal, received an answer",
+    }[fault] in told
+
+
+def test_smoke_without_a_server_or_a_model(rest_url):
+    with pytest.raises(ServerError, match="no server at"):
+        call(["smoke", "--url", "http://127.0.0.1:1"])
+    with pytest.raises(ServerError, match="Servable not found for request: Latest"):
+        call(["smoke", "--url", rest_url, "--model", "nope"])
 
 
 def test_predict_and_smoke_over_rest_import_no_tensorflow(rest_url, images):
