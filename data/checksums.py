@@ -7,12 +7,12 @@ registered checksums are read from TFDS's files, and archives are hashed here.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.sha256 import file_sha256
 
 RENDERED = "rendered_digits"
 """Our own data set, drawn by `data/rendered_digits.py`: nothing to download."""
@@ -126,7 +126,7 @@ def local_archives(dataset: str, folder: Path | None) -> LocalArchives:
     own = folder / dataset.partition("/")[0]
     folder = own if own.is_dir() else folder
     present = [a for a in registered if a.name and (folder / a.name).is_file()]
-    received = {a.name: _sha256(folder / a.name) for a in present}
+    received = {a.name: file_sha256(folder / a.name) for a in present}
     differing = {a.name: a.sha256 for a in present if received[a.name] != a.sha256}
     owners = {name: _other_owner(dataset, received[name]) for name in differing}
     foreign = {name: owner for name, owner in owners.items() if owner}
@@ -154,11 +154,6 @@ def check_archives(dataset: str, folder: Path | None) -> LocalArchives:
                 hint=f"fetch it again, or remove it so that TFDS downloads it, or {RENDERED_HINT}",
             )
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _other_owner(dataset: str, sha256: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The one function that turns images into model input.
+"""The one function that turns images into model input, and its inverse.
 
 Beam (transform), training and the exported graph call this same function, so that what the model
 is served cannot drift from what it was trained on.
@@ -33,3 +33,18 @@ def flatten_and_scale(images: Any) -> Any:
     import tensorflow as tf
 
     return tf.cast(tf.reshape(images, [-1, features]), tf.float32) * scale
+
+
+def unscale(features: Any) -> Any:
+    """The pixels of scaled features: the inverse of `flatten_and_scale`, but for the shape.
+
+    Args:
+        features: float32, of any shape; a value that no pixel has, also one outside
+            [0, 1], is taken for the nearest pixel.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    import numpy as np
+
+    return np.rint(np.clip(features, 0.0, 1.0) * PIXEL_MAX).astype(np.uint8)

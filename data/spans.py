@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.sha256 import file_sha256
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"
@@ -255,8 +256,7 @@ def _walk(
 def _content(folder: Path, files: Sequence[_File]) -> str:
     total = hashlib.sha256()
     for file in files:
-        with open(os.path.join(folder, file.name), "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(folder / file.name)
         total.update(os.fsencode(file.name) + f"\0{digest}\n".encode())
     return total.hexdigest()
 

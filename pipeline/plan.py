@@ -15,6 +15,7 @@ from typing import Any
 
 from bnpipe.components.artifacts import Artifact, Model
 from bnpipe.components.base import key_params
+from bnpipe.data.sha256 import file_sha256
 from bnpipe.pipeline.errors import ConfigError
 from bnpipe.pipeline.fingerprint import (
     ROOT,
@@ -23,7 +24,6 @@ from bnpipe.pipeline.fingerprint import (
     differences,
     digest_of,
     environment,
-    file_sha256,
 )
 from bnpipe.pipeline.graph import Graph, Node, Resolved, step_of
 from bnpipe.pipeline.index import Index

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from bnpipe.pipeline.fingerprint import ROOT, CodeDigests, digest_of, environment, file_sha256
+from bnpipe.data.sha256 import file_sha256
+from bnpipe.pipeline.fingerprint import ROOT, CodeDigests, digest_of, environment
 
 
 def provenance(

@@ -10,6 +10,7 @@ import annotated_types as at
 
 from bnpipe.pipeline.schedule.duration import parse_duration
 from bnpipe.pipeline.schedule.timetable import make_timetable
+from bnpipe.serving.deploy import IMAGE
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 
@@ -64,7 +65,7 @@ class Serving:
 class Deploy:
     """What `bnpipe deploy render` writes: where servers run, how many, how large."""
 
-    image: str = "tensorflow/serving:2.21.0"
+    image: str = IMAGE
     """The server's image, with a tag that is no `latest`, or with a digest."""
     host: str = "127.0.0.1"
     """The address that compose publishes the ports on."""

@@ -17,7 +17,6 @@ kill at any moment leaves either the old state or the new one.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -28,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.data.sha256 import file_sha256
 from bnpipe.pipeline.errors import StoreError
 from bnpipe.pipeline.files import fsync, remove_tree, write_json, write_text
-from bnpipe.pipeline.fingerprint import file_sha256
+from bnpipe.serving.digest import FileDigest, digest_of_files
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -65,23 +65,23 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """The object's name: sha256 over kind, paths, sizes and contents."""
-        return hashlib.sha256(f"{self.kind}\n{self._lines('')}".encode()).hexdigest()
+        return digest_of_files(self._digested(), without="", heading=self.kind)
 
     def subtree_digest(self, folder: str) -> str:
-        """Digest of one folder inside the object, as `serving.versions.tree_digest` computes it."""
-        return hashlib.sha256(self._lines(f"{folder}/").encode()).hexdigest()
+        """Digest of one folder inside the object, as `serving.digest.tree_digest` computes it."""
+        return digest_of_files(self._digested(f"{folder}/"))
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(f.size for f in self.files)
 
-    def _lines(self, prefix: str) -> str:
-        return "".join(
-            f"{f.path.removeprefix(prefix)}\0{f.size}\0{f.sha256}\n"
-            for f in sorted(self.files, key=lambda f: f.path)
+    def _digested(self, prefix: str = "") -> dict[str, FileDigest]:
+        return {
+            f.path.removeprefix(prefix): FileDigest(f.size, f.sha256)
+            for f in self.files
             if f.digested and f.path.startswith(prefix)
-        )
+        }
 
 
 @dataclass(frozen=True)

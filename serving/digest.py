@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.data.sha256 import file_sha256
 from bnpipe.serving.errors import ServingError
 
 UNDIGESTED = "fingerprint.pb"
@@ -32,12 +33,19 @@ def tree_digest(folder: Path) -> str:
     return digest_of_files(file_digests(folder, without=UNDIGESTED))
 
 
-def digest_of_files(files: Mapping[str, FileDigest]) -> str:
-    """`tree_digest` of a folder whose files are known."""
-    lines = sorted(
-        f"{path}\0{file.size}\0{file.sha256}\n"
-        for path, file in files.items()
-        if path != UNDIGESTED
+def digest_of_files(
+    files: Mapping[str, FileDigest], *, without: str = UNDIGESTED, heading: str = ""
+) -> str:
+    """`tree_digest` of a folder whose files are known.
+
+    Args:
+        files: by path below the folder.
+        without: a file at its top that is left out.
+        heading: a first line, which makes folders of another kind differ; none if empty.
+    """
+    lines = [f"{heading}\n"] if heading else []
+    lines += sorted(
+        f"{path}\0{file.size}\0{file.sha256}\n" for path, file in files.items() if path != without
     )
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -54,7 +62,7 @@ def file_digests(folder: Path, *, without: str = "") -> dict[str, FileDigest]:
     """
     try:
         return {
-            path.relative_to(folder).as_posix(): FileDigest(path.stat().st_size, _sha256(path))
+            path.relative_to(folder).as_posix(): FileDigest(path.stat().st_size, file_sha256(path))
             for path in _files(folder)
             if path != folder / without
         }
@@ -75,8 +83,3 @@ def _files(folder: Path) -> Iterator[Path]:
                 raise ServingError(f"{entry.path}: expected a plain file, found something else")
             else:
                 yield Path(entry.path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

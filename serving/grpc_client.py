@@ -92,23 +92,6 @@ class GrpcClient(Client):
             [(c.label, c.score) for c in row.classes] for row in response.result.classifications
         ]
 
-    def replay(self, log: Any) -> None:
-        """Send a recorded predict or classify request (`PredictionLog`) to this model.
-
-        Raises:
-            ServerError: the server refused, or did not answer in time.
-        """
-        kind = log.WhichOneof("log_type")
-        methods = {
-            "predict_log": self._predictions.Predict,
-            "classify_log": self._predictions.Classify,
-            "regress_log": self._predictions.Regress,
-        }
-        request = type(getattr(log, kind).request)()
-        request.CopyFrom(getattr(log, kind).request)
-        request.model_spec.name = self.model
-        self._ask(methods[kind], request)
-
     def status(self, version: int | None = None) -> list[VersionState]:
         """What the server says of one version, or of all it ever saw, the highest first."""
         request = get_model_status_pb2.GetModelStatusRequest()

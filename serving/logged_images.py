@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.png import decode_any
-from bnpipe.data.preprocessing import PIXEL_MAX
+from bnpipe.data.preprocessing import unscale
 from bnpipe.data.tfrecord import BrokenFramingError, read_runs
 from bnpipe.serving.errors import ServingError
 
@@ -72,7 +72,7 @@ def _pixels(inputs: Mapping[str, Any], height: int, width: int) -> npt.NDArray[n
     if "images" in arrays:
         images = arrays["images"]
     elif "features" in arrays:
-        images = np.rint(np.clip(arrays["features"], 0.0, 1.0) * PIXEL_MAX).astype(np.uint8)
+        images = unscale(arrays["features"])
     elif "image_bytes" in arrays:
         files = arrays["image_bytes"].reshape(-1)
         images = np.stack([decode_any(bytes(file), height, width) for file in files])

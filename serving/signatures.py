@@ -1,164 +1,90 @@
-"""Exports a network as a SavedModel with five signatures that TF Serving and TFMA understand.
+"""The five signatures that every exported model has: one table of what they take and give.
 
-The export is a plain tf.Module with named variables and traced signatures. Keras' own export gives
-other bytes in every process, keys that change from training to training, and outputs without names.
+Light: standard library and numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+import numpy.typing as npt
 
-from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.examples import encode
+from bnpipe.data.png import encode_stored
 from bnpipe.data.preprocessing import flatten_and_scale
-from bnpipe.serving import warmup
-from bnpipe.serving.canonical import make_canonical
-from bnpipe.serving.folding import BatchNormalization, Dense, Layer, LayerNormalization, Relu
 
-SIGNATURES = ("serving_default", "serve_images", "serve_png", "classify", "probabilities_only")
+Array = npt.NDArray[Any]
+Pixels = npt.NDArray[np.uint8]
 
-NO_CLASS = np.int64(-1)
-PNG_BYTES_PER_PIXEL = 4
-PNG_SPARE_BYTES = 64 * 1024
+DEFAULT, CLASSIFY = "serving_default", "classify"
+"""What a server runs when no signature is named, and what its Classify interface runs."""
 
 
-class Classifier(tf.Module):
-    """The network in inference mode.
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output; its first dimension is the batch.
 
-    Args:
-        layers: the network as plain arrays; the last layer gives the logits.
-        info: the data set: image size and label names.
+    Attributes:
+        dtype: the type as TensorFlow names it, e.g. `float32`; `string` holds bytes.
+        sizes: the other dimensions: `D` features, `H` x `W` pixels, `K` classes.
     """
 
-    def __init__(self, layers: Sequence[Layer], info: DatasetInfo) -> None:
-        super().__init__(name="classifier")
-        self._info = info
-        self._layers = layers
-        for layer in layers:
-            for name, value in vars(layer).items():
-                if isinstance(value, np.ndarray):
-                    key = f"{layer.name}_{name}"
-                    variable = tf.Variable(value.astype(np.float32), trainable=False, name=key)
-                    setattr(self, key, variable)
-
-    def probabilities(self, features: tf.Tensor) -> tf.Tensor:
-        """float32[N, D] in [0, 1] -> float32[N, K]."""
-        x = features
-        for layer in self._layers:
-            x = self._apply(layer, x)
-        return tf.nn.softmax(x)
-
-    def checked_probabilities(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same, and bool[N, 1]: a row with a feature that is not finite is False, and all NaN.
-
-        A relu turns NaN into 0, so they would be answered as if nothing were wrong. An error would
-        also hit the requests that a server has put into the same batch.
-        """
-        valid = tf.reduce_all(tf.math.is_finite(features), axis=1, keepdims=True)
-        return tf.where(valid, self.probabilities(features), np.nan), valid
-
-    def _apply(self, layer: Layer, x: tf.Tensor) -> tf.Tensor:
-        def array(name: str) -> tf.Variable:
-            return getattr(self, f"{layer.name}_{name}")
-
-        match layer:
-            case Dense():
-                return tf.nn.bias_add(tf.matmul(x, array("kernel")), array("bias"))
-            case Relu():
-                return tf.nn.relu(x)
-            case BatchNormalization():
-                mean, variance = array("mean"), array("variance")
-            case LayerNormalization():
-                mean, variance = tf.nn.moments(x, axes=[1], keepdims=True)
-        factor = tf.math.rsqrt(variance + layer.epsilon) * array("gamma")
-        return (x - mean) * factor + array("beta")
-
-    def serving_default(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features -> probabilities and the most probable class, -1 where there is none."""
-        probabilities, valid = self.checked_probabilities(features)
-        class_id = tf.where(tf.squeeze(valid, 1), tf.argmax(probabilities, axis=1), NO_CLASS)
-        return {"probabilities": probabilities, "class_id": class_id}
-
-    def probabilities_only(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features -> probabilities; a single output is not wrapped in REST answers."""
-        return {"probabilities": self.checked_probabilities(features)[0]}
-
-    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Pixels uint8[N, H, W] -> as `serving_default`."""
-        probabilities = self.probabilities(flatten_and_scale(images))
-        return {"probabilities": probabilities, "class_id": tf.argmax(probabilities, axis=1)}
-
-    def serve_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """PNG files string[N] -> as `serving_default`."""
-        shape = (self._info.height, self._info.width)
-        with tf.control_dependencies(_png_checks(image_bytes, *shape)):
-            image_bytes = tf.identity(image_bytes)
-        images = tf.map_fn(
-            lambda png: tf.ensure_shape(tf.io.decode_png(png, channels=1), (*shape, 1)),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec((*shape, 1), tf.uint8),
-        )
-        return self.serve_images(images[..., 0])
-
-    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized tf.Examples string[N] with `features` -> labels and their probabilities."""
-        feature = tf.io.FixedLenFeature([self._info.features], tf.float32)
-        features = tf.io.parse_example(inputs, {"features": feature})["features"]
-        scores, _ = self.checked_probabilities(features)
-        labels = tf.constant([self._info.label_names])
-        return {"classes": tf.tile(labels, [tf.shape(scores)[0], 1]), "scores": scores}
-
-    def signature(self, name: str) -> Any:
-        """One of `SIGNATURES`, traced."""
-        info = self._info
-        inputs = {
-            "serving_default": tf.TensorSpec([None, info.features], tf.float32, "features"),
-            "serve_images": tf.TensorSpec([None, info.height, info.width], tf.uint8, "images"),
-            "serve_png": tf.TensorSpec([None], tf.string, "image_bytes"),
-            "classify": tf.TensorSpec([None], tf.string, "inputs"),
-            "probabilities_only": tf.TensorSpec([None, info.features], tf.float32, "features"),
-        }
-        function = tf.function(getattr(self, name), autograph=False)
-        return function.get_concrete_function(inputs[name])
+    dtype: str
+    sizes: tuple[str, ...] = ()
 
 
-def export(folder: Path, layers: Sequence[Layer], info: DatasetInfo) -> dict[str, Any]:
-    """Writes the network as a SavedModel: the same bytes for the same network.
+@dataclass(frozen=True)
+class Signature:
+    """A way of asking a model.
 
-    Args:
-        folder: the SavedModel folder.
-        layers: the network as plain arrays, from `features` to the logits.
-        info: the data set.
-
-    Returns:
-        The signatures by name, as they were saved.
+    Attributes:
+        inputs: the one input, by its name.
+        outputs: by name.
+        from_pixels: uint8[N, H, W] -> the input's values for these images.
     """
-    classifier = Classifier(layers, info)
-    signatures = {name: classifier.signature(name) for name in SIGNATURES}
-    tf.saved_model.save(classifier, str(folder), signatures=signatures)
-    make_canonical(folder)
-    warmup.write(folder, info)
-    return signatures
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    from_pixels: Callable[[Pixels], Array]
+
+    def request(self, pixels: Pixels) -> dict[str, Array]:
+        """The input by its name, for images uint8[N, H, W]."""
+        (name,) = self.inputs
+        return {name: self.from_pixels(pixels)}
 
 
-def _png_checks(image_bytes: tf.Tensor, height: int, width: int) -> list[tf.Operation]:
-    """Assertions that hold for 8-bit grayscale PNG files of one size, from their first bytes alone.
+def as_strings(values: Sequence[bytes]) -> Array:
+    """Bytes as TensorFlow takes them: object[N], for numpy's own strings lose trailing zeros."""
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    return array
 
-    A decoder allocates what the header asks for, so the header is looked at before it runs.
-    https://www.w3.org/TR/png-3/#11IHDR
-    """
-    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    # Signature, length and type of the first chunk, size; depth 8, gray, deflate, filter 0.
-    header = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + size + b"\x08\x00\x00\x00"
-    limit = PNG_SPARE_BYTES + PNG_BYTES_PER_PIXEL * height * width
-    small = tf.reduce_all(tf.strings.length(image_bytes) <= limit)
-    right = tf.reduce_all(tf.equal(tf.strings.substr(image_bytes, 0, len(header)), header))
-    wanted = f"image_bytes: expected 8-bit grayscale PNG images, {width} wide and {height} high"
-    return [
-        tf.debugging.Assert(small, [f"{wanted}; received one of more than {limit} bytes"]),
-        tf.debugging.Assert(right, [f"{wanted}; received one with another header"]),
-    ]
+
+def _pngs(pixels: Pixels) -> Array:
+    return as_strings([encode_stored(image) for image in pixels])
+
+
+def _examples(pixels: Pixels) -> Array:
+    records = encode({"features": flatten_and_scale(pixels)})
+    return as_strings([record.tobytes() for record in records])
+
+
+_FEATURES = {"features": Tensor("float32", ("D",))}
+_PROBABILITIES = {"probabilities": Tensor("float32", ("K",))}
+_ANSWER = {**_PROBABILITIES, "class_id": Tensor("int64")}
+
+SIGNATURES: Mapping[str, Signature] = {
+    DEFAULT: Signature(_FEATURES, _ANSWER, flatten_and_scale),
+    "serve_images": Signature({"images": Tensor("uint8", ("H", "W"))}, _ANSWER, lambda x: x),
+    "serve_png": Signature({"image_bytes": Tensor("string")}, _ANSWER, _pngs),
+    CLASSIFY: Signature(
+        {"inputs": Tensor("string")},
+        {"classes": Tensor("string", ("K",)), "scores": Tensor("float32", ("K",))},
+        _examples,
+    ),
+    "probabilities_only": Signature(_FEATURES, _PROBABILITIES, flatten_and_scale),
+}
+"""By name; the exported graph numbers its functions in this order."""

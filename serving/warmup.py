@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tensorflow.core.example import example_pb2
@@ -18,9 +17,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.png import encode_stored
-from bnpipe.data.preprocessing import flatten_and_scale
 from bnpipe.data.tfrecord import DamagedRecordError, frame, read_runs
+from bnpipe.serving.signatures import CLASSIFY, SIGNATURES, Array
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_RECORDS = 1000
@@ -28,6 +26,12 @@ MOST_RECORDS = 1000
 
 BATCH_SIZES = (1, 8, 32)
 GREY = 128
+
+_FIELDS = {  # of a TensorProto
+    "float32": (types_pb2.DT_FLOAT, "float_val"),
+    "uint8": (types_pb2.DT_UINT8, "int_val"),
+    "object": (types_pb2.DT_STRING, "string_val"),
+}
 
 
 def write(folder: Path, info: DatasetInfo) -> None:
@@ -56,33 +60,27 @@ def read(file: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
 
 
 def _requests(info: DatasetInfo, rows: int) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """One request with so many rows for every signature of `serving.signatures`."""
-    image = np.full((info.height, info.width), GREY, np.uint8)
-    value = float(flatten_and_scale(image[None])[0, 0])
-    features = _filled([rows, info.features], types_pb2.DT_FLOAT, float_val=[value])
-    images = _filled([rows, info.height, info.width], types_pb2.DT_UINT8, int_val=[GREY])
-    pngs = _filled([rows], types_pb2.DT_STRING, string_val=[encode_stored(image)])
-    for signature, name, tensor in (
-        ("serving_default", "features", features),
-        ("serve_images", "images", images),
-        ("serve_png", "image_bytes", pngs),
-        ("probabilities_only", "features", features),
-    ):
+    """One request with so many rows for every signature."""
+    image = np.full((1, info.height, info.width), GREY, np.uint8)
+    for signature in (name for name in SIGNATURES if name != CLASSIFY):
         log = prediction_log_pb2.PredictionLog()
         log.predict_log.request.model_spec.signature_name = signature
-        log.predict_log.request.inputs[name].CopyFrom(tensor)
+        for name, values in SIGNATURES[signature].request(image).items():
+            log.predict_log.request.inputs[name].CopyFrom(_repeated(values, rows))
         yield log
     log = prediction_log_pb2.PredictionLog()
-    log.classify_log.request.model_spec.signature_name = "classify"
+    log.classify_log.request.model_spec.signature_name = CLASSIFY
+    (example,) = SIGNATURES[CLASSIFY].request(image)["inputs"]
     shared = log.classify_log.request.input.example_list_with_context
-    shared.context.features.feature["features"].float_list.value.extend([value] * info.features)
+    shared.context.ParseFromString(example)
     shared.examples.extend(example_pb2.Example() for _ in range(rows))
     yield log
 
 
-def _filled(shape: list[int], dtype: int, **value: Any) -> tensor_pb2.TensorProto:
-    """A tensor of equal elements; its message holds the value once."""
-    tensor = tensor_pb2.TensorProto(dtype=dtype, **value)
-    for size in shape:
+def _repeated(values: Array, rows: int) -> tensor_pb2.TensorProto:
+    """A tensor of rows like [1, ...], all of equal elements; its message holds the value once."""
+    dtype, field = _FIELDS[values.dtype.name]
+    tensor = tensor_pb2.TensorProto(dtype=dtype, **{field: [values.item(0)]})
+    for size in (rows, *values.shape[1:]):
         tensor.tensor_shape.dim.add(size=size)
     return tensor

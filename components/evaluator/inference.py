@@ -17,9 +17,7 @@ from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
 from bnpipe.data.examples import read_transformed
-
-SIGNATURE = "serving_default"
-CLASSIFY = "classify"
+from bnpipe.serving.signatures import CLASSIFY, DEFAULT, SIGNATURES
 
 
 @lru_cache(maxsize=8)
@@ -36,15 +34,15 @@ def unusable(saved_model: Path, info: DatasetInfo) -> str:
         signatures = load(str(saved_model)).signatures
     except (OSError, ValueError, tf.errors.OpError) as error:
         return f"its SavedModel does not load ({type(error).__name__}: {_first_line(error)})"
-    if SIGNATURE not in signatures:
-        return f"it has no signature {SIGNATURE!r}, only {', '.join(sorted(signatures)) or 'none'}"
+    if DEFAULT not in signatures:
+        return f"it has no signature {DEFAULT!r}, only {', '.join(sorted(signatures)) or 'none'}"
     expected = tf.TensorSpec([None, info.features], tf.float32)
-    specs = signatures[SIGNATURE].structured_input_signature[1]
+    specs = signatures[DEFAULT].structured_input_signature[1]
     received = specs.get("features")
     if set(specs) != {"features"} or not received.is_compatible_with(expected):
         told = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in sorted(specs.items()))
         return f"it expects {told}, the examples are features float32{expected.shape}"
-    answer = signatures[SIGNATURE].structured_outputs.get("probabilities")
+    answer = signatures[DEFAULT].structured_outputs.get("probabilities")
     if answer is None or answer.shape.rank != 2 or answer.shape[1] not in (None, info.classes):
         shape = "none" if answer is None else str(answer.shape)
         return (
@@ -58,9 +56,10 @@ def _other_labels(signatures: Mapping[str, Any], info: DatasetInfo) -> str:
     """Whether a model that names its classes names others than the data set."""
     if CLASSIFY not in signatures:
         return ""
-    example = serialized_example(np.zeros(info.features, np.float32))
+    request = SIGNATURES[CLASSIFY].request(np.zeros((1, info.height, info.width), np.uint8))
     try:
-        named = signatures[CLASSIFY](inputs=tf.constant([example]))["classes"].numpy()[0].tolist()
+        answer = signatures[CLASSIFY](**{key: tf.constant(x) for key, x in request.items()})
+        named = answer["classes"].numpy()[0].tolist()
     except (KeyError, TypeError, ValueError, tf.errors.OpError):
         return ""  # It has another kind of `classify`, which is not what is evaluated here.
     expected = [name.encode() for name in info.label_names]
@@ -80,7 +79,7 @@ def ask(saved_model: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.f
     Returns:
         float32[N, K].
     """
-    answer = load(saved_model).signatures[SIGNATURE](features=tf.constant(features))
+    answer = load(saved_model).signatures[DEFAULT](features=tf.constant(features))
     return np.asarray(answer["probabilities"].numpy(), dtype=np.float32)
 
 
@@ -168,14 +167,6 @@ def batch_difference(saved_model: str, features: npt.NDArray[np.float32]) -> flo
     together = ask(saved_model, features)
     alone = np.concatenate([ask(saved_model, row[None]) for row in features])
     return float(np.abs(alone.astype(np.float64) - together).max())
-
-
-def serialized_example(features: npt.NDArray[np.float32]) -> bytes:
-    """A row of features as the tf.Example that `classify` takes."""
-    values = tf.train.FloatList(value=features.tolist())
-    feature = {"features": tf.train.Feature(float_list=values)}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
-    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _first_line(error: BaseException) -> str:

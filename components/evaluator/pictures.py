@@ -20,6 +20,7 @@ from bnpipe.components.evaluator.measure import losses
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.examples import read_transformed
+from bnpipe.data.preprocessing import unscale
 
 Rows = npt.NDArray[np.int64]
 
@@ -73,7 +74,7 @@ def _images(shards: Sequence[Path], rows: Rows, info: DatasetInfo) -> npt.NDArra
     for shard in shards:
         features = read_transformed([shard]).features
         here = (rows >= start) & (rows < start + len(features))
-        pixels = np.rint(features[rows[here] - start] * 255)
-        found[here] = pixels.astype(np.uint8).reshape(-1, info.height, info.width)
+        pixels = unscale(features[rows[here] - start])
+        found[here] = pixels.reshape(-1, info.height, info.width)
         start += len(features)
     return found

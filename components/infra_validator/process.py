@@ -19,7 +19,6 @@ from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.servers import MODEL, Server
 from bnpipe.serving.client import Options, ServerError, connect
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.lint import Finding
 
 TAIL_LINES = 20
 PORT_ATTEMPTS = 3
@@ -70,15 +69,16 @@ class Process:
                 start_new_session=True,
             )
 
-    def findings(self, deadline: float) -> list[Finding]:
-        """What the lint in the fresh process found.
+    def findings(self, deadline: float) -> list[dict[str, str]]:
+        """The findings of the lint in the fresh process, each with its code and its sentence.
 
         Raises:
             ServingError: the process died, or is not ready in time.
         """
         while (line := self._line(deadline)) is not None:
             if line.startswith("["):  # a library may have written before
-                return [Finding(**found) for found in json.loads(line)]
+                findings: list[dict[str, str]] = json.loads(line)
+                return findings
         raise self.fault("ended before it had looked at the model")
 
     def wait_until_serving(self, deadline: float) -> Addresses:

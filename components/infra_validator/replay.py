@@ -1,5 +1,6 @@
 """Asks a running server what the evaluator asked, and compares. Heavy: gRPC's messages.
 
+Warmup requests need no check: a server that serves has replayed them while it loaded the model.
 Every check ends in words: what agreed and how far, or the first thing that did not. A server that
 gives no answer at all is a fault and ends the replay.
 """
@@ -10,20 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorflow.core.example import example_pb2
 
-from bnpipe.components.infra_validator.golden import Arrays, Golden
 from bnpipe.serving.client import Client, ServerError
-from bnpipe.serving.grpc_client import GrpcClient
-from bnpipe.serving.warmup import read
+from bnpipe.serving.golden import Arrays, Golden
+from bnpipe.serving.signatures import CLASSIFY, DEFAULT
 
 TOLERANCE = 1e-5
 LARGE_BATCH = 64
-DEFAULT, CLASSIFY = "serving_default", "classify"
 _NO_ANSWER = (0, 4, 14, 504)  # no connection; gRPC's DEADLINE_EXCEEDED and UNAVAILABLE; HTTP's
 _MILLISECONDS = 1e3
 
@@ -47,7 +45,7 @@ class WrongAnswer(Exception):
     """An answer is not the evaluator's."""
 
 
-def replay(golden: Golden, rest: Client, grpc: GrpcClient, warmup: Path) -> list[Check]:
+def replay(golden: Golden, rest: Client, grpc: Client) -> list[Check]:
     """All checks.
 
     Raises:
@@ -59,7 +57,6 @@ def replay(golden: Golden, rest: Client, grpc: GrpcClient, warmup: Path) -> list
         ("classify over REST", partial(_classify, rest, golden)),
         ("classify over gRPC", partial(_classify, grpc, golden)),
         ("batch invariance", partial(_batches, grpc, golden)),
-        ("warmup", partial(_warm_up, grpc, warmup)),
     ]
     return [_check(name, ask) for name, ask in asked]
 
@@ -127,14 +124,6 @@ def _batches(client: Client, golden: Golden) -> str:
             where = f"{signature} with {len(rows)} row{'s' * (len(rows) > 1)}"
             largest = max(largest, _difference(where, answer, expected))
     return f"{golden.rows} rows alone and in batches of {LARGE_BATCH}, {_largest(largest)}"
-
-
-def _warm_up(client: GrpcClient, file: Path) -> str:
-    count = 0
-    for log in read(file):
-        client.replay(log)
-        count += 1
-    return f"{count} requests"
 
 
 def _rows(arrays: Arrays, rows: Any) -> Arrays:

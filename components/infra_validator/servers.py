@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.serving.deploy import IMAGE
 from bnpipe.serving.errors import ServingError
 
 BINARY = "tensorflow_model_server"
-IMAGE = "tensorflow/serving:2.21.0"
 STAND_IN = "stand-in"
 MODEL = "candidate"
 """What the model is called while it is tried."""

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from bnpipe.components.artifacts import InfraBlessing, Model
 from bnpipe.components.base import Context, Facts
-from bnpipe.components.infra_validator import golden as golden_requests
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
-from bnpipe.components.infra_validator.servers import BINARY, IMAGE, MODEL, STAND_IN, Server
+from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
 from bnpipe.serving.client import Options, ServerError
+from bnpipe.serving.deploy import IMAGE
+from bnpipe.serving.digest import tree_digest
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.lint import Finding
+from bnpipe.serving.golden import Golden
 from bnpipe.serving.rest_client import RestClient
-from bnpipe.serving.versions import tree_digest
+from bnpipe.serving.signatures import SIGNATURES
 
 if TYPE_CHECKING:  # `step` imports this module in `run` only
     from bnpipe.components.infra_validator.replay import Check
     from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
 
-SIGNATURES = ("serving_default", "serve_images", "serve_png", "classify", "probabilities_only")
 VERSION = "1"
 
 
@@ -41,20 +41,20 @@ class Record:
     """What was found, as it grows.
 
     Attributes:
-        findings: the lint's.
+        findings: the lint's, each with its code and its sentence.
         checks: by server, in the order they were made.
         refusal: why a server did not load the model; None if it did.
         facts: numbers for the log.
     """
 
-    findings: Sequence[Finding] = ()
+    findings: Sequence[dict[str, str]] = ()
     checks: dict[str, list[Check]] = field(default_factory=dict)
     refusal: str | None = None
     facts: dict[str, float | int | str | bool | None] = field(default_factory=dict)
 
     def complaints(self) -> list[str]:
         """All that speaks against the model, the worst first."""
-        found = [finding.sentence for finding in self.findings]
+        found = [finding["sentence"] for finding in self.findings]
         found += [self.refusal] if self.refusal is not None else []
         for server, checks in self.checks.items():
             found += [f"{server}: {check.sentence}" for check in checks if not check.passed]
@@ -116,7 +116,7 @@ class _Trial:
         started, deadline = time.monotonic(), self._deadline()
         stand_in = Server(STAND_IN, STAND_IN)
         with Process(stand_in, self._base, self._log) as process:
-            self._golden = golden_requests.read(self._inputs.evaluation, SIGNATURES)
+            self._golden = Golden.read(self._inputs.evaluation.path / "golden.npz")
             import bnpipe.serving.grpc_client  # noqa: F401 - takes seconds if nobody had TensorFlow yet
 
             self._record.findings = process.findings(deadline)
@@ -151,9 +151,8 @@ class _Trial:
             grpc = opened.enter_context(
                 GrpcClient(addresses.grpc.removeprefix("grpc://"), MODEL, options)
             )
-            warmup = self._base / VERSION / "assets.extra/tf_serving_warmup_requests"
             try:
-                self._record.checks[server.name] = replay(self._golden, rest, grpc, warmup)
+                self._record.checks[server.name] = replay(self._golden, rest, grpc)
                 if not self._record.complaints():
                     for name, client in (("rest", rest), ("grpc", grpc)):
                         times = latency(client, self._golden, self._params.timed_requests)
@@ -226,7 +225,7 @@ def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str)
         "model": digest,
         "server": server.name,
         "weaker": not server.real,
-        "findings": [asdict(finding) for finding in record.findings],
+        "findings": list(record.findings),
         "checks": {name: [asdict(c) for c in checks] for name, checks in record.checks.items()},
     }
     (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")

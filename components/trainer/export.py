@@ -16,7 +16,7 @@ from bnpipe.components.trainer.batch_norm import BatchNorm
 from bnpipe.components.trainer.examples import Floats
 from bnpipe.components.trainer.network import ACTIVATION
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.serving import signatures
+from bnpipe.serving import classifier
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folding import (
     Agreement,
@@ -90,7 +90,7 @@ def export_verified(
     """
     layers = layers_of(model)
     result = fold(layers) if fold_batch_norm else None
-    exported = signatures.export(folder, result.layers if result else layers, info)
+    exported = classifier.export(folder, result.layers if result else layers, info)
     serve = exported["probabilities_only"]
     agreement, images_compared = _agreement(model, serve, blocks)
     if not agreement.within(TOLERANCE):
@@ -101,7 +101,7 @@ def export_verified(
         )
     measured = [serve]
     if result and result.folded:
-        measured.append(signatures.Classifier(layers, info).signature("probabilities_only"))
+        measured.append(classifier.Classifier(layers, info).signature("probabilities_only"))
     latency, *unfolded_latency = _latencies_us(measured, info.features)
     return Exported(
         folded=result.folded if result else (),

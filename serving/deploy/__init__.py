@@ -2,3 +2,6 @@
 
 `settings` holds the values that repeat, `render` fills the templates with them.
 """
+
+IMAGE = "tensorflow/serving:2.21.0"
+"""The server that models are tried on and deployed with, unless the configuration names another."""

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from bnpipe.serving.deploy import IMAGE
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.model_config import MODELS_CONFIG, ModelConfig
 from bnpipe.serving.names import check_model_name
@@ -164,5 +165,5 @@ def _check_image(image: str) -> None:
         return
     raise ServingError(
         f"deploy.image: expected {expected}, received {image!r}",
-        hint="e.g. tensorflow/serving:2.21.0",
+        hint=f"e.g. {IMAGE}",
     )

@@ -18,8 +18,8 @@ def latencies() -> dict[tuple[str, int], list[float]]:
     from bnpipe.components.trainer import Params, network
     from bnpipe.components.trainer.export import layers_of
     from bnpipe.data.dataset_info import DatasetInfo
+    from bnpipe.serving.classifier import Classifier
     from bnpipe.serving.folding import fold
-    from bnpipe.serving.signatures import Classifier
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     info = DatasetInfo("mnist", "3.0.1", *SHAPE, tuple("0123456789"), {}, False)

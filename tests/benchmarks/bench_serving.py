@@ -66,7 +66,7 @@ def main() -> None:
 
 def export(folder: Path, seed: int) -> Path:
     """A network of the trainer's size."""
-    from bnpipe.serving import signatures
+    from bnpipe.serving import classifier
     from bnpipe.serving.folding import Dense, Layer, Relu
 
     generator = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def export(folder: Path, seed: int) -> Path:
             Dense(f"dense_{index}", kernel, np.zeros(columns, np.float32)),
             Relu(f"r{index}"),
         ]
-    signatures.export(folder, layers[:-1], INFO)
+    classifier.export(folder, layers[:-1], INFO)
     return folder
 
 

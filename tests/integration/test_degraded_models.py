@@ -138,10 +138,10 @@ def with_batch_statistics(
     from bnpipe.components.trainer import network
     from bnpipe.components.trainer.export import layers_of
     from bnpipe.data.dataset_info import DatasetInfo
-    from bnpipe.serving import signatures
+    from bnpipe.serving import classifier
     from bnpipe.serving.folding import BatchNormalization
 
-    class ArticleClassifier(signatures.Classifier):
+    class ArticleClassifier(classifier.Classifier):
         def _apply(self, layer: Any, x: tf.Tensor) -> tf.Tensor:
             if not isinstance(layer, BatchNormalization):
                 return super()._apply(layer, x)
@@ -153,6 +153,6 @@ def with_batch_statistics(
     net = network.build(info.features, info.classes, trainer.Params())
     net.load_weights(str(model.path / "training.weights.h5"))
     shutil.copytree(model.path, folder / "model", ignore=shutil.ignore_patterns("saved_model"))
-    monkeypatch.setattr(signatures, "Classifier", ArticleClassifier)
-    signatures.export(folder / "model" / "saved_model", layers_of(net), info)
+    monkeypatch.setattr(classifier, "Classifier", ArticleClassifier)
+    classifier.export(folder / "model" / "saved_model", layers_of(net), info)
     return Model("trainer.model", folder / "model")

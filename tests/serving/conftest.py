@@ -72,7 +72,7 @@ def memory() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two SavedModels that answer differently."""
-    from bnpipe.serving import signatures
+    from bnpipe.serving import classifier
     from bnpipe.serving.folding import Dense, Relu
 
     folders = []
@@ -88,7 +88,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             Dense("logits", weights(16, INFO.classes), weights(INFO.classes)),
         ]
         folder = tmp_path_factory.mktemp("exports") / str(seed)
-        signatures.export(folder, layers, INFO)
+        classifier.export(folder, layers, INFO)
         folders.append(folder)
     return folders
 

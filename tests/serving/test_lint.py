@@ -18,8 +18,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from bnpipe.data.tfrecord import frame
 from bnpipe.serving import warmup
-from bnpipe.serving.lint import lint
-from bnpipe.serving.lint.files import MOST_GRAPH_BYTES
+from bnpipe.serving.lint import MOST_FILE_BYTES, lint
 from tests.components.infra_validator.candidates import export
 
 WARMUP = warmup.WARMUP_FILE
@@ -120,7 +119,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         "variable: variables/variables cannot be read",
     ),
     "endless graph": (
-        lambda f: os.truncate(f / "saved_model.pb", MOST_GRAPH_BYTES + 1),
+        lambda f: os.truncate(f / "saved_model.pb", MOST_FILE_BYTES + 1),
         "too_large: saved_model.pb: expected at most",
     ),
     "no protobuf": (

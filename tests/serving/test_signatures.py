@@ -16,8 +16,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.examples import encode
 from bnpipe.data.preprocessing import flatten_and_scale
-from bnpipe.serving import signatures
+from bnpipe.serving import classifier
 from bnpipe.serving.folding import BatchNormalization, Dense, LayerNormalization, Relu
+from bnpipe.serving.signatures import SIGNATURES
 from tests.child import environment
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
@@ -42,7 +43,7 @@ def network(normalization=None):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "saved_model"
-    signatures.export(folder, network(), INFO)
+    classifier.export(folder, network(), INFO)
     return folder
 
 
@@ -80,7 +81,7 @@ def test_five_ways_of_asking_give_one_answer(served, images, expected):
         "classify": {"inputs": tf.constant(records)},
         "probabilities_only": {"features": features},
     }
-    assert set(served) == set(asked) == set(signatures.SIGNATURES)
+    assert set(served) == set(asked) == set(SIGNATURES)
     for name, inputs in asked.items():
         answer = served[name](**{key: tf.constant(value) for key, value in inputs.items()})
         scores = answer["scores" if name == "classify" else "probabilities"]
@@ -90,6 +91,15 @@ def test_five_ways_of_asking_give_one_answer(served, images, expected):
     answer = served["classify"](inputs=tf.constant(records))
     labels = [[label.decode() for label in row] for row in answer["classes"].numpy()]
     assert labels == [list(INFO.label_names)] * 7
+
+
+def test_the_table_makes_requests_of_images(served, images, expected):
+    for name, signature in SIGNATURES.items():
+        request = {key: tf.constant(value) for key, value in signature.request(images).items()}
+        answer = served[name](**request)
+        assert set(answer) == set(signature.outputs), name
+        scores = answer["scores" if name == "classify" else "probabilities"]
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_names_types_and_shapes_are_the_contract(folder):
@@ -157,7 +167,7 @@ def test_a_normalisation_that_is_not_folded_is_in_the_graph(normalization, image
         mean, variance = x.mean(1, keepdims=True), x.var(1, keepdims=True)
     x = np.maximum(norm.gamma * (x - mean) / np.sqrt(variance + norm.epsilon) + norm.beta, 0)
     x = np.exp(x @ layers[-1].kernel + layers[-1].bias)
-    answer = signatures.Classifier(layers, INFO).signature("serve_images")(tf.constant(images))
+    answer = classifier.Classifier(layers, INFO).signature("serve_images")(tf.constant(images))
     np.testing.assert_allclose(
         answer["probabilities"], x / x.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6
     )
@@ -220,8 +230,8 @@ for step in range(100):  # other work: moves the counters of the process
     tf.function(lambda x: x + step).get_concrete_function(tf.constant(1.0))
 sys.path.insert(0, sys.argv[1])
 from test_signatures import INFO, network
-from bnpipe.serving import signatures
-signatures.export(Path(sys.argv[2]), network(), INFO)
+from bnpipe.serving import classifier
+classifier.export(Path(sys.argv[2]), network(), INFO)
 """
 
 
@@ -236,7 +246,7 @@ def test_equal_networks_give_equal_bytes_in_every_process(folder, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     again = tmp_path / "again"
-    signatures.export(again, network(), INFO)
+    classifier.export(again, network(), INFO)
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert Path("saved_model.pb") in files
     for path in files:

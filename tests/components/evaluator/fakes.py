@@ -76,8 +76,8 @@ def fit(features: Floats, labels: npt.NDArray[np.int64]) -> tuple[Floats, Floats
 
 def write_model(folder: Path, kernel: Floats, bias: Floats) -> Model:
     """A Model folder whose SavedModel is the real export of a linear network."""
+    from bnpipe.serving.classifier import export
     from bnpipe.serving.folding import Dense
-    from bnpipe.serving.signatures import export
 
     folder.mkdir(parents=True)
     export(folder / "saved_model", [Dense("logits", kernel, bias)], info(1))

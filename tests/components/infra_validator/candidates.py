@@ -17,11 +17,9 @@ INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, 
 ROWS = 5
 
 
-def export(folder: Path, classifier: Any = None) -> Path:
-    """Exports a network of random weights; `classifier` stands in for `signatures.Classifier`."""
-    import pytest
-
-    from bnpipe.serving import signatures
+def export(folder: Path) -> Path:
+    """Exports a network of random weights."""
+    from bnpipe.serving import classifier
     from bnpipe.serving.folding import Dense, Relu
 
     generator = np.random.default_rng(0)
@@ -34,10 +32,7 @@ def export(folder: Path, classifier: Any = None) -> Path:
         Relu("relu"),
         Dense("logits", floats(8, CLASSES), floats(CLASSES)),
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        if classifier is not None:
-            patch.setattr(signatures, "Classifier", classifier)
-        signatures.export(folder, layers, INFO)
+    classifier.export(folder, layers, INFO)
     return folder
 
 

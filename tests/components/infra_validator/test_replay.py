@@ -8,25 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.components.artifacts import Evaluation
-from bnpipe.components.infra_validator.golden import Golden, read
 from bnpipe.components.infra_validator.replay import Check, latency, replay
 from bnpipe.components.infra_validator.servers import MODEL
-from bnpipe.components.infra_validator.trial import SIGNATURES
 from bnpipe.serving.client import Client, Options, Prediction, ServerError, connect
-from bnpipe.serving.errors import ServingError
-from bnpipe.serving.warmup import WARMUP_FILE
+from bnpipe.serving.golden import Golden
 from tests.components.infra_validator.candidates import ROWS
 
 
 @pytest.fixture(scope="module")
 def golden(exported: Path) -> Golden:
-    return read(Evaluation("evaluator.evaluation", exported), SIGNATURES)
-
-
-@pytest.fixture(scope="module")
-def warmup(exported: Path) -> Path:
-    return exported / "saved_model" / WARMUP_FILE
+    return Golden.read(exported / "golden.npz")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +52,8 @@ def changed(golden: Golden, signature: str, output: str, change: Any) -> Golden:
     return replace(golden, answers=answers)
 
 
-def test_right_answers_pass(clients: Any, golden: Golden, warmup: Path) -> None:
-    checks = replay(golden, *clients, warmup)
+def test_right_answers_pass(clients: Any, golden: Golden) -> None:
+    checks = replay(golden, *clients)
     assert failed(checks) == {}
     told = {check.name: check.sentence for check in checks}
     assert list(told) == [
@@ -71,10 +62,8 @@ def test_right_answers_pass(clients: Any, golden: Golden, warmup: Path) -> None:
         "classify over REST",
         "classify over gRPC",
         "batch invariance",
-        "warmup",
     ]
     assert told["predict over gRPC"].startswith("5 signatures, largest difference")
-    assert told["warmup"] == "15 requests"
 
 
 def shift(array: Any) -> Any:
@@ -82,8 +71,8 @@ def shift(array: Any) -> Any:
     return array
 
 
-def test_a_probability_that_differs_is_told(clients: Any, golden: Golden, warmup: Path) -> None:
-    told = failed(replay(changed(golden, "serve_png", "probabilities", shift), *clients, warmup))
+def test_a_probability_that_differs_is_told(clients: Any, golden: Golden) -> None:
+    told = failed(replay(changed(golden, "serve_png", "probabilities", shift), *clients))
     assert set(told) == {"predict over REST", "predict over gRPC", "batch invariance"}
     assert (
         "serve_png: probabilities differs by 2e-05 from the evaluator's"
@@ -91,34 +80,29 @@ def test_a_probability_that_differs_is_told(clients: Any, golden: Golden, warmup
     )
 
 
-def test_another_class_is_told(clients: Any, golden: Golden, warmup: Path) -> None:
+def test_another_class_is_told(clients: Any, golden: Golden) -> None:
     wrong = changed(golden, "serve_images", "class_id", lambda a: (a + 1) % 4)
     assert (
         "serve_images: class_id of row 0: expected"
-        in (failed(replay(wrong, *clients, warmup))["predict over REST"])
+        in (failed(replay(wrong, *clients))["predict over REST"])
     )
 
 
-def test_labels_and_scores_of_classify_are_compared(
-    clients: Any, golden: Golden, warmup: Path
-) -> None:
+def test_labels_and_scores_of_classify_are_compared(clients: Any, golden: Golden) -> None:
     labels = changed(golden, "classify", "classes", lambda a: a[:, ::-1])
-    assert (
-        "classify: classes of row 0"
-        in failed(replay(labels, *clients, warmup))["classify over REST"]
-    )
+    assert "classify: classes of row 0" in failed(replay(labels, *clients))["classify over REST"]
     scores = changed(golden, "classify", "scores", shift)
-    assert "scores differs by" in failed(replay(scores, *clients, warmup))["classify over gRPC"]
+    assert "scores differs by" in failed(replay(scores, *clients))["classify over gRPC"]
 
 
-def test_answers_that_are_no_numbers_are_wrong(clients: Any, golden: Golden, warmup: Path) -> None:
+def test_answers_that_are_no_numbers_are_wrong(clients: Any, golden: Golden) -> None:
     nothing = changed(golden, "serving_default", "probabilities", lambda a: a * np.nan)
-    assert "predict over REST" in failed(replay(nothing, *clients, warmup))
+    assert "predict over REST" in failed(replay(nothing, *clients))
 
 
-def test_a_missing_output_is_told(clients: Any, golden: Golden, warmup: Path) -> None:
+def test_a_missing_output_is_told(clients: Any, golden: Golden) -> None:
     answers = {**golden.answers, "serve_png": {"logits": np.zeros((ROWS, 4), np.float32)}}
-    told = failed(replay(replace(golden, answers=answers), *clients, warmup))
+    told = failed(replay(replace(golden, answers=answers), *clients))
     assert (
         "expected ['logits'], received ['class_id', 'probabilities']" in (told["predict over gRPC"])
     )
@@ -145,43 +129,29 @@ class DependsOnBatch:
         return Prediction(moved, found.version)
 
 
-def test_answers_that_depend_on_the_batch_are_told(
-    clients: Any, golden: Golden, warmup: Path
-) -> None:
+def test_answers_that_depend_on_the_batch_are_told(clients: Any, golden: Golden) -> None:
     rest, grpc = clients
-    told = failed(replay(golden, rest, DependsOnBatch(grpc), warmup))  # type: ignore[arg-type]
+    told = failed(replay(golden, rest, DependsOnBatch(grpc)))  # type: ignore[arg-type]
     assert list(told) == ["batch invariance"]
     assert "serving_default with 1 row: probabilities differs by 0.001" in told["batch invariance"]
 
 
 def test_a_request_that_the_server_refuses_is_told_in_its_words(
-    clients: Any, golden: Golden, warmup: Path
+    clients: Any, golden: Golden
 ) -> None:
     requests = {**golden.requests, "serving_default": {"features": np.zeros((ROWS, 3), "f4")}}
-    told = failed(replay(replace(golden, requests=requests), *clients, warmup))
+    told = failed(replay(replace(golden, requests=requests), *clients))
     assert "the server refused: " in told["predict over REST"]
     assert "Matrix size-incompatible" in told["predict over gRPC"]
 
 
-def test_a_server_that_is_gone_is_a_fault(golden: Golden, warmup: Path) -> None:
+def test_a_server_that_is_gone_is_a_fault(golden: Golden) -> None:
     nowhere = [connect(f"{s}://127.0.0.1:9", MODEL, Options(attempts=1)) for s in ("http", "grpc")]
     with pytest.raises(ServerError, match="no server at"):
-        replay(golden, *nowhere, warmup)  # type: ignore[arg-type]
+        replay(golden, *nowhere)  # type: ignore[arg-type]
 
 
 def test_latency_is_measured(clients: Any, golden: Golden) -> None:
     for client in clients:
         median, slowest = latency(client, golden, 5)
         assert 0 < median <= slowest
-
-
-def test_an_evaluation_without_requests_cannot_be_used(tmp_path: Path, golden: Golden) -> None:
-    evaluation = Evaluation("evaluator.evaluation", tmp_path)
-    with pytest.raises(ServingError, match=r"cannot read golden.npz.*bnpipe run --force evaluator"):
-        read(evaluation, SIGNATURES)
-    (tmp_path / "golden.npz").write_bytes(b"PK")
-    with pytest.raises(ServingError, match=r"cannot read golden.npz"):
-        read(evaluation, SIGNATURES)
-    np.savez(tmp_path / "golden.npz", **{"serve_png/request/image_bytes": np.zeros(1)})
-    with pytest.raises(ServingError, match="has no request for serving_default"):
-        read(evaluation, SIGNATURES)
