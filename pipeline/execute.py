@@ -24,7 +24,6 @@ from bnpipe.pipeline.events import JsonLines, RunFinished, Sink
 from bnpipe.pipeline.files import write_json, write_text
 from bnpipe.pipeline.fingerprint import digest_of
 from bnpipe.pipeline.graph import Graph
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Action, Plan, make_plan
 from bnpipe.pipeline.runner import Outcome, Runner
@@ -152,7 +151,6 @@ class _Record:
             write_json(self.folder.path / "run.json", summary)
             if status != "running":
                 write_json(self.folder.path / "report.json", self._report(summary, outcomes))
-            Index(self.store).add_run(summary)
         except OSError:
             # The disk is full: what was committed stays, and the next run closes this record.
             pass

@@ -7,7 +7,6 @@
            tmp/                       staging; emptied when a run starts
            scratch/<key>/             what a step keeps across a killed run (checkpoints)
            cache/                     prepared TFDS data, code digests: can be had again
-           index.db                   SQLite, rebuilt from the files whenever they disagree
            lock                       held (flock) by the one run at work
 
 A commit stages, checks, hashes, fsyncs, renames, and only then writes the step record, so that a
@@ -22,6 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -315,12 +315,14 @@ class Store:
         write_json(self.home / "steps" / f"{record.key}.json", asdict(record))
 
     def records(self) -> Iterator[StepRecord]:
-        """All step records that can be read."""
-        for path in sorted((self.home / "steps").glob("*.json")):
-            try:
+        """All step records that can be read, newest first."""
+        written: list[tuple[int, Path]] = []
+        for path in (self.home / "steps").glob("*.json"):
+            with suppress(FileNotFoundError):  # gone meanwhile
+                written.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(written, reverse=True):
+            with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
                 yield StepRecord.parse(path.read_text())
-            except (ValueError, TypeError, KeyError, FileNotFoundError):
-                continue
 
 
 def describe(artifact: Artifact) -> Manifest:
