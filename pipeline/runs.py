@@ -61,11 +61,6 @@ class RunFolder:
         """What the evaluator found; None when none took part."""
         return RunEvaluation.of(self.report())
 
-    def _repr_html_(self) -> str:
-        from bnpipe.pipeline.report.notebook import run_card
-
-        return run_card(self)
-
 
 def new_run(store: Store) -> RunFolder:
     """Make the next run's folder; the caller holds the lock."""
