@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.data.durable import STAGING, fsync, replace_text
 from bnpipe.pipeline.errors import StoreError
-from bnpipe.pipeline.files import fsync, remove_tree, write_json, write_text
+from bnpipe.pipeline.files import remove_tree, write_json
 from bnpipe.pipeline.fingerprint import file_sha256
 
 FORMAT = 1
@@ -149,15 +150,15 @@ class Store:
         for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         if not (self.home / "format").exists():
-            write_text(self.home / "format", f"{FORMAT}\n")
+            replace_text(self.home / "format", f"{FORMAT}\n")
         for leftover in self._leftovers():
             remove_tree(leftover)
 
     def _leftovers(self) -> Iterator[Path]:
         """What killed runs left: staging, half-written files, scratch of steps that committed."""
         yield from (self.home / "tmp").iterdir()
-        for pattern in (".staging-*", "steps/.staging-*", "runs/*/.staging-*", "cache/*.tmp"):
-            yield from self.home.glob(pattern)
+        for folder in (".", "steps", "runs/*", "cache", "scratch/*"):
+            yield from self.home.glob(f"{folder}/{STAGING}*")
         for scratch in (self.home / "scratch").iterdir():
             if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(
                 scratch.iterdir()
