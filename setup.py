@@ -41,9 +41,8 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1.4,<4",
     "markupsafe>=2.1,<4",
     "cryptography>=44",
-    # Scheduled retraining: slots from cron expressions as cron reads them; the loop that ticks.
+    # Scheduled retraining: slots from cron expressions as cron reads them.
     "cronsim>=2.6,<3",
-    "APScheduler>=3.11.1,<4",  # 3.11.1 mends the repeated hour; 4 is not for production yet.
     "prometheus-client>=0.21,<1",  # The text file for the node exporter.
     "tzdata",  # Not imported: zoneinfo reads it. Slim images have no time zones of their own.
 ]

@@ -8,16 +8,15 @@ into a trace of its own.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from bnpipe.data.durable import STAGING, replace_text, replacing, write_all
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.tfrecord import Bytes, frame
-
-_PART = ".part-"
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,8 @@ class Report:
 
 def write_reports(reports: Iterable[Report], path: Path) -> None:
     """Writes all reports of a pipeline into one file, for the process that started it."""
-    part = path.with_name(f"{_PART}{path.name}-{uuid.uuid4().hex}")
-    part.write_text(json.dumps([asdict(r) for r in sorted(reports, key=lambda r: r.unit)]))
-    part.replace(path)
+    text = json.dumps([asdict(r) for r in sorted(reports, key=lambda r: r.unit)])
+    replace_text(path, text, durable=False)
 
 
 def read_reports(path: Path) -> list[Report]:
@@ -79,7 +77,7 @@ def merged(reports: Iterable[Report], what: str) -> dict[str, int]:
 
 def remove_parts(folder: Path) -> None:
     """Removes what killed workers left below an artifact folder."""
-    for part in folder.rglob(f"{_PART}*"):
+    for part in folder.rglob(f"{STAGING}*"):
         part.unlink()
 
 
@@ -95,25 +93,22 @@ class ShardWriter:
         self.name = name
         self.count = 0
         self._path = folder / name
-        self._part = self._path.with_name(f"{_PART}{self._path.name}-{uuid.uuid4().hex}")
-        self._file: IO[bytes] | None = None
+        self._file: int | None = None
+        self._replacing = ExitStack()
 
     def __enter__(self) -> Self:
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("wb")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # The store makes it durable when it commits the artifact.
+        self._file = self._replacing.enter_context(replacing(self._path, durable=False))
         return self
 
     def write(self, records: Bytes) -> None:
         """Adds serialized records, uint8[N, L]."""
         if self._file is None:
             raise RuntimeError("ShardWriter.write outside its with block")
-        self._file.write(frame(records).data)
+        write_all(self._file, frame(records).reshape(-1).data)
         self.count += len(records)
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if self._file is not None:
-            self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+    def __exit__(self, *raised: Any) -> None:
+        self._file = None
+        self._replacing.__exit__(*raised)

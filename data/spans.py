@@ -24,6 +24,7 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import DataError, DataRequestError
 from bnpipe.data.sha256 import file_sha256
 
@@ -270,7 +271,5 @@ def _read_memo(path: Path) -> dict[str, str]:
 
 def _write_memo(path: Path, memo: dict[str, str]) -> None:
     newest = dict(list(memo.items())[-_MEMO_ENTRIES:])
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with suppress(OSError):
-        temporary.write_text(json.dumps(newest))
-        temporary.replace(path)
+        replace_text(path, json.dumps(newest), durable=False)

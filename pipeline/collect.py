@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline.files import remove_tree
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.runs import summaries
 from bnpipe.pipeline.store import StepRecord, Store
 from bnpipe.serving import versions
 from bnpipe.serving.errors import ServingError
@@ -48,9 +48,8 @@ def find_garbage(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) 
         keep_runs: the newest runs whose inputs and outputs stay.
         pinned_runs: further runs that stay, such as those behind served versions.
     """
-    runs = Index(store).runs()
     pinned = set(pinned_runs)
-    kept = [r for i, r in enumerate(runs) if i < keep_runs or r["id"] in pinned]
+    kept = [r for i, r in enumerate(summaries(store)) if i < keep_runs or r["id"] in pinned]
     used = {digest for run in kept for digest in _digests(run)}
     ids = {run["id"] for run in kept}
     # What a killed run finished is in no summary; the next run goes on from it.
@@ -104,7 +103,6 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
             remove_tree(doomed)
         for key, _ in garbage.scratch:
             store.drop_scratch(key)
-        Index(store).rebuild()
     return garbage
 
 
@@ -118,14 +116,12 @@ def drop_runs(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> 
         return []
     with run_lock(store.home):
         store.prepare()
-        ids = [str(run["id"]) for run in Index(store).runs()]
+        ids = [str(run["id"]) for run in summaries(store)]
         doomed = [run for run in ids[keep_runs:] if run not in set(pinned_runs)]
         for run in doomed:
             gone = store.home / "tmp" / f"gc-run-{run}"
             (store.runs / run).rename(gone)
             remove_tree(gone)
-        if doomed:
-            Index(store).rebuild()
     return doomed
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,7 +39,6 @@ def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterato
     """All checks, quick ones first; `archives` is the folder for those of the data set."""
     yield Check("python", (3, 11) <= sys.version_info[:2] <= (3, 13), platform.python_version())
     yield Check("platform", True, platform.platform())
-    yield Check("sqlite", True, sqlite3.sqlite_version)
     for name, version in environment().items():
         if name != "python":
             yield Check(name, version != "missing", version)

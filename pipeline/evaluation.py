@@ -1,4 +1,4 @@
-"""One run's evaluation: what `show`, `diff`, the report and notebooks read of it."""
+"""One run's evaluation: what `show`, `diff` and the report read of it."""
 
 from __future__ import annotations
 
@@ -91,11 +91,6 @@ class RunEvaluation:
             )
             for rule in self.rules
         ]
-
-    def _repr_html_(self) -> str:
-        from bnpipe.pipeline.report.notebook import evaluation_card
-
-        return evaluation_card(self)
 
 
 def measured(found: Mapping[str, Any], key: str, interval: str | None = None) -> Measured:

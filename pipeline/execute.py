@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bnpipe.data.durable import replace_text
 from bnpipe.pipeline.errors import (
     BnpipeError,
     ExitCode,
@@ -21,10 +22,9 @@ from bnpipe.pipeline.errors import (
     one_line,
 )
 from bnpipe.pipeline.events import JsonLines, RunFinished, Sink
-from bnpipe.pipeline.files import write_json, write_text
+from bnpipe.pipeline.files import write_json
 from bnpipe.pipeline.fingerprint import digest_of
 from bnpipe.pipeline.graph import Graph
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Action, Plan, make_plan
 from bnpipe.pipeline.runner import Outcome, Runner
@@ -65,7 +65,7 @@ def run_graph(
         close_dead_runs(store)
         plan = make_plan(graph, store, settings.selection)
         folder = new_run(store)
-        write_text(folder.path / "config.yaml", _yaml(settings.config))
+        replace_text(folder.path / "config.yaml", _yaml(settings.config))
         write_json(folder.path / "plan.json", plan.snapshot())
         record = _Record(store, folder, settings, time.time())
         record.write("running", ExitCode.OK, [], None, {})
@@ -152,7 +152,6 @@ class _Record:
             write_json(self.folder.path / "run.json", summary)
             if status != "running":
                 write_json(self.folder.path / "report.json", self._report(summary, outcomes))
-            Index(self.store).add_run(summary)
         except OSError:
             # The disk is full: what was committed stays, and the next run closes this record.
             pass

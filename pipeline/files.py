@@ -1,4 +1,4 @@
-"""Files of the store: replaced durably, removed for good. The basics are `serving.durable`'s."""
+"""Files of the store: JSON replaced durably, trees removed. The basics are `data.durable`'s."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bnpipe.serving.durable import fsync as fsync
-from bnpipe.serving.durable import replace_text
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically and durably: a reader sees the old text or the new one."""
-    replace_text(path, text, staging=path.parent)
+from bnpipe.data.durable import replace_text
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of indented JSON."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    """Replace a file atomically and durably by indented JSON."""
+    replace_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def remove_tree(path: Path) -> None:

@@ -12,13 +12,14 @@ import ast
 import functools
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from bnpipe.data.durable import replace_text
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
@@ -120,10 +121,8 @@ class CodeDigests:
     def save(self) -> None:
         """Write the memo, if something new was parsed and there is room for it."""
         if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
-            temporary = self._memo_file.with_suffix(f".{os.getpid()}.tmp")
             with suppress(OSError):
-                temporary.write_text(json.dumps(self._memo))
-                temporary.replace(self._memo_file)
+                replace_text(self._memo_file, json.dumps(self._memo), durable=False)
 
     def _source(self, name: str) -> Path | None:
         base = self._root.joinpath(*name.split(".")[1:])

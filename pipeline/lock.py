@@ -1,15 +1,14 @@
-"""One run at a time per home: a flock that the kernel drops when the process dies."""
+"""One run at a time per home."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bnpipe.data.flock import is_locked, locked
 from bnpipe.pipeline.errors import LockHeld
 
 
@@ -36,47 +35,16 @@ def try_lock(path: Path) -> Iterator[bool]:
     Whoever has it finds its process in the file: `{"pid": 123}`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The file stays: unlinking it would let two processes hold locks on two inodes.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        mine = _taken(descriptor)
-        if mine:
+    with locked(path) as descriptor:
+        if descriptor is not None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
-        yield mine
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    """Take the lock; a moment's patience, because `is_locked` takes it for an instant to look."""
-    for _ in range(20):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.005)
-    return False
+        yield descriptor is not None
 
 
 def is_held(home: Path) -> bool:
     """Whether a run is at work in this home."""
     return is_locked(home / "lock")
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process has the flock of a file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def holder(home: Path) -> str:

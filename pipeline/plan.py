@@ -26,7 +26,6 @@ from bnpipe.pipeline.fingerprint import (
     environment,
 )
 from bnpipe.pipeline.graph import Graph, Node, Resolved, step_of
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.store import StepRecord, Store
 
 
@@ -167,7 +166,6 @@ class Planner:
     ) -> None:
         self._graph = graph
         self._store = store
-        self._index = Index(store)
         self._force = force
         self._done = dict(done or {})
         self._code = code or CodeDigests(ROOT, store.home / "cache" / "code.json")
@@ -179,18 +177,18 @@ class Planner:
         """What would happen to a step now."""
         node = self._graph.nodes[name]
         plan = self._describe(node)
-        previous = self._index.latest(name)
-        estimate = previous.seconds if previous else None
         stopped = self._stopping_verdict(name)
         if stopped:
             return dataclasses.replace(plan, action=Action.STOPPED, reasons=(stopped,))
         if node.component.effect is not None:
-            return dataclasses.replace(self._effect(node, plan), estimate=estimate)
+            return self._effect(node, plan)
         record = self.record(name)
         if record is not None:
             why = Reason("same", f"unchanged since run {record.run}")
             return dataclasses.replace(plan, action=Action.CACHED, reasons=(why,), record=record)
+        previous = next((r for r in self._store.records() if r.name == name), None)
         reasons = self._why_run(node, plan, previous)
+        estimate = previous.seconds if previous else None
         return dataclasses.replace(plan, reasons=reasons, estimate=estimate)
 
     def save(self) -> None:

@@ -33,7 +33,6 @@ from bnpipe.pipeline.events import (
 )
 from bnpipe.pipeline.fingerprint import ROOT, CodeDigests
 from bnpipe.pipeline.graph import Graph
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.runs import RunFolder
 from bnpipe.pipeline.step import Settings, StepRunner
@@ -228,7 +227,6 @@ class Runner:
         self._done[plan.name] = record
         if self._cacheable(plan):
             self._store.commit_step(record)
-            Index(self._store).add_step(record)
         self._store.drop_scratch(plan.key)
         self._store.unstage(self._folder.id, plan.name)
         self._finished(plan, seconds, record)

@@ -11,15 +11,16 @@ runs/<id>/config.yaml    the resolved configuration
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline.errors import ConfigError, StoreError
 from bnpipe.pipeline.evaluation import RunEvaluation
 from bnpipe.pipeline.files import write_json
-from bnpipe.pipeline.index import Index, read_summary
 from bnpipe.pipeline.store import Store
 
 
@@ -60,11 +61,6 @@ class RunFolder:
         """What the evaluator found; None when none took part."""
         return RunEvaluation.of(self.report())
 
-    def _repr_html_(self) -> str:
-        from bnpipe.pipeline.report.notebook import run_card
-
-        return run_card(self)
-
 
 def new_run(store: Store) -> RunFolder:
     """Make the next run's folder; the caller holds the lock."""
@@ -80,57 +76,68 @@ def find_run(store: Store, name: str) -> RunFolder:
     Raises:
         ConfigError: there is no such run.
     """
-    # A run that was killed before it had written its record left nothing to be found.
-    found = (p.parent for p in store.runs.glob("*/run.json"))
-    taken = sorted((p for p in found if _is_number(p.name)), key=lambda p: int(p.name))
+    taken = _recorded(store)
     if not taken:
         raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
     if name == "latest":
-        return RunFolder(taken[-1])
+        return RunFolder(taken[0])
     for path in taken:
         if _is_number(name) and int(path.name) == int(name):
             return RunFolder(path)
     raise ConfigError(f"there is no run {name!r}", hint="list them: bnpipe runs")
 
 
-def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]:
-    """Summaries of the newest runs, newest first; unreadable ones are left out.
+def summaries(store: Store) -> Iterator[dict[str, Any]]:
+    """Summaries of all runs, newest first; of a damaged one its `id` and `status: unreadable`.
 
     Read from the files as far as they are asked for, because there may be years of them.
     """
-    try:
-        numbers = [int(p.name) for p in store.runs.iterdir() if _is_number(p.name)]
-    except FileNotFoundError:
-        return
-    for number in sorted(numbers, reverse=True)[:count]:
+    for folder in _recorded(store):
         try:
-            yield read_summary(store.runs / f"{number:04d}" / "run.json")
-        except (OSError, ValueError):
+            yield _parsed(folder / "run.json")
+        except FileNotFoundError:  # collected meanwhile
             continue
+        except (OSError, ValueError):  # one damaged record must not hide the others
+            yield {"id": folder.name, "status": "unreadable"}
+
+
+def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]:
+    """Those of the newest `count` summaries that can be read, newest first."""
+    return (s for s in islice(summaries(store), count) if s["status"] != "unreadable")
 
 
 def close_dead_runs(store: Store) -> None:
     """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
-    index = Index(store)
-    index.repair()
-    for listed in index.runs():
-        if listed["status"] != "running":
-            continue
-        # A run that was killed between its last two writes has ended in its file, not in the index.
-        path = store.runs / listed["id"] / "run.json"
-        try:
-            summary = read_summary(path)
-        except ValueError:  # one damaged record must not keep the next run from starting
-            summary = {"id": listed["id"], "status": "unreadable"}
+    for summary in summaries(store):
         if summary["status"] == "running":
-            summary["status"] = "killed"
-            write_json(path, summary)
-        index.add_run(summary)
+            path = store.runs / summary["id"] / "run.json"
+            write_json(path, {**summary, "status": "killed"})
+        elif summary["status"] != "unreadable":
+            return  # it has closed all before it when it began
+
+
+def _recorded(store: Store) -> list[Path]:
+    """Folders of runs, newest first; one killed before its first record left none to be found."""
+    folders = (p.parent for p in store.runs.glob("*/run.json"))
+    numbered = (p for p in folders if _is_number(p.name))
+    return sorted(numbered, key=lambda p: int(p.name), reverse=True)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A run's summary, from `run.json` or `report.json`.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is not one.
+    """
+    value = json.loads(path.read_text())
+    if not (isinstance(value, dict) and {"id", "status", "steps"} <= value.keys()):
+        raise ValueError("it is not the summary of a run")
+    return value
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return read_summary(path)
+        return _parsed(path)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{path} cannot be read: {error}", hint=f"bnpipe does without it: rm {path}"

@@ -7,7 +7,6 @@
            tmp/                       staging; emptied when a run starts
            scratch/<key>/             what a step keeps across a killed run (checkpoints)
            cache/                     prepared TFDS data, code digests: can be had again
-           index.db                   SQLite, rebuilt from the files whenever they disagree
            lock                       held (flock) by the one run at work
 
 A commit stages, checks, hashes, fsyncs, renames, and only then writes the step record, so that a
@@ -21,15 +20,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.data.durable import STAGING, fsync, replace_text
 from bnpipe.data.sha256 import file_sha256
 from bnpipe.pipeline.errors import StoreError
-from bnpipe.pipeline.files import fsync, remove_tree, write_json, write_text
+from bnpipe.pipeline.files import remove_tree, write_json
 from bnpipe.serving.digest import FileDigest, digest_of_files
 
 FORMAT = 1
@@ -149,15 +150,15 @@ class Store:
         for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         if not (self.home / "format").exists():
-            write_text(self.home / "format", f"{FORMAT}\n")
+            replace_text(self.home / "format", f"{FORMAT}\n")
         for leftover in self._leftovers():
             remove_tree(leftover)
 
     def _leftovers(self) -> Iterator[Path]:
         """What killed runs left: staging, half-written files, scratch of steps that committed."""
         yield from (self.home / "tmp").iterdir()
-        for pattern in (".staging-*", "steps/.staging-*", "runs/*/.staging-*", "cache/*.tmp"):
-            yield from self.home.glob(pattern)
+        for folder in (".", "steps", "runs/*", "cache", "scratch/*"):
+            yield from self.home.glob(f"{folder}/{STAGING}*")
         for scratch in (self.home / "scratch").iterdir():
             if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(
                 scratch.iterdir()
@@ -315,12 +316,14 @@ class Store:
         write_json(self.home / "steps" / f"{record.key}.json", asdict(record))
 
     def records(self) -> Iterator[StepRecord]:
-        """All step records that can be read."""
-        for path in sorted((self.home / "steps").glob("*.json")):
-            try:
+        """All step records that can be read, newest first."""
+        written: list[tuple[int, Path]] = []
+        for path in (self.home / "steps").glob("*.json"):
+            with suppress(FileNotFoundError):  # gone meanwhile
+                written.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(written, reverse=True):
+            with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
                 yield StepRecord.parse(path.read_text())
-            except (ValueError, TypeError, KeyError, FileNotFoundError):
-                continue
 
 
 def describe(artifact: Artifact) -> Manifest:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bnpipe.data.durable import fsync
 from bnpipe.serving.digest import file_digests
-from bnpipe.serving.durable import fsync
 from bnpipe.serving.errors import ServingError
 
 GRAPH = "saved_model.pb"

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bnpipe.serving.durable import fsync, write_all
+from bnpipe.data.durable import fsync, write_all
 from bnpipe.serving.errors import ServingError
 
 LEDGER = "ledger.jsonl"

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from bnpipe.data.durable import replace_bytes
 from bnpipe.serving.digest import FileDigest
-from bnpipe.serving.durable import replace_bytes
 from bnpipe.serving.ledger import Entry
 from bnpipe.serving.versions import PROVENANCE, provenance_json
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bnpipe.serving.durable import replace_text
+from bnpipe.data.durable import replace_text
 from bnpipe.serving.errors import ServingError
 
 MODELS_CONFIG = "models.config"

@@ -25,10 +25,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.serving import ledger, model_config
 from bnpipe.serving.bucket import GRAPH, Store, opened, overtaken
 from bnpipe.serving.digest import digest_of_files, file_digests
-from bnpipe.serving.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.ledger import LEDGER, Entry, History
 from bnpipe.serving.manifest import MANIFESTS, write_records

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.serving import ledger
 from bnpipe.serving.admission import check_identity, check_not_withdrawn, is_intact, require_same
 from bnpipe.serving.digest import digest_of_files, file_digests, tree_digest
-from bnpipe.serving.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.ledger import Entry, History
 from bnpipe.serving.manifest import manifest_of

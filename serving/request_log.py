@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnpipe.data.durable import write_all
 from bnpipe.data.tfrecord import frame
-from bnpipe.serving.durable import write_all
 from bnpipe.serving.errors import ServingError
 
 

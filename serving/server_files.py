@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnpipe.serving.durable import replace_text
+from bnpipe.data.durable import replace_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.settle import writing
 

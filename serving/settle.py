@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bnpipe.data.durable import STAGING, TRASH, fsync, remove, scratch_name
+from bnpipe.data.flock import locked
 from bnpipe.serving import ledger, model_config
 from bnpipe.serving.digest import digest_of_files, file_digests
-from bnpipe.serving.durable import STAGING, TRASH, fsync, remove, scratch_name
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.ledger import History
 from bnpipe.serving.manifest import write_records
@@ -38,12 +37,14 @@ def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
     """Hold the lock of a served folder; yields its real path. A fault of the disk is one line."""
     try:
         folder = _real_folder(base, create)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock(descriptor, folder)
+        with locked(folder / LOCK, wait=LOCK_WAIT_SECONDS) as descriptor:
+            if descriptor is None:
+                raise ServingError(
+                    f"another process is publishing to {folder}: "
+                    f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
+                    hint=f"see who holds it: fuser {folder / LOCK}",
+                )
             yield folder
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise ServingError(
             f"cannot write to the served folder {base}: {error.strerror or error}"
@@ -65,23 +66,6 @@ def _real_folder(base: Path, create: bool) -> Path:
         os.makedirs(folder, exist_ok=True)
         fsync(folder.parent)
     return folder
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Wait for the lock. The kernel drops it when its holder dies, so there are no stale ones."""
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise ServingError(
-                    f"another process is publishing to {folder}: "
-                    f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
-                    hint=f"see who holds it: fuser {folder / LOCK}",
-                ) from None
-            time.sleep(0.1)
 
 
 def settle(folder: Path) -> History:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+
+from bnpipe.data.durable import replacing
 
 Arrays = list[npt.NDArray[np.generic]]
 
@@ -49,15 +50,11 @@ def save(folder: Path, position: Position, state: Arrays, best: Arrays) -> None:
         state: the values of all variables of the model and its optimizer.
         best: the model's values after the best epoch, or nothing.
     """
-    staged = folder / f"{FILE_NAME}.tmp"
     arrays: dict[str, Any] = {f"state_{i:03}": value for i, value in enumerate(state)}
     arrays["position"] = np.array(json.dumps(asdict(position)))
     arrays |= {f"best_{i:03}": value for i, value in enumerate(best)}
-    with staged.open("wb") as file:
+    with replacing(folder / FILE_NAME) as descriptor, open(descriptor, "wb", closefd=False) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(folder / FILE_NAME)
 
 
 def load(folder: Path) -> tuple[Position, Arrays, Arrays] | None:

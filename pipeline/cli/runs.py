@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -17,9 +18,10 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.index import Index
+    from bnpipe.pipeline.runs import summaries
 
-    found = [r for r in Index(open_store()).runs() if status in (None, r["status"])][:count]
+    wanted = (r for r in summaries(open_store()) if status in (None, r["status"]))
+    found = list(islice(wanted, max(count, 0)))
     if as_json:
         ui.write_json(found)
         return

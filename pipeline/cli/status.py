@@ -26,15 +26,14 @@ def status(
     """
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build, served_folder
-    from bnpipe.pipeline.index import Index
     from bnpipe.pipeline.lock import is_held
     from bnpipe.pipeline.plan import make_plan
+    from bnpipe.pipeline.runs import summaries
     from bnpipe.pipeline.schedule.health import health
     from bnpipe.serving import versions
 
     store = open_store()
     resolved = config_from(config, sets)
-    runs = Index(store).runs()
     work = [s.name for s in make_plan(build(resolved, store.home), store).work]
     served = served_folder(resolved, store.home)
     schedule = health(resolved.schedule, store.home, served, datetime.now(UTC), count=1)
@@ -44,7 +43,7 @@ def status(
     found: dict[str, Any] = {
         "home": str(store.home),
         "running": is_held(store.home),
-        "last_run": runs[0] if runs else None,
+        "last_run": next(summaries(store), None),
         "work": work,
         "attention": attention,
         "served": {"folder": str(served), "live": versions.live(served)},

@@ -26,10 +26,10 @@ def write_report(store: Store, run: RunFolder) -> Path:
     Raises:
         ConfigError: the run is still at work.
     """
-    from bnpipe.pipeline.files import write_text
+    from bnpipe.data.durable import replace_text
     from bnpipe.pipeline.report.contents import gather
     from bnpipe.pipeline.report.page import render
 
     path = run.path / FILE
-    write_text(path, render(gather(store, run)))
+    replace_text(path, render(gather(store, run)))
     return path

@@ -18,7 +18,6 @@ from bnpipe.pipeline.fingerprint import flat
 from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
 from bnpipe.pipeline.report.charts import Table
 from bnpipe.pipeline.report.contents import Contents, Picture
-from bnpipe.pipeline.report.lineage import lineage
 
 Json = Mapping[str, Any]
 
@@ -74,7 +73,7 @@ class Thumbnail:
 
 
 def templates() -> Environment:
-    """The templates of reports and notebook cards; every value is escaped."""
+    """The templates of the report; every value is escaped."""
     return Environment(
         loader=PackageLoader("bnpipe.pipeline.report"),
         autoescape=True,
@@ -118,7 +117,6 @@ def render(contents: Contents) -> str:
             trial=serving.trial(contents),
             balance=list(data_charts.classes(contents)),
             means=list(_mean_images(contents)),
-            lineage=lineage(contents.run),
             times=charts.step_times(contents),
             config=list(flat(contents.config)),
             versions=_versions(contents),

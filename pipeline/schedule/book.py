@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bnpipe.data.durable import STAGING, fsync, write_all
+from bnpipe.data.flock import is_locked
 from bnpipe.pipeline.errors import StoreError
-from bnpipe.pipeline.files import fsync, write_json
-from bnpipe.pipeline.lock import is_locked, try_lock
+from bnpipe.pipeline.files import write_json
+from bnpipe.pipeline.lock import try_lock
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, outcome_file, slots_folder
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
-from bnpipe.serving.durable import write_all
 
 FORMAT = 1
 
@@ -161,8 +162,9 @@ class Book:
             outcome_file(self.home, slot).unlink(missing_ok=True)
         for slot in filter(self.is_settled, self._named(".claim")):
             self._claim_file(slot).unlink(missing_ok=True)
-        for path in (*self._slots.glob(".staging-*"), *self._slots.parent.glob(".staging-*")):
-            path.unlink(missing_ok=True)
+        for folder in (self._slots, self._slots.parent):
+            for path in folder.glob(f"{STAGING}*"):
+                path.unlink(missing_ok=True)
 
     def _rebuilt(self) -> State | None:
         """The state as claims and outcomes tell it."""

@@ -7,10 +7,8 @@ about the slot; it goes when the outcome is there. Only the holder of the schedu
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
@@ -24,8 +22,6 @@ class Attempt:
     Attributes:
         number: from 1.
         at: when it began, UTC ISO text.
-        pid: the process that made it.
-        boot: the boot of the machine that the process belongs to.
         ended: None while it is at work or if it was cut short; `failed`, or `put back`, which
             does not count: it was stopped from outside, or another run was in the way.
         sentence: why it ended so.
@@ -35,8 +31,6 @@ class Attempt:
 
     number: int
     at: str
-    pid: int
-    boot: str
     ended: str | None = None
     sentence: str = ""
     run: str | None = None
@@ -77,9 +71,8 @@ class Claim:
         return tuple(a.number for a in self.attempts if a.ended is None)
 
     def begin(self, at: str) -> Claim:
-        """With one more attempt, of this process."""
-        number = len(self.attempts) + 1
-        attempt = Attempt(number=number, at=at, pid=os.getpid(), boot=boot_id())
+        """With one more attempt."""
+        attempt = Attempt(number=len(self.attempts) + 1, at=at)
         return dataclasses.replace(self, attempts=(*self.attempts, attempt), not_before=None)
 
     def end(self, number: int, ended: str, **told: Any) -> Claim:
@@ -109,19 +102,13 @@ class Claim:
             KeyError, TypeError, ValueError: it is something else.
         """
         reasons = value["reasons"]
+        known = Attempt.__dataclass_fields__.keys()  # claims of older versions hold more
+        attempts = [{name: a[name] for name in a.keys() & known} for a in value["attempts"]]
         return cls(
             slot=slot,
             missed=int(value["missed"]),
             asked=value["asked"],
             reasons=None if reasons is None else reasons_from_json(reasons),
-            attempts=tuple(Attempt(**a) for a in value["attempts"]),
+            attempts=tuple(Attempt(**attempt) for attempt in attempts),
             not_before=value["not_before"],
         )
-
-
-def boot_id() -> str:
-    """Names this boot of the machine: a process id means nothing in another one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return "unknown"

@@ -1,13 +1,12 @@
 """The embedded scheduler: calls `bnpipe retrain --due` in a child process every few minutes.
 
-APScheduler keeps the beat, in memory; when slots are due is known to the tick alone. A tick that
-fails, crashes or hangs on to its run takes nothing else with it.
+When slots are due is known to the tick alone. A tick that fails, crashes or hangs on to its run
+takes nothing else with it.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import subprocess
 import threading
@@ -16,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
 
 from bnpipe.pipeline.schedule.slot import iso
 
-_JOB = "tick"
+_LOOK = 0.2
+"""How often is looked, while a tick is at work, whether we are to stop, in seconds."""
 _LAST_WORDS = 10.0
 """Seconds that a tick may take to write down that it was stopped."""
 
@@ -43,38 +42,20 @@ class Daemon:
         self._grace = grace
         self._say = say
         self._stop = threading.Event()
-        self._tick: subprocess.Popen[str] | None = None
-        self._began = time.monotonic()
 
     def run(self) -> None:
         """Tick in the foreground until SIGTERM or SIGINT."""
-        from apscheduler.schedulers.background import BackgroundScheduler
-
-        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # a long run skips beats
-        scheduler = BackgroundScheduler(timezone=UTC)
-        scheduler.add_job(
-            self.tick,
-            "interval",
-            id=_JOB,
-            seconds=self._seconds,
-            next_run_time=datetime.now(UTC),
-            misfire_grace_time=None,
-            coalesce=True,
-            max_instances=1,
-        )
+        began = time.monotonic()  # a wall clock may be set back, and the next beat with it
         with self._signals():
-            scheduler.start()
             self._say(f"{_now()} ticking every {self._seconds:g} s; stop with SIGTERM")
-            while not self._stop.wait(self._seconds):
-                self._wake(scheduler)
-            scheduler.remove_job(_JOB)
-            self._let_go()
-            scheduler.shutdown(wait=True)
+            while not self._stop.is_set():
+                self.tick()
+                # Beats that a long run has skipped are let go.
+                self._stop.wait(self._seconds - (time.monotonic() - began) % self._seconds)
         self._say(f"{_now()} stopped")
 
     def tick(self) -> None:
         """One tick, in a process of its own; whatever becomes of it is one line."""
-        self._began = time.monotonic()
         try:
             with subprocess.Popen(
                 self._words,
@@ -83,35 +64,26 @@ class Daemon:
                 text=True,
                 start_new_session=True,  # Ctrl-C is for us alone: the tick gets its grace
             ) as process:
-                self._tick = process
-                answer, _ = process.communicate()
+                answer = self._answer(process)
         except OSError as error:
             self._say(f"{_now()} a tick could not be started: {error}")
             return
-        finally:
-            self._tick = None
         self._say(f"{_now()} {_sentence(answer, process.returncode)}")
 
-    def _wake(self, scheduler: Any) -> None:
-        """Bring the next tick near when a clock that went back has moved it far away."""
-        idle = time.monotonic() - self._began
-        if self._tick is None and idle > 2 * self._seconds:
-            scheduler.modify_job(_JOB, next_run_time=datetime.now(UTC))
-
-    def _let_go(self) -> None:
-        """Let a running tick end; ended before its time, its slot is finished by a later tick."""
-        process = self._tick
-        if process is None:
-            return
+    def _answer(self, process: subprocess.Popen[str]) -> str:
+        """What a tick says at its end, which comes soon once we are to stop."""
+        while not self._stop.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=_LOOK)[0]
+        # Ended before its time, its slot is finished by a later tick.
         self._say(f"{_now()} a tick is at work; it gets {self._grace:g} s to end")
         with suppress(subprocess.TimeoutExpired):
-            process.wait(self._grace)
-            return
+            return process.communicate(timeout=self._grace)[0]
         process.terminate()  # it ends its run, and takes the grace for that
         with suppress(subprocess.TimeoutExpired):
-            process.wait(2 * self._grace + _LAST_WORDS)
-            return
+            return process.communicate(timeout=2 * self._grace + _LAST_WORDS)[0]
         process.kill()
+        return process.communicate()[0]
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

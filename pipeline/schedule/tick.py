@@ -164,7 +164,7 @@ class Ticker:
             self._book.claim(claim)
             return self._do(claim)
         if missed:
-            return self._missed(missed, now)
+            return self._missed(missed)
         following = next(self._timetable.after(now), None)
         return Tick(f"nothing is due; next {iso(following)}" if following else "nothing is due")
 
@@ -178,7 +178,7 @@ class Ticker:
             return [slot for slot in newest if now - slot.at <= policy.late]
         return newest
 
-    def _missed(self, slots: list[Slot], now: datetime) -> Tick:
+    def _missed(self, slots: list[Slot]) -> Tick:
         """Record slots that nobody ticked for in time, as one outcome of the newest."""
         claim = Claim(slot=slots[-1], missed=len(slots) - 1)
         if len(slots) == 1:

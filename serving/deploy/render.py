@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.durable import replace_text
 from bnpipe.serving.deploy.queries import Queries
 from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
-from bnpipe.serving.durable import replace_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.model_config import ModelConfig
 
@@ -89,7 +89,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(path, text, staging=path.parent)
+            replace_text(path, text)
     except OSError as error:
         raise ServingError(f"cannot write to {folder}: {error.strerror}") from error
 

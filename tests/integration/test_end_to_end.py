@@ -117,7 +117,7 @@ def test_report_is_drawn_with_what_every_gate_found(project: Project, first: Run
     for step in first.summary["steps"]:
         if step["verdict"] is not None:
             assert html.escape(step["verdict"]["sentence"].partition(": ")[2]) in page
-    for section in ("Rules", "Evaluation", "Training", "Serving", "Data", "Lineage"):
+    for section in ("Rules", "Evaluation", "Training", "Serving", "Data", "Steps"):
         assert f">{section}</a>" in page
 
 

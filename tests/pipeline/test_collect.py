@@ -10,9 +10,9 @@ import pytest
 
 from bnpipe.pipeline.collect import collect, find_damage, find_garbage, runs_behind, set_aside
 from bnpipe.pipeline.errors import LockHeld
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Selection
+from bnpipe.pipeline.runs import summaries
 from tests.pipeline.toy_home import ToyHome, actions, files_below, flip, object_of, outputs
 
 
@@ -165,4 +165,4 @@ def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
     assert list((toy.home / "tmp").iterdir()) == []
     collect(toy.store, 1)
     assert find_garbage(toy.store, 1).objects == ()
-    assert len(Index(toy.store).runs()) == 4
+    assert len(list(summaries(toy.store))) == 4

@@ -13,7 +13,6 @@ import pytest
 from bnpipe.pipeline.errors import ConfigError, ExitCode, LockHeld, StoreError
 from bnpipe.pipeline.events import StepRetried
 from bnpipe.pipeline.execute import Result, run_graph
-from bnpipe.pipeline.index import Index
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Action, Selection, make_plan
 from bnpipe.pipeline.runs import find_run
@@ -260,15 +259,6 @@ def test_a_newer_store_is_refused(toy: Toy) -> None:
     (toy.home / "format").write_text("2\n")
     with pytest.raises(StoreError, match="store format '2', this bnpipe knows up to 1"):
         toy.run()
-
-
-def test_the_index_is_rebuilt_from_the_files(toy: Toy) -> None:
-    toy.run()
-    expected = Index(Store(toy.home)).runs()
-    for damage in (b"", b"not a database, but long enough to look at" * 100):
-        (toy.home / "index.db").write_bytes(damage)
-        assert Index(Store(toy.home)).runs() == expected
-        assert toy.plan()["train"].action is Action.CACHED
 
 
 def test_verify_compares_every_file(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

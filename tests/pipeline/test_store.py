@@ -264,7 +264,8 @@ def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
         store.home / "tmp" / "0001-step" / "made" / "a.txt",
         store.home / "steps" / ".staging-1",
         store.home / "runs" / "0001" / ".staging-2",
-        store.home / "cache" / "code.tmp",
+        store.home / "cache" / ".staging-3",
+        store.scratch("unfinished") / ".staging-4",
         store.scratch("k" * 64) / "checkpoint",
     ]
     kept = store.scratch("unfinished") / "checkpoint"

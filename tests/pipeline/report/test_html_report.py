@@ -185,14 +185,6 @@ def test_many_classes_and_one_epoch(tmp_path: Path):
     assert "Accuracy by label, the 40 lowest of 45" in page.text("figcaption")
 
 
-def test_notebooks_show_a_card(finished: RunFolder):
-    card = finished._repr_html_()
-    assert "Not blessed" in card
-    assert "<script" not in card
-    assert finished.evaluation is not None
-    assert "accuracy_floor" in finished.evaluation._repr_html_()
-
-
 def test_drawing_needs_none_of_the_heavy_frameworks(home: Home, finished: RunFolder):
     code = (
         "import sys; from pathlib import Path; from bnpipe.pipeline.report import write_report; "

@@ -1,6 +1,7 @@
 """One tick at a time: what is due, what is tried again, what is left alone."""
 
 import errno
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -233,6 +234,17 @@ def test_killed_while_it_ran_it_is_tried_again_at_most_n_times(tmp_path: Path) -
     assert tick.outcome is not None and tick.outcome.result is Result.FAILED
     assert tick.outcome.sentence == "3 attempts: the last one was cut short"
     assert len(home.work.runs) == 3
+
+
+def test_a_claim_of_an_older_version_is_gone_on_with(home: Home) -> None:
+    home.work.answers = [FAULT, PUSHED]
+    home.tick(hours=3)
+    (file,) = home.home.glob("schedule/slots/*.claim")
+    claim = json.loads(file.read_text())
+    claim["attempts"][0] |= {"pid": 123, "boot": "0b4c"}
+    file.write_text(json.dumps(claim))
+    outcome = home.tick(hours=1).outcome
+    assert outcome is not None and (outcome.result, outcome.attempt) == (Result.PUSHED, 2)
 
 
 def test_a_full_disk_loses_no_slot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 STAGING = ".staging-"
@@ -26,41 +27,58 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte; a nearly full disk may take only some of them at a time."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def replace_text(path: Path, text: str, *, staging: Path) -> None:
-    """`replace_bytes` for text."""
-    replace_bytes(path, text.encode(), staging=staging)
-
-
-def replace_bytes(path: Path, content: bytes, *, staging: Path) -> None:
-    """Replace a file atomically and durably: a reader sees the old content or the new one.
+@contextlib.contextmanager
+def replacing(path: Path, *, staging: Path | None = None, durable: bool = True) -> Iterator[int]:
+    """Replace a file atomically: a reader sees the old content or the new one.
 
     Args:
         path: the file.
-        content: its new content.
-        staging: a folder on the same file system; a killed process may leave a file with the
-            staging prefix there.
+        staging: a folder on the same file system, where a killed process may leave a file with the
+            staging prefix; the file's own by default.
+        durable: whether the new content is to survive a loss of power. Without, what is left then
+            may be neither the old content nor the new one.
+
+    Yields:
+        the descriptor of a new file, which takes the name when the block ends without an error.
     """
-    temporary = staging / scratch_name(STAGING)
+    temporary = (staging or path.parent) / scratch_name(STAGING)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         try:
-            write_all(descriptor, content)
+            yield descriptor
             os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    fsync(path.parent)
+    if durable:
+        fsync(path.parent)
+
+
+def replace_text(
+    path: Path, text: str, *, staging: Path | None = None, durable: bool = True
+) -> None:
+    """`replace_bytes` for text."""
+    replace_bytes(path, text.encode(), staging=staging, durable=durable)
+
+
+def replace_bytes(
+    path: Path, content: bytes, *, staging: Path | None = None, durable: bool = True
+) -> None:
+    """Replace a file by this content; the arguments are those of `replacing`."""
+    with replacing(path, staging=staging, durable=durable) as descriptor:
+        write_all(descriptor, content)
 
 
 def copy_tree(source: Path, target: Path) -> None:

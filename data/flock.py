@@ -1,0 +1,61 @@
+"""Locks between processes: a flock of a file, which the kernel drops when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_MOMENT = 0.2
+_OFTEN, _SELDOM = 0.005, 0.1
+
+
+@contextmanager
+def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
+    """Take the lock of a file.
+
+    Args:
+        path: the file, made if need be. It stays: unlinking it would let two processes hold locks
+            on two inodes.
+        wait: how long to wait for another holder, in seconds; a moment by default, because
+            `is_locked` takes the lock for an instant to look.
+
+    Yields:
+        the file's descriptor, for reading and writing; None if the lock was not to be had.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield descriptor if _taken(descriptor, wait) else None
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has the lock of a file; makes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _taken(descriptor: int, wait: float) -> bool:
+    began = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            waited = time.monotonic() - began
+        if waited >= wait:
+            return False
+        time.sleep(_OFTEN if waited < _MOMENT else _SELDOM)
