@@ -237,7 +237,7 @@ class Evaluation(Artifact):
     """
 
     # TFMA writes absolute model and data paths there.
-    undigested: ClassVar[tuple[str, ...]] = ("tfma/*eval_config.json", "tfma/*/eval_config.json")
+    undigested: ClassVar[tuple[str, ...]] = ("tfma/eval_config.json",)
 
     def check(self) -> None:
         """All that the report and the infra validator read is there."""

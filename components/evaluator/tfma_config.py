@@ -1,8 +1,7 @@
-"""What TFMA is asked to compute: one EvalConfig per question.
+"""What TFMA is asked to compute: one EvalConfig over all models.
 
-TFMA computes every metric of a config on every slice of it, so the cheap scalar metrics on all
-slices and the dear one-vs-rest metrics on the whole are two configs. A config admits one baseline,
-so the champion has a config of its own.
+TFMA computes every metric of a config on every slice of it, so it is asked for those that it takes
+for many images at once; what is known per class comes from our own arrays (`measure.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ Json = Mapping[str, Any]
 PREDICTIONS_ONLY = "materialized_prediction"
 """A model type that TFMA 0.52 knows but does not document: the answers are a feature."""
 
+WEIGHT_KEY = "weight"
+"""The feature that tells images from what fills a block up."""
+
 MARGIN_RULES: Mapping[str, RuleName] = {
     BASELINE: "baseline_non_inferior",
     CHAMPION: "champion_non_inferior",
@@ -32,71 +34,54 @@ def prediction_key(model: str) -> str:
     return f"{model}_probabilities"
 
 
-def slice_metrics(params: Params, reference: str | None) -> config_pb2.EvalConfig:
+def eval_config(params: Params, references: Sequence[str]) -> config_pb2.EvalConfig:
     """Count, accuracy, cross-entropy and top-2 accuracy on every slice, with the gate's thresholds.
+
+    A config admits one baseline: the first reference. The margin to another one is the gate's
+    alone, whose lower bound is below TFMA's point value.
 
     Args:
         params: slicings and thresholds.
-        reference: the model to compare the candidate with; None evaluates the candidate alone.
+        references: the models to compare the candidate with; none evaluates the candidate alone.
     """
-    metrics: list[Json] = [
-        {"class_name": "ExampleCount"},
-        {
-            "class_name": "SparseCategoricalAccuracy",
-            "config": '"name": "accuracy"',
-            "per_slice_thresholds": _thresholds(params, reference),
-        },
-        {"class_name": "SparseCategoricalCrossentropy", "config": '"name": "loss"'},
-        {
-            "class_name": "SparseTopKCategoricalAccuracy",
-            "config": '"k": 2, "name": "top_2_accuracy"',
-        },
-    ]
-    slicings: list[Json] = [{}, *({"feature_keys": s.split("*")} for s in params.slices)]
-    return _config(reference, slicings, [{"metrics": metrics}])
-
-
-def one_vs_rest_metrics(classes: int, reference: str | None) -> config_pb2.EvalConfig:
-    """Precision, recall, F1 and AUC per class and macro, confusion matrix and calibration, overall.
-
-    Precision and recall are TFMA's one-vs-rest ones, at a probability above one half.
-    """
-    binary: list[Json] = [{"class_name": n} for n in ("Precision", "Recall", "F1Score", "AUC")]
-    # TFMA's macro average counts a class without a weight as nothing.
-    equal_weights = {str(k): 1.0 for k in range(classes)}
-    specs: list[Json] = [
-        {"metrics": [{"class_name": "MultiClassConfusionMatrixPlot"}]},
-        {"binarize": {"class_ids": {"values": list(range(classes))}}, "metrics": binary},
-        {"aggregate": {"macro_average": True, "class_weights": equal_weights}, "metrics": binary},
-        {
-            "aggregate": {"micro_average": True},
-            "metrics": [{"class_name": "CalibrationPlot", "config": '"num_buckets": 20'}],
-        },
-    ]
-    return _config(reference, [{}], specs)
-
-
-def _config(
-    reference: str | None, slicings: Sequence[Json], metrics: Sequence[Json]
-) -> config_pb2.EvalConfig:
+    baseline = references[0] if references else None
+    specs = [_metrics([CANDIDATE, *references[:1]], _thresholds(params, baseline))]
+    if references[1:]:
+        # A threshold holds for every model of its spec.
+        specs.append(_metrics(references[1:], []))
     models: list[Json] = [
         {
             "name": name,
             "model_type": PREDICTIONS_ONLY,
             "label_key": "label",
             "prediction_key": prediction_key(name),
-            "is_baseline": name != CANDIDATE,
+            "example_weight_key": WEIGHT_KEY,
+            "is_baseline": name == baseline,
         }
-        for name in (CANDIDATE, *([reference] if reference else []))
+        for name in (CANDIDATE, *references)
     ]
     config = {
         "model_specs": models,
-        "slicing_specs": slicings,
-        "metrics_specs": metrics,
+        "slicing_specs": [{}, *({"feature_keys": s.split("*")} for s in params.slices)],
+        "metrics_specs": specs,
         # TFMA's own intervals draw without a seed and would make equal runs differ.
         "options": {"include_default_metrics": False, "compute_confidence_intervals": False},
     }
     return json_format.ParseDict(config, config_pb2.EvalConfig())
+
+
+def _metrics(models: Sequence[str], thresholds: Sequence[Json]) -> Json:
+    accuracy = {"class_name": "SparseCategoricalAccuracy", "config": '"name": "accuracy"'}
+    top_2 = '"k": 2, "name": "top_2_accuracy"'
+    return {
+        "model_names": list(models),
+        "metrics": [
+            {"class_name": "ExampleCount"},
+            accuracy | {"per_slice_thresholds": thresholds},
+            {"class_name": "SparseCategoricalCrossentropy", "config": '"name": "loss"'},
+            {"class_name": "SparseTopKCategoricalAccuracy", "config": top_2},
+        ],
+    }
 
 
 def _thresholds(params: Params, reference: str | None) -> list[Json]:

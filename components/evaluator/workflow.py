@@ -54,11 +54,11 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     ctx.progress(2, 3, "TensorFlow Model Analysis")
     (folder / "tfma").mkdir()
     if candidate is not None:
-        configs = _tfma_configs(folder / "tfma", usable, info.classes, params)
-        tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", configs)
+        config = tfma_config.eval_config(params, list(metrics["against"]))
+        tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", config, folder / "tfma")
         evidence = replace(
             evidence,
-            tfma_failures=tfma_eval.failures(configs),
+            tfma_failures=tfma_eval.failures(config, folder / "tfma"),
             batch_difference=inference.batch_difference(str(candidate), first[:BATCH_CHECK_IMAGES]),
         )
 
@@ -155,23 +155,6 @@ def _first_rows(shards: Sequence[Path], rows: int) -> npt.NDArray[np.float32]:
         if rows <= 0:
             break
     return np.concatenate([part for part in found if len(part)])
-
-
-def _tfma_configs(
-    folder: Path, usable: Predictions, classes: int, params: Params
-) -> dict[Path, Any]:
-    """What TFMA computes, by output folder; `folder` itself holds candidate against baseline."""
-    baseline = BASELINE if BASELINE in usable.probabilities else None
-    configs = {
-        folder: tfma_config.slice_metrics(params, baseline),
-        folder / "one_vs_rest": tfma_config.one_vs_rest_metrics(classes, baseline),
-    }
-    if CHAMPION in usable.probabilities:
-        configs |= {
-            folder / "champion": tfma_config.slice_metrics(params, CHAMPION),
-            folder / "champion_one_vs_rest": tfma_config.one_vs_rest_metrics(classes, CHAMPION),
-        }
-    return configs
 
 
 def _dataset(info: DatasetInfo, split: str, images: int) -> dict[str, Any]:

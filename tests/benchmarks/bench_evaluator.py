@@ -5,9 +5,9 @@
 
 Both sides run in this process on the same examples and the same networks, one after the other;
 importing TensorFlow, Beam and TFMA is reported apart. The evaluator's time holds everything that
-the step does: predicting, bootstrap, gate, golden requests, pictures and two TFMA evaluations, four
-with a champion. TFMA's time is that of the two evaluations of two models alone. The budget is for
-10,000 images and two models on two quiet cores: the load tells whether they were.
+the step does: predicting, bootstrap, gate, golden requests, pictures and one TFMA evaluation of two
+models, or three with a champion. TFMA's time is that of the evaluation of two models alone. The
+budgets are for 10,000 images on two quiet cores: the load tells whether they were.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-BUDGET_SECONDS = 20.0
+BUDGET_SECONDS = {"two": 10.0, "three": 12.0}
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -53,10 +53,11 @@ def main() -> None:
 
 
 def _against_budget(models: str, seconds: float) -> str:
-    verdict = "met" if seconds <= BUDGET_SECONDS else "missed"
+    budget = BUDGET_SECONDS[models]
+    verdict = "met" if seconds <= budget else "missed"
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{models} models: best {seconds:.1f} s, budget {BUDGET_SECONDS:.0f} s {verdict}; "
+        f"{models} models: best {seconds:.1f} s, budget {budget:.0f} s {verdict}; "
         f"load average {load} on {os.cpu_count()} cores"
     )
 
@@ -127,15 +128,15 @@ def _evaluator(inputs: Any, folder: Path) -> float:
 
 
 def _tfma(examples: Any, candidate: Any, baseline: Any, folder: Path) -> float:
+    from bnpipe.components.evaluator import tfma_config
     from bnpipe.components.evaluator.params import Params
-    from bnpipe.data.dataset_info import DatasetInfo
     from tests.components.evaluator import tfma_alone
 
-    classes = DatasetInfo.read(examples.path).classes
     images = sum(n for f, n in examples.record_counts().items() if f.startswith("Split-test"))
     started, cpu = time.perf_counter(), time.process_time()
     models = {"candidate": candidate.saved_model, "baseline": baseline.saved_model}
-    tfma_alone.evaluate(examples.shards("test"), models, Params(), classes, folder)
+    config = tfma_config.eval_config(Params(), ["baseline"])
+    tfma_alone.evaluate(examples.shards("test"), models, {folder: config})
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     _say(
         f"TFMA by itself (tf_generic): {seconds:.1f} s ({cpu:.1f} s of processor), "

@@ -2,12 +2,18 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import validation_result_pb2
 
-from bnpipe.components.evaluator import tfma_config
+from bnpipe.components.evaluator import tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
 from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data.beam_io import pipeline
 from tests.components.evaluator import fakes, tfma_alone
+
+MODELS = (CANDIDATE, BASELINE, CHAMPION)
 
 
 def values(folder) -> dict[tuple[str, str], float]:
@@ -21,51 +27,47 @@ def values(folder) -> dict[tuple[str, str], float]:
     return found
 
 
-def plots(folder) -> dict[str, object]:
-    return {
-        str(plot.key).replace("\n", " "): plot.value
-        for record in tfma.load_plots(str(folder))
-        for plot in record.plot_keys_and_values
-    }
-
-
 @pytest.fixture(scope="module")
-def loaded_by_tfma(world, tmp_path_factory):
-    """TFMA loading the SavedModels itself (tf_generic), asked for the same metrics."""
-    folder = tmp_path_factory.mktemp("loaded_by_tfma")
-    models = {CANDIDATE: world.candidate.saved_model, BASELINE: world.baseline.saved_model}
-    tfma_alone.evaluate(world.examples.shards("test"), models, Params(), fakes.CLASSES, folder)
+def alone(world, tmp_path_factory):
+    """TFMA loading the SavedModels itself (tf_generic): the same metrics, and those per class."""
+    folder = tmp_path_factory.mktemp("tfma_alone")
+    models = {name: getattr(world, name).saved_model for name in MODELS}
+    asked = tfma_config.eval_config(Params(), [BASELINE, CHAMPION])
+    configs = {folder / "asked": asked, folder / "per_class": tfma_alone.per_class(asked, 10)}
+    tfma_alone.evaluate(world.examples.shards("test"), models, configs)
     return folder
 
 
-def test_every_number_is_the_one_that_tfma_gets_from_the_saved_models(evaluated, loaded_by_tfma):
-    ours = evaluated.outputs.evaluation.path / "tfma"
-    for mine, theirs in ((ours, "scalars"), (ours / "one_vs_rest", "one_vs_rest")):
-        expected, received = values(loaded_by_tfma / theirs), values(mine)
-        assert received.keys() == expected.keys()
-        assert len(received) > 100
-        for key, value in expected.items():
-            assert received[key] == pytest.approx(value, abs=2e-6, nan_ok=True), key
+def test_every_number_is_the_one_that_tfma_gets_from_the_saved_models(evaluated, alone):
+    expected = values(alone / "asked")
+    received = values(evaluated.outputs.evaluation.path / "tfma")
+    assert received.keys() == expected.keys()
+    assert {name for name in MODELS if any(f'"{name}"' in key for _, key in received)} == {*MODELS}
+    for key, value in expected.items():
+        assert received[key] == pytest.approx(value, abs=2e-6), key
 
 
-def test_every_plot_is_the_one_that_tfma_gets_from_the_saved_models(evaluated, loaded_by_tfma):
-    ours = plots(evaluated.outputs.evaluation.path / "tfma" / "one_vs_rest")
-    theirs = plots(loaded_by_tfma / "one_vs_rest")
-    assert ours.keys() == theirs.keys()
-    for key, plot in theirs.items():
-        matrices = "multi_class_confusion_matrix_at_thresholds"
-        assert getattr(ours[key], matrices) == getattr(plot, matrices)
-        for field in ("num_weighted_examples", "total_weighted_label"):
-            received, expected = (
-                [getattr(b, field).value for b in side.calibration_histogram_buckets.buckets]
-                for side in (ours[key], plot)
-            )
-            assert np.allclose(received, expected, atol=1e-6)
+def test_numbers_per_class_are_those_that_tfma_gets_from_the_saved_models(evaluated, alone):
+    metrics = evaluated.outputs.evaluation.read_json("metrics.json")
+    for name in MODELS:
+        told = metrics["models"][name]
+        result = tfma.load_eval_result(str(alone / "per_class"), model_name=name)
+        overall, drawn = dict(result.slicing_metrics)[()][""], dict(result.plots)[()][""][""]
+        for k, numbers in enumerate(told["classes"]):
+            area = overall[f"classId:{k}"]["auc"]["doubleValue"]
+            assert area == pytest.approx(numbers["auc"], abs=1e-3)
+        (matrix,) = drawn["multiClassConfusionMatrixAtThresholds"]["matrices"]
+        cells = np.zeros((fakes.CLASSES, fakes.CLASSES))
+        for cell in matrix["entries"]:
+            # A proto has no entry for class 0.
+            row, column = (cell.get(f"{kind}ClassId", 0) for kind in ("actual", "predicted"))
+            cells[row, column] = cell["numWeightedExamples"]
+        assert cells.tolist() == told["confusion_matrix"]
 
 
 def test_both_loaders_of_tfma_open_the_output(evaluated):
     folder = str(evaluated.outputs.evaluation.path / "tfma")
-    for name in (CANDIDATE, BASELINE):
+    for name in MODELS:
         result = tfma.load_eval_result(folder, model_name=name)
         slices = {key for key, _ in result.slicing_metrics}
         assert {(), (("label", 0),), (("ink_quartile", 3), ("label", 9))} <= slices
@@ -83,7 +85,7 @@ def test_both_loaders_of_tfma_open_the_output(evaluated):
 def test_metrics_json_and_tfma_say_the_same(evaluated):
     metrics = evaluated.outputs.evaluation.read_json("metrics.json")
     folder = str(evaluated.outputs.evaluation.path / "tfma")
-    for name in (CANDIDATE, BASELINE):
+    for name in MODELS:
         result = tfma.load_eval_result(folder, model_name=name)
         seen = 0
         for key, found in result.slicing_metrics:
@@ -96,69 +98,49 @@ def test_metrics_json_and_tfma_say_the_same(evaluated):
         assert seen == len(metrics["slices"])
 
 
-def test_digit_zero_has_its_own_row_in_every_table(evaluated):
-    numbers = values(evaluated.outputs.evaluation.path / "tfma" / "one_vs_rest")
-    # A proto says class 0 by a sub-key that is there but empty.
-    named = [key for _, key in numbers if 'name: "precision"' in key and "is_diff" not in key]
-    zero = [key for key in named if "class_id {   }" in key]
-    assert len(zero) == 2
-    assert len([key for key in named if "class_id {" in key]) == 20
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """TFMA's verdict on the answers of models that name the true class that often."""
+
+    def judge(params: Params, **accuracies: float) -> tuple[str, ...] | None:
+        images = 2 * tfma_eval.BLOCK_IMAGES + 1
+        labels = np.arange(images) % 2
+        answers = {}
+        for name, accuracy in accuracies.items():
+            right = np.arange(images) < accuracy * images
+            named = np.where(right, labels, 1 - labels)
+            answers[name] = np.where(named[:, None] == [0, 1], 0.9, 0.1).astype(np.float32)
+        folder = tmp_path_factory.mktemp("judged")
+        stored = folder / "predictions.npz"
+        Predictions(np.full(images, b"x"), labels, {}, answers).write(stored)
+        config = tfma_config.eval_config(params, [name for name in accuracies if name != CANDIDATE])
+        tfma_eval.evaluate(lambda: pipeline([]), stored, config, folder / "tfma")
+        return tfma_eval.failures(config, folder / "tfma")
+
+    return judge
 
 
-def test_the_champion_gets_the_same_metrics_as_the_baseline(evaluated):
-    folder = evaluated.outputs.evaluation.path / "tfma"
-    for kind, against_champion in (("", "champion"), ("one_vs_rest", "champion_one_vs_rest")):
-        expected, received = values(folder / kind), values(folder / against_champion)
-        assert {(part, key.replace(CHAMPION, BASELINE)) for part, key in received} == set(expected)
-        ours = [key for key in received if f'"{CHAMPION}"' not in key[1]]
-        assert ours
-        for key in ours:
-            if "is_diff" not in key[1]:
-                assert received[key] == pytest.approx(expected[key], nan_ok=True), key
-    result = tfma.load_eval_result(str(folder / "champion_one_vs_rest"), model_name=CHAMPION)
-    (overall,) = [found for _, found in result.slicing_metrics]
-    told = evaluated.outputs.evaluation.read_json("metrics.json")["models"][CHAMPION]
-    for k, numbers in enumerate(told["classes"]):
-        area = overall[""][f"classId:{k}"]["auc"]["doubleValue"]
-        assert area == pytest.approx(numbers["auc"], abs=1e-3)
-    drawn = [key for key in plots(folder / "champion_one_vs_rest") if f'"{CHAMPION}"' in key]
-    assert any("multi_class_confusion_matrix" in key for key in drawn), drawn
+def test_only_the_candidate_has_to_reach_the_thresholds(judged):
+    params = Params(slices=("label",))
+    assert judged(params, candidate=0.99, baseline=0.5, champion=0.4) == ()
+    (told,) = judged(params, candidate=0.9, baseline=0.9, champion=0.99)
+    assert told.startswith("accuracy on Overall")
 
 
-def test_a_metric_without_a_combiner_for_batches_is_refused():
-    from tensorflow_model_analysis.metrics import metric_specs
-
-    from bnpipe.components.evaluator.tfma_batches import batched
-
-    config = tfma_config.slice_metrics(Params(), None)
-    config.metrics_specs[0].metrics.add(class_name="MeanLabel")
-    with batched(), pytest.raises(NotImplementedError, match="no combiner for batches"):
-        metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
+def test_without_a_baseline_the_champion_is_what_tfma_compares_with(judged):
+    params = Params(slices=(), min_accuracy=0.5)
+    (told,) = judged(params, candidate=0.9, champion=0.95)
+    assert told.startswith("accuracy on Overall")
 
 
-@pytest.mark.parametrize("reference", [None, BASELINE, CHAMPION])
-def test_every_metric_that_config_can_ask_for_has_a_combiner_for_batches(reference):
-    from tensorflow_model_analysis.metrics import metric_specs
-
-    from bnpipe.components.evaluator.tfma_batches import batched
-
-    free = Params(slices=("a", "a*b"), min_accuracy=0.0, off=("slice_floor",), margin=0.99)
-    with batched():
-        for config in (
-            tfma_config.slice_metrics(Params(), reference),
-            tfma_config.slice_metrics(free, reference),
-            tfma_config.one_vs_rest_metrics(2, reference),
-        ):
-            assert metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
-
-
-def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated):
-    from bnpipe.components.evaluator import tfma_eval
-
-    folder = evaluated.outputs.evaluation.path / "tfma"
-    asked = tfma_config.slice_metrics(Params(), BASELINE)
-    unasked = tfma_config.one_vs_rest_metrics(10, BASELINE)
-    assert tfma_eval.failures({folder: asked, folder / "one_vs_rest": unasked}) == ()
-    assert tfma_eval.failures({folder / "one_vs_rest": unasked}) is None
-    (told,) = tfma_eval.failures({folder / "one_vs_rest": asked})
+def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated, tmp_path):
+    asked = tfma_config.eval_config(Params(), [BASELINE])
+    assert tfma_eval.failures(asked, evaluated.outputs.evaluation.path / "tfma") == ()
+    rules = ("accuracy_floor", "worst_class", "slice_floor", "baseline_non_inferior")
+    unasked = tfma_config.eval_config(Params(off=rules), [BASELINE])
+    assert tfma_eval.failures(unasked, tmp_path) is None
+    result = validation_result_pb2.ValidationResult(missing_thresholds=True)
+    with tf.io.TFRecordWriter(str(tmp_path / "validations.tfrecord")) as writer:
+        writer.write(result.SerializeToString())
+    (told,) = tfma_eval.failures(asked, tmp_path)
     assert "checked no threshold" in told

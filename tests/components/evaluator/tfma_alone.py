@@ -4,34 +4,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
+from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from bnpipe.components.evaluator import tfma_config
-from bnpipe.components.evaluator.evidence import BASELINE
-from bnpipe.components.evaluator.params import Params
 from bnpipe.data.beam_io import pipeline
 
 BATCH_SIZE = 250
 
 
+def per_class(asked: config_pb2.EvalConfig, classes: int) -> config_pb2.EvalConfig:
+    """What the evaluator does not ask TFMA for: confusion matrices and areas, on the whole."""
+    one_vs_rest = {
+        "binarize": {"class_ids": {"values": list(range(classes))}},
+        "metrics": [{"class_name": "AUC"}],
+    }
+    config = config_pb2.EvalConfig(model_specs=asked.model_specs, options=asked.options)
+    specs = [{"metrics": [{"class_name": "MultiClassConfusionMatrixPlot"}]}, one_vs_rest]
+    return json_format.ParseDict({"metrics_specs": specs}, config)
+
+
 def evaluate(
-    shards: Sequence[Path], models: Mapping[str, Path], params: Params, classes: int, folder: Path
+    shards: Sequence[Path], models: Mapping[str, Path], configs: Mapping[Path, config_pb2.EvalConfig]
 ) -> None:
-    """Writes TFMA output to `folder/scalars` and `folder/one_vs_rest`.
+    """Evaluates SavedModels.
 
     Args:
         shards: TransformedExamples files.
-        models: SavedModel folders of the candidate and the baseline, by these names.
-        params: slicings and thresholds.
-        classes: number of classes.
-        folder: where to write.
+        models: SavedModel folders by the names that the configs give them.
+        configs: what to compute, by output folder.
     """
-    configs = {
-        "scalars": tfma_config.slice_metrics(params, BASELINE),
-        "one_vs_rest": tfma_config.one_vs_rest_metrics(classes, BASELINE),
-    }
     with pipeline([]) as p:
-        for name, config in configs.items():
+        for folder, config in configs.items():
             for spec in config.model_specs:
                 spec.model_type = "tf_generic"
                 spec.signature_name = "serving_default"
@@ -50,9 +54,9 @@ def evaluate(
             )
             _ = (
                 p
-                | f"Read {name}" >> source.BeamSource(batch_size=BATCH_SIZE)
-                | f"TFMA {name}"
+                | f"Read {folder.name}" >> source.BeamSource(batch_size=BATCH_SIZE)
+                | f"TFMA {folder.name}"
                 >> tfma.ExtractEvaluateAndWriteResults(
-                    eval_shared_model=shared, eval_config=config, output_path=str(folder / name)
+                    eval_shared_model=shared, eval_config=config, output_path=str(folder)
                 )
             )
