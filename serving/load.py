@@ -51,7 +51,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadResult:
     """What became of a load.
 
     Attributes:
@@ -82,9 +82,9 @@ class Report:
         """Latencies from the time when requests were due."""
         return np.array([(s.done - s.due) * 1e3 for s in self.samples], np.float64)
 
-    def between(self, start: float, end: float) -> Report:
+    def between(self, start: float, end: float) -> LoadResult:
         """The requests that were due in a part of the time."""
-        return Report(self.rate, [s for s in self.samples if start <= s.due < end])
+        return LoadResult(self.rate, [s for s in self.samples if start <= s.due < end])
 
     def summary(self) -> dict[str, Any]:
         """Counts, and latencies in milliseconds, as plain values."""
@@ -111,7 +111,7 @@ def run(
     seconds: float,
     connections: int = 32,
     stopped: Callable[[], bool] = lambda: False,
-) -> Report:
+) -> LoadResult:
     """Ask at a constant rate.
 
     Args:
@@ -147,7 +147,7 @@ def run(
             over.set()
         for future in found:
             future.result()
-    return Report(rate, sorted(samples, key=lambda s: s.due))
+    return LoadResult(rate, sorted(samples, key=lambda s: s.due))
 
 
 def _timed(ask: Callable[[], Prediction], start: float, due: float) -> Sample:

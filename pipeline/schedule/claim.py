@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, reasons_from_json, reasons_to_json
 from bnpipe.pipeline.schedule.slot import Slot
 
 
@@ -62,7 +62,7 @@ class Claim:
     slot: Slot
     missed: int = 0
     asked: str | None = None
-    reasons: tuple[Reason, ...] | None = None
+    reasons: tuple[FiredTrigger, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
     not_before: str | None = None
 

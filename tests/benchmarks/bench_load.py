@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bnpipe.serving import load
 from bnpipe.serving.client import Client, Options, Prediction, connect
-from bnpipe.serving.load import Report
+from bnpipe.serving.load import LoadResult
 from bnpipe.serving.publish import publish
 from bnpipe.serving.rollout import Rollout
 from tests.benchmarks.bench_serving import INFO, export, line, requests, stand_in
@@ -108,7 +108,7 @@ class Changes:
 
 def under_load(
     client: Client, rate: float, seconds: float, begin: Callable[[], None] = lambda: None
-) -> Report:
+) -> LoadResult:
     """Requests at a constant rate, after some that are not counted."""
     inputs = requests(1)["serve_png"]
 
@@ -121,7 +121,7 @@ def under_load(
     return load.run(ask, rate=rate, seconds=seconds)
 
 
-def show(address: str, report: Report, events: Events) -> None:
+def show(address: str, report: LoadResult, events: Events) -> None:
     """A line for all requests, and one for those of every change."""
     line(f"{address}  {report.rate:g} requests/s")
     names = ("p50", "p90", "p99", "p99.9", "max")
@@ -132,7 +132,7 @@ def show(address: str, report: Report, events: Events) -> None:
         for sample in report.samples
         if not any(start <= sample.due < end for _, start, end in events)
     ]
-    rows = [("all", report), ("between changes", Report(report.rate, quiet))]
+    rows = [("all", report), ("between changes", LoadResult(report.rate, quiet))]
     for name, start, end in events:
         rows.append((f"{name} of {end - start:.2f} s", report.between(start, end)))
     for name, part in rows:

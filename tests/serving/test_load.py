@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bnpipe.serving.client import Prediction, ServerError
-from bnpipe.serving.load import Report, Sample, run
+from bnpipe.serving.load import LoadResult, Sample, run
 
 
 def answer(version=None):
@@ -86,7 +86,7 @@ def test_it_can_be_stopped():
 
 def test_parts_and_percentiles():
     samples = [Sample(i / 10, i / 10, i / 10 + (i + 1) / 1000) for i in range(100)]
-    report = Report(10, samples)
+    report = LoadResult(10, samples)
     told = report.summary()["milliseconds"]
     assert told == {"p50": 50.5, "p90": 90.1, "p99": 99.01, "p99.9": 99.901, "max": 100.0}
     assert [s.due for s in report.between(1, 1.2).samples] == [1.0, 1.1]
