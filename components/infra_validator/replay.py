@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from tensorflow.core.example import example_pb2
 
+from bnpipe.components.base import Ruling
 from bnpipe.components.infra_validator.golden import Arrays, Golden
 from bnpipe.serving.client import Client, ServerError
 from bnpipe.serving.grpc_client import GrpcClient
@@ -28,27 +28,12 @@ _NO_ANSWER = (0, 4, 14, 504)  # no connection; gRPC's DEADLINE_EXCEEDED and UNAV
 _MILLISECONDS = 1e3
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was asked of a server.
-
-    Attributes:
-        name: e.g. `predict over REST`.
-        passed: whether the answers were right.
-        sentence: how far they agreed, or what was wrong.
-    """
-
-    name: str
-    passed: bool
-    sentence: str
-
-
 class WrongAnswer(Exception):
     """An answer is not the evaluator's."""
 
 
-def replay(golden: Golden, rest: Client, grpc: GrpcClient, warmup: Path) -> list[Check]:
-    """All checks.
+def replay(golden: Golden, rest: Client, grpc: GrpcClient, warmup: Path) -> list[Ruling]:
+    """All checks, e.g. `predict over REST`; one that fails blocks.
 
     Raises:
         ServerError: the server gave no answer.
@@ -61,7 +46,7 @@ def replay(golden: Golden, rest: Client, grpc: GrpcClient, warmup: Path) -> list
         ("batch invariance", partial(_batches, grpc, golden)),
         ("warmup", partial(_warm_up, grpc, warmup)),
     ]
-    return [_check(name, ask) for name, ask in asked]
+    return [_ruling(name, ask) for name, ask in asked]
 
 
 def latency(client: Client, golden: Golden, count: int) -> tuple[float, float]:
@@ -76,15 +61,15 @@ def latency(client: Client, golden: Golden, count: int) -> tuple[float, float]:
     return round(float(median), 3), round(float(slowest), 3)
 
 
-def _check(name: str, ask: Callable[[], str]) -> Check:
+def _ruling(name: str, ask: Callable[[], str]) -> Ruling:
     try:
-        return Check(name, True, ask())
+        return Ruling(name, "block", "ok", ask())
     except WrongAnswer as error:
-        return Check(name, False, f"{name}: {error}")
+        return Ruling(name, "block", "block", f"{name}: {error}")
     except ServerError as error:
         if error.status in _NO_ANSWER:
             raise
-        return Check(name, False, f"{name}: the server refused: {error.headline}")
+        return Ruling(name, "block", "block", f"{name}: the server refused: {error.headline}")
 
 
 def _predict(client: Client, golden: Golden) -> str:

@@ -24,7 +24,7 @@ from tests.span_folders import drifted, write_drifted
 
 CONFIG = """\
 serving: {{keep_versions: 3, server_url: "http://127.0.0.1:{rest}"}}
-validator: {{image_drift: warn, image_outliers: warn}}
+validator: {{checks: {{image_drift: warn, image_outliers: warn}}}}
 schedule:
   every: 10s
   tick_seconds: 2

@@ -6,7 +6,7 @@ import tensorflow_model_analysis as tfma
 
 from bnpipe.components.evaluator import tfma_config
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
-from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.params import Params, Rules
 from tests.components.evaluator import fakes, tfma_alone
 
 
@@ -142,7 +142,8 @@ def test_every_metric_that_config_can_ask_for_has_a_combiner_for_batches(referen
 
     from bnpipe.components.evaluator.tfma_batches import batched
 
-    free = Params(slices=("a", "a*b"), min_accuracy=0.0, off=("slice_floor",), margin=0.99)
+    rules = Rules(slice_floor="off")
+    free = Params(slices=("a", "a*b"), min_accuracy=0.0, rules=rules, margin=0.99)
     with batched():
         for config in (
             tfma_config.slice_metrics(Params(), reference),
