@@ -3,6 +3,7 @@
 A step module declares frozen dataclasses `Inputs`, `Outputs` and `Params`, and a plain
 `run(inputs, outputs, params, ctx) -> Facts`. There is nothing to inherit and nothing to register:
 `Graph.add` takes the `Component` value and returns its `Outputs`, so mypy checks the wiring.
+A gate decides by rules or checks, and each of them gives a `Ruling`, in the same words everywhere.
 This module uses the standard library only, like everything that `bnpipe --help` imports.
 """
 
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from bnpipe.data.errors import DataError
 
 Facts = Mapping[str, "float | int | str | bool | None"]
 """What a step tells about itself: a flat dict of numbers and texts. Not part of any digest."""
@@ -125,3 +129,95 @@ class Component(Generic[I, O, P]):
     def module(self) -> str:
         """The module that declares the component: the root of its code digest."""
         return self.run.__module__
+
+
+Level = Literal["block", "warn", "off"]
+"""What config lets a rule or check of a gate do: stop the run, only warn, or not be asked."""
+
+Grade = Literal["off", "not checked", "ok", "warn", "block"]
+"""What a rule or check came to."""
+
+GRADES: tuple[Grade, ...] = get_args(Grade)
+"""From what says nothing to what stops the run."""
+
+_FORMER_GRADES = {
+    "passed": "ok",
+    "warned": "warn",
+    "failed": "block",
+    "no champion yet": "not checked",
+    "True": "ok",
+    "False": "block",
+}
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one rule or check of a gate says.
+
+    Attributes:
+        name: as in config.
+        level: what config lets it do. None in a file of before, which did not say.
+        outcome: `ok`, `warn` or `block` (as `level` has it), `off` (by config, or because anything
+            would pass), or `not checked` (there was nothing to check).
+        sentence: the outcome in words.
+        value: what was measured; None where there is no such number.
+        bound: what it was held against.
+    """
+
+    name: str
+    level: Level | None
+    outcome: Grade
+    sentence: str
+    value: float | None = None
+    bound: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; a number that is not finite becomes null."""
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Ruling:
+        """What `to_json` made, or what each gate wrote in words of its own before.
+
+        Raises:
+            DataError: it is neither.
+        """
+        outcome, level = stored.get("outcome", stored.get("passed")), stored.get("level")
+        if "action" in stored:  # a check of the data gate, whose level was what it came to
+            outcome, level = level, stored["action"]
+        elif "level" not in stored:
+            outcome = _FORMER_GRADES.get(str(outcome), outcome)
+        if outcome not in GRADES or level not in (None, *get_args(Level)):
+            raise DataError(
+                f"{stored.get('name')}: expected an outcome of {', '.join(GRADES)}, at a level of "
+                f"{', '.join(get_args(Level))}, received {outcome!r} at {level!r}",
+                hint="was it written by a newer bnpipe?",
+            )
+        name, sentence = str(stored.get("name", "")), str(stored.get("sentence", ""))
+        return cls(name, level, outcome, sentence, stored.get("value"), stored.get("bound"))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A gate's verdict, and every ruling behind it."""
+
+    passed: bool
+    sentence: str
+    rulings: tuple[Ruling, ...]
+
+
+def objection(rulings: Sequence[Ruling]) -> str:
+    """The first ruling that blocks, with the names of the others; empty when none does."""
+    blocking = [ruling for ruling in rulings if ruling.outcome == "block"]
+    if len(blocking) > 1:
+        return f"{blocking[0].sentence} (also: {', '.join(r.name for r in blocking[1:])})"
+    return blocking[0].sentence if blocking else ""
+
+
+def warnings(rulings: Sequence[Ruling]) -> str:
+    """What a verdict says of the rulings that warn, at its end; empty when none does."""
+    named = ", ".join(ruling.name for ruling in rulings if ruling.outcome == "warn")
+    return f", warned of {named}" if named else ""

@@ -215,8 +215,8 @@ def _records(shards: Mapping[str, int], split: str) -> int:
 def _plan(
     builder: Any, info: DatasetInfo, spans: Sequence[Span], params: Params, folder: Path
 ) -> Any:
-    """The data.beam_ingest.Plan: what is read, and where it goes."""
-    from bnpipe.data.beam_ingest import Plan, arrange
+    """The data.beam_ingest.IngestPlan: what is read, and where it goes."""
+    from bnpipe.data.beam_ingest import IngestPlan, arrange
     from bnpipe.data.span_layout import span_sources
     from bnpipe.data.tfds_source import source
 
@@ -224,7 +224,7 @@ def _plan(
     own = [split for split in ("validation",) if info.splits.get(split)]
     base = {split: source(builder, split) for split in (*own, "train", "test")}
     added = {span: span_sources(span, info) for span in spans}
-    return Plan(
+    return IngestPlan(
         parts=arrange(info, base, added, params.shards),
         folder=str(folder),
         validation_fraction=params.validation_fraction,

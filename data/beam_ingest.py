@@ -22,7 +22,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.examples import encode
 from bnpipe.data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
-from bnpipe.data.shards import Report, ShardWriter, shard_name, write_reports
+from bnpipe.data.shards import ShardWriter, UnitReport, shard_name, write_reports
 from bnpipe.data.source import BadRecord, ImageSource, LabelledImages
 from bnpipe.data.spans import Span
 from bnpipe.data.tfrecord import frame
@@ -97,7 +97,7 @@ def arrange(
 
 
 @dataclass(frozen=True)
-class Plan:
+class IngestPlan:
     """What every worker needs to know.
 
     Attributes:
@@ -150,7 +150,7 @@ class Plan:
         return sum(part.shards for part in self.parts if target in part.targets)
 
 
-def ingest(pipeline: Any, plan: Plan, reports: Path) -> None:
+def ingest(pipeline: Any, plan: IngestPlan, reports: Path) -> None:
     """Adds the whole ingest to a Beam pipeline; `reports` is written when it has run."""
     work = (
         pipeline
@@ -172,9 +172,9 @@ def ingest(pipeline: Any, plan: Plan, reports: Path) -> None:
 
 
 class WriteShards(beam.DoFn):
-    """Reads one slice of the source and writes its shards: a Report, and hashes by bucket."""
+    """Reads one slice of the source and writes its shards: a UnitReport, and hashes by bucket."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: IngestPlan) -> None:
         self._plan = plan
 
     def process(self, instruction: tuple[int, int]) -> Iterator[Any]:
@@ -185,21 +185,21 @@ class WriteShards(beam.DoFn):
             yield slice_writer.run()
             yield from slice_writer.hashes_by_bucket()
         except BnpipeError as error:
-            yield Report.failed(unit, error)
+            yield UnitReport.failed(unit, error)
         except OSError as error:
-            yield Report.failed(unit, DataError(f"{unit}: {error}"))
+            yield UnitReport.failed(unit, DataError(f"{unit}: {error}"))
 
 
 class _SliceWriter:
     """One instruction: a slice of `train` becomes a train and a validation shard."""
 
-    def __init__(self, plan: Plan, part: int, index: int) -> None:
+    def __init__(self, plan: IngestPlan, part: int, index: int) -> None:
         self.plan, self.part, self.index = plan, plan.parts[part], index
         self.unit = f"{self.part.split}-{plan.number(self.part, index, self.part.split):05d}"
         self.bad: list[BadRecord] = []
         self.hashes: list[Any] = []
 
-    def run(self) -> Report:
+    def run(self) -> UnitReport:
         plan, folder = self.plan, Path(self.plan.folder)
         start, stop = self.part.slice(self.index)
         with ExitStack() as stack:
@@ -217,7 +217,7 @@ class _SliceWriter:
                 f"{self.unit}: read {stop - start} records, but wrote {written} and set {bad} aside"
             )
         shards = {writer.name: writer.count for writer in writers}
-        return Report(self.unit, shards, {"bad_records": bad})
+        return UnitReport(self.unit, shards, {"bad_records": bad})
 
     def _write(self, batch: LabelledImages, writers: list[ShardWriter]) -> None:
         hashes = content_hashes(batch.images)
@@ -279,10 +279,10 @@ class _SliceWriter:
             yield beam.pvalue.TaggedOutput("hashes", (number, (self.part.split == "test", part)))
 
 
-def count_leaks(bucket: int, parts: Iterable[tuple[bool, bytes]]) -> Report:
+def count_leaks(bucket: int, parts: Iterable[tuple[bool, bytes]]) -> UnitReport:
     """Counts the test images of a bucket whose pixels also occur in train or validation."""
     hashes: dict[bool, list[Any]] = {True: [], False: []}
     for is_test, part in parts:
         hashes[is_test].append(np.frombuffer(part, np.uint64))
     test, train = (np.concatenate(hashes[key] or [np.zeros(0, np.uint64)]) for key in (True, False))
-    return Report(f"leaks-{bucket:02d}", counts={LEAKED: int(np.isin(test, train).sum())})
+    return UnitReport(f"leaks-{bucket:02d}", counts={LEAKED: int(np.isin(test, train).sum())})

@@ -16,7 +16,7 @@ import apache_beam as beam
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.examples import read_batches
-from bnpipe.data.shards import Report, write_reports
+from bnpipe.data.shards import UnitReport, write_reports
 from bnpipe.data.statistics import SplitSummary, by_span
 from bnpipe.data.statistics_proto import write_statistics
 
@@ -43,7 +43,7 @@ def summarize(
         target: the Statistics folder.
         shards: (split, path in source, expected number of records) of every shard.
         spans: the names of spans by number.
-        reports: a Report per shard.
+        reports: a UnitReport per shard.
     """
     info = DatasetInfo.read(source)
     read = (
@@ -65,7 +65,7 @@ def summarize(
 
 
 class ReadShard(beam.DoFn):
-    """Reads a shard: (split, columns) for every batch, and a Report."""
+    """Reads a shard: (split, columns) for every batch, and a UnitReport."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -88,11 +88,11 @@ class ReadShard(beam.DoFn):
                 raise DataError(
                     f"{path}: expected {expected} records, received {count}: the file is cut short",
                 )
-            report = Report(name, {name: count})
+            report = UnitReport(name, {name: count})
         except BnpipeError as error:
-            report = Report.failed(name, DataError(error.headline, hint=error.hint or _AGAIN))
+            report = UnitReport.failed(name, DataError(error.headline, hint=error.hint or _AGAIN))
         except OSError as error:
-            report = Report.failed(name, DataError(f"{path}: {error}"))
+            report = UnitReport.failed(name, DataError(f"{path}: {error}"))
         yield beam.pvalue.TaggedOutput("reports", report)
 
 

@@ -14,7 +14,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.examples import encode, read_batches
 from bnpipe.data.preprocessing import PIXEL_MAX, flatten_and_scale
-from bnpipe.data.shards import Report, ShardWriter, write_reports
+from bnpipe.data.shards import ShardWriter, UnitReport, write_reports
 from bnpipe.data.tfrecord import DamagedRecordError
 
 PREFIX = "transformed_examples"
@@ -37,7 +37,7 @@ def transform(
         source: the Examples folder.
         target: the TransformedExamples folder.
         shards: (path in source, path in target, expected number of records) of every shard.
-        reports: a Report per shard, and one with the ink cuts.
+        reports: a UnitReport per shard, and one with the ink cuts.
     """
     info = DatasetInfo.read(source)
     train = [name for name, _, _ in shards if name.startswith("Split-train/")]
@@ -111,12 +111,12 @@ def ink_cuts(counts: Counts) -> list[float]:
 
 
 class TransformShard(beam.DoFn):
-    """Reads a shard, flattens, scales and adds the slice columns, writes the shard: a Report."""
+    """Reads a shard, flattens, scales and adds slice columns, writes the shard: a UnitReport."""
 
     def __init__(self, source: Path, target: Path, info: DatasetInfo) -> None:
         self._source, self._target, self._info = source, target, info
 
-    def process(self, shard: tuple[str, str, int], cuts: list[float]) -> Iterator[Report]:
+    def process(self, shard: tuple[str, str, int], cuts: list[float]) -> Iterator[UnitReport]:
         """Handles one shard, given the ink cuts."""
         name, result, expected = shard
         try:
@@ -129,13 +129,13 @@ class TransformShard(beam.DoFn):
                         f"{writer.count}: the file is cut short",
                         hint=_AGAIN,
                     )
-            yield Report(name, {result: writer.count}, cuts=cuts)
+            yield UnitReport(name, {result: writer.count}, cuts=cuts)
         except DamagedRecordError as error:
-            yield Report.failed(name, DataError(error.headline, hint=_AGAIN))
+            yield UnitReport.failed(name, DataError(error.headline, hint=_AGAIN))
         except BnpipeError as error:
-            yield Report.failed(name, error)
+            yield UnitReport.failed(name, error)
         except OSError as error:
-            yield Report.failed(name, DataError(f"{self._source / name}: {error}"))
+            yield UnitReport.failed(name, DataError(f"{self._source / name}: {error}"))
 
     def _write(self, batch: Any, cuts: list[float], writer: ShardWriter) -> None:
         missing = [name for name in _COLUMNS if name not in batch.columns]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.tfrecord import Bytes, DamagedRecordError, Run, read_runs
+from bnpipe.data.tfrecord import Bytes, DamagedRecordError, RecordRun, read_runs
 
 Column = npt.NDArray[Any]
 
@@ -133,7 +133,7 @@ class _Layout:
     varints: npt.NDArray[np.int64]  # positions whose continuation bit must be equal in all rows
 
 
-def decode_run(run: Run) -> Iterator[Batch]:
+def decode_run(run: RecordRun) -> Iterator[Batch]:
     """Decodes a run of records in as few batches as their layouts allow.
 
     Features without a value or with several (a list of integers, of strings) are left out.

@@ -20,7 +20,7 @@ from bnpipe.data.tfrecord import Bytes, frame
 
 
 @dataclass(frozen=True)
-class Report:
+class UnitReport:
     """What a worker tells about one unit of work.
 
     Attributes:
@@ -40,24 +40,24 @@ class Report:
     hint: str = ""
 
     @classmethod
-    def failed(cls, unit: str, error: BnpipeError) -> Report:
+    def failed(cls, unit: str, error: BnpipeError) -> UnitReport:
         """The report of a unit that failed."""
         return cls(unit, error=error.headline, hint=error.hint)
 
 
-def write_reports(reports: Iterable[Report], path: Path) -> None:
+def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
     """Writes all reports of a pipeline into one file, for the process that started it."""
     text = json.dumps([asdict(r) for r in sorted(reports, key=lambda r: r.unit)])
     replace_text(path, text, durable=False)
 
 
-def read_reports(path: Path) -> list[Report]:
+def read_reports(path: Path) -> list[UnitReport]:
     """Reads and removes the file of `write_reports`.
 
     Raises:
         DataError: a unit failed; the first one's reason.
     """
-    reports = [Report(**stored) for stored in json.loads(path.read_text())]
+    reports = [UnitReport(**stored) for stored in json.loads(path.read_text())]
     path.unlink()
     for report in reports:
         if report.error:
@@ -65,7 +65,7 @@ def read_reports(path: Path) -> list[Report]:
     return reports
 
 
-def merged(reports: Iterable[Report], what: str) -> dict[str, int]:
+def merged(reports: Iterable[UnitReport], what: str) -> dict[str, int]:
     """The `shards` or `counts` of all reports together, sorted by name; equal names add up."""
     total: dict[str, int] = {}
     for report in reports:

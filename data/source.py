@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bnpipe.data.errors import DataError
 from bnpipe.data.examples import Batch, decode_run
 from bnpipe.data.png import are_png, decode_any, decode_stored
-from bnpipe.data.tfrecord import BrokenFramingError, Run, count_records, read_runs
+from bnpipe.data.tfrecord import BrokenFramingError, RecordRun, count_records, read_runs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -186,7 +186,7 @@ def _missing(path: Path, low: int, high: int, length: int, first: int) -> BadRec
     return BadRecord(path.name, path.stat().st_size, first + row, reason, b"", high - row)
 
 
-def _decode(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterator[LabelledImages]:
+def _decode(source: Source, run: RecordRun, first: int, on_bad: OnBad) -> Iterator[LabelledImages]:
     """The good records of a run; the others are reported."""
     for row in run.damaged:
         reason = "the checksum of the record does not match its bytes"
@@ -200,7 +200,9 @@ def _decode(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterator[Lab
             )
 
 
-def _decode_sound(source: Source, run: Run, first: int, on_bad: OnBad) -> Iterator[LabelledImages]:
+def _decode_sound(
+    source: Source, run: RecordRun, first: int, on_bad: OnBad
+) -> Iterator[LabelledImages]:
     """Decodes records whose checksums match; one that is no labelled image is reported."""
     try:
         batches = [_labelled(source, batch) for batch in decode_run(run)]
@@ -252,7 +254,7 @@ def _pixels(source: Source, encoded: Images) -> Images:
         raise DataError(str(error)) from error
 
 
-def _rows(run: Run, start: int, stop: int) -> Run:
+def _rows(run: RecordRun, start: int, stop: int) -> RecordRun:
     inside = run.damaged[(run.damaged >= start) & (run.damaged < stop)] - start
     return dataclasses.replace(
         run, offset=run.offset_of(start), payload=run.payload[start:stop], damaged=inside

@@ -57,7 +57,7 @@ class BrokenFramingError(DamagedRecordError):
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordRun:
     """Consecutive records of equal length.
 
     Attributes:
@@ -113,7 +113,7 @@ def _header(length: int) -> Bytes:
     return np.concatenate([size, checksums(size[None]).astype("<u4").view(np.uint8)])
 
 
-def read_runs(path: Path, skip: int = 0) -> Iterator[Run]:
+def read_runs(path: Path, skip: int = 0) -> Iterator[RecordRun]:
     """Reads a TFRecord file in runs of at most about 1 MB.
 
     Args:
@@ -133,7 +133,7 @@ def read_runs(path: Path, skip: int = 0) -> Iterator[Run]:
             payload = rows[:, HEADER:-FOOTER]
             stored = np.ascontiguousarray(rows[:, -FOOTER:]).view("<u4")[:, 0]
             damaged = np.flatnonzero(checksums(payload) != stored)
-            yield Run(path, offset + skipped * rows.shape[1], payload, damaged)
+            yield RecordRun(path, offset + skipped * rows.shape[1], payload, damaged)
 
 
 def count_records(path: Path) -> int:

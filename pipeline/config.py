@@ -16,7 +16,7 @@ import re
 import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from bnpipe.pipeline.sections import Beam, Canary, Deploy, Notify, Run, Schedule
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
+_FORMER_KEYS = {
+    f"evaluator.{level}": f"evaluator.rules.RULE={level}, e.g. evaluator.rules.slice_floor={level}"
+    for level in ("warn", "off")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +113,26 @@ def schema() -> dict[str, Any]:
 
     described = TypeAdapter(Config).json_schema()
     for section, cls in typing.get_type_hints(Config).items():
-        reference = described["properties"][section]["$ref"]
-        keys = described["$defs"][reference.rpartition("/")[2]].get("properties", {})
-        for key, text in _descriptions(cls).items():
-            keys[key]["description"] = text
+        keys = _describe(cls, described["properties"][section], described["$defs"])
         for elsewhere in (key for name, key in _spelt_elsewhere() if name == section):
             del keys[elsewhere]
     return described
+
+
+def _describe(cls: type[Any], section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+    """Gives the keys of a section their descriptions, and those of the sections in it."""
+    keys = definitions[section["$ref"].rpartition("/")[2]].get("properties", {})
+    for key, text in _descriptions(cls).items():
+        keys[key]["description"] = text
+    for key, inner in _sections_of(cls).items():
+        _describe(inner, keys[key], definitions)
+    return keys
+
+
+def _sections_of(cls: type[Any]) -> dict[str, type[Any]]:
+    """The keys of a section that are sections themselves."""
+    hints = typing.get_type_hints(cls).items()
+    return {key: hint for key, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
 
 
 def _descriptions(cls: type[Any]) -> dict[str, str]:
@@ -222,25 +239,24 @@ def _check_keys(cls: type[Any], values: Any, path: str) -> None:
     if not isinstance(values, Mapping):
         got = type(values).__name__
         raise ConfigError(f"{path or 'the config'} must be a section with keys, got {got}")
-    hints = typing.get_type_hints(cls)
+    sections = _sections_of(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
+    within = {f.name: f"{s}.{f.name}" for s in sections for f in dataclasses.fields(sections[s])}
+    places = {**within, **{name: name for name in known}}
     for key, value in values.items():
         dotted = f"{path}.{key}" if path else str(key)
-        spelt_elsewhere = key in known and known[key].metadata.get("config")
-        if key not in known or spelt_elsewhere:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = (
-                f"it is {spelt_elsewhere}"
-                if spelt_elsewhere
-                else (
-                    f"did you mean {path + '.' if path else ''}{near[0]}?"
-                    if near
-                    else f"known here: {', '.join(known)}"
-                )
-            )
+        elsewhere = known[key].metadata.get("config") if key in known else _FORMER_KEYS.get(dotted)
+        if key not in known or elsewhere:
+            near = difflib.get_close_matches(str(key), places, n=1)
+            if elsewhere:
+                hint = f"it is {elsewhere}"
+            elif near:
+                hint = f"did you mean {path + '.' if path else ''}{places[near[0]]}?"
+            else:
+                hint = f"known here: {', '.join(known)}"
             raise ConfigError(f"unknown config key {dotted}", hint=hint)
-        if dataclasses.is_dataclass(hints[key]):
-            _check_keys(typing.cast("type[Any]", hints[key]), value, dotted)
+        if key in sections:
+            _check_keys(sections[key], value, dotted)
 
 
 def _section(section: Any) -> dict[str, Any]:
@@ -248,7 +264,7 @@ def _section(section: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for f in dataclasses.fields(section):
         value = getattr(section, f.name)
-        if dataclasses.is_dataclass(value):
+        if is_dataclass(value):
             found[f.name] = _section(value)
         elif "config" not in f.metadata:
             found[f.name] = list(value) if isinstance(value, tuple) else value

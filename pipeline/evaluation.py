@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bnpipe.components.base import Ruling
+
 MODELS = ("candidate", "baseline", "champion")
 
 METRICS = {
@@ -47,10 +49,18 @@ class RunEvaluation:
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> RunEvaluation | None:
-        """From a run's `report.json`; None when no evaluator took part."""
-        if not report.get("blessing") and not report.get("evaluation"):
+        """From a run's `report.json`; None when no evaluator took part.
+
+        Raises:
+            DataError: a rule's ruling is in words that this version does not know.
+        """
+        blessing = report.get("blessing") or {}
+        if not blessing and not report.get("evaluation"):
             return None
-        return cls(report.get("evaluation") or {}, report.get("blessing") or {})
+        if "rules" in blessing:
+            rules = [Ruling.from_json(rule).to_json() for rule in blessing["rules"]]
+            blessing = {**blessing, "rules": rules}
+        return cls(report.get("evaluation") or {}, blessing)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -80,17 +90,19 @@ class RunEvaluation:
         ]
 
     def rule_table(self) -> list[tuple[str, str, str, str, str]]:
-        """One row per rule: outcome, name, value, bound and the finding in words."""
-        return [
-            (
-                str(rule.get("outcome", "")),
-                str(rule.get("name", "")),
-                str(Measured(rule.get("value"))),
-                str(Measured(rule.get("bound"))),
-                str(rule.get("sentence", "")),
-            )
-            for rule in self.rules
-        ]
+        """One row per rule, see `ruling_row`."""
+        return [ruling_row(rule) for rule in self.rules]
+
+
+def ruling_row(stored: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Outcome, name, value, bound and sentence of what a rule or check of a gate said.
+
+    Raises:
+        DataError: it is in words that this version does not know.
+    """
+    ruling = Ruling.from_json(stored)
+    value, bound = str(Measured(ruling.value)), str(Measured(ruling.bound))
+    return ruling.outcome, ruling.name, value, bound, ruling.sentence
 
 
 def measured(found: Mapping[str, Any], key: str, interval: str | None = None) -> Measured:

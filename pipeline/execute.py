@@ -27,7 +27,7 @@ from bnpipe.pipeline.fingerprint import digest_of
 from bnpipe.pipeline.graph import Graph
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Action, Plan, make_plan
-from bnpipe.pipeline.runner import Outcome, Runner
+from bnpipe.pipeline.runner import Runner, StepOutcome
 from bnpipe.pipeline.runs import RunFolder, close_dead_runs, new_run
 from bnpipe.pipeline.step import Settings
 from bnpipe.pipeline.store import Store
@@ -41,7 +41,7 @@ _STATUS = {
 
 
 @dataclass(frozen=True)
-class Result:
+class FinishedRun:
     """How a run ended."""
 
     exit_code: ExitCode
@@ -57,7 +57,7 @@ def run_graph(
     sinks: Sequence[Sink] = (),
     *,
     verify: bool = False,
-) -> Result:
+) -> FinishedRun:
     """Run any graph in a home: lock, folder, runner, records."""
     store = Store(home)
     with run_lock(store.home), terminable():
@@ -81,7 +81,7 @@ def run_graph(
         summary = record.write(status, code, runner.outcomes, error, runner.provenance)
         for sink in sinks:
             sink(RunFinished(summary))
-        return Result(code, summary, folder, error)
+        return FinishedRun(code, summary, folder, error)
 
 
 def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:
@@ -117,7 +117,7 @@ class _Record:
         self,
         status: str,
         code: ExitCode,
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[StepOutcome],
         error: BaseException | None,
         provenance: Mapping[str, str],
     ) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class _Record:
             pass
         return summary
 
-    def _report(self, summary: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    def _report(self, summary: dict[str, Any], outcomes: Sequence[StepOutcome]) -> dict[str, Any]:
         """All that a report is drawn from: the summary, the config, and the gate's own files."""
         report = {**summary, "config": self.settings.config}
         for outcome in outcomes:
@@ -169,7 +169,7 @@ class _Record:
         return report
 
 
-def _pushed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+def _pushed(outcomes: Sequence[StepOutcome]) -> dict[str, Any] | None:
     """Which version was published, or the sentence that says why none was."""
     for outcome in outcomes:
         if outcome.plan.component != "pusher" or outcome.error is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from bnpipe.pipeline.config import Config
 from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.events import Sink
-from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.execute import FinishedRun, run_graph
 from bnpipe.pipeline.plan import Selection
 from bnpipe.pipeline.step import Settings
 
@@ -37,7 +37,7 @@ class Request:
     trigger: Mapping[str, Any] | None = None
 
 
-def execute(config: Config, home: Path, request: Request, sinks: Sequence[Sink] = ()) -> Result:
+def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] = ()) -> FinishedRun:
     """Run the pipeline of `pipeline.definition`.
 
     Raises:

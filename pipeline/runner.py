@@ -40,7 +40,7 @@ from bnpipe.pipeline.store import Manifest, StepRecord, Store, describe
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What became of one step in a run."""
 
     plan: StepPlan
@@ -100,7 +100,7 @@ class Runner:
         self._outside: dict[str, Mapping[str, str]] = {}
         self._done: dict[str, StepRecord] = {}
         self._step_runner = StepRunner(graph, store, folder, settings, self._emit)
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[StepOutcome] = []
 
     def run(self, plan: Plan) -> ExitCode:
         """Run the steps of a plan; `outcomes` holds what became of each.
@@ -114,13 +114,13 @@ class Runner:
         # What arrives after the plan waits for the next run.
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
-        failed: list[Outcome] = []
+        failed: list[StepOutcome] = []
         for step in plan.steps:
             needed = [f for f in failed if f.plan.name in self._graph.needs(step.name)]
             if needed or (failed and not self._settings.keep_going):
                 why = Reason("failed", f"{(needed or failed)[0].plan.name} failed")
                 skipped = dataclasses.replace(step, action=Action.SKIPPED, reasons=(why,))
-                self.outcomes.append(Outcome(skipped))
+                self.outcomes.append(StepOutcome(skipped))
                 continue
             outcome = self._step(step.name)
             self.outcomes.append(outcome)
@@ -153,7 +153,7 @@ class Runner:
             began = time.monotonic()
             self._emit(StepStarted(plan))
             try:
-                made = self._step_runner.execute(plan, scratch=f"{record.key}-verify")
+                made = self._step_runner.run_once(plan, scratch=f"{record.key}-verify")
             except Exception as error:
                 raise self._failure(record.name, error) from error
             for field, artifact in made.artifacts.items():
@@ -190,7 +190,7 @@ class Runner:
                 hint=f"bnpipe run --to {only}",
             )
 
-    def _step(self, name: str) -> Outcome:
+    def _step(self, name: str) -> StepOutcome:
         """Plan one step with what is known now, and do it."""
         plan = self._planner().step(name)
         began = time.monotonic()
@@ -204,9 +204,9 @@ class Runner:
         if plan.record is not None:
             self._done[name] = plan.record
         self._finished(plan, time.monotonic() - began, plan.record)
-        return Outcome(plan, time.monotonic() - began, plan.record)
+        return StepOutcome(plan, time.monotonic() - began, plan.record)
 
-    def _run_step(self, plan: StepPlan, began: float) -> Outcome:
+    def _run_step(self, plan: StepPlan, began: float) -> StepOutcome:
         made = self._step_runner.attempt(plan)
         manifests = {f: self._store.commit_object(a) for f, a in made.artifacts.items()}
         outputs = {f: m.digest for f, m in manifests.items()}
@@ -230,7 +230,7 @@ class Runner:
         self._store.drop_scratch(plan.key)
         self._store.unstage(self._folder.id, plan.name)
         self._finished(plan, seconds, record)
-        return Outcome(plan, seconds, record)
+        return StepOutcome(plan, seconds, record)
 
     def _cacheable(self, plan: StepPlan) -> bool:
         """Whether the result may be remembered under the key that was planned."""
@@ -255,11 +255,11 @@ class Runner:
         if record is not None and record.verdict is not None:
             self._emit(GateDecided(plan.name, record.verdict.passed, record.verdict.sentence))
 
-    def _failed(self, plan: StepPlan, error: Exception, seconds: float) -> Outcome:
+    def _failed(self, plan: StepPlan, error: Exception, seconds: float) -> StepOutcome:
         self._store.unstage(self._folder.id, plan.name)
         failure = self._failure(plan.name, error)
         self._emit(StepErrored(plan.name, str(failure), str(self._folder.log(plan.name))))
-        return Outcome(plan, seconds, error=failure)
+        return StepOutcome(plan, seconds, error=failure)
 
     def _failure(self, step: str, error: Exception) -> StepFailed:
         if isinstance(error, BnpipeError):  # it has a hint of its own

@@ -101,7 +101,7 @@ class StepRunner:
         for attempt in range(1, self._settings.attempts + 1):
             self._emit(StepStarted(plan, attempt))
             try:
-                return self.execute(plan)
+                return self.run_once(plan)
             except Exception as error:
                 last = attempt == self._settings.attempts or not _may_pass(error)
                 wait = random.uniform(0, self._settings.backoff_seconds * 2 ** (attempt - 1))
@@ -112,7 +112,7 @@ class StepRunner:
                 time.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def execute(self, plan: StepPlan, scratch: str | None = None) -> Made:
+    def run_once(self, plan: StepPlan, scratch: str | None = None) -> Made:
         """Run a step's code into staging folders and check what it made.
 
         Args:

@@ -23,7 +23,7 @@ _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
 @dataclass(frozen=True)
-class Store:
+class Bucket:
     """Objects below a URL. `fs` is fsspec's file system, `root` the URL's path there."""
 
     fs: Any
@@ -136,7 +136,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[Store]:
+def opened(url: str) -> Iterator[Bucket]:
     """The store of a URL. Whatever goes wrong there is one line."""
     from fsspec.core import url_to_fs
 
@@ -144,7 +144,7 @@ def opened(url: str) -> Iterator[Store]:
         options = {"auto_mkdir": True} if url.startswith(("file:", "local:")) else {}
         fs, root = url_to_fs(url.rstrip("/"), **options)
         fs.invalidate_cache()  # others write there too
-        yield Store(fs, root.rstrip("/"))
+        yield Bucket(fs, root.rstrip("/"))
     except ServingError:
         raise
     except ImportError as error:

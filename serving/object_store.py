@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.serving import ledger, model_config
-from bnpipe.serving.bucket import GRAPH, Store, opened, overtaken
+from bnpipe.serving.bucket import GRAPH, Bucket, opened, overtaken
 from bnpipe.serving.digest import digest_of_files, file_digests
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.ledger import LEDGER, Entry, History
@@ -60,8 +60,8 @@ def check(base: Path, url: str) -> None:
     Raises:
         ServingError: it has, or it cannot be read.
     """
-    with opened(url) as store:
-        _news(base, store)
+    with opened(url) as bucket:
+        _news(base, bucket)
 
 
 def mirror(base: Path, url: str) -> None:
@@ -70,23 +70,23 @@ def mirror(base: Path, url: str) -> None:
     Raises:
         ServingError: another home published there meanwhile, or the store refuses.
     """
-    with writing(base, create=False) as folder, opened(url) as store:
+    with writing(base, create=False) as folder, opened(url) as bucket:
         history = settle(folder)
-        news, at = _news(folder, store)
+        news, at = _news(folder, bucket)
         if news:
-            store.create(f"ledger/{at:012d}", news, url)
+            bucket.create(f"ledger/{at:012d}", news, url)
         kept = complete_versions(folder)
         _refuse_loss(folder, history, kept)
         for version in kept:
-            store.upload(version_path(folder, version), str(version))
-        _mirror_records(folder, store)
+            bucket.upload(version_path(folder, version), str(version))
+        _mirror_records(folder, bucket)
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()
-            store.put(model_config.MODELS_CONFIG, text.encode())
-        for name in store.names():
+            bucket.put(model_config.MODELS_CONFIG, text.encode())
+        for name in bucket.names():
             if parse_version(name) in history.removed:
-                store.remove(name)
+                bucket.remove(name)
         replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
 
 
@@ -99,8 +99,8 @@ def fetch(base: Path, url: str) -> list[int]:
         ServingError: folder and store have gone different ways, or bytes are not what was
             published.
     """
-    with writing(base) as folder, opened(url) as store:
-        here, there = _ledger_bytes(folder), store.ledger()
+    with writing(base) as folder, opened(url) as bucket:
+        here, there = _ledger_bytes(folder), bucket.ledger()
         # What this home did last may not have been mirrored yet.
         whole = here if here.startswith(there) else there
         if not whole.startswith(here):
@@ -108,8 +108,8 @@ def fetch(base: Path, url: str) -> list[int]:
         history = _parsed(whole, url)
         came = []
         for version, entry in sorted(history.entries.items()):
-            if store.size(f"{version}/{GRAPH}") is not None:
-                came += [version] if _fetch_version(folder, store, entry) else []
+            if bucket.size(f"{version}/{GRAPH}") is not None:
+                came += [version] if _fetch_version(folder, bucket, entry) else []
         replace_bytes(folder / LEDGER, whole, staging=folder)
         settle(folder)
         if whole == there:
@@ -117,26 +117,26 @@ def fetch(base: Path, url: str) -> list[int]:
         return came
 
 
-def _news(base: Path, store: Store) -> tuple[bytes, int]:
+def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
     """What the folder's ledger has beyond the store's, and where it goes."""
-    here, there = _ledger_bytes(base), store.ledger()
+    here, there = _ledger_bytes(base), bucket.ledger()
     if here.startswith(there):
         return here[len(there) :], len(there)
     if there.startswith(here):
-        raise overtaken(store.root)
-    raise _diverged(base, store.root)
+        raise overtaken(bucket.root)
+    raise _diverged(base, bucket.root)
 
 
-def _mirror_records(folder: Path, store: Store) -> None:
+def _mirror_records(folder: Path, bucket: Bucket) -> None:
     """What is known of the versions, once for each; and the server's other files."""
     for records in (PROVENANCE, MANIFESTS):
-        there = set(store.names(records))
+        there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
             if path.name not in there:
-                store.put(f"{records}/{path.name}", path.read_bytes())
+                bucket.put(f"{records}/{path.name}", path.read_bytes())
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():
-            store.put(name, (folder / name).read_bytes())
+            bucket.put(name, (folder / name).read_bytes())
 
 
 def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:
@@ -149,7 +149,7 @@ def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:
         )
 
 
-def _fetch_version(folder: Path, store: Store, entry: Entry) -> bool:
+def _fetch_version(folder: Path, bucket: Bucket, entry: Entry) -> bool:
     """Put a version in place, unless it is there; whether it came."""
     target = version_path(folder, entry.version)
     if target.is_dir():
@@ -157,12 +157,12 @@ def _fetch_version(folder: Path, store: Store, entry: Entry) -> bool:
             return False
         discard(folder, entry.version)
     staged = folder / scratch_name(STAGING)
-    store.download(str(entry.version), staged)
+    bucket.download(str(entry.version), staged)
     files = file_digests(staged)
     found = digest_of_files(files)
     if found != entry.digest:
         raise ServingError(
-            f"{store.path(str(entry.version))} is damaged: expected digest {entry.digest[:12]}, "
+            f"{bucket.path(str(entry.version))} is damaged: expected digest {entry.digest[:12]}, "
             f"received {found[:12]}",
             hint="delete it there and publish from the home that has it",
         )

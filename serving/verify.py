@@ -30,7 +30,7 @@ DAMAGED, UNKNOWN = "damaged", "not published by bnpipe"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verification:
     """What was found of one version.
 
     Attributes:
@@ -46,7 +46,7 @@ class Finding:
     bad: bool = False
 
 
-def verify(base: Path, verifier: Verifier | None) -> list[Finding]:
+def verify(base: Path, verifier: Verifier | None) -> list[Verification]:
     """Look at every byte of every version, the newest first.
 
     Args:
@@ -66,28 +66,28 @@ def verify(base: Path, verifier: Verifier | None) -> list[Finding]:
 
 def verify_version(
     base: Path, history: History, version: int, verifier: Verifier | None
-) -> Finding:
+) -> Verification:
     """Look at every byte of one version."""
     entry = history.entry(version)
     if entry is None:
-        return Finding(version, UNKNOWN, bad=verifier is not None)
+        return Verification(version, UNKNOWN, bad=verifier is not None)
     try:
         files = file_digests(version_path(base, version))
     except ServingError as error:
-        return Finding(version, DAMAGED, error.headline, bad=True)
+        return Verification(version, DAMAGED, error.headline, bad=True)
     manifest = _bytes(manifest_path(base, version))
     damage = _damage(base, entry, files, manifest)
     if verifier is None:
-        return Finding(version, DAMAGED if damage else OK, damage, bad=bool(damage))
+        return Verification(version, DAMAGED if damage else OK, damage, bad=bool(damage))
     signature = _bytes(signature_path(base, version))
     if manifest is not None and signature and not verifier.accepts(manifest, signature):
         where = f"{manifest_path(base, version)} was not signed by this key"
-        return Finding(version, BAD_SIGNATURE, f"{where}; {damage}".rstrip("; "), bad=True)
+        return Verification(version, BAD_SIGNATURE, f"{where}; {damage}".rstrip("; "), bad=True)
     if damage:
-        return Finding(version, DAMAGED, damage, bad=True)
+        return Verification(version, DAMAGED, damage, bad=True)
     if manifest is None or not signature:
-        return Finding(version, UNSIGNED, bad=True)
-    return Finding(version, OK)
+        return Verification(version, UNSIGNED, bad=True)
+    return Verification(version, OK)
 
 
 def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:

@@ -7,30 +7,48 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-RuleName = Literal[
-    "usable_champion",
-    "no_empty_slice",
-    "accuracy_floor",
-    "worst_class",
-    "slice_floor",
-    "baseline_non_inferior",
-    "baseline_not_worse",
-    "baseline_slices",
-    "champion_non_inferior",
-    "champion_not_worse",
-    "champion_slices",
-    "calibration",
-    "batch_invariance",
-    "tfma_validation",
-]
-"""The rules of the gate that config can switch off or turn into a warning."""
+from bnpipe.components.base import Level
 
 SLICES_SHARE = 0.2
 """Share of the error level that looking at slices may cost: an equal model is then called worse, on
 the whole or on any slice, with probability `level` at most (Bonferroni)."""
 
 Share = Annotated[float, Ge(0.0), Le(1.0)]
-Level = Annotated[float, Gt(0.0), Lt(0.5)]
+ErrorLevel = Annotated[float, Gt(0.0), Lt(0.5)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What each rule of the gate may do: block, only warn, or be off."""
+
+    usable_champion: Level = "block"
+    """The champion, if there is one, gave answers that can be evaluated."""
+    no_empty_slice: Level = "block"
+    """Every class, and every other slice, has images to judge by."""
+    accuracy_floor: Level = "block"
+    """The lower bound of the accuracy reaches `min_accuracy`."""
+    worst_class: Level = "block"
+    """The lower bound on every class reaches `min_class_accuracy`."""
+    slice_floor: Level = "block"
+    """The lower bound on every slice by one other column reaches `min_slice_accuracy`."""
+    baseline_non_inferior: Level = "block"
+    """The accuracy is shown to be less than `margin` below the baseline's."""
+    baseline_not_worse: Level = "block"
+    """McNemar's test does not call the candidate worse than the baseline."""
+    baseline_slices: Level = "block"
+    """No slice is shown to be worse than the baseline's by more than `slice_margin`."""
+    champion_non_inferior: Level = "block"
+    """The accuracy is shown to be less than `margin` below the champion's."""
+    champion_not_worse: Level = "block"
+    """McNemar's test does not call the candidate worse than the champion."""
+    champion_slices: Level = "block"
+    """No slice is shown to be worse than the champion's by more than `slice_margin`."""
+    calibration: Level = "block"
+    """The upper bound of the expected calibration error is `max_calibration_error` at most."""
+    batch_invariance: Level = "block"
+    """A row asked for alone gets the answer that it gets inside a batch."""
+    tfma_validation: Level = "block"
+    """TFMA's own validation of the same thresholds, on point values, agrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +84,7 @@ class Params:
     batch_tolerance: Annotated[float, Ge(0.0)] = 1e-5
     """Largest difference of a probability between a row alone and the same row in a batch."""
 
-    level: Level = 0.05
+    level: ErrorLevel = 0.05
     """Error level of every one-sided bound, and of all tests for a loss together."""
     power: Annotated[float, Gt(0.5), Lt(1.0)] = 0.8
     """Power at which the smallest detectable loss of accuracy is reported."""
@@ -77,10 +95,8 @@ class Params:
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the bootstrap."""
 
-    warn: tuple[RuleName, ...] = ()
-    """Rules that are checked and reported but do not block."""
-    off: tuple[RuleName, ...] = ()
-    """Rules that are not checked; the blessing lists them as off."""
+    rules: Rules = Rules()
+    """Which rules block, which only warn, and which are off."""
 
     golden_images: Annotated[int, Ge(1)] = 16
     """Images in each request of `golden.npz`."""

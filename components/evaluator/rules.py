@@ -1,8 +1,8 @@
 """The rules of the gate by their names in config: what a model must show to be published.
 
-A rule takes the evidence, the evidence on the whole split and the thresholds, and says what it
-found. `rules_soundness.py` asks whether the evidence can be trusted, `rules_absolute.py` whether
-the candidate is good, `rules_reference.py` whether it is no worse than what there is.
+A rule takes the evidence, the evidence on the whole split and the thresholds, and gives an
+assessment. `rules_soundness.py` asks whether the evidence can be trusted, `rules_absolute.py`
+whether the candidate is good, `rules_reference.py` whether it is no worse than what there is.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from bnpipe.components.evaluator import rules_absolute, rules_reference, rules_soundness
+from bnpipe.components.evaluator.assessment import Rule
 from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION
-from bnpipe.components.evaluator.finding import CheckRule
-from bnpipe.components.evaluator.params import RuleName
 
-RULES: Mapping[RuleName, CheckRule] = {
+RULES: Mapping[str, Rule] = {
     "usable_champion": rules_soundness.usable_champion,
     "no_empty_slice": rules_soundness.no_empty_slice,
     "accuracy_floor": rules_absolute.accuracy_floor,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnpipe.components.evaluator.assessment import Assessment, hollow_floor, no_slices
 from bnpipe.components.evaluator.evidence import Evidence, SliceEvidence
-from bnpipe.components.evaluator.finding import Finding, hollow_floor, no_slices
 from bnpipe.components.evaluator.params import Params
 
 
-def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """The lower bound of the accuracy reaches `min_accuracy`."""
     bound = overall.lower_bound(params.level)
     floor = params.min_accuracy
@@ -30,10 +30,10 @@ def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -
         )
     sentence = f"{sentence} (lower bound {bound:.4f})"
     vacuous = hollow_floor(floor, evidence.guessing)
-    return Finding(passed, bound, floor, sentence, vacuous=vacuous)
+    return Assessment(passed, bound, floor, sentence, vacuous=vacuous)
 
 
-def worst_class(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+def worst_class(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """The lower bound on every class reaches `min_class_accuracy`."""
     classes = [part for part in evidence.slices if part.columns == ("label",)]
     floor = params.min_class_accuracy
@@ -43,7 +43,7 @@ def worst_class(evidence: Evidence, overall: SliceEvidence, params: Params) -> F
     return _lowest(classes, floor, params.level, hollow_floor(floor, 1 / len(classes)))
 
 
-def slice_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+def slice_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """The lower bound on every slice by one other column reaches `min_slice_accuracy`."""
     parts = [p for p in evidence.slices if len(p.columns) == 1 and p.columns != ("label",)]
     floor = params.min_slice_accuracy
@@ -52,7 +52,7 @@ def slice_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -> F
     return _lowest(parts, floor, params.level, hollow_floor(floor, evidence.guessing))
 
 
-def _lowest(parts: list[SliceEvidence], floor: float, level: float, vacuous: str) -> Finding:
+def _lowest(parts: list[SliceEvidence], floor: float, level: float, vacuous: str) -> Assessment:
     """Holds the slice with the lowest bound against a floor."""
     bounds = [part.lower_bound(level) for part in parts]
     worst = int(np.argmin(bounds))
@@ -60,16 +60,16 @@ def _lowest(parts: list[SliceEvidence], floor: float, level: float, vacuous: str
     passed = bound >= floor
     if not part.images:
         sentence = f"{part.name} has no image that could show the floor {floor:g}"
-        return Finding(passed, bound, floor, sentence, vacuous=vacuous)
+        return Assessment(passed, bound, floor, sentence, vacuous=vacuous)
     relation = "reaches" if passed else "is below" if part.accuracy < floor else "may be below"
     sentence = (
         f"{part.name} is the weakest of {len(parts)}: accuracy {part.accuracy:.4f} on "
         f"{part.images} images {relation} the floor {floor:g} (lower bound {bound:.4f})"
     )
-    return Finding(passed, bound, floor, sentence, vacuous=vacuous)
+    return Assessment(passed, bound, floor, sentence, vacuous=vacuous)
 
 
-def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Finding:
+def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """The upper bound of the expected calibration error stays below its ceiling."""
     error, bound, ceiling = (
         evidence.calibration_error,
@@ -83,4 +83,4 @@ def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> F
         f"(upper bound {bound:.4f})"
     )
     vacuous = f"the error is never above 1, the ceiling is {ceiling:g}" if ceiling >= 1 else ""
-    return Finding(passed, bound, ceiling, sentence, vacuous=vacuous)
+    return Assessment(passed, bound, ceiling, sentence, vacuous=vacuous)

@@ -12,23 +12,21 @@ import math
 import numpy as np
 
 from bnpipe.components.evaluator import paired, statistics
-from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
-from bnpipe.components.evaluator.finding import (
-    NO_CHAMPION,
-    NOT_CHECKED,
+from bnpipe.components.evaluator.assessment import (
     REFERENCE_NAMES,
-    Finding,
+    Assessment,
     called,
     no_slices,
     part_name,
     points,
 )
-from bnpipe.components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.evidence import CHAMPION, Evidence, Pair, SliceEvidence
+from bnpipe.components.evaluator.params import Params
 
 
 def non_inferior(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
-) -> Finding:
+) -> Assessment:
     """The lower bound of the paired difference of accuracy stays above minus `margin`."""
     pair = overall.against.get(reference)
     if pair is None:
@@ -42,12 +40,12 @@ def non_inferior(
         f"worse (lower bound {points(bound, signed=True)})"
     )
     vacuous = _hollow_loss(params.margin, reference, evidence, overall)
-    return Finding(passed, bound, -params.margin, sentence, vacuous=vacuous)
+    return Assessment(passed, bound, -params.margin, sentence, vacuous=vacuous)
 
 
 def not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
-) -> Finding:
+) -> Assessment:
     """The exact one-sided McNemar test does not call the candidate worse at its level.
 
     That is `overall_level`, shared by the references.
@@ -70,12 +68,12 @@ def not_worse(
     )
     smallest = 1.0 if math.isnan(detectable) else detectable
     vacuous = _hollow_loss(smallest, reference, evidence, overall)
-    return Finding(passed, p, level, sentence, vacuous=vacuous)
+    return Assessment(passed, p, level, sentence, vacuous=vacuous)
 
 
 def slices_not_worse(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
-) -> Finding:
+) -> Assessment:
     """No slice is shown to be worse by more than `slice_margin`.
 
     Every slice is tested for a true loss above the margin. Holm's correction for having looked at
@@ -87,8 +85,7 @@ def slices_not_worse(
     filled = [p for p in evidence.slices if p.images]
     parts = [p for p in filled if params.judge_crossed_slices or len(p.columns) == 1]
     if not parts:
-        rule: RuleName = "baseline_slices" if reference == BASELINE else "champion_slices"
-        return no_slices("a single column", "label", rule, level)
+        return no_slices("a single column", "label", f"{reference}_slices", level)
     margin, p_values = params.slice_margin, []
     for part in parts:
         b, c = part.against[reference].only_candidate, part.against[reference].only_reference
@@ -108,7 +105,7 @@ def slices_not_worse(
         f"{f'; {left_out} crossed slices are reported, not judged' if left_out else ''}"
     )
     vacuous = _hollow_loss(margin, reference, evidence, overall)
-    return Finding(not worse, float(adjusted[nearest]), level, sentence, vacuous=vacuous)
+    return Assessment(not worse, float(adjusted[nearest]), level, sentence, vacuous=vacuous)
 
 
 def lower_bound(part: SliceEvidence, reference: str, params: Params) -> float:
@@ -128,11 +125,11 @@ def references_judged(part: SliceEvidence, params: Params) -> int:
 
     Else an equal model would be blocked at up to twice the level once there is a champion.
     """
-    unblocking = (*params.off, *params.warn)
+    levels = vars(params.rules)
     judged = [
         reference
         for reference in part.against
-        if any(f"{reference}_{kind}" not in unblocking for kind in ("not_worse", "slices"))
+        if "block" in (levels[f"{reference}_not_worse"], levels[f"{reference}_slices"])
     ]
     return max(1, len(judged))
 
@@ -151,7 +148,7 @@ def is_better(pair: Pair, params: Params) -> bool:
     return bool(p <= (1 - params.confidence) / 2)
 
 
-def _absent(reference: str, evidence: Evidence) -> Finding:
+def _absent(reference: str, evidence: Evidence) -> Assessment:
     """There is no reference to compare with.
 
     For the baseline that is a fault. A champion may never have been; whether one that cannot be
@@ -159,12 +156,12 @@ def _absent(reference: str, evidence: Evidence) -> Finding:
     """
     if reference == CHAMPION and not evidence.champion:
         sentence = "nothing is served yet, so there is no champion to compare with"
-        return Finding(None, None, None, sentence, NO_CHAMPION)
+        return Assessment(None, None, None, sentence)
     why = evidence.problems.get(reference, "it is missing")
     sentence = f"no comparison with {called(reference, evidence)}: {why}"
     if reference == CHAMPION:
-        return Finding(None, None, None, sentence, NOT_CHECKED)
-    return Finding(False, None, None, sentence)
+        return Assessment(None, None, None, sentence)
+    return Assessment(False, None, None, sentence)
 
 
 def _hollow_loss(loss: float, reference: str, evidence: Evidence, overall: SliceEvidence) -> str:

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from tensorflow_model_analysis.proto import config_pb2
 
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
-from bnpipe.components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.params import Params
 
 Json = Mapping[str, Any]
 
@@ -23,10 +23,7 @@ PREDICTIONS_ONLY = "materialized_prediction"
 WEIGHT_KEY = "weight"
 """The feature that tells images from what fills a block up."""
 
-MARGIN_RULES: Mapping[str, RuleName] = {
-    BASELINE: "baseline_non_inferior",
-    CHAMPION: "champion_non_inferior",
-}
+MARGIN_RULES = {BASELINE: "baseline_non_inferior", CHAMPION: "champion_non_inferior"}
 
 
 def prediction_key(model: str) -> str:
@@ -87,8 +84,8 @@ def _metrics(models: Sequence[str], thresholds: Sequence[Json]) -> Json:
 def _thresholds(params: Params, reference: str | None) -> list[Json]:
     """The floors and the margin that block, as TFMA's thresholds on point values."""
 
-    def blocks(rule: RuleName) -> bool:
-        return rule not in params.off and rule not in params.warn
+    def blocks(rule: str) -> bool:
+        return bool(getattr(params.rules, rule) == "block")
 
     overall: dict[str, Any] = {}
     if blocks("accuracy_floor"):
@@ -102,7 +99,7 @@ def _thresholds(params: Params, reference: str | None) -> list[Json]:
     if overall:
         thresholds.append({"slicing_specs": [{}], "threshold": overall})
     for column in params.slices:
-        rule: RuleName = "worst_class" if column == "label" else "slice_floor"
+        rule = "worst_class" if column == "label" else "slice_floor"
         if "*" in column or not blocks(rule):
             continue
         floor = params.min_class_accuracy if column == "label" else params.min_slice_accuracy

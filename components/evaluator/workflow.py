@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.artifacts import Blessing, TransformedExamples
-from bnpipe.components.base import Context, Facts
+from bnpipe.components.base import Context, Decision, Facts
 from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
-from bnpipe.components.evaluator.gate import Decision, decide
+from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions, problem
 from bnpipe.components.evaluator.step import Inputs, Outputs
@@ -184,7 +184,7 @@ def _write_blessing(
     blessing = {
         "passed": decision.passed,
         "sentence": decision.sentence,
-        "rules": [rule.to_json() for rule in decision.rules],
+        "rules": [ruling.to_json() for ruling in decision.rulings],
         "model": _digest(inputs.candidate.saved_model),
         "champion": champion,
     }

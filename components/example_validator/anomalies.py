@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from bnpipe.components.example_validator.findings import Evidence, Finding
+from bnpipe.components.example_validator.profile import Observation, Profile
 
 FILE_NAME = "SchemaDiff.pb"
 
@@ -20,57 +20,59 @@ _DISTANCES = {
 }
 
 
-def anomalies(split: str, findings: Iterable[Finding], evidence: Evidence) -> Any:
+def anomalies(split: str, observations: Iterable[Observation], profile: Profile) -> Any:
     """One split's Anomalies proto: the schema, what is wrong with which feature, and drift."""
     proto = anomalies_pb2.Anomalies(anomaly_name_format=anomalies_pb2.Anomalies.SERIALIZED_PATH)
-    proto.baseline_v1.CopyFrom(evidence.schema)
-    proto.data_missing = not evidence.splits[split].records
+    proto.baseline_v1.CopyFrom(profile.schema)
+    proto.data_missing = not profile.splits[split].records
     measured: set[tuple[str, str, str]] = set()
-    for finding in findings:
-        if finding.split != split:
+    for observation in observations:
+        if observation.split != split:
             continue
         # The worst comes first, and stands for the parts of the split.
-        measure = (finding.code, finding.feature, finding.against)
-        if finding.code in _DISTANCES and measure not in measured:
+        measure = (observation.code, observation.feature, observation.against)
+        if observation.code in _DISTANCES and measure not in measured:
             measured.add(measure)
-            _measured(proto, finding)
-        if finding.level == "ok":
+            _measured(proto, observation)
+        if observation.outcome == "ok":
             continue
-        if finding.feature:
-            info = proto.anomaly_info[finding.feature]
+        if observation.feature:
+            info = proto.anomaly_info[observation.feature]
             if not info.path.step:
-                info.path.step.append(finding.feature)
+                info.path.step.append(observation.feature)
         else:
             info = proto.dataset_anomaly_info
-        _add(info, finding)
+        _add(info, observation)
     return proto
 
 
-def _add(info: Any, finding: Finding) -> None:
-    """Adds a finding to what is wrong with a feature; the worst severity stays."""
-    info.severity = max(info.severity, _SEVERITY[finding.level])
-    short = finding.code.replace("_", " ").capitalize()
+def _add(info: Any, observation: Observation) -> None:
+    """Adds an observation to what is wrong with a feature; the worst severity stays."""
+    info.severity = max(info.severity, _SEVERITY[observation.outcome])
+    short = observation.code.replace("_", " ").capitalize()
     info.reason.add(
-        type=_INFO.Type.Value(finding.code),
+        type=_INFO.Type.Value(observation.code),
         short_description=short,
-        description=finding.sentence,
+        description=observation.sentence,
     )
     several = len(info.reason) > 1
     info.short_description = "Multiple errors" if several else short
     info.description = "; ".join(reason.description for reason in info.reason)
 
 
-def _measured(proto: Any, finding: Finding) -> None:
+def _measured(proto: Any, observation: Observation) -> None:
     """Records a distance whether or not it is too large.
 
     In TFDV's words a change from the champion's data is drift; one from train, in the same run, is
     skew.
     """
-    drift = next((d for d in proto.drift_skew_info if d.path.step == [finding.feature]), None)
+    drift = next((d for d in proto.drift_skew_info if d.path.step == [observation.feature]), None)
     if drift is None:
         drift = proto.drift_skew_info.add()
-        drift.path.step.append(finding.feature)
+        drift.path.step.append(observation.feature)
     measurements = drift.skew_measurements
-    if finding.against == "champion":
+    if observation.against == "champion":
         measurements = drift.drift_measurements
-    measurements.add(type=_DISTANCES[finding.code], value=finding.value, threshold=finding.bound)
+    measurements.add(
+        type=_DISTANCES[observation.code], value=observation.value, threshold=observation.bound
+    )

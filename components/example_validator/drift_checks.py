@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.example_validator.findings import Evidence, Finding, Part, graded
+from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
 from bnpipe.data import drift
 from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
 from bnpipe.data.statistics import SplitSummary
@@ -47,46 +47,46 @@ class Comparison(NamedTuple):
     reference: SplitSummary
 
 
-def comparisons(evidence: Evidence) -> list[Comparison]:
+def comparisons(profile: Profile) -> list[Comparison]:
     """Every part against the champion's data, and against the data set's own train records."""
     found: list[Comparison] = []
-    if evidence.champion is not None:
-        named = ("champion", "the champion's data", evidence.champion)
-        found.extend(Comparison(part, *named) for part in evidence.parts)
-    base = evidence.base(_TRAIN)
+    if profile.champion is not None:
+        named = ("champion", "the champion's data", profile.champion)
+        found.extend(Comparison(part, *named) for part in profile.parts)
+    base = profile.base(_TRAIN)
     if base is not None:
-        others = (part for part in evidence.parts if part is not base)
+        others = (part for part in profile.parts if part is not base)
         found.extend(Comparison(part, _TRAIN, base.name, base.summary) for part in others)
     return found
 
 
-def label_drift(evidence: Evidence) -> Iterator[Finding]:
+def label_drift(profile: Profile) -> Iterator[Observation]:
     """No class has another share than in the reference."""
-    compared, counts, others = _classes(evidence)
+    compared, counts, others = _classes(profile)
     values = drift.infinity_distance(counts, others)
-    noises = drift.infinity_noise(counts, others, _level(evidence, len(compared)))
-    tolerance = evidence.params.label_drift_tolerance
+    noises = drift.infinity_noise(counts, others, _level(profile, len(compared)))
+    tolerance = profile.params.label_drift_tolerance
     words = drift.exceeds(noises, WORTH_A_WORD * tolerance)
     bounds = drift.exceeds(noises, tolerance)
     now, before = drift.shares(counts), drift.shares(others)
     labels = np.abs(now - before).argmax(axis=-1)
     for row in _worst_first(values / bounds):
         comparison, label = compared[row], int(labels[row])
-        name = evidence.label(label) if label < evidence.info.classes else f"label {label}"
+        name = profile.label(label) if label < profile.info.classes else f"label {label}"
         told = (
             f"{name} makes up {now[row, label]:.1%} of {comparison.part.name}, "
             f"{before[row, label]:.1%} of {comparison.name}: "
         )
         numbers = values[row], words[row], bounds[row]
-        yield _finding(comparison, *numbers, told, "COMPARATOR_L_INFTY_HIGH", "label")
+        yield _observation(comparison, *numbers, told, "COMPARATOR_L_INFTY_HIGH", "label")
 
 
-def label_divergence(evidence: Evidence) -> Iterator[Finding]:
+def label_divergence(profile: Profile) -> Iterator[Observation]:
     """The shares of all classes together are those of the reference."""
-    compared, counts, others = _classes(evidence)
+    compared, counts, others = _classes(profile)
     values = drift.divergence(counts, others)
-    noises = drift.divergence_noise(counts, others, _level(evidence, len(compared)))
-    tolerance = evidence.params.label_divergence_tolerance
+    noises = drift.divergence_noise(counts, others, _level(profile, len(compared)))
+    tolerance = profile.params.label_divergence_tolerance
     # Of a divergence the square root is the distance, so a fifth of that is a 25th.
     words = drift.exceeds_divergence(noises, WORTH_A_WORD**2 * tolerance)
     bounds = drift.exceeds_divergence(noises, tolerance)
@@ -96,14 +96,14 @@ def label_divergence(evidence: Evidence) -> Iterator[Finding]:
             f"Jensen-Shannon divergence of the shares of classes in {compared[row].part.name} "
             f"from {compared[row].name}: "
         )
-        yield _finding(compared[row], values[row], words[row], bounds[row], told, code, "label")
+        yield _observation(compared[row], values[row], words[row], bounds[row], told, code, "label")
 
 
-def image_drift(evidence: Evidence) -> Iterator[Finding]:
+def image_drift(profile: Profile) -> Iterator[Observation]:
     """Every image statistic is distributed as in the reference."""
-    compared = _drawn(evidence)
-    level = _level(evidence, len(compared)) / len(STATISTICS)
-    tolerance = evidence.params.image_drift_tolerance
+    compared = _drawn(profile)
+    level = _level(profile, len(compared)) / len(STATISTICS)
+    tolerance = profile.params.image_drift_tolerance
     sides = [(c.part.summary.histograms, c.reference.histograms) for c in compared]
     values = _table([drift.ks_distance(*both) for both in sides])
     noises = _table([drift.ks_noise(*both, level) for both in sides])
@@ -117,18 +117,18 @@ def image_drift(evidence: Evidence) -> Iterator[Finding]:
             f"{before:.3g} in {comparison.name}: "
         )
         numbers = values[place], words[place], bounds[place]
-        yield _finding(comparison, *numbers, told, feature=statistic.name)
+        yield _observation(comparison, *numbers, told, feature=statistic.name)
 
 
-def image_outliers(evidence: Evidence) -> Iterator[Finding]:
+def image_outliers(profile: Profile) -> Iterator[Observation]:
     """Few images lie outside all that the reference has shown, by any image statistic.
 
     That sees damage to a few images of many, which moves a distribution by no more than their
     share. A small reference has shown little, so that many lie outside by chance.
     """
-    compared = _drawn(evidence)
-    level = _level(evidence, len(compared)) / len(STATISTICS)
-    tolerated = evidence.params.max_outlier_share
+    compared = _drawn(profile)
+    level = _level(profile, len(compared)) / len(STATISTICS)
+    tolerated = profile.params.max_outlier_share
     sizes = [(c.part.summary.drawn, c.reference.drawn) for c in compared]
     noises = [drift.outside_noise(*both, level) for both in sizes]
     allowed = [drift.allowed_count(size, tolerated, level) for size, _ in sizes]
@@ -147,9 +147,9 @@ def image_outliers(evidence: Evidence) -> Iterator[Finding]:
             f"{comparison.name} has: by chance up to {words[place]:,}, blocks above {bound:,}"
         )
         small = below[place] > above[place]
-        yield Finding(
+        yield Observation(
             split=comparison.part.split,
-            level=graded(number, int(words[place]), bound),
+            outcome=graded(number, int(words[place]), bound),
             value=number,
             bound=bound,
             sentence=sentence,
@@ -183,20 +183,20 @@ def _worth_telling(
             yield at
 
 
-def _level(evidence: Evidence, compared: int) -> float:
-    return evidence.params.level / CHECKS / max(compared, 1)
+def _level(profile: Profile, compared: int) -> float:
+    return profile.params.level / CHECKS / max(compared, 1)
 
 
 def _classes(
-    evidence: Evidence,
+    profile: Profile,
 ) -> tuple[list[Comparison], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The comparisons, and the class counts of both sides as int64[C, K]."""
     compared = [
         c
-        for c in comparisons(evidence)
+        for c in comparisons(profile)
         if c.part.summary.classes.any() and c.reference.classes.any()
     ]
-    number = max([evidence.info.classes, *(len(c.reference.classes) for c in compared)])
+    number = max([profile.info.classes, *(len(c.reference.classes) for c in compared)])
     sides = np.zeros((2, len(compared), number), np.int64)
     for row, comparison in enumerate(compared):
         for side, summary in zip(
@@ -206,9 +206,9 @@ def _classes(
     return compared, sides[0], sides[1]
 
 
-def _drawn(evidence: Evidence) -> list[Comparison]:
+def _drawn(profile: Profile) -> list[Comparison]:
     """The comparisons of which both sides have images that are not blank."""
-    return [c for c in comparisons(evidence) if c.part.summary.drawn and c.reference.drawn]
+    return [c for c in comparisons(profile) if c.part.summary.drawn and c.reference.drawn]
 
 
 def _mean(summary: SplitSummary, row: int) -> float:
@@ -216,12 +216,12 @@ def _mean(summary: SplitSummary, row: int) -> float:
 
 
 def _worst_first(severity: npt.NDArray[np.float64]) -> Iterable[int]:
-    """The first finding of those that are equally bad speaks for its check."""
+    """The first observation of those that are equally bad speaks for its check."""
     order: list[int] = np.argsort(-severity, kind="stable").tolist()
     return order
 
 
-def _finding(
+def _observation(
     comparison: Comparison,
     value: float,
     word: float,
@@ -229,12 +229,12 @@ def _finding(
     told: str,
     code: str = "CUSTOM_VALIDATION",
     feature: str = "image",
-) -> Finding:
+) -> Observation:
     sentence = f"{told}distance {value:.3g}, warns above {word:.3g}, blocks above {bound:.3g}"
-    level = graded(value, word, bound)
-    return Finding(
+    grade = graded(value, word, bound)
+    return Observation(
         split=comparison.part.split,
-        level=level,
+        outcome=grade,
         value=float(value),
         bound=float(bound),
         sentence=sentence,

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from bnpipe.components.base import configured_as
-
-Action = Literal["block", "warn", "off"]
-"""What a check may do: stop the run, only warn, or not be made at all."""
-
-CheckName = Literal[
-    "presence",
-    "types",
-    "shape",
-    "finite",
-    "labels",
-    "classes",
-    "count",
-    "range",
-    "constant_images",
-    "duplicates",
-    "label_conflicts",
-    "leak",
-    "label_drift",
-    "label_divergence",
-    "image_drift",
-    "image_outliers",
-]
-"""The checks, in the order in which the first that blocks becomes the verdict's sentence."""
+from bnpipe.components.base import Level, configured_as
 
 Share = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What each check of the data may do: block, only warn, or be off.
+
+    The first that blocks, in this order, becomes the verdict's sentence.
+    """
+
+    presence: Level = "block"
+    """Every record has every feature of the schema; one that it does not name is warned of."""
+    types: Level = "block"
+    """Every feature has the type of the schema."""
+    shape: Level = "block"
+    """Every image has as many bytes as the schema says."""
+    finite: Level = "block"
+    """No number is NaN or infinite."""
+    labels: Level = "block"
+    """Every label lies in the schema's range."""
+    classes: Level = "block"
+    """Every class has enough examples."""
+    count: Level = "block"
+    """There are enough examples, about as many as the champion was trained on, and in every span
+    about as many as in the span before it."""
+    range: Level = "block"
+    """Image statistics lie in the schema's ranges, and pixels use the range of a byte."""
+    constant_images: Level = "block"
+    """Few images are constant; a single one is warned of."""
+    duplicates: Level = "block"
+    """Few images of a split repeat another one of it; a single one is warned of."""
+    label_conflicts: Level = "block"
+    """Few equal images have different labels; a single pair is warned of."""
+    leak: Level = "block"
+    """No image of a split also occurs in one that is trained on."""
+    label_drift: Level = "block"
+    """In every split and span the shares of classes are those of the champion's data and of the
+    data set's train split, by the largest difference."""
+    label_divergence: Level = "block"
+    """The same by Jensen-Shannon divergence."""
+    image_drift: Level = "block"
+    """In every split and span image statistics are distributed as in the champion's data and as in
+    the data set's train split, by Kolmogorov-Smirnov tests."""
+    image_outliers: Level = "block"
+    """Few images of a split or span lie outside the range of image statistics in those."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +63,8 @@ class Params:
     schema: str | None = configured_as("data.schema", None, in_key=False)
     """A schema file (tensorflow_metadata Schema, text format) instead of the data set's own."""
 
-    presence: Action = "block"
-    """Every record has every feature of the schema; one that it does not name is warned of."""
-    types: Action = "block"
-    """Every feature has the type of the schema."""
-    shape: Action = "block"
-    """Every image has as many bytes as the schema says."""
-    finite: Action = "block"
-    """No number is NaN or infinite."""
-    labels: Action = "block"
-    """Every label lies in the schema's range."""
-    classes: Action = "block"
-    """Every class has enough examples."""
-    count: Action = "block"
-    """There are enough examples, about as many as the champion was trained on, and in every span
-    about as many as in the span before it."""
-    range: Action = "block"
-    """Image statistics lie in the schema's ranges, and pixels use the range of a byte."""
-    constant_images: Action = "block"
-    """Few images are constant; a single one is warned of."""
-    duplicates: Action = "block"
-    """Few images of a split repeat another one of it; a single one is warned of."""
-    label_conflicts: Action = "block"
-    """Few equal images have different labels; a single pair is warned of."""
-    leak: Action = "block"
-    """No image of a split also occurs in one that is trained on."""
-    label_drift: Action = "block"
-    """In every split and span the shares of classes are those of the champion's data and of the
-    data set's train split, by the largest difference."""
-    label_divergence: Action = "block"
-    """The same by Jensen-Shannon divergence."""
-    image_drift: Action = "block"
-    """In every split and span image statistics are distributed as in the champion's data and as in
-    the data set's train split, by Kolmogorov-Smirnov tests."""
-    image_outliers: Action = "block"
-    """Few images of a split or span lie outside the range of image statistics in those."""
+    checks: Checks = Checks()
+    """Which checks block, which only warn, and which are off."""
 
     level: Annotated[float, Gt(0.0), Lt(0.5)] = 0.01
     """Probability that data without a fault trips the last four checks (together), or any other

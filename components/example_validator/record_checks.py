@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bnpipe.components.example_validator.findings import Evidence, Finding, Part, graded
+from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
 from bnpipe.data import schema as schemas
 from bnpipe.data.drift import allowed_count
 from bnpipe.data.image_statistics import BINS, STATISTICS
 
 
-def presence(evidence: Evidence) -> Iterator[Finding]:
+def presence(profile: Profile) -> Iterator[Observation]:
     """Every record has every feature of the schema."""
-    for split, part, summary in evidence.parts:
-        named = {f.name for f in evidence.schema.feature}
-        for feature in evidence.schema.feature:
+    for split, part, summary in profile.parts:
+        named = {f.name for f in profile.schema.feature}
+        for feature in profile.schema.feature:
             if schemas.is_derived(feature) or not feature.presence.min_fraction:
                 continue
             seen = summary.features.get(feature.name)
             missing = summary.records - (seen.records if seen else 0)
             allowed = summary.records * (1.0 - feature.presence.min_fraction)
-            yield Finding(
+            yield Observation(
                 split,
                 graded(missing, allowed, allowed),
                 missing,
@@ -34,14 +34,14 @@ def presence(evidence: Evidence) -> Iterator[Finding]:
         for name in sorted(set(summary.features) - named):
             count = summary.features[name].records
             sentence = f"{count:,} records in {part} have {name}, which the schema does not name"
-            yield Finding(split, "warn", count, 0, sentence, "SCHEMA_NEW_COLUMN", name)
+            yield Observation(split, "warn", count, 0, sentence, "SCHEMA_NEW_COLUMN", name)
 
 
-def types(evidence: Evidence) -> Iterator[Finding]:
+def types(profile: Profile) -> Iterator[Observation]:
     """Every feature has its type."""
-    for split, part, summary in evidence.parts:
+    for split, part, summary in profile.parts:
         for name, seen in summary.features.items():
-            feature = schemas.feature(evidence.schema, name)
+            feature = schemas.feature(profile.schema, name)
             if feature is None:
                 continue
             wrong = {k: n for k, n in seen.kinds.items() if schemas.TYPE_NAMES[k] != feature.type}
@@ -54,14 +54,14 @@ def types(evidence: Evidence) -> Iterator[Finding]:
                 else f"every {name} in {part} is {expected}"
             )
             code = "UNEXPECTED_DATA_TYPE"
-            yield Finding(split, graded(count, 0, 0), count, 0, sentence, code, name)
+            yield Observation(split, graded(count, 0, 0), count, 0, sentence, code, name)
 
 
-def shape(evidence: Evidence) -> Iterator[Finding]:
+def shape(profile: Profile) -> Iterator[Observation]:
     """Every image has as many bytes as the schema says, which is what the data set declares."""
-    feature = schemas.feature(evidence.schema, "image")
+    feature = schemas.feature(profile.schema, "image")
     expected = int(feature.image_domain.max_image_byte_size) if feature else 0
-    for split, part, summary in evidence.parts:
+    for split, part, summary in profile.parts:
         seen = summary.features.get("image")
         lengths = seen.lengths if seen else {}
         wrong = {length: n for length, n in lengths.items() if length != expected}
@@ -74,31 +74,31 @@ def shape(evidence: Evidence) -> Iterator[Finding]:
             )
         else:
             sentence = f"every image in {part} has {expected} bytes"
-        yield Finding(split, graded(count, 0, 0), count, 0, sentence, "INVALID_FEATURE_SHAPE")
+        yield Observation(split, graded(count, 0, 0), count, 0, sentence, "INVALID_FEATURE_SHAPE")
 
 
-def finite(evidence: Evidence) -> Iterator[Finding]:
+def finite(profile: Profile) -> Iterator[Observation]:
     """No number is NaN or infinite."""
-    for split, part, summary in evidence.parts:
+    for split, part, summary in profile.parts:
         for name, seen in summary.features.items():
             if set(seen.kinds) == {"bytes"}:
                 continue
             infinite = seen.non_finite - seen.nan
             sentence = f"{seen.non_finite:,} values of {name} in {part} are not finite numbers"
-            level = graded(seen.non_finite, 0, 0)
+            grade = graded(seen.non_finite, 0, 0)
             code = "FLOAT_TYPE_HAS_INF" if infinite > seen.nan else "FLOAT_TYPE_HAS_NAN"
             if infinite and seen.nan:
                 sentence += f" ({seen.nan:,} NaN, {infinite:,} infinite)"
-            yield Finding(split, level, seen.non_finite, 0, sentence, code, name)
+            yield Observation(split, grade, seen.non_finite, 0, sentence, code, name)
 
 
-def labels(evidence: Evidence) -> Iterator[Finding]:
+def labels(profile: Profile) -> Iterator[Observation]:
     """Every label lies in the schema's range, and is a class of the data set."""
-    feature = schemas.feature(evidence.schema, "label")
+    feature = schemas.feature(profile.schema, "label")
     if feature is None:
         return
     low, high = int(feature.int_domain.min), int(feature.int_domain.max)
-    for split, part, summary in evidence.parts:
+    for split, part, summary in profile.parts:
         seen = summary.features.get("label")
         allowed = summary.classes[max(low, 0) : max(high + 1, 0)].sum()
         count = int(summary.classes.sum() - allowed) + summary.outside
@@ -111,25 +111,25 @@ def labels(evidence: Evidence) -> Iterator[Finding]:
                 f"{count:,} labels in {part} are out of range: expected {low} to {high}, "
                 f"received {odd:g}"
             )
-        yield Finding(split, graded(count, 0, 0), count, 0, sentence, code, "label")
+        yield Observation(split, graded(count, 0, 0), count, 0, sentence, code, "label")
 
 
-def value_range(evidence: Evidence) -> Iterator[Finding]:
+def value_range(profile: Profile) -> Iterator[Observation]:
     """Image statistics lie in the schema's ranges, and pixels use the range of a byte."""
-    for part in evidence.parts:
+    for part in profile.parts:
         split, name, summary = part
         if not summary.images:
             continue
-        yield from sorted(_outside(evidence, part), key=lambda f: f.bound - f.value)
-        brightest, bound = int(np.flatnonzero(summary.pixels)[-1]), evidence.params.min_brightest
+        yield from sorted(_outside(profile, part), key=lambda f: f.bound - f.value)
+        brightest, bound = int(np.flatnonzero(summary.pixels)[-1]), profile.params.min_brightest
         sentence = f"the brightest pixel in {name} has grey level {brightest} of 255"
         if brightest < bound:
             sentence += f", expected {bound} or more: scaled before?"
-        level = graded(-brightest, -bound, -bound)
-        yield Finding(split, level, brightest, bound, sentence, "INT_TYPE_SMALL_INT")
+        grade = graded(-brightest, -bound, -bound)
+        yield Observation(split, grade, brightest, bound, sentence, "INT_TYPE_SMALL_INT")
 
 
-def _outside(evidence: Evidence, part: Part) -> Iterator[Finding]:
+def _outside(profile: Profile, part: Part) -> Iterator[Observation]:
     """How many images lie outside the schema's range of an image statistic.
 
     The schema tolerates a share of them, and a small part may by chance hold more than that share;
@@ -138,7 +138,7 @@ def _outside(evidence: Evidence, part: Part) -> Iterator[Finding]:
     split, name, summary = part
     ranges = {
         feature.name: feature
-        for feature in evidence.schema.feature
+        for feature in profile.schema.feature
         if feature.HasField("float_domain")
     }
     for row, statistic in enumerate(STATISTICS):
@@ -152,10 +152,10 @@ def _outside(evidence: Evidence, part: Part) -> Iterator[Finding]:
         above = int(counts[edges[:-1] >= high].sum())
         share = (below + above) / summary.drawn
         tolerated = 1.0 - feature.distribution_constraints.min_domain_mass
-        level = evidence.level_of_part / len(ranges)
+        level = profile.level_of_part / len(ranges)
         bound = allowed_count(summary.drawn, tolerated, level) / summary.drawn
         mean = statistic.value(int(summary.sums[row]) / summary.drawn)
-        yield Finding(
+        yield Observation(
             split,
             graded(share, bound, bound),
             share,

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.example_validator.findings import Evidence, Finding, graded
+from bnpipe.components.example_validator.profile import Observation, Profile, graded
 from bnpipe.data.drift import allowed_count, least_count
 
 _TRAIN = "train"
 _NAMED = 5
-"""How many images of a finding are named."""
+"""How many images of an observation are named."""
 _PLACES = 3
 """How many places of leaked images are named; the verdict has the ids."""
 _LEAKS = {"test": ("train", "validation"), "validation": ("train",)}
@@ -25,17 +25,17 @@ PUBLISHED_LEAKS = {"fashion_mnist": 10}
 https://github.com/zalandoresearch/fashion-mnist/issues/44. MNIST has none. They are warned of."""
 
 
-def classes(evidence: Evidence) -> Iterator[Finding]:
+def classes(profile: Profile) -> Iterator[Observation]:
     """Every class has enough examples.
 
     In train also relative to equally large classes. In the other splits a class may have too few
     if that is what chance makes of its share in train; it is warned of then.
     """
-    params = evidence.params
-    number = evidence.info.classes
-    level = params.level / number / len(evidence.splits)
-    train = evidence.splits[_TRAIN].classes
-    for split, summary in evidence.splits.items():
+    params = profile.params
+    number = profile.info.classes
+    level = params.level / number / len(profile.splits)
+    train = profile.splits[_TRAIN].classes
+    for split, summary in profile.splits.items():
         size = int(summary.classes.sum())
         if split == _TRAIN:
             few = least_count(size, params.min_class_share / number, level)
@@ -46,52 +46,52 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
             chance = np.array([least_count(size, s, level) for s in shares])
             bounds = np.minimum(params.min_class_examples, chance)
             warn = np.full(number, params.min_class_examples)
-        yield _fewest(evidence, split, summary.classes, bounds, warn)
+        yield _fewest(profile, split, summary.classes, bounds, warn)
 
 
 def _fewest(
-    evidence: Evidence,
+    profile: Profile,
     split: str,
     counts: npt.NDArray[np.int64],
     bounds: npt.NDArray[np.int64],
     warn: npt.NDArray[np.int64],
-) -> Finding:
-    """The finding about the class that is furthest below its bound."""
+) -> Observation:
+    """The observation about the class that is furthest below its bound."""
     label = int(np.argmin(counts - np.maximum(bounds, warn)))
     count, bound = int(counts[label]), int(bounds[label])
     examples = f"{count:,} examples" if count else "no examples"
-    sentence = f"{evidence.label(label)} has {examples} in {split}"
+    sentence = f"{profile.label(label)} has {examples} in {split}"
     if count and count < bound:
         sentence += f", expected {bound:,} or more"
-    level = graded(-count, -int(warn[label]), -bound)
+    grade = graded(-count, -int(warn[label]), -bound)
     code = "CUSTOM_VALIDATION" if count else "FEATURE_TYPE_LOW_UNIQUE"
-    return Finding(split, level, count, bound, sentence, code, "label")
+    return Observation(split, grade, count, bound, sentence, code, "label")
 
 
-def count(evidence: Evidence) -> Iterator[Finding]:
+def count(profile: Profile) -> Iterator[Observation]:
     """There are enough examples, about as many as the champion had, and spans are of one kind."""
-    params, champion = evidence.params, evidence.champion
-    for split, summary in evidence.splits.items():
+    params, champion = profile.params, profile.champion
+    for split, summary in profile.splits.items():
         size = summary.records
         bound = params.min_examples if split == _TRAIN else 1
         sentence = f"{split} has {size:,} examples, expected {bound:,} or more"
-        level = graded(-size, -bound, -bound)
-        yield Finding(split, level, size, bound, sentence, "DATASET_LOW_NUM_EXAMPLES", "")
+        grade = graded(-size, -bound, -bound)
+        yield Observation(split, grade, size, bound, sentence, "DATASET_LOW_NUM_EXAMPLES", "")
     if champion is not None and champion.records:
-        size = evidence.splits[_TRAIN].records
+        size = profile.splits[_TRAIN].records
         told = f"train has {size:,} examples, the champion's had {champion.records:,}"
         low, high = params.min_count_ratio, params.max_count_ratio
         # What is trained on is known, not drawn: no chance but the middle.
         yield _ratio(told, size, champion.records, low, high, 0.5)
-    chance = params.level / max(len(evidence.spans) - 1, 1)
-    for (before, records), (name, size) in pairwise(evidence.spans.items()):
+    chance = params.level / max(len(profile.spans) - 1, 1)
+    for (before, records), (name, size) in pairwise(profile.spans.items()):
         told = f"span {name} has {size:,} examples, span {before} before it has {records:,}"
         low, high = params.min_span_ratio, params.max_span_ratio
         yield _ratio(told, size, max(records, 1), low, high, chance)
 
 
-def _ratio(told: str, size: int, before: int, low: float, high: float, level: float) -> Finding:
-    """The finding about a count and the one before it.
+def _ratio(told: str, size: int, before: int, low: float, high: float, level: float) -> Observation:
+    """The observation about a count and the one before it.
 
     If deliveries really shrink to a share `low`, each of the examples of both belongs to the later
     one with probability low / (1 + low): too few are fewer than chance makes of that, with
@@ -102,63 +102,63 @@ def _ratio(told: str, size: int, before: int, low: float, high: float, level: fl
         word = (1.0 + low) / 2.0
         least, few = (least_count(total, r / (1.0 + r), level) for r in (low, word))
         sentence = f"{told}, expected {low:g} times as many or more"
-        found, bound = graded(-size, -few, -least), low
+        grade, bound = graded(-size, -few, -least), low
         code = "COMPARATOR_LOW_NUM_EXAMPLES"
     else:
         most = allowed_count(total, high / (1.0 + high), level)
         sentence = f"{told}, expected {high:g} times as many at most"
-        found, bound = graded(size, most, most), high
+        grade, bound = graded(size, most, most), high
         code = "COMPARATOR_HIGH_NUM_EXAMPLES"
-    return Finding(_TRAIN, found, ratio, bound, sentence, code, "")
+    return Observation(_TRAIN, grade, ratio, bound, sentence, code, "")
 
 
-def constant_images(evidence: Evidence) -> Iterator[Finding]:
+def constant_images(profile: Profile) -> Iterator[Observation]:
     """Few images have only one grey level."""
-    for split, part, summary in evidence.parts:
-        size, tolerated = summary.images, evidence.params.max_constant_share
-        allowed = allowed_count(size, tolerated, evidence.level_of_part)
+    for split, part, summary in profile.parts:
+        size, tolerated = summary.images, profile.params.max_constant_share
+        allowed = allowed_count(size, tolerated, profile.level_of_part)
         text = f"images in {part} are constant"
         yield _some(split, summary.constant, allowed, size, text)
 
 
-def duplicates(evidence: Evidence) -> Iterator[Finding]:
+def duplicates(profile: Profile) -> Iterator[Observation]:
     """Few images repeat another one of their split, of their own part or of an earlier one."""
-    tolerated = evidence.params.max_duplicate_share
-    for split in evidence.splits:
-        hashes, _, owner = evidence.images(split)
+    tolerated = profile.params.max_duplicate_share
+    for split in profile.splits:
+        hashes, _, owner = profile.images(split)
         order = np.lexsort((owner, hashes))
         hashes, owner = hashes[order], owner[order]
         text = "images in {} repeat another one"
         again = _as_before(hashes)
-        yield from _by_part(evidence, split, again, hashes, owner, tolerated, text)
+        yield from _by_part(profile, split, again, hashes, owner, tolerated, text)
 
 
-def label_conflicts(evidence: Evidence) -> Iterator[Finding]:
+def label_conflicts(profile: Profile) -> Iterator[Observation]:
     """Few images of a part, equal ones counted once, have another label somewhere in the data."""
-    hashes, labels, owner = evidence.images(*evidence.splits)
+    hashes, labels, owner = profile.images(*profile.splits)
     order = np.lexsort((labels, owner, hashes))
     hashes, labels, owner = hashes[order], labels[order], owner[order]
     same = _as_before(hashes)
     conflict = np.isin(hashes, hashes[same & ~_as_before(labels)]) & ~(same & _as_before(owner))
-    text, tolerated = "images in {} occur with two labels", evidence.params.max_conflict_share
-    for split in evidence.splits:
-        yield from _by_part(evidence, split, conflict, hashes, owner, tolerated, text, "label")
+    text, tolerated = "images in {} occur with two labels", profile.params.max_conflict_share
+    for split in profile.splits:
+        yield from _by_part(profile, split, conflict, hashes, owner, tolerated, text, "label")
 
 
-def leak(evidence: Evidence) -> Iterator[Finding]:
+def leak(profile: Profile) -> Iterator[Observation]:
     """No image of a split occurs in a split that is trained or tuned on."""
     for split, earlier in _LEAKS.items():
-        hashes, _, owner = evidence.images(split)
-        before = evidence.images(*earlier)
+        hashes, _, owner = profile.images(split)
+        before = profile.images(*earlier)
         found = np.isin(hashes, before.hashes)
         where = np.unique(before.part[np.isin(before.hashes, hashes)]).tolist()
-        places = [evidence.parts[row].name for row in where[:_PLACES]] or earlier
+        places = [profile.parts[row].name for row in where[:_PLACES]] or earlier
         text = f"images in {{}} also occur in {' or '.join(places)}"
         text += f" or {len(where) - _PLACES} more" if len(where) > _PLACES else ""
-        published = PUBLISHED_LEAKS.get(evidence.info.name, 0) if split == "test" else 0
-        tolerated = evidence.params.max_leak_share
+        published = PUBLISHED_LEAKS.get(profile.info.name, 0) if split == "test" else 0
+        tolerated = profile.params.max_leak_share
         yield from _by_part(
-            evidence, split, found, hashes, owner, tolerated, text, published=published
+            profile, split, found, hashes, owner, tolerated, text, published=published
         )
 
 
@@ -170,7 +170,7 @@ def _as_before(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _by_part(
-    evidence: Evidence,
+    profile: Profile,
     split: str,
     chosen: npt.NDArray[np.bool_],
     hashes: npt.NDArray[np.uint64],
@@ -179,14 +179,14 @@ def _by_part(
     text: str,
     feature: str = "image",
     published: int = 0,
-) -> Iterator[Finding]:
-    """One finding for every part of a split: how many of its images are among the chosen."""
-    for row, part in enumerate(evidence.parts):
+) -> Iterator[Observation]:
+    """One observation for every part of a split: how many of its images are among the chosen."""
+    for row, part in enumerate(profile.parts):
         if part.split == split:
             size = len(part.summary.hashes)
             mine = hashes[chosen & (owner == row)]
-            allowed = allowed_count(size, tolerated, evidence.level_of_part)
-            allowed = max(allowed, published if part is evidence.base(split) else 0)
+            allowed = allowed_count(size, tolerated, profile.level_of_part)
+            allowed = max(allowed, published if part is profile.base(split) else 0)
             yield _some(split, len(mine), allowed, size, text.format(part.name), feature, mine)
 
 
@@ -198,11 +198,11 @@ def _some(
     text: str,
     feature: str = "image",
     hashes: npt.NDArray[np.uint64] | None = None,
-) -> Finding:
-    """A finding about things of which there should be none and may be a few."""
+) -> Observation:
+    """An observation about things of which there should be none and may be a few."""
     sentence = f"{found:,} of {size:,} {text}"
     if found:
         sentence += f", tolerated are {allowed:,}"
     few = () if hashes is None else tuple(np.unique(hashes)[:_NAMED].tolist())
-    level = graded(found, 0, allowed)
-    return Finding(split, level, found, allowed, sentence, feature=feature, hashes=few)
+    grade = graded(found, 0, allowed)
+    return Observation(split, grade, found, allowed, sentence, feature=feature, hashes=few)

@@ -13,9 +13,9 @@ from bnpipe.components.artifacts import SPLITS, Examples, Statistics
 from bnpipe.components.base import Context, Facts
 from bnpipe.components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
 from bnpipe.components.example_validator.anomalies import anomalies
-from bnpipe.components.example_validator.findings import Evidence, Finding, Part
-from bnpipe.components.example_validator.gate import DRIFT_CHECKS, OFF, Decision, decide
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS, DataDecision, decide
 from bnpipe.components.example_validator.params import Params
+from bnpipe.components.example_validator.profile import Observation, Part, Profile
 from bnpipe.components.example_validator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError
@@ -33,7 +33,7 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     info = DatasetInfo.read(inputs.examples.path)
     schema, origin = schema_of(info, Path(params.schema) if params.schema else None)
     splits = {s: SplitSummary.read(inputs.statistics.path / f"Split-{s}") for s in SPLITS}
-    evidence = Evidence(
+    profile = Profile(
         info=info,
         schema=schema,
         splits=splits,
@@ -43,9 +43,9 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         params=params,
     )
     ctx.progress(1, 2, "checking")
-    decision = decide(evidence)
-    named = equal_images(inputs.examples, decision.findings)
-    _write(outputs.anomalies.path, decision, evidence, origin, named)
+    decision = decide(profile)
+    named = equal_images(inputs.examples, decision.observations)
+    _write(outputs.anomalies.path, decision, profile, origin, named)
     ctx.progress(2, 2, decision.sentence)
     return _facts(decision, origin)
 
@@ -79,21 +79,21 @@ def _champion(statistics: Statistics | None, params: Params) -> SplitSummary | N
     try:
         return SplitSummary.read(statistics.path / "Split-train")
     except DataError as error:
-        if all(getattr(params, name) == OFF for name in DRIFT_CHECKS):
+        if all(getattr(params.checks, name) == "off" for name in DRIFT_CHECKS):
             return None
-        switches = " ".join(f"--set validator.{name}=off" for name in DRIFT_CHECKS)
+        switches = " ".join(f"--set validator.checks.{name}=off" for name in DRIFT_CHECKS)
         raise DataError(
             f"the champion's statistics cannot be read: {error.headline}",
             hint=f"to go on without comparing: {switches}",
         ) from error
 
 
-def equal_images(examples: Examples, findings: Sequence[Finding]) -> list[list[str]]:
-    """The ids of images that findings are about, equal ones together, at most ten each.
+def equal_images(examples: Examples, observations: Sequence[Observation]) -> list[list[str]]:
+    """The ids of images that observations are about, equal ones together, at most ten each.
 
     The data is read again for them only when there is something to look for.
     """
-    wanted = sorted({h for f in findings if f.level != "ok" for h in f.hashes})
+    wanted = sorted({h for o in observations if o.outcome != "ok" for h in o.hashes})
     if not wanted:
         return []
     ids: dict[int, list[str]] = {number: [] for number in wanted}
@@ -110,35 +110,38 @@ def equal_images(examples: Examples, findings: Sequence[Finding]) -> list[list[s
 
 def _write(
     folder: Path,
-    decision: Decision,
-    evidence: Evidence,
+    decision: DataDecision,
+    profile: Profile,
     origin: str,
     named: list[list[str]],
 ) -> None:
-    verdict = decision.to_json() | {
-        "dataset": evidence.info.name,
+    verdict = {
+        "passed": decision.passed,
+        "sentence": decision.sentence,
+        "checks": [ruling.to_json() for ruling in decision.rulings],
+        "dataset": profile.info.name,
         "schema": origin,
-        "champion": evidence.champion is not None,
-        "parts": {part.name: part.summary.records for part in evidence.parts},
+        "champion": profile.champion is not None,
+        "parts": {part.name: part.summary.records for part in profile.parts},
         "equal_images": named,
     }
     (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
-    (folder / "schema.pbtxt").write_text(text_format.MessageToString(evidence.schema))
+    (folder / "schema.pbtxt").write_text(text_format.MessageToString(profile.schema))
     for split in SPLITS:
         (folder / f"Split-{split}").mkdir()
-        proto = anomalies(split, decision.findings, evidence)
+        proto = anomalies(split, decision.observations, profile)
         path = folder / f"Split-{split}" / SCHEMA_DIFF
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _facts(decision: Decision, origin: str) -> Facts:
-    named = {check.name: check for check in decision.checks}
-    levels = [check.level for check in decision.checks]
+def _facts(decision: DataDecision, origin: str) -> Facts:
+    values = {ruling.name: ruling.value for ruling in decision.rulings}
+    outcomes = [ruling.outcome for ruling in decision.rulings]
     return {
         "passed": decision.passed,
         "verdict": decision.sentence,
         "schema": origin,
-        "blocked": levels.count("block"),
-        "warned": levels.count("warn"),
-        **{name: named[name].value for name in ("duplicates", "leak", *DRIFT_CHECKS)},
+        "blocked": outcomes.count("block"),
+        "warned": outcomes.count("warn"),
+        **{name: values[name] for name in ("duplicates", "leak", *DRIFT_CHECKS)},
     }

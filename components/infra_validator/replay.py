@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from tensorflow.core.example import example_pb2
 
+from bnpipe.components.base import Ruling
 from bnpipe.serving.client import Client, ServerError
 from bnpipe.serving.golden import Arrays, Golden
 from bnpipe.serving.signatures import CLASSIFY, DEFAULT
@@ -26,27 +26,12 @@ _NO_ANSWER = (0, 4, 14, 504)  # no connection; gRPC's DEADLINE_EXCEEDED and UNAV
 _MILLISECONDS = 1e3
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was asked of a server.
-
-    Attributes:
-        name: e.g. `predict over REST`.
-        passed: whether the answers were right.
-        sentence: how far they agreed, or what was wrong.
-    """
-
-    name: str
-    passed: bool
-    sentence: str
-
-
 class WrongAnswer(Exception):
     """An answer is not the evaluator's."""
 
 
-def replay(golden: Golden, rest: Client, grpc: Client) -> list[Check]:
-    """All checks.
+def replay(golden: Golden, rest: Client, grpc: Client) -> list[Ruling]:
+    """All checks, e.g. `predict over REST`; one that fails blocks.
 
     Raises:
         ServerError: the server gave no answer.
@@ -58,7 +43,7 @@ def replay(golden: Golden, rest: Client, grpc: Client) -> list[Check]:
         ("classify over gRPC", partial(_classify, grpc, golden)),
         ("batch invariance", partial(_batches, grpc, golden)),
     ]
-    return [_check(name, ask) for name, ask in asked]
+    return [_ruling(name, ask) for name, ask in asked]
 
 
 def latency(client: Client, golden: Golden, count: int) -> tuple[float, float]:
@@ -73,15 +58,15 @@ def latency(client: Client, golden: Golden, count: int) -> tuple[float, float]:
     return round(float(median), 3), round(float(slowest), 3)
 
 
-def _check(name: str, ask: Callable[[], str]) -> Check:
+def _ruling(name: str, ask: Callable[[], str]) -> Ruling:
     try:
-        return Check(name, True, ask())
+        return Ruling(name, "block", "ok", ask())
     except WrongAnswer as error:
-        return Check(name, False, f"{name}: {error}")
+        return Ruling(name, "block", "block", f"{name}: {error}")
     except ServerError as error:
         if error.status in _NO_ANSWER:
             raise
-        return Check(name, False, f"{name}: the server refused: {error.headline}")
+        return Ruling(name, "block", "block", f"{name}: the server refused: {error.headline}")
 
 
 def _predict(client: Client, golden: Golden) -> str:

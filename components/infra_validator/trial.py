@@ -12,12 +12,12 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnpipe.components.artifacts import InfraBlessing, Model
-from bnpipe.components.base import Context, Facts
+from bnpipe.components.base import Context, Facts, Ruling
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
@@ -30,7 +30,6 @@ from bnpipe.serving.rest_client import RestClient
 from bnpipe.serving.signatures import SIGNATURES
 
 if TYPE_CHECKING:  # `step` imports this module in `run` only
-    from bnpipe.components.infra_validator.replay import Check
     from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
 
 VERSION = "1"
@@ -48,7 +47,7 @@ class Record:
     """
 
     findings: Sequence[dict[str, str]] = ()
-    checks: dict[str, list[Check]] = field(default_factory=dict)
+    checks: dict[str, list[Ruling]] = field(default_factory=dict)
     refusal: str | None = None
     facts: dict[str, float | int | str | bool | None] = field(default_factory=dict)
 
@@ -56,8 +55,8 @@ class Record:
         """All that speaks against the model, the worst first."""
         found = [finding["sentence"] for finding in self.findings]
         found += [self.refusal] if self.refusal is not None else []
-        for server, checks in self.checks.items():
-            found += [f"{server}: {check.sentence}" for check in checks if not check.passed]
+        for server, rulings in self.checks.items():
+            found += [f"{server}: {r.sentence}" for r in rulings if r.outcome == "block"]
         return found
 
 
@@ -226,7 +225,7 @@ def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str)
         "server": server.name,
         "weaker": not server.real,
         "findings": list(record.findings),
-        "checks": {name: [asdict(c) for c in checks] for name, checks in record.checks.items()},
+        "checks": {name: [r.to_json() for r in made] for name, made in record.checks.items()},
     }
     (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")
     (blessing.path / blessing.markers[bool(complaints)]).touch()

@@ -11,7 +11,7 @@ from bnpipe.pipeline.config import Config, home_from
 from bnpipe.pipeline.store import Store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.execute import Result
+    from bnpipe.pipeline.execute import FinishedRun
 
 
 def run(
@@ -55,12 +55,12 @@ def run(
 def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> int:
     """Execute a request and show it; shared with `resume`."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.launch import Request, execute
+    from bnpipe.pipeline.launch import Request, launch
 
     assert isinstance(request, Request)
     view = None if as_json else ui.RunView()
     try:
-        result = execute(config, home_from(), request, [view] if view else [])
+        result = launch(config, home_from(), request, [view] if view else [])
     finally:
         if view is not None:
             view.close()
@@ -76,7 +76,7 @@ def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> i
     return result.exit_code
 
 
-def _track(config: Config, result: Result) -> None:
+def _track(config: Config, result: FinishedRun) -> None:
     """Tell MLflow, if that is wanted and there is news."""
     tracking = config.tracking
     if tracking.mlflow is None or all(s["action"] != "run" for s in result.summary["steps"]):

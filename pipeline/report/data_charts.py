@@ -8,26 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bnpipe.data.statistics import SplitSummary
-from bnpipe.pipeline.evaluation import Measured
+from bnpipe.pipeline.evaluation import ruling_row
 from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
 from bnpipe.pipeline.report.contents import Contents
 from bnpipe.pipeline.report.svg import draw, tick_names
 
-_OUTCOMES = {"ok": "passed", "warn": "warned", "block": "failed"}
-
 
 def checks(contents: Contents) -> list[tuple[str, str, str, str, str]]:
     """The checks of the data gate, in the form of the evaluation gate's rules."""
-    return [
-        (
-            _OUTCOMES.get(check["level"], str(check["level"])),
-            str(check["name"]),
-            str(Measured(check["value"])),
-            str(Measured(check["bound"])),
-            str(check["sentence"]),
-        )
-        for check in contents.data_gate.get("checks", ())
-    ]
+    return [ruling_row(check) for check in contents.data_gate.get("checks", ())]
 
 
 def splits(contents: Contents) -> Table | None:

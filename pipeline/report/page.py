@@ -114,7 +114,7 @@ def render(contents: Contents) -> str:
             checks=_worst_first(data_charts.checks(contents)),
             splits=data_charts.splits(contents),
             spans=data_charts.spans(contents),
-            trial=serving.trial(contents),
+            trial=_worst_first(list(serving.trial(contents))),
             balance=list(data_charts.classes(contents)),
             means=list(_mean_images(contents)),
             times=charts.step_times(contents),
@@ -169,8 +169,8 @@ def _interval(bounds: tuple[float, float] | None, text: Any) -> str:
 
 
 def _worst_first(rules: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Rules in their order, but what failed or warned above the rest."""
-    ranks = {"failed": 0, "warned": 1}
+    """Rules in their order, but what blocks or warns above the rest."""
+    ranks = {"block": 0, "warn": 1}
     return sorted(rules, key=lambda rule: ranks.get(rule[0], 2))
 
 

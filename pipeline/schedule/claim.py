@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bnpipe.pipeline.schedule.outcome import Reason, reasons_from_json, reasons_to_json
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, reasons_from_json, reasons_to_json
 from bnpipe.pipeline.schedule.slot import Slot
 
 
@@ -56,7 +56,7 @@ class Claim:
     slot: Slot
     missed: int = 0
     asked: str | None = None
-    reasons: tuple[Reason, ...] | None = None
+    reasons: tuple[FiredTrigger, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
     not_before: str | None = None
 

@@ -137,11 +137,11 @@ class Inspection:
         Returns:
             what differs most, and how much else does; empty when nothing differs.
         """
-        from bnpipe.components.example_validator.findings import Evidence, Part
         from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS
+        from bnpipe.components.example_validator.profile import Part, Profile
 
         params: ValidatorParams = self._config.validator
-        evidence = Evidence(
+        profile = Profile(
             info=self._info(),
             schema=None,
             splits={},
@@ -150,18 +150,18 @@ class Inspection:
             champion=reference,
             params=params,
         )
-        findings = [
-            finding
+        observations = [
+            observation
             for check in DRIFT_CHECKS
-            if getattr(params, check) != "off"
-            for finding in CHECKS[check](evidence)
-            if finding.level != "ok"
+            if getattr(params.checks, check) != "off"
+            for observation in CHECKS[check](profile)
+            if observation.outcome != "ok"
         ]
-        if not findings:
+        if not observations:
             return ""
         # Where no outlier is tolerated, the bound is 0.
-        worst = max(findings, key=lambda finding: finding.value / max(finding.bound, 1e-9))
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        worst = max(observations, key=lambda o: o.value / max(o.bound, 1e-9))
+        more = f" (and {len(observations) - 1} more)" if len(observations) > 1 else ""
         return f"{worst.sentence}{more}"
 
     def _info(self) -> DatasetInfo:

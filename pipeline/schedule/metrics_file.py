@@ -14,7 +14,7 @@ _GOOD = {Result.PUSHED, Result.UNCHANGED}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Gauges:
     """How things stand, for monitors.
 
     Attributes:
@@ -36,7 +36,7 @@ class Standing:
     outcomes: Sequence[Outcome]
 
 
-def write_metrics(path: Path, standing: Standing) -> None:
+def write_metrics(path: Path, gauges: Gauges) -> None:
     """Write the file as a whole or not at all.
 
     Raises:
@@ -54,22 +54,22 @@ def write_metrics(path: Path, standing: Standing) -> None:
     def gauge(name: str, text: str, value: float | None) -> None:
         if value is not None:
             labelled = Gauge(f"bnpipe_{name}", text, ["model"], registry=registry)
-            labelled.labels(standing.model).set(value)
+            labelled.labels(gauges.model).set(value)
 
-    gauge("tick_timestamp_seconds", "Time of the last tick.", standing.now.timestamp())
-    gauge("served_version", "The version that is live.", standing.version)
+    gauge("tick_timestamp_seconds", "Time of the last tick.", gauges.now.timestamp())
+    gauge("served_version", "The version that is live.", gauges.version)
     gauge(
         "served_model_timestamp_seconds",
         "Time at which the live version was published.",
-        standing.published.timestamp() if standing.published else None,
+        gauges.published.timestamp() if gauges.published else None,
     )
-    gauge("served_model_stale", "1 if the live version is older than configured.", standing.stale)
+    gauge("served_model_stale", "1 if the live version is older than configured.", gauges.stale)
     gauge(
         "next_slot_timestamp_seconds",
         "Time of the next slot.",
-        standing.next_slot.timestamp() if standing.next_slot else None,
+        gauges.next_slot.timestamp() if gauges.next_slot else None,
     )
-    good = [o for o in standing.outcomes if o.result in _GOOD]
+    good = [o for o in gauges.outcomes if o.result in _GOOD]
     gauge(
         "last_success_timestamp_seconds",
         "Time at which a slot last ended with a new version, or with nothing to do.",
@@ -78,11 +78,11 @@ def write_metrics(path: Path, standing: Standing) -> None:
     gauge(
         "slots_since_success",
         "Settled slots since then.",
-        len(standing.outcomes) - 1 - standing.outcomes.index(good[-1])
+        len(gauges.outcomes) - 1 - gauges.outcomes.index(good[-1])
         if good
-        else len(standing.outcomes),
+        else len(gauges.outcomes),
     )
-    if standing.outcomes:
+    if gauges.outcomes:
         last = Gauge(
             "bnpipe_last_result",
             "1 for the result of the last settled slot.",
@@ -90,7 +90,7 @@ def write_metrics(path: Path, standing: Standing) -> None:
             registry=registry,
         )
         for result in Result:
-            last.labels(standing.model, result).set(standing.outcomes[-1].result is result)
+            last.labels(gauges.model, result).set(gauges.outcomes[-1].result is result)
     try:
         write_to_textfile(str(path), registry)
     except OSError as error:

@@ -54,7 +54,7 @@ class Trigger(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reason:
+class FiredTrigger:
     """A trigger that fired, and why, for people.
 
     Attributes:
@@ -90,7 +90,7 @@ class Outcome:
     slot: str
     attempt: int
     result: Result
-    reasons: tuple[Reason, ...]
+    reasons: tuple[FiredTrigger, ...]
     sentence: str
     run: str | None
     version: int | None
@@ -121,14 +121,14 @@ class Outcome:
         return cls(**fields)
 
 
-def reasons_to_json(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+def reasons_to_json(reasons: tuple[FiredTrigger, ...]) -> list[dict[str, str]]:
     """Reasons as plain values."""
     return [{"trigger": str(r.trigger), "sentence": r.sentence} for r in reasons]
 
 
-def reasons_from_json(values: list[Mapping[str, str]]) -> tuple[Reason, ...]:
+def reasons_from_json(values: list[Mapping[str, str]]) -> tuple[FiredTrigger, ...]:
     """What `reasons_to_json` made."""
-    return tuple(Reason(Trigger(v["trigger"]), v["sentence"]) for v in values)
+    return tuple(FiredTrigger(Trigger(v["trigger"]), v["sentence"]) for v in values)
 
 
 def slots_folder(home: Path) -> Path:

@@ -22,7 +22,7 @@ from bnpipe.pipeline.files import write_json
 from bnpipe.pipeline.lock import try_lock
 from bnpipe.pipeline.publishing import model_name, served_folder
 from bnpipe.pipeline.schedule.health import health
-from bnpipe.pipeline.schedule.metrics_file import Standing, write_metrics
+from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
 from bnpipe.pipeline.schedule.notify import Message, message_of, notify
 from bnpipe.pipeline.schedule.outcome import Outcome, outcomes
 from bnpipe.pipeline.schedule.slot import iso
@@ -59,7 +59,7 @@ def tell(config: Config, home: Path, tick: Tick, now: datetime) -> list[str]:
             if mine:  # else another tick is telling; what it misses is left to the next one
                 _tell(config, home, tick, now, problems)
         if config.notify.prometheus_file is not None:
-            write_metrics(Path(config.notify.prometheus_file), _standing(config, home, now))
+            write_metrics(Path(config.notify.prometheus_file), _gauges(config, home, now))
     except (BnpipeError, OSError) as error:
         problems.append(one_line(error))
     return problems
@@ -114,10 +114,10 @@ def _read(home: Path) -> Told | None:
         return None
 
 
-def _standing(config: Config, home: Path, now: datetime) -> Standing:
+def _gauges(config: Config, home: Path, now: datetime) -> Gauges:
     found = health(config.schedule, home, served_folder(config, home), now, count=1)
     version, age = found.served or (None, None)
-    return Standing(
+    return Gauges(
         model=model_name(config),
         now=now,
         version=version,

@@ -16,7 +16,7 @@ from typing import Literal
 from bnpipe.pipeline.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
 from bnpipe.pipeline.schedule.book import Book, State
 from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
-from bnpipe.pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
 from bnpipe.pipeline.schedule.timetable import Timetable
 from bnpipe.pipeline.schedule.work import Ran, Work
@@ -237,7 +237,7 @@ class Ticker:
     def _look(self, claim: Claim) -> Claim | Ran:
         """A claim with the reasons for a run; how the attempt ends if there are none."""
         if claim.asked is not None:
-            return replace(claim, reasons=(Reason(Trigger.HAND, claim.asked),))
+            return replace(claim, reasons=(FiredTrigger(Trigger.HAND, claim.asked),))
         looked = self._work.look(claim, self._now())
         told = "; ".join(looked.otherwise)
         if looked.reasons:

@@ -19,7 +19,7 @@ from bnpipe.pipeline.runs import newest_summaries
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.duration import in_words, parse_duration
 from bnpipe.pipeline.schedule.health import served_age
-from bnpipe.pipeline.schedule.outcome import Reason, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Trigger
 from bnpipe.pipeline.schedule.work import Looked
 from bnpipe.pipeline.store import Store
 
@@ -48,7 +48,7 @@ class Triggers:
             "new_span": self._new_span,
             "staleness": lambda: self._staleness(now),
         }
-        reasons: list[Reason] = []
+        reasons: list[FiredTrigger] = []
         otherwise: list[str] = []
         failed = False
         inspected = self._inspected()
@@ -61,7 +61,7 @@ class Triggers:
             except Exception as error:  # the boundary to what lies outside: data, served folder
                 fired, told, failed = "", f"{name}: {one_line(error)}", True
             if fired:
-                reasons.append(Reason(Trigger(name), fired))
+                reasons.append(FiredTrigger(Trigger(name), fired))
             elif told:
                 otherwise.append(told)
         return Looked(tuple(reasons), tuple(otherwise), failed)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import Reason, Result
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Looked:
         failed: whether one could not be looked at.
     """
 
-    reasons: tuple[Reason, ...]
+    reasons: tuple[FiredTrigger, ...]
     otherwise: tuple[str, ...] = ()
     failed: bool = False
 

@@ -44,7 +44,7 @@ def _false_alarms() -> None:
     blocked = any_drift = 0
     for _ in range(RESAMPLES):
         decision = decide(without_a_fault(pool, rng, 2500, 300, 300))
-        found = {check.name for check in decision.checks if check.level != "ok"}
+        found = {check.name for check in decision.rulings if check.outcome != "ok"}
         alarms.update(found)
         any_drift += bool(found & set(DRIFT_CHECKS))
         blocked += not decision.passed
@@ -63,7 +63,7 @@ def _power(name: str, source: Source) -> None:
                 made = [
                     decide(source.with_damaged_span(spoiled, share, size)) for _ in range(SPANS)
                 ]
-                noticed = sum(any(c.level in ("warn", "block") for c in d.checks) for d in made)
+                noticed = sum(any(c.outcome in ("warn", "block") for c in d.rulings) for d in made)
                 cells.append(f"{sum(not d.passed for d in made)}/{noticed}")
             _say(f"    {spoiled:<24}" + "".join(f"{cell:>10}" for cell in cells))
 

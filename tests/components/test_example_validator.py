@@ -17,6 +17,7 @@ from bnpipe.components import statistics_gen
 from bnpipe.components.artifacts import SPLITS, Anomalies, Examples, Statistics
 from bnpipe.components.example_validator import COMPONENT, Inputs, Params
 from bnpipe.components.example_validator.gate import DRIFT_CHECKS
+from bnpipe.components.example_validator.params import Checks
 from bnpipe.components.example_validator.step import probe
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError, RequestError
@@ -24,7 +25,7 @@ from bnpipe.data.examples import encode, read_batches
 from bnpipe.data.schema import derived
 from bnpipe.data.tfrecord import frame
 from tests.child import environment
-from tests.components.validator_data import evidence, healthy
+from tests.components.validator_data import healthy, profile
 
 Run = Callable[..., Any]
 
@@ -40,9 +41,15 @@ def statistics(run_component: Run, tiny_examples: Examples, tmp_path_factory: An
 
 @pytest.fixture
 def validate(run_component: Run, tiny_examples: Examples, statistics: Statistics) -> Run:
-    def run(folder: Path, champion: Statistics | None = None, **params: Any) -> Any:
+    def run(
+        folder: Path,
+        champion: Statistics | None = None,
+        schema: str | None = None,
+        **levels: Any,
+    ) -> Any:
         inputs = Inputs(examples=tiny_examples, statistics=statistics, champion_statistics=champion)
-        return run_component(COMPONENT, inputs, Params(**params), folder)
+        params = Params(schema=schema, checks=Checks(**levels))
+        return run_component(COMPONENT, inputs, params, folder)
 
     return run
 
@@ -55,7 +62,7 @@ def of_fours_only(folder: Path) -> Statistics:
     """Statistics of a champion that saw one label only."""
     splits = healthy()
     splits["train"]["label"][:] = 4
-    summaries = evidence(splits).splits
+    summaries = profile(splits).splits
     for name, summary in summaries.items():
         (folder / f"Split-{name}").mkdir(parents=True)
         summary.write(folder / f"Split-{name}")
@@ -72,7 +79,7 @@ def test_a_small_data_set_of_another_name_passes(
     assert ran.facts["passed"]
     stored = anomalies.read_json("verdict.json")
     assert stored["schema"] == "derived from what TFDS declares of rendered_digits"
-    keys = {"name", "level", "action", "value", "bound", "sentence"}
+    keys = {"name", "level", "outcome", "sentence", "value", "bound"}
     assert all(set(check) == keys for check in stored["checks"])
     schema = text_format.Parse((anomalies.path / "schema.pbtxt").read_text(), schema_pb2.Schema())
     assert schema == derived(DatasetInfo.read(tiny_examples.path))
@@ -107,7 +114,7 @@ def test_the_same_data_as_the_champions_has_not_drifted(
     assert [measured.value for measured in label.drift_measurements] == [0.0, 0.0]
     assert not label.skew_measurements  # train is not compared with itself
     checks = ran.outputs.anomalies.read_json("verdict.json")["checks"]
-    assert {c["level"] for c in checks if c["name"] in DRIFT_CHECKS} == {"ok"}
+    assert {c["outcome"] for c in checks if c["name"] in DRIFT_CHECKS} == {"ok"}
 
 
 def test_other_data_than_the_champions_is_a_verdict_and_can_be_let_pass(
@@ -121,8 +128,8 @@ def test_other_data_than_the_champions_is_a_verdict_and_can_be_let_pass(
         tmp_path / "warned", champion, label_drift="warn", label_divergence="warn"
     ).outputs.anomalies
     assert warned.verdict().passed
-    actions = {c["name"]: c["action"] for c in warned.read_json("verdict.json")["checks"]}
-    assert (actions["label_drift"], actions["leak"]) == ("warn", "block")
+    levels = {c["name"]: c["level"] for c in warned.read_json("verdict.json")["checks"]}
+    assert (levels["label_drift"], levels["leak"]) == ("warn", "block")
 
 
 def test_statistics_of_a_champion_from_before_there_were_parts_are_compared(
@@ -148,7 +155,7 @@ def test_unreadable_statistics_of_the_champion_are_one_line_with_a_way_out(
     champion = Statistics("champion.statistics", tmp_path / "champion")
     with pytest.raises(DataError, match="the champion's statistics cannot be read") as caught:
         validate(tmp_path / "out", champion)
-    assert "validator.label_drift=off" in caught.value.hint
+    assert "validator.checks.label_drift=off" in caught.value.hint
     assert "\n" not in str(caught.value)
     off = dict.fromkeys(("label_drift", "label_divergence", "image_drift", "image_outliers"), "off")
     assert validate(tmp_path / "again", champion, **off).outputs.anomalies.verdict().passed

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel
+from bnpipe.components.base import Ruling
 from bnpipe.components.pusher import COMPONENT, Inputs, Params, effect
 from bnpipe.serving import labels, object_store, standing, versions
 from bnpipe.serving.errors import ServingError
@@ -30,7 +31,7 @@ def inputs_of(folder: Path, content: str, **changes: Any) -> Inputs:
     blessing = {
         "passed": True,
         "sentence": "better than the baseline",
-        "rules": [{"name": "accuracy", "value": 0.98, "bound": 0.97, "passed": True}],
+        "rules": [Ruling("accuracy", "block", "ok", "", 0.98, 0.97).to_json()],
         "champion": None,
         "model": versions.tree_digest(model.saved_model),
         **changes,

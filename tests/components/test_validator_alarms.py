@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.components.example_validator.findings import Evidence
 from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
 from bnpipe.components.example_validator.params import Params
+from bnpipe.components.example_validator.profile import Profile
 from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
 from bnpipe.data.schema import derived
 from bnpipe.data.statistics import SplitSummary
@@ -29,7 +29,7 @@ def pool() -> Pool:
     return Pool(*digits(10_000))
 
 
-def without_a_fault(pool: Pool, rng: np.random.Generator, size: int, *spans: int) -> Evidence:
+def without_a_fault(pool: Pool, rng: np.random.Generator, size: int, *spans: int) -> Profile:
     """Splits, spans and the champion's data: all of the same source, no image twice."""
     order, start = rng.permutation(len(pool.labels)), 0
 
@@ -59,15 +59,15 @@ def test_every_check_cries_wolf_at_most_once_in_a_hundred(
     alarms: Counter[str] = Counter()
     for _ in range(RESAMPLES):
         decision = decide(without_a_fault(pool, rng, 2500, *spans))
-        found = {check.name for check in decision.checks if check.level != "ok"}
+        found = {check.name for check in decision.rulings if check.outcome != "ok"}
         alarms.update(found)
         alarms["any drift check"] += bool(found & set(DRIFT_CHECKS))
         alarms["gate"] += not decision.passed
-        assert len(decision.checks) == len(CHECKS)
+        assert len(decision.rulings) == len(CHECKS)
     assert max(alarms.values()) <= MOST_ALARMS * RESAMPLES, alarms
 
 
-def as_bad_as_tolerated(pool: Pool, rng: np.random.Generator, schema: Any) -> Evidence:
+def as_bad_as_tolerated(pool: Pool, rng: np.random.Generator, schema: Any) -> Profile:
     """A source that has all the flaws that the default bounds tolerate, to the full extent."""
     params, parts = Params(), {}
     order = rng.permutation(len(pool.labels))
@@ -106,5 +106,5 @@ def test_flaws_that_are_tolerated_block_at_most_once_in_a_hundred(pool: Pool) ->
     for _ in range(RESAMPLES):
         seen = as_bad_as_tolerated(pool, rng, schema)
         for name in checks:
-            alarms[name] += any(finding.level == "block" for finding in CHECKS[name](seen))
+            alarms[name] += any(finding.outcome == "block" for finding in CHECKS[name](seen))
     assert max(alarms.values()) <= MOST_ALARMS * RESAMPLES, alarms

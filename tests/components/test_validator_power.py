@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnpipe.components.example_validator.findings import Evidence
 from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide
 from bnpipe.components.example_validator.params import Params
+from bnpipe.components.example_validator.profile import Profile
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.record_ids import content_hashes, in_validation
 from bnpipe.data.schema import schema_of
@@ -18,7 +18,7 @@ from tests.components.validator_data import (
     SPOILED,
     assembled,
     digits,
-    evidence,
+    profile,
     records,
     summary,
 )
@@ -36,19 +36,19 @@ def test_damage_to_every_image_blocks_against_the_champion(spoiled: str, size: i
     train = records(SPOILED[spoiled](images[now]), labels[now])
     champion = summary(records(images[before], labels[before]))
     split = {"train": train, "validation": train, "test": train}
-    decision = decide(evidence(split, champion=champion, leak="off"))
-    (drift,) = [c for c in decision.checks if c.name == "image_drift"]
-    assert drift.level == "block"
+    decision = decide(profile(split, champion=champion, leak="off"))
+    (drift,) = [c for c in decision.rulings if c.name == "image_drift"]
+    assert drift.outcome == "block"
 
 
 def test_undamaged_images_do_not_block_against_the_champion() -> None:
     images, labels = digits(4000)
     train = records(images[:2000], labels[:2000])
     champion = summary(records(images[2000:], labels[2000:]))
-    decision = decide(evidence(dict.fromkeys(("train", "validation", "test"), train),
+    decision = decide(profile(dict.fromkeys(("train", "validation", "test"), train),
                                champion=champion, leak="off"))  # fmt: skip
     assert decision.passed
-    assert all(c.level == "ok" for c in decision.checks if c.name in DRIFT_CHECKS)
+    assert all(c.outcome == "ok" for c in decision.rulings if c.name in DRIFT_CHECKS)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -84,10 +84,10 @@ def test_mnist_passes_and_has_neither_duplicates_nor_leaks(
     mnist: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
     splits = {name: records(*data) for name, data in mnist.items()}
-    decision = decide(evidence(splits, champion=summary(splits["train"]), info=MNIST))
+    decision = decide(profile(splits, champion=summary(splits["train"]), info=MNIST))
     assert decision.sentence == "data passed: 70,000 images of mnist, 16 checks"
-    assert {c.level for c in decision.checks} == {"ok"}
-    found = {c.name: c.value for c in decision.checks}
+    assert {c.outcome for c in decision.rulings} == {"ok"}
+    found = {c.name: c.value for c in decision.rulings}
     assert found["duplicates"] == found["leak"] == found["label_conflicts"] == 0
     assert found["constant_images"] == 0
 
@@ -100,18 +100,18 @@ def test_damaged_mnist_is_blocked_without_a_champion(
         name: records(SPOILED[spoiled](images[:1000]), labels[:1000])
         for name, (images, labels) in mnist.items()
     }
-    decision = decide(evidence(splits, info=MNIST))
-    (found,) = [c for c in decision.checks if c.name == "range"]
-    assert found.level == "block"
+    decision = decide(profile(splits, info=MNIST))
+    (found,) = [c for c in decision.rulings if c.name == "range"]
+    assert found.outcome == "block"
 
 
 def test_other_digits_called_mnist_are_blocked(
     mnist: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
     splits = {name: records(*digits(len(data[1][:1000]))) for name, data in mnist.items()}
-    decision = decide(evidence(splits, info=MNIST, leak="off"))
-    (found,) = [c for c in decision.checks if c.name == "range"]
-    assert found.level == "block"
+    decision = decide(profile(splits, info=MNIST, leak="off"))
+    (found,) = [c for c in decision.rulings if c.name == "range"]
+    assert found.outcome == "block"
 
 
 class Source:
@@ -129,7 +129,7 @@ class Source:
         }
         self.rng = np.random.default_rng(0)
 
-    def with_damaged_span(self, spoiled: str, share: float, size: int) -> Evidence:
+    def with_damaged_span(self, spoiled: str, share: float, size: int) -> Profile:
         """A span of which a share is damaged, added to train."""
         rows = self.rng.choice(self.rest, size, replace=False)
         images, damaged = self.images[rows].copy(), int(share * size)
@@ -170,7 +170,7 @@ def test_damage_to_a_part_of_one_span_is_seen(
 ) -> None:
     for _ in range(SPANS):
         decision = decide(drawn.with_damaged_span(spoiled, share, size))
-        found = [c for c in decision.checks if c.level in ("warn", "block")]
+        found = [c for c in decision.rulings if c.outcome in ("warn", "block")]
         assert any("train/span-1" in check.sentence for check in found)
         assert not (blocks and decision.passed)
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.components.example_validator.gate import Check, Decision, decide
+from bnpipe.components.base import Decision, Ruling
+from bnpipe.components.example_validator.gate import decide
 from tests.components.validator_data import (
     INFO,
     SPOILED,
     Columns,
     digits,
-    evidence,
     healthy,
+    profile,
     records,
     spans_of,
     summary,
@@ -23,8 +24,8 @@ from tests.components.validator_data import (
 Spans = dict[str, dict[str, Columns]]
 
 
-def check(decision: Decision, name: str) -> Check:
-    (found,) = [c for c in decision.checks if c.name == name]
+def check(decision: Decision, name: str) -> Ruling:
+    (found,) = [c for c in decision.rulings if c.name == name]
     return found
 
 
@@ -42,9 +43,9 @@ def spans() -> Spans:
 
 
 def test_healthy_spans_pass_without_a_warning(base: Any, spans: Spans) -> None:
-    decision = decide(evidence(base, spans=spans, champion=summary(base["train"])))
+    decision = decide(profile(base, spans=spans, champion=summary(base["train"])))
     assert decision.sentence == "data passed: 7,850 images of rendered_digits, 16 checks"
-    assert {c.level for c in decision.checks} == {"ok"}
+    assert {c.outcome for c in decision.rulings} == {"ok"}
 
 
 @pytest.mark.parametrize("spoiled", [name for name in SPOILED if name != "mirrored"])
@@ -55,32 +56,32 @@ def test_a_bad_span_in_a_large_train_split_blocks_and_is_named(
     train["image"] = SPOILED[spoiled](train["image"].reshape(-1, 28, 28)).reshape(
         len(train["label"]), -1
     )
-    decision = decide(evidence(base, spans=spans, champion=summary(base["train"])))
+    decision = decide(profile(base, spans=spans, champion=summary(base["train"])))
     assert not decision.passed
     found = check(decision, "image_drift")
-    assert found.level == "block"
+    assert found.outcome == "block"
     assert "train/span-2" in found.sentence
 
 
 def test_labels_of_one_span_that_are_wrong_block(base: Any, spans: Spans) -> None:
     spans["3"]["train"]["label"][:] = 3
-    decision = decide(evidence(base, spans=spans))
-    assert check(decision, "label_drift").level == "block"
+    decision = decide(profile(base, spans=spans))
+    assert check(decision, "label_drift").outcome == "block"
     assert "label 3 makes up 100.0% of train/span-3" in check(decision, "label_drift").sentence
     assert "of train/base" in check(decision, "label_drift").sentence
 
 
 def test_a_span_that_is_delivered_twice_blocks(base: Any, spans: Spans) -> None:
     spans["3"] = spans["2"]
-    found = check(decide(evidence(base, spans=spans)), "duplicates")
-    assert found.level == "block"
+    found = check(decide(profile(base, spans=spans)), "duplicates")
+    assert found.outcome == "block"
     assert found.sentence.startswith("240 of 240 images in train/span-3 repeat another one")
 
 
 def test_one_test_image_in_a_new_span_blocks(base: Any, spans: Spans) -> None:
     for column in ("image", "label"):
         spans["1"]["train"][column][7] = base["test"][column][0]
-    decision = decide(evidence(base, spans=spans))
+    decision = decide(profile(base, spans=spans))
     assert decision.sentence == (
         "data blocked: 1 of 1,000 images in test/base also occur in train/span-1, tolerated are 0"
     )
@@ -88,7 +89,7 @@ def test_one_test_image_in_a_new_span_blocks(base: Any, spans: Spans) -> None:
 
 def test_a_record_of_one_span_that_is_no_record_is_named(base: Any, spans: Spans) -> None:
     spans["1"]["test"]["label"][0] = 10
-    found = check(decide(evidence(base, spans=spans)), "labels")
+    found = check(decide(profile(base, spans=spans)), "labels")
     assert found.sentence.startswith("1 labels in test/span-1 are out of range")
 
 
@@ -96,43 +97,43 @@ def with_published_leaks(leaks: int) -> Callable[..., Any]:
     splits = healthy()
     for column in ("image", "label"):
         splits["test"][column][:leaks] = splits["train"][column][:leaks]
-    return evidence(splits, info=replace(INFO, name="fashion_mnist"))
+    return profile(splits, info=replace(INFO, name="fashion_mnist"))
 
 
 @pytest.mark.parametrize(("leaks", "level"), [(10, "warn"), (11, "block")])
 def test_what_a_data_set_is_published_with_is_warned_of(leaks: int, level: str) -> None:
     found = check(decide(with_published_leaks(leaks)), "leak")
-    assert found.level == level
+    assert found.outcome == level
     assert found.sentence.startswith(f"{leaks} of 100 images in test also occur")
 
 
 @pytest.mark.parametrize("sizes", [(200,), (200, 150), (10, 4), (40, 150, 700)])
 def test_spans_of_about_the_same_size_are_fine(sizes: tuple[int, ...]) -> None:
-    assert check(decide(evidence(healthy(), spans=spans_of(*sizes))), "count").level == "ok"
+    assert check(decide(profile(healthy(), spans=spans_of(*sizes))), "count").outcome == "ok"
 
 
 def test_a_smaller_span_is_warned_of_before_it_blocks() -> None:
-    found = check(decide(evidence(healthy(), spans=spans_of(500, 200))), "count")
-    assert found.level == "warn"
+    found = check(decide(profile(healthy(), spans=spans_of(500, 200))), "count")
+    assert found.outcome == "warn"
     assert found.sentence.startswith("span 2 has 200 examples, span 1 before it has 500")
 
 
 def test_a_bound_of_the_config_counts() -> None:
-    seen = evidence(healthy(), spans=spans_of(300, 60), min_span_ratio=0.5)
-    assert check(decide(seen), "count").level == "block"
+    seen = profile(healthy(), spans=spans_of(300, 60), min_span_ratio=0.5)
+    assert check(decide(seen), "count").outcome == "block"
 
 
 def test_an_inverted_test_split_of_any_data_set_blocks_on_its_first_run() -> None:
     splits = healthy()
     splits["test"]["image"] = 255 - splits["test"]["image"]
-    found = check(decide(evidence(splits)), "image_drift")
-    assert found.level == "block"
+    found = check(decide(profile(splits)), "image_drift")
+    assert found.outcome == "block"
     assert "in test" in found.sentence
     assert "in train" in found.sentence
 
 
 def test_parts_are_told_in_the_order_of_their_sources(base: Any, spans: Spans) -> None:
-    names = [part.name for part in evidence(base, spans=spans).parts]
+    names = [part.name for part in profile(base, spans=spans).parts]
     assert names[:4] == ["train/base", "train/span-1", "train/span-2", "train/span-3"]
     assert names[4] == "validation"
-    assert np.sum([p.summary.records for p in evidence(base, spans=spans).parts]) == 7850
+    assert np.sum([p.summary.records for p in profile(base, spans=spans).parts]) == 7850

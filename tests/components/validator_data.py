@@ -1,13 +1,14 @@
 """Data for tests of the validator: healthy splits of rendered digits, and ways to spoil them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from bnpipe.components.example_validator.findings import Evidence, Part
-from bnpipe.components.example_validator.params import Params
+from bnpipe.components.example_validator.params import Checks, Params
+from bnpipe.components.example_validator.profile import Part, Profile
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.digit_renderer import draw_chunk
 from bnpipe.data.image_statistics import STEPS, histograms, measure
@@ -67,7 +68,7 @@ def summary(*batches: Columns, info: DatasetInfo = INFO) -> SplitSummary:
     return result
 
 
-def evidence(
+def profile(
     splits: Mapping[str, Columns | list[Columns]],
     *,
     spans: Mapping[str, Mapping[str, Columns]] | None = None,
@@ -75,7 +76,7 @@ def evidence(
     info: DatasetInfo = INFO,
     schema: Any = None,
     **params: Any,
-) -> Evidence:
+) -> Profile:
     """What the gate decides on.
 
     Args:
@@ -84,8 +85,9 @@ def evidence(
         champion: what the champion was trained on.
         info: the data set.
         schema: its schema; None for its own.
-        params: bounds and actions.
+        params: bounds, and levels of checks.
     """
+    levels = {f.name: params.pop(f.name) for f in fields(Checks) if f.name in params}
     batches = {name: s if isinstance(s, list) else [s] for name, s in splits.items()}
     base = {name: summary(*parts, info=info) for name, parts in batches.items()}
     added = {
@@ -98,7 +100,7 @@ def evidence(
         info=info,
         schema=schema or schema_of(info, None)[0],
         champion=champion,
-        params=Params(**params),
+        params=Params(checks=Checks(**levels), **params),
     )
 
 
@@ -106,8 +108,8 @@ def assembled(
     base: Mapping[str, SplitSummary],
     spans: Mapping[str, Mapping[str, SplitSummary]],
     **given: Any,
-) -> Evidence:
-    """Evidence from the statistics of the data set and of every span, by split."""
+) -> Profile:
+    """Profile from the statistics of the data set and of every span, by split."""
     parts, splits = [], {}
     for split, own in base.items():
         of_spans = {s: added[split] for s, added in spans.items() if split in added}
@@ -115,7 +117,7 @@ def assembled(
         parts.extend(Part(split, f"{split}/span-{s}", part) for s, part in of_spans.items())
         splits[split] = own if not of_spans else total(own, *of_spans.values())
     counts = {s: sum(part.records for part in added.values()) for s, added in spans.items()}
-    return Evidence(splits=splits, parts=parts, spans=counts, **given)
+    return Profile(splits=splits, parts=parts, spans=counts, **given)
 
 
 def total(*summaries: SplitSummary) -> SplitSummary:

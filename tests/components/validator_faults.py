@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnpipe.components.example_validator.findings import Evidence
+from bnpipe.components.example_validator.profile import Profile
 from bnpipe.data.schema import derived
-from tests.components.validator_data import INFO, evidence, healthy, spans_of, summary
+from tests.components.validator_data import INFO, healthy, profile, spans_of, summary
 
 Splits = dict[str, Any]
 
@@ -17,17 +17,17 @@ class Fault(NamedTuple):
 
     Attributes:
         check: the check that finds it.
-        level: what it does about it.
+        outcome: what it comes to.
         code: the anomaly's type.
         sentence: what it says, or a part of that.
-        make: makes the evidence; takes parameters of the validator.
+        make: makes the profile; takes parameters of the validator.
     """
 
     check: str
-    level: str
+    outcome: str
     code: str
     sentence: str
-    make: Callable[..., Evidence]
+    make: Callable[..., Profile]
 
 
 def without_ids(splits: Splits) -> Splits:
@@ -149,42 +149,42 @@ def faint_test(splits: Splits) -> Splits:
     return splits
 
 
-def data(spoil: Callable[[Splits], Splits]) -> Callable[..., Evidence]:
+def data(spoil: Callable[[Splits], Splits]) -> Callable[..., Profile]:
     """The splits with a fault."""
-    return lambda **params: evidence(spoil(healthy()), **params)
+    return lambda **params: profile(spoil(healthy()), **params)
 
 
-def drifted(spoil: Callable[[Splits], Splits]) -> Callable[..., Evidence]:
+def drifted(spoil: Callable[[Splits], Splits]) -> Callable[..., Profile]:
     """The splits with a fault, and a champion that was trained on them without."""
-    return lambda **params: evidence(
+    return lambda **params: profile(
         spoil(healthy()), champion=summary(healthy()["train"]), **params
     )
 
 
-def ink_from(low: float, high: float) -> Callable[..., Evidence]:
+def ink_from(low: float, high: float) -> Callable[..., Profile]:
     """Healthy data whose schema wants other ink."""
 
-    def make(**params: Any) -> Evidence:
+    def make(**params: Any) -> Profile:
         schema = derived(INFO)
         ink = schema.feature.add(name="ink", type="FLOAT")
         ink.float_domain.min, ink.float_domain.max = low, high
         ink.distribution_constraints.min_domain_mass = 0.99
-        return evidence(healthy(), schema=schema, **params)
+        return profile(healthy(), schema=schema, **params)
 
     return make
 
 
-def trained_on(times: float) -> Callable[..., Evidence]:
+def trained_on(times: float) -> Callable[..., Profile]:
     """Healthy data, and a champion that was trained on so many times as much."""
     train = healthy()["train"]
     batches = [train] * int(times) or [{k: c[: int(400 * times)] for k, c in train.items()}]
-    return lambda **params: evidence(healthy(), champion=summary(*batches), **params)
+    return lambda **params: profile(healthy(), champion=summary(*batches), **params)
 
 
-def delivered(*sizes: int) -> Callable[..., Evidence]:
+def delivered(*sizes: int) -> Callable[..., Profile]:
     """Healthy data with spans of these sizes."""
     source = spans_of(*sizes)
-    return lambda **params: evidence(healthy(), spans=source, **params)
+    return lambda **params: profile(healthy(), spans=source, **params)
 
 
 FAULTS = [
@@ -211,7 +211,7 @@ FAULTS = [
           "label 7 has no examples in test", data(no_seven_in_a_large_test)),
     Fault("classes", "block", "CUSTOM_VALIDATION",
           "label 7 has 1 examples in train, expected 5 or more",
-          lambda **params: evidence(one_seven(healthy()), min_class_examples=5, **params)),
+          lambda **params: profile(one_seven(healthy()), min_class_examples=5, **params)),
     Fault("count", "block", "DATASET_LOW_NUM_EXAMPLES",
           "train has 50 examples, expected 100 or more", data(a_handful)),
     Fault("count", "block", "COMPARATOR_LOW_NUM_EXAMPLES",

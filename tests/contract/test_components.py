@@ -23,6 +23,7 @@ import pytest
 from bnpipe import components
 from bnpipe.components.artifacts import Artifact, VerdictArtifact
 from bnpipe.components.base import Component, key_params
+from bnpipe.components.evaluator.params import Rules
 from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.store import describe
 from tests.child import environment
@@ -50,8 +51,13 @@ TINY: dict[str, dict[str, Any]] = {
         "min_slice_accuracy": 0.0,
         "margin": 0.2,
         "max_calibration_error": 1.0,
-        "warn": ("baseline_not_worse",),
-        "off": ("worst_class", "slice_floor", "baseline_slices", "champion_slices"),
+        "rules": Rules(
+            baseline_not_worse="warn",
+            worst_class="off",
+            slice_floor="off",
+            baseline_slices="off",
+            champion_slices="off",
+        ),
     },
 }
 

@@ -7,8 +7,8 @@ import pytest
 
 from bnpipe.data.errors import DataError
 from bnpipe.data.shards import (
-    Report,
     ShardWriter,
+    UnitReport,
     merged,
     read_reports,
     remove_parts,
@@ -57,7 +57,9 @@ def test_what_a_killed_worker_left_is_removed(tmp_path: Path) -> None:
 
 def test_reports_add_up_and_are_read_once(tmp_path: Path) -> None:
     path = tmp_path / "reports.json"
-    write_reports([Report("b", {"y": 2}, {"bad": 1}), Report("a", {"x": 1}, {"bad": 2})], path)
+    write_reports(
+        [UnitReport("b", {"y": 2}, {"bad": 1}), UnitReport("a", {"x": 1}, {"bad": 2})], path
+    )
     reports = read_reports(path)
     assert merged(reports, "shards") == {"x": 1, "y": 2}
     assert merged(reports, "counts") == {"bad": 3}
@@ -66,8 +68,8 @@ def test_reports_add_up_and_are_read_once(tmp_path: Path) -> None:
 
 def test_a_workers_error_comes_home_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "reports.json"
-    failed = Report.failed("b", DataError("file x is damaged", hint="fetch it again"))
-    write_reports([Report("a"), failed], path)
+    failed = UnitReport.failed("b", DataError("file x is damaged", hint="fetch it again"))
+    write_reports([UnitReport("a"), failed], path)
     with pytest.raises(DataError) as caught:
         read_reports(path)
     assert (caught.value.headline, caught.value.hint) == ("file x is damaged", "fetch it again")

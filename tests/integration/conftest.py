@@ -21,7 +21,7 @@ data: {dataset: rendered_digits, size: 2400, shards: 2}
 trainer: {epochs: 6, batch_size: 128, learning_rate: 0.003, momentum: 0.9}
 evaluator:
   slices: [label]
-  off: [slice_floor]
+  rules: {slice_floor: off}
   min_accuracy: 0.8
   min_class_accuracy: 0.4
   margin: 0.1

@@ -48,18 +48,19 @@ def test_a_bad_span_stops_the_run_and_a_person_may_let_it_pass(project: Project)
     assert not (project.home / "served").exists()
 
     checks = ("image_drift", "image_outliers", "label_drift", "label_divergence")
-    allowed = [word for name in checks for word in ("--set", f"validator.{name}=warn")]
+    allowed = [word for name in checks for word in ("--set", f"validator.checks.{name}=warn")]
     printed = project.call("run", "--to", "example_validator", *allowed)
     assert "warned of image_drift, image_outliers" in printed
     run = project.json("show", "latest")
     happened = steps(run)
     assert (happened["example_gen"], happened["example_validator"]) == ("cached", "run")
     config = yaml.safe_load((project.home / "runs" / run["id"] / "config.yaml").read_text())
-    assert [config["validator"][name] for name in checks] == ["warn"] * len(checks)
-    assert config["validator"]["leak"] == "block"
+    levels = config["validator"]["checks"]
+    assert [levels[name] for name in checks] == ["warn"] * len(checks)
+    assert levels["leak"] == "block"
     (validated,) = [step for step in run["steps"] if step["name"] == "example_validator"]
     (digest,) = validated["outputs"].values()
     folder = project.home / "objects" / digest[:2] / digest
     verdict = json.loads((folder / "verdict.json").read_text())
-    actions = {check["name"]: check["action"] for check in verdict["checks"]}
-    assert [actions[name] for name in checks] == ["warn"] * len(checks)
+    levels = {check["name"]: check["level"] for check in verdict["checks"]}
+    assert [levels[name] for name in checks] == ["warn"] * len(checks)

@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 
 CONFIG = """\
 serving: {{keep_versions: 3, server_url: "http://127.0.0.1:{rest}"}}
-validator: {{image_drift: warn, image_outliers: warn}}
+validator: {{checks: {{image_drift: warn, image_outliers: warn}}}}
 schedule:
   every: 10s
   tick_seconds: 2

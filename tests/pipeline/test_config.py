@@ -88,6 +88,26 @@ def test_home_is_here_or_where_the_environment_says(tmp_path: Path) -> None:
             "trainer.fold_batch_norm=false",
             "unknown config key trainer.fold_batch_norm; it is serving.fold_batch_norm",
         ),
+        (
+            "evaluator.rules.slice_flor=off",
+            "unknown config key evaluator.rules.slice_flor; did you mean "
+            "evaluator.rules.slice_floor?",
+        ),
+        ("evaluator.rules=off", "evaluator.rules must be a section with keys, got str"),
+        (
+            "validator.classes=warn",
+            "unknown config key validator.classes; did you mean validator.checks.classes?",
+        ),
+        (
+            "evaluator.off=[slice_floor]",
+            "unknown config key evaluator.off; it is evaluator.rules.RULE=off, "
+            "e.g. evaluator.rules.slice_floor=off",
+        ),
+        (
+            "evaluator.warn=[calibration]",
+            "unknown config key evaluator.warn; it is evaluator.rules.RULE=warn, ",
+        ),
+        ("scedule={}", "unknown config key scedule; did you mean schedule?"),
         ("trainer.epochs.more=3", "--set trainer.epochs.more=3: epochs is not a section"),
         ("trainer=3", "trainer must be a section with keys, got int"),
         ("trainer=", "trainer must be a section with keys, got NoneType"),
@@ -97,7 +117,7 @@ def test_home_is_here_or_where_the_environment_says(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_keys_and_bad_settings_are_one_line(text: str, told: str) -> None:
-    sets = ["trainer.epochs=3", text] if text.count(".") == 2 else [text]
+    sets = ["trainer.epochs=3", text]
     assert refusal(*sets).startswith(told)
 
 
@@ -120,6 +140,14 @@ def test_unknown_keys_and_bad_settings_are_one_line(text: str, told: str) -> Non
             "serving.fold_batch_norm: input should be a valid bool",
         ),
         ("beam.options=--x", "beam.options: input should be a valid tuple, got '--x'"),
+        (
+            "validator.checks.leak=no",
+            "validator.checks.leak: input should be 'block', 'warn' or 'off', got 'no'",
+        ),
+        (
+            "evaluator.rules.calibration=false",
+            "evaluator.rules.calibration: input should be 'block', 'warn' or 'off', got False",
+        ),
         ("run.attempts=0", "run.attempts: input should be greater than or equal to 1, got 0"),
     ],
 )
@@ -202,6 +230,7 @@ def test_a_resolved_configuration_can_be_read_back() -> None:
     import yaml
 
     sets = ["trainer.hidden_units=[8, 8]", "trainer.learning_rate=1e-3", "data.size=99"]
+    sets += ["evaluator.rules.slice_floor=off"]
     found = load(sets=[*sets, "beam.options=[--a, --b=c]"], environ={})
     text = yaml.safe_dump(found.snapshot(), sort_keys=False)
     assert from_values(parse_yaml(text, "frozen")) == found
@@ -245,7 +274,22 @@ def test_every_section_of_the_configuration_is_documented_in_its_class() -> None
 
 
 def test_off_is_a_word_and_true_is_not() -> None:
-    config = load(None, ["evaluator={off: [slice_floor]}", "validator.leak=off"], {})
-    assert config.evaluator.off == ("slice_floor",)
-    assert config.validator.leak == "off"
+    config = load(None, ["evaluator.rules={slice_floor: off}", "validator.checks.leak=off"], {})
+    assert config.evaluator.rules.slice_floor == "off"
+    assert config.validator.checks.leak == "off"
     assert load(None, ["serving.fold_batch_norm=false"], {}).serving.fold_batch_norm is False
+
+
+def test_levels_of_a_file_and_of_the_command_line_add_up() -> None:
+    written(
+        "evaluator:\n  rules: {slice_floor: off, calibration: warn}\n"
+        "validator:\n  checks:\n    leak: off\n"
+    )
+    found = load(sets=["evaluator.rules.calibration=off"], environ={})
+    rules, checks = found.snapshot()["evaluator"]["rules"], found.snapshot()["validator"]["checks"]
+    assert {name for name, level in rules.items() if level == "off"} == {
+        "slice_floor",
+        "calibration",
+    }
+    assert {level for name, level in checks.items() if name != "leak"} == {"block"}
+    assert checks["leak"] == "off"

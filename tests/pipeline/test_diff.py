@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bnpipe.data.errors import DataError
 from bnpipe.pipeline.cli.app import call
 from bnpipe.pipeline.diff import diff_runs
 from bnpipe.pipeline.errors import ConfigError, ExitCode
@@ -56,9 +57,38 @@ def test_what_changed_is_named(home: Home) -> None:
     ]
     assert "trainer.model" in {c.name for c in found.data}
     assert "example_gen.examples" not in {c.name for c in found.data}
-    assert ("accuracy_floor", "passed", "failed") in [
-        (c.name, c.before, c.after) for c in found.gate
-    ]
+    assert ("accuracy_floor", "ok", "block") in [(c.name, c.before, c.after) for c in found.gate]
+
+
+def test_a_run_by_a_version_with_other_words_is_compared_in_the_words_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    home.finish("0001", wrong=0.0, former=True)
+    home.finish("0002", wrong=0.0)
+    home.finish("0003", wrong=0.2)
+    assert diff_runs(home.store, run(home, "1"), run(home, "2")).gate == ()
+    gates = [diff_runs(home.store, run(home, before), run(home, "3")).gate for before in "12"]
+    assert gates[0] == gates[1]
+    monkeypatch.setenv("BNPIPE_HOME", str(home.store.home))
+    shown = []
+    for number in ("1", "2"):
+        call(["show", f"{number}/evaluator", "--json"])
+        rules = json.loads(capsys.readouterr().out)["blessing"]["rules"]
+        shown.append([(r["name"], r["outcome"], r["sentence"], r["value"]) for r in rules])
+    assert shown[0] == shown[1]
+
+
+def test_words_of_a_newer_version_are_refused_in_one_line(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    report = home.finish("0001", wrong=0.0).path / "report.json"
+    report.write_text(report.read_text().replace('"outcome": "ok"', '"outcome": "fine"'))
+    with pytest.raises(DataError) as refused:
+        diff_runs(home.store, run(home, "1"), run(home, "1"))
+    assert str(refused.value) == (
+        "usable_models: expected an outcome of off, not checked, ok, warn, block, at a level of "
+        "block, warn, off, received 'fine' at 'block'; was it written by a newer bnpipe?"
+    )
 
 
 def test_candidates_are_compared_image_by_image(home: Home) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bnpipe.pipeline.errors import ConfigError, ExitCode, LockHeld, StoreError
 from bnpipe.pipeline.events import StepRetried
-from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.execute import FinishedRun, run_graph
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Action, Selection, make_plan
 from bnpipe.pipeline.runs import find_run
@@ -31,7 +31,7 @@ class Toy:
         self.home, self.file, self.served = folder / "home", folder / "in.txt", folder / "served"
         self.file.write_text("seven\n")
 
-    def run(self, settings: dict[str, Any] | None = None, **graph: Any) -> Result:
+    def run(self, settings: dict[str, Any] | None = None, **graph: Any) -> FinishedRun:
         made = toy_graph.toy_graph(self.file, self.served, **graph)
         return run_graph(made, self.home, toy_settings(**(settings or {})))
 
@@ -55,11 +55,11 @@ def toy(tmp_path: Path) -> Toy:
     return Toy(tmp_path)
 
 
-def actions(result: Result) -> dict[str, str]:
+def actions(result: FinishedRun) -> dict[str, str]:
     return {s["name"]: s["action"] for s in result.summary["steps"]}
 
 
-def outputs(result: Result) -> dict[str, Any]:
+def outputs(result: FinishedRun) -> dict[str, Any]:
     return {s["name"]: s["outputs"] for s in result.summary["steps"] if s["name"] != "pusher"}
 
 
@@ -218,7 +218,7 @@ def test_killed_in_a_step_the_next_run_goes_on_to_the_same_digests(toy: Toy, ste
     assert outputs(result) == outputs(Toy(fresh).run())
 
 
-def damaged_object(toy: Toy, result: Result, step: str) -> Path:
+def damaged_object(toy: Toy, result: FinishedRun, step: str) -> Path:
     (digest,) = next(s["outputs"] for s in result.summary["steps"] if s["name"] == step).values()
     return Store(toy.home).object_path(digest)
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.execute import Result, run_graph
+from bnpipe.pipeline.execute import FinishedRun, run_graph
 from bnpipe.pipeline.plan import Plan, Selection, StepPlan, make_plan
 from bnpipe.pipeline.store import Store
 from tests.child import WITH_TESTS, environment
@@ -29,7 +29,7 @@ class ToyHome:
     def graph(self, **changes: Any) -> Any:
         return toy_graph(self.file, self.served, **changes)
 
-    def run(self, selection: Selection | None = None, **changes: Any) -> Result:
+    def run(self, selection: Selection | None = None, **changes: Any) -> FinishedRun:
         settings = toy_settings(selection=selection or Selection())
         return run_graph(self.graph(**changes), self.home, settings)  # type: ignore[arg-type]
 
@@ -51,16 +51,16 @@ class ToyHome:
         )
 
 
-def actions(result: Result) -> dict[str, str]:
+def actions(result: FinishedRun) -> dict[str, str]:
     return {s["name"]: s["action"] for s in result.summary["steps"]}
 
 
-def outputs(result: Result) -> dict[str, Any]:
+def outputs(result: FinishedRun) -> dict[str, Any]:
     """Digests by step; the pusher's tells the served folder's path, so it is left out."""
     return {s["name"]: s["outputs"] for s in result.summary["steps"] if s["name"] != "pusher"}
 
 
-def object_of(result: Result, toy: ToyHome, step: str) -> Path:
+def object_of(result: FinishedRun, toy: ToyHome, step: str) -> Path:
     """The folder of a step's only output."""
     (digest,) = next(s["outputs"] for s in result.summary["steps"] if s["name"] == step).values()
     return toy.store.object_path(digest)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving import ledger, object_store, versions
-from bnpipe.serving.bucket import Store, opened
+from bnpipe.serving.bucket import Bucket, opened
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.rollout import Rollout
 from tests.serving.object_stores import config_there, contents, publish
@@ -86,15 +86,15 @@ def test_who_finds_the_ledger_object_taken_is_refused(
 ) -> None:
     """The rival comes between our look and our claim."""
 
-    def late(self: Store) -> bytes:
+    def late(self: Bucket) -> bytes:
         found = real(self)
         self.fs.pipe_file(self.path(f"ledger/{len(found):012d}"), b"{}\n")
         return found
 
-    real = Store.ledger
+    real = Bucket.ledger
     publish(base, memory, model("a"))
     push(base, model("b"))
-    monkeypatch.setattr(Store, "ledger", late)
+    monkeypatch.setattr(Bucket, "ledger", late)
     with pytest.raises(ServingError, match="has changes of another home"):
         object_store.mirror(base, memory)
     assert config_there(memory) == ([1], {"stable": 1})

@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bnpipe.serving import labels, ledger, object_store, server_files
-from bnpipe.serving.bucket import Store, opened
+from bnpipe.serving.bucket import Bucket, opened
 from bnpipe.serving.digest import tree_digest
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.rollout import Rollout
@@ -166,11 +166,11 @@ def test_an_upload_that_was_cut_is_no_version_and_is_done_again(
 ) -> None:
     publish(base, memory, model("a"))
 
-    def cut(self: Store, name: str) -> str:
+    def cut(self: Bucket, name: str) -> str:
         return "0" * 64 if "variables.data" in name else real(self, name)
 
-    real = Store.sha256
-    monkeypatch.setattr(Store, "sha256", cut)
+    real = Bucket.sha256
+    monkeypatch.setattr(Bucket, "sha256", cut)
     with pytest.raises(ServingError, match=r"expected sha256 .* after the upload, received 0000.*"):
         publish(base, memory, model("b"))
     assert config_there(memory) == ([1], {"stable": 1})

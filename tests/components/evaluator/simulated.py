@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, Pair, SliceEvidence
+from bnpipe.components.evaluator.params import Rules
 
 CLASSES, QUARTILES = 10, 4
 OUTCOMES = np.array([(c, b, h) for c in (0, 1) for b in (0, 1) for h in (0, 1)], dtype=bool)
@@ -20,6 +21,11 @@ COUNTED = np.stack(
     axis=1,
 ).astype(np.int64)
 """Which outcomes are counted as images, as correct, and as each reference's two paired counts."""
+
+
+def at(level: str, *names: str) -> Rules:
+    """The rules of the gate, some of them at another level."""
+    return Rules(**dict.fromkeys(names, level))
 
 
 def evaluations(

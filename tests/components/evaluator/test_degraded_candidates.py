@@ -60,7 +60,7 @@ def test_trained_on_shuffled_labels(labels, rng):
 def test_trained_for_one_epoch(labels, rng):
     decision = decided(answers(labels, 0.9624, rng), answers(labels, 0.9746, rng), labels)
     assert "is not shown to reach the floor 0.96 by 10000 images" in decision.sentence
-    against = next(rule for rule in decision.rules if rule.name == "baseline_non_inferior")
+    against = next(rule for rule in decision.rulings if rule.name == "baseline_non_inferior")
     assert "not shown to be at most 1.00 points worse" in against.sentence
 
 
@@ -68,9 +68,9 @@ def test_blind_to_one_class(labels, rng):
     candidate = answers(labels, 0.99, rng)
     candidate[labels == 8] = answers(np.full(IMAGES // CLASSES, 3), 1.0, rng)
     decision = decided(candidate, answers(labels, 0.976, rng), labels)
-    failed = {rule.name for rule in decision.rules if rule.outcome == "failed"}
-    assert "worst_class" in failed
-    worst = next(rule for rule in decision.rules if rule.name == "worst_class")
+    blocking = {rule.name for rule in decision.rulings if rule.outcome == "block"}
+    assert "worst_class" in blocking
+    worst = next(rule for rule in decision.rulings if rule.name == "worst_class")
     assert "label:8 is the weakest of 10: accuracy 0.0000" in worst.sentence
 
 
@@ -122,6 +122,6 @@ def test_batch_statistics_at_inference(tmp_path):
     predictions = Predictions(labels.astype("S"), labels, {}, {CANDIDATE: healthy})
     evidence = sound(*count(predictions, predictions.slices((), CLASSES), []))
     evidence = dataclasses.replace(evidence, batch_difference=difference)
-    batch = next(r for r in decide(evidence, PARAMS).rules if r.name == "batch_invariance")
-    assert batch.outcome == "failed"
+    batch = next(r for r in decide(evidence, PARAMS).rulings if r.name == "batch_invariance")
+    assert batch.outcome == "block"
     assert "as when batch normalisation uses batch statistics at inference" in batch.sentence

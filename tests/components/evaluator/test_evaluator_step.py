@@ -11,6 +11,7 @@ import pytest
 
 from bnpipe.components.artifacts import Model, ServedModel
 from bnpipe.components.evaluator import COMPONENT, Inputs, Params
+from bnpipe.components.evaluator.params import Rules
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.serving.digest import tree_digest
 from tests.child import WITH_TESTS, environment
@@ -160,7 +161,8 @@ def test_config_can_judge_without_a_champion_that_does_not_load(world, run_compo
     served.mkdir(parents=True)
     (served / "saved_model.pb").write_bytes(b"not a graph")
     inputs = Inputs(*world[:3], ServedModel("champion", served))
-    ran = run_component(COMPONENT, inputs, Params(off=("usable_champion",)), tmp_path / "run")
+    params = Params(rules=Rules(usable_champion="off"))
+    ran = run_component(COMPONENT, inputs, params, tmp_path / "run")
     said = blessing(ran)
     assert said["passed"]
     told = "not compared with the champion (version 7): its SavedModel does not load"
@@ -215,8 +217,8 @@ def test_a_model_that_depends_on_its_batch_is_refused_though_evaluated_row_by_ro
     inputs = Inputs(world.examples, candidate, world.baseline)
     ran = run_component(COMPONENT, inputs, Params(batch_size=1), tmp_path / "run")
     assert not blessing(ran)["passed"]
-    failed = {r["name"] for r in blessing(ran)["rules"] if r["outcome"] == "failed"}
-    assert failed == {"batch_invariance"}
+    blocking = {r["name"] for r in blessing(ran)["rules"] if r["outcome"] == "block"}
+    assert blocking == {"batch_invariance"}
 
 
 def test_an_ink_quartile_without_images_is_not_blessed(world, run_component, tmp_path):
@@ -229,5 +231,5 @@ def test_an_ink_quartile_without_images_is_not_blessed(world, run_component, tmp
     inputs = Inputs(examples, world.candidate, world.baseline)
     ran = run_component(COMPONENT, inputs, Params(slices=("ink_quartile",)), tmp_path / "run")
     (empty,) = [r for r in blessing(ran)["rules"] if r["name"] == "no_empty_slice"]
-    assert empty["outcome"] == "failed"
+    assert empty["outcome"] == "block"
     assert empty["sentence"] == "no image to judge by in 1 slices (ink_quartile:4)"

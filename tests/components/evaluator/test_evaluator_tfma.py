@@ -8,7 +8,7 @@ from tensorflow_model_analysis.proto import validation_result_pb2
 
 from bnpipe.components.evaluator import tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
-from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.params import Params, Rules
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.beam_io import pipeline
 from tests.components.evaluator import fakes, tfma_alone
@@ -136,8 +136,9 @@ def test_without_a_baseline_the_champion_is_what_tfma_compares_with(judged):
 def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated, tmp_path):
     asked = tfma_config.eval_config(Params(), [BASELINE])
     assert tfma_eval.failures(asked, evaluated.outputs.evaluation.path / "tfma") == ()
-    rules = ("accuracy_floor", "worst_class", "slice_floor", "baseline_non_inferior")
-    unasked = tfma_config.eval_config(Params(off=rules), [BASELINE])
+    names = ("accuracy_floor", "worst_class", "slice_floor", "baseline_non_inferior")
+    rules = Rules(**dict.fromkeys(names, "off"))
+    unasked = tfma_config.eval_config(Params(rules=rules), [BASELINE])
     assert tfma_eval.failures(unasked, tmp_path) is None
     result = validation_result_pb2.ValidationResult(missing_thresholds=True)
     with tf.io.TFRecordWriter(str(tmp_path / "validations.tfrecord")) as writer:

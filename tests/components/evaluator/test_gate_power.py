@@ -3,19 +3,18 @@
 The quick suite draws a quarter of the thousand that `slow` draws, from the same seeds.
 """
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
 from bnpipe.components.evaluator.gate import decide
-from bnpipe.components.evaluator.params import Params, RuleName
-from tests.components.evaluator.simulated import evaluations
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.rules import RULES
+from tests.components.evaluator.simulated import at, evaluations
 
 DRAWS = pytest.mark.parametrize("draws", [250, pytest.param(1000, marks=pytest.mark.slow)])
 # The bootstrap speaks in the rule about the margin alone, which has a test of its own.
 PARAMS = Params(resamples=200)
-NOT_THE_MARGIN = tuple(name for name in get_args(RuleName) if name != "baseline_non_inferior")
+NOT_THE_MARGIN = tuple(name for name in RULES if name != "baseline_non_inferior")
 
 
 def slack(level: float, draws: int) -> float:
@@ -58,7 +57,7 @@ def test_a_model_worse_by_half_a_point_is_caught_with_the_stated_power(
 def test_a_model_worse_by_the_margin_passes_at_most_at_the_stated_level(draws, images, discordance):
     # Against the margin alone: without the tests that would find this loss anyway, and without
     # floors. The fewer images, the fewer that set the two apart: the bound must keep its width.
-    params = Params(resamples=500, off=NOT_THE_MARGIN)
+    params = Params(resamples=500, rules=at("off", *NOT_THE_MARGIN))
     found = evaluations(draws, images, accuracy=0.985, discordance=discordance, loss=params.margin)
     passed = float(np.mean([decide(evidence, params).passed for evidence in found]))
     assert passed <= params.level + slack(params.level, draws)
@@ -82,8 +81,8 @@ def test_a_loss_of_the_slice_margin_on_every_slice_is_no_error_above_the_stated_
     draws, margin, crossed
 ):
     # Against the slices alone, at the edge of what they tolerate.
-    only_slices = tuple(name for name in get_args(RuleName) if name != "baseline_slices")
-    params = Params(slice_margin=margin, judge_crossed_slices=crossed, off=only_slices)
+    only_slices = at("off", *(name for name in RULES if name != "baseline_slices"))
+    params = Params(slice_margin=margin, judge_crossed_slices=crossed, rules=only_slices)
     found = evaluations(draws, 10_000, accuracy=0.975, discordance=margin + 0.015, loss=margin)
     rate = float(np.mean([not decide(evidence, params).passed for evidence in found]))
     most = params.slices_level + slack(params.slices_level, draws)

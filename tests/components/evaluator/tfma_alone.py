@@ -25,7 +25,9 @@ def per_class(asked: config_pb2.EvalConfig, classes: int) -> config_pb2.EvalConf
 
 
 def evaluate(
-    shards: Sequence[Path], models: Mapping[str, Path], configs: Mapping[Path, config_pb2.EvalConfig]
+    shards: Sequence[Path],
+    models: Mapping[str, Path],
+    configs: Mapping[Path, config_pb2.EvalConfig],
 ) -> None:
     """Evaluates SavedModels.
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.components.infra_validator.replay import Check, latency, replay
+from bnpipe.components.base import Ruling
+from bnpipe.components.infra_validator.replay import latency, replay
 from bnpipe.components.infra_validator.servers import MODEL
 from bnpipe.serving.client import Client, Options, Prediction, ServerError, connect
 from bnpipe.serving.golden import Golden
@@ -41,8 +42,8 @@ def clients(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     server.stop()
 
 
-def failed(checks: list[Check]) -> dict[str, str]:
-    return {check.name: check.sentence for check in checks if not check.passed}
+def failed(checks: list[Ruling]) -> dict[str, str]:
+    return {check.name: check.sentence for check in checks if check.outcome == "block"}
 
 
 def changed(golden: Golden, signature: str, output: str, change: Any) -> Golden:

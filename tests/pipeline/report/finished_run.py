@@ -19,6 +19,7 @@ from bnpipe.components.artifacts import (
     Model,
     Statistics,
 )
+from bnpipe.components.base import Ruling
 from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.measure import plain
 from bnpipe.components.evaluator.params import Params
@@ -42,14 +43,8 @@ DATA_VERDICT: dict[str, Any] = {
     "passed": True,
     "sentence": "the data passes",
     "checks": [
-        {
-            "name": "duplicates",
-            "level": "warn",
-            "value": 3.0,
-            "bound": 1.0,
-            "sentence": "3 <twice>",
-        },
-        {"name": "drift", "level": "not checked", "value": None, "bound": None, "sentence": "new"},
+        Ruling("duplicates", "warn", "warn", "3 <twice>", 3.0, 1.0).to_json(),
+        Ruling("drift", "block", "not checked", "new").to_json(),
     ],
 }
 
@@ -61,8 +56,8 @@ TRIAL: dict[str, Any] = {
     "findings": [],
     "checks": {
         "stand-in": [
-            {"name": "predict over REST", "passed": True, "sentence": "largest difference 0"},
-            {"name": "warmup", "passed": False, "sentence": "3 <rows> differ"},
+            Ruling("predict over REST", "block", "ok", "largest difference 0").to_json(),
+            Ruling("warmup", "block", "block", "3 <rows> differ").to_json(),
         ]
     },
 }
@@ -88,6 +83,26 @@ def predictions(wrong: float, seed: int, labels: tuple[str, ...], bins: int = 3)
     return Predictions(ids, truth.astype(np.int64), columns, models)
 
 
+def formerly(artifact: dict[str, Any], field: str) -> dict[str, Any]:
+    """A gate's file as it was when each gate had words of its own."""
+    words = {"ok": "passed", "warn": "warned", "block": "failed"}
+
+    def before(ruling: dict[str, Any]) -> dict[str, Any]:
+        told = {k: ruling[k] for k in ("name", "value", "bound", "sentence")}
+        level, outcome = ruling["level"], ruling["outcome"]
+        if field == "checks":
+            return {**told, "action": level, "level": outcome}
+        passed = {"ok": True, "warn": False, "block": False}.get(outcome)
+        if field == "rules":
+            return {**told, "outcome": words.get(outcome, outcome), "passed": passed}
+        return {"name": told["name"], "sentence": told["sentence"], "passed": passed}
+
+    if field == "trial":
+        servers = artifact["checks"].items()
+        return {**artifact, "checks": {s: [before(r) for r in made] for s, made in servers}}
+    return {**artifact, field: [before(r) for r in artifact[field]]}
+
+
 class Home:
     """A home whose runs are written by hand."""
 
@@ -104,8 +119,9 @@ class Home:
         labels: tuple[str, ...] = ("zero", NASTY[0], "two"),
         epochs: int = 3,
         code: str = "a",
+        former: bool = False,
     ) -> RunFolder:
-        """A run that went through to the verdict."""
+        """A run that went through to the verdict; `former`: by a version with other words."""
         info = DatasetInfo(
             "drawn", "1.0.0", 4, 4, labels, dict.fromkeys(("train", "test"), IMAGES), True
         )
@@ -122,9 +138,13 @@ class Home:
         blessing = {
             "passed": decision.passed,
             "sentence": decision.sentence,
-            "rules": [rule.to_json() for rule in decision.rules],
+            "rules": [ruling.to_json() for ruling in decision.rulings],
             "champion": None,
         }
+        data_verdict, trial = DATA_VERDICT, TRIAL
+        if former:
+            blessing = formerly(blessing, "rules")
+            data_verdict, trial = formerly(DATA_VERDICT, "checks"), formerly(TRIAL, "trial")
         digests = {
             "examples": self._commit(
                 Examples, {"dataset.json": info.to_json(shards={}, spans=SPANS)}
@@ -134,8 +154,8 @@ class Home:
             "evaluation": self._evaluation(answers, plain(metrics)),
             "blessing": self._commit(Blessing, {"blessing.json": json.dumps(plain(blessing))}),
             "statistics": self._statistics(len(labels)),
-            "anomalies": self._commit(Anomalies, {"verdict.json": json.dumps(DATA_VERDICT)}),
-            "infra": self._commit(InfraBlessing, {"verdict.json": json.dumps(TRIAL)}),
+            "anomalies": self._commit(Anomalies, {"verdict.json": json.dumps(data_verdict)}),
+            "infra": self._commit(InfraBlessing, {"verdict.json": json.dumps(trial)}),
         }
         verdict = {"passed": decision.passed, "sentence": decision.sentence}
         steps = [

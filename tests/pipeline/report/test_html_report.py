@@ -100,6 +100,17 @@ def test_how_the_model_was_tried_on_a_server_is_shown(page: Page):
     assert "largest difference 0" in page.text("td")
 
 
+def test_a_run_by_a_version_with_other_words_is_shown_in_the_words_of_now(
+    tmp_path: Path, page: Page
+):
+    old = Home(tmp_path / "old")
+    shown = Page(write_report(old.store, old.finish("0001", former=True)).read_text())
+    told = [re.sub("[0-9a-f]{64}", "", p.text("td") + p.text("th")) for p in (shown, page)]
+    assert told[0] == told[1]
+    rows = {row["class"] for row in shown.all("tr") if "class" in row}
+    assert rows == {"ok", "warn", "block", "unchecked"}
+
+
 def test_what_the_gate_tolerates_and_how_few_images_tell_is_said(page: Page):
     assert "tolerates, 1 points overall and 2 on a slice" in page.text("p")
     assert re.search(r"0\.\d{4} \[0\.\d{4}, [\d.]+\] of \d+", page.text("td"))

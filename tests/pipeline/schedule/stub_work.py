@@ -9,7 +9,7 @@ from typing import Any
 
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import Reason, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result, Trigger
 from bnpipe.pipeline.schedule.tick import Policy, Ticker
 from bnpipe.pipeline.schedule.timetable import make_timetable
 from bnpipe.pipeline.schedule.work import Looked, Ran
@@ -30,7 +30,7 @@ class StubWork:
 
     folder: Path
     answers: list[Ran] = dataclasses.field(default_factory=lambda: [PUSHED])
-    looked: Looked = Looked((Reason(Trigger.CLOCK, "it is time"),))
+    looked: Looked = Looked((FiredTrigger(Trigger.CLOCK, "it is time"),))
     nothing: str | None = None
     at_work: str | None = None
     on_run: Callable[[Claim], None] = lambda claim: None

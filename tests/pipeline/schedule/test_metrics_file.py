@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bnpipe.pipeline.errors import ConfigError
-from bnpipe.pipeline.schedule.metrics_file import Standing, write_metrics
+from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
@@ -22,7 +22,7 @@ def outcome(result: Result, hour: int) -> Outcome:
     )  # fmt: skip
 
 
-STANDING = Standing(
+GAUGES = Gauges(
     model='a"b\\c\nd',
     now=NOW,
     version=3,
@@ -37,13 +37,13 @@ def read(path: Path) -> dict[tuple[str, str | None], float]:
     found = {}
     for family in text_string_to_metric_families(path.read_text()):
         for sample in family.samples:
-            assert sample.labels["model"] == STANDING.model
+            assert sample.labels["model"] == GAUGES.model
             found[sample.name.removeprefix("bnpipe_"), sample.labels.get("result")] = sample.value
     return found
 
 
 def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "bnpipe.prom", STANDING)
+    write_metrics(tmp_path / "bnpipe.prom", GAUGES)
     found = read(tmp_path / "bnpipe.prom")
     assert found["tick_timestamp_seconds", None] == NOW.timestamp()
     assert found["served_version", None] == 3
@@ -57,7 +57,7 @@ def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     nothing = replace(
-        STANDING, version=None, published=None, next_slot=None, outcomes=(), stale=False
+        GAUGES, version=None, published=None, next_slot=None, outcomes=(), stale=False
     )
     write_metrics(tmp_path / "bnpipe.prom", nothing)
     names = {name for name, _ in read(tmp_path / "bnpipe.prom")}
@@ -66,6 +66,6 @@ def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
 
 def test_a_file_that_no_collector_reads_or_none_that_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.prom"):
-        write_metrics(tmp_path / "bnpipe.txt", STANDING)
+        write_metrics(tmp_path / "bnpipe.txt", GAUGES)
     with pytest.raises(ConfigError, match="cannot write"):
-        write_metrics(tmp_path / "missing" / "bnpipe.prom", STANDING)
+        write_metrics(tmp_path / "missing" / "bnpipe.prom", GAUGES)

@@ -13,7 +13,7 @@ import pytest
 
 from bnpipe.pipeline.schedule import notify as module
 from bnpipe.pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
-from bnpipe.pipeline.schedule.outcome import Outcome, Reason, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
 from bnpipe.pipeline.sections import Notify
 from tests.waiting import PATIENCE
 
@@ -21,7 +21,7 @@ OUTCOME = Outcome(
     slot="2026-11-22T03:00:00Z",
     attempt=1,
     result=Result.NOT_BLESSED,
-    reasons=(Reason(Trigger.CLOCK, "it is time"),),
+    reasons=(FiredTrigger(Trigger.CLOCK, "it is time"),),
     sentence="not blessed: worse than v3",
     run="0012",
     version=None,

@@ -1,4 +1,4 @@
-"""What a rule of the gate finds, and the words that rules share."""
+"""How a rule of the gate assesses a model, and the words that rules share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence, SliceEvidence
-from bnpipe.components.evaluator.params import Params, RuleName
+from bnpipe.components.evaluator.params import Params
 
-NO_CHAMPION = "no champion yet"
-NOT_CHECKED = "not checked"
 REFERENCE_NAMES = {
     BASELINE: "the network without batch normalisation",
     CHAMPION: "the champion",
@@ -17,15 +15,14 @@ REFERENCE_NAMES = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a rule found, before config says whether it blocks.
+class Assessment:
+    """What a rule says of a model, before config says whether it blocks.
 
     Attributes:
-        passed: None when there was nothing to check; `outcome` then says why in a few words.
+        passed: None when there was nothing to check.
         value: what was measured.
         bound: what it was held against.
-        sentence: the finding in words.
-        outcome: see `passed`.
+        sentence: the same in words, or why nothing was checked.
         vacuous: why passing means nothing, e.g. a floor of 0; such a rule counts as off. Empty for
             a rule that a model which ignores the images would not pass.
     """
@@ -34,11 +31,10 @@ class Finding:
     value: float | None
     bound: float | None
     sentence: str
-    outcome: str = ""
     vacuous: str = ""
 
 
-CheckRule = Callable[[Evidence, SliceEvidence, Params], Finding]
+Rule = Callable[[Evidence, SliceEvidence, Params], Assessment]
 
 
 def points(share: float, *, signed: bool = False) -> str:
@@ -61,12 +57,13 @@ def part_name(part: SliceEvidence) -> str:
     return " x ".join(f"{c}:{v}" for c, v in zip(part.columns, values, strict=True))
 
 
-def no_slices(wanted: str, missing: str, rule: RuleName, bound: float) -> Finding:
+def no_slices(wanted: str, missing: str, rule: str, bound: float) -> Assessment:
     """A rule about slices without slices: it was asked for, so it fails and says what to do."""
     sentence = (
-        f"no slices by {wanted} to judge: add {missing} to evaluator.slices or switch {rule} off"
+        f"no slices by {wanted} to judge: add {missing} to evaluator.slices or set "
+        f"evaluator.rules.{rule}=off"
     )
-    return Finding(False, None, bound, sentence)
+    return Assessment(False, None, bound, sentence)
 
 
 def hollow_floor(floor: float, guessing: float) -> str:

@@ -1,21 +1,18 @@
-"""What the checks see, and what they say."""
+"""What the checks see of the data, and what they observe in it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from bnpipe.components.base import Grade
 from bnpipe.components.example_validator.params import Params
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.statistics import BASE, SplitSummary
-
-Level = Literal["ok", "warn", "block"]
-LEVELS: tuple[Level, ...] = ("ok", "warn", "block")
-"""From harmless to harmful."""
 
 
 class Part(NamedTuple):
@@ -38,7 +35,7 @@ class Images(NamedTuple):
     Attributes:
         hashes: their content hashes, uint64[N].
         labels: their labels, int64[N].
-        part: the part that each belongs to, a row of `Evidence.parts`, int64[N].
+        part: the part that each belongs to, a row of `Profile.parts`, int64[N].
     """
 
     hashes: npt.NDArray[np.uint64]
@@ -47,8 +44,8 @@ class Images(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is checked.
+class Profile:
+    """The data as the checks see it: its statistics, and what they are held against.
 
     Attributes:
         info: the data set.
@@ -94,15 +91,15 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found in one split.
+class Observation:
+    """What one check observed in one split.
 
     Attributes:
         split: the split.
-        level: `ok`, `warn` or `block`.
+        outcome: `ok`, `warn` or `block`.
         value: what was measured.
         bound: above (or below) which it blocks, as the sentence says.
-        sentence: the finding in words.
+        sentence: the observation in words.
         code: the anomaly's type in tensorflow_metadata.
         feature: the feature that it is about; empty for the data set as a whole.
         against: what it is a distance from, `champion` or `train`; empty if it is none.
@@ -110,7 +107,7 @@ class Finding:
     """
 
     split: str
-    level: Level
+    outcome: Grade
     value: float
     bound: float
     sentence: str
@@ -120,8 +117,8 @@ class Finding:
     hashes: tuple[int, ...] = ()
 
 
-def graded(value: float, warn_above: float, block_above: float) -> Level:
-    """The level of a value that should be small."""
+def graded(value: float, warn_above: float, block_above: float) -> Grade:
+    """What a value that should be small comes to."""
     if value > block_above:
         return "block"
     return "warn" if value > warn_above else "ok"
