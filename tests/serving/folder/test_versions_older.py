@@ -1,0 +1,70 @@
+"""A served folder that an older bnpipe signed and left: it is read, verified and rolled back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnpipe.pipeline.cli.app import call
+from bnpipe.serving import standing, versions
+from tests.serving.served import served
+
+OLDER = Path(__file__).with_name("older_folder")
+KEY = OLDER.with_name("older_folder.pub")
+
+
+@pytest.fixture
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    base = tmp_path / "served"
+    shutil.copytree(OLDER, base)
+    monkeypatch.setenv("BNPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    settings = f"serving: {{base_path: '{base}', verify_key: '{KEY}'}}\n"
+    Path("bnpipe.yaml").write_text("data: {dataset: rendered_digits}\n" + settings)
+    return base
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert call([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def status(capsys: pytest.CaptureFixture[str]) -> dict[int, str]:
+    found = answer(capsys, "versions", "verify")
+    assert found["signatures"]
+    return {version["version"]: version["status"] for version in found["versions"]}
+
+
+def test_every_version_is_listed_with_where_it_came_from(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = answer(capsys, "versions", "list")["versions"]
+    assert [(row["version"], row["run"], row["live"]) for row in listed] == [
+        (2, "0002", True),
+        (1, "0001", False),
+    ]
+    assert listed[0]["note"].startswith("blessed: accuracy 0.8700")
+
+
+def test_every_byte_is_what_was_published_and_signed(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(capsys) == {2: "ok", 1: "ok"}
+    with (older / "2/variables/variables.data-00000-of-00001").open("r+b") as file:
+        file.write(b"\0")
+    assert call(["versions", "verify"]) == 7
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_it_rolls_back_to_the_version_before(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    withdrawn = versions.tree_digest(older / "2")
+    answer(capsys, "rollback", "--reason", "odd sevens")
+    assert versions.live(older) == 1
+    assert served(older) == ([1], {"stable": 1})
+    assert status(capsys) == {2: "ok", 1: "ok"}
+    champion = standing.champion(older, withdrawn)
+    assert champion is not None and champion.version == 1
