@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline.errors import ConfigError, StoreError
-from bnpipe.pipeline.evaluation import RunEvaluation
 from bnpipe.pipeline.files import write_json
 from bnpipe.pipeline.store import Store
 
@@ -55,11 +54,6 @@ class RunFolder:
         """
         path = self.path / "report.json"
         return _read(path) if path.exists() else self.summary()
-
-    @property
-    def evaluation(self) -> RunEvaluation | None:
-        """What the evaluator found; None when none took part."""
-        return RunEvaluation.of(self.report())
 
 
 def new_run(store: Store) -> RunFolder:

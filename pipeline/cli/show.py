@@ -67,9 +67,11 @@ def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
 def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
     """A step; the evaluator's with what it found."""
     from bnpipe.pipeline import ui
+    from bnpipe.pipeline.evaluation import RunEvaluation
     from bnpipe.pipeline.fingerprint import flat
 
-    evaluation = folder.evaluation if step["component"] == "evaluator" else None
+    of_evaluator = step["component"] == "evaluator"
+    evaluation = RunEvaluation.of(folder.report()) if of_evaluator else None
     if as_json:
         found = (
             {"evaluation": evaluation.metrics, "blessing": evaluation.blessing}

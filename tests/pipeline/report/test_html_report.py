@@ -77,7 +77,7 @@ def test_the_verdict_comes_first(page: Page, finished: RunFolder):
 
 
 def test_every_rule_is_shown_with_its_finding(page: Page, finished: RunFolder):
-    evaluation = finished.evaluation
+    evaluation = RunEvaluation.of(finished.report())
     assert evaluation is not None
     cells = page.text("td")
     for rule in evaluation.rules:
