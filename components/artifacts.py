@@ -40,6 +40,8 @@ class Artifact:
 
     undigested: ClassVar[tuple[str, ...]] = ()
     """Glob patterns of files whose bytes differ between equal runs: kept, not in the digest."""
+    served_subtree: ClassVar[str] = ""
+    """The folder in it that is served, by whose digest it is known outside; empty: all of it."""
 
     @property
     def path(self) -> Path:

@@ -1,8 +1,9 @@
-"""Looks up served models: the champion, what it was trained on, and the artifact of a version."""
+"""Looks up served models: champion, what it was trained on, artifact and runs behind versions."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def model_of_version(served: Path, home: Path, version: int) -> Resolver:
         return Resolved(store.object_path(digest), digest, f"v{version}")
 
     return resolve
+
+
+def runs_behind(*folders: Path) -> set[str]:
+    """The runs that made the versions in served folders."""
+    found = set()
+    for served in folders:
+        for version in versions.complete_versions(served):
+            with suppress(ServingError):  # put there by hand: no run of ours is behind it
+                found.add(str(versions.provenance_of(served, version).get("run")))
+    return found
 
 
 def _statistics_behind(store: Store, served: Path, version: int) -> str | None:

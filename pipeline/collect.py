@@ -13,8 +13,6 @@ from bnpipe.pipeline.files import remove_tree
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.runs import summaries
 from bnpipe.pipeline.store import StepRecord, Store
-from bnpipe.serving import versions
-from bnpipe.serving.errors import ServingError
 
 SCRATCH_SECONDS = 7 * 24 * 3600
 """A killed run's record does not list the step at work, so its checkpoints are kept by age."""
@@ -71,16 +69,6 @@ def _old_scratch(store: Store, kept: Iterable[dict[str, Any]]) -> Iterator[Path]
             newest = max(p.stat().st_mtime for p in (folder, *folder.rglob("*")))
             if folder.name not in keys and time.time() - newest > SCRATCH_SECONDS:
                 yield folder
-
-
-def runs_behind(*folders: Path) -> set[str]:
-    """The runs that made the versions in served folders."""
-    found = set()
-    for served in folders:
-        for version in versions.complete_versions(served):
-            with suppress(ServingError):  # put there by hand: no run of ours is behind it
-                found.add(str(versions.provenance_of(served, version).get("run")))
-    return found
 
 
 def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Garbage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from bnpipe.pipeline.files import write_json
 from bnpipe.pipeline.fingerprint import digest_of
 from bnpipe.pipeline.graph import Graph
 from bnpipe.pipeline.lock import run_lock
-from bnpipe.pipeline.plan import Action, Plan, make_plan
+from bnpipe.pipeline.plan import Plan, make_plan
 from bnpipe.pipeline.runner import Runner, StepOutcome
 from bnpipe.pipeline.runs import RunFolder, close_dead_runs, new_run
 from bnpipe.pipeline.step import Settings
@@ -122,10 +121,8 @@ class _Record:
         provenance: Mapping[str, str],
     ) -> dict[str, Any]:
         steps = [o.snapshot() for o in outcomes]
-        outputs = {s["name"]: s["outputs"] for s in steps}
         verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
         refused = [v for v in verdicts if not v["passed"]]
-        judged = [v for v in verdicts if "blessing" in outputs[v["step"]]]
         summary: dict[str, Any] = {
             "id": self.folder.id,
             "status": status,
@@ -134,8 +131,7 @@ class _Record:
             "started": self.started,
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
-            "verdict": next(iter([*refused, *judged, *reversed(verdicts)]), None),
-            "pushed": _pushed(outcomes),
+            "verdict": next(iter([*refused, *reversed(verdicts)]), None),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),
             "provenance": dict(provenance),
@@ -148,41 +144,17 @@ class _Record:
             "trigger": self.settings.trigger,
             "folder": str(self.folder.path),
         }
+        summary |= self.settings.describe(steps)
         try:
             write_json(self.folder.path / "run.json", summary)
             if status != "running":
-                write_json(self.folder.path / "report.json", self._report(summary, outcomes))
+                found = self.settings.attach(self.store, steps)
+                report = {**summary, "config": self.settings.config, **found}
+                write_json(self.folder.path / "report.json", report)
         except OSError:
             # The disk is full: what was committed stays, and the next run closes this record.
             pass
         return summary
-
-    def _report(self, summary: dict[str, Any], outcomes: Sequence[StepOutcome]) -> dict[str, Any]:
-        """All that a report is drawn from: the summary, the config, and the gate's own files."""
-        report = {**summary, "config": self.settings.config}
-        for outcome in outcomes:
-            outputs = outcome.record.outputs if outcome.record else {}
-            for field, name in (("evaluation", "metrics.json"), ("blessing", "blessing.json")):
-                path = self.store.object_path(outputs[field]) / name if field in outputs else None
-                if path is not None and path.exists():
-                    report[field] = json.loads(path.read_text())
-        return report
-
-
-def _pushed(outcomes: Sequence[StepOutcome]) -> dict[str, Any] | None:
-    """Which version was published, or the sentence that says why none was."""
-    for outcome in outcomes:
-        if outcome.plan.component != "pusher" or outcome.error is not None:
-            continue
-        if outcome.plan.action is Action.STOPPED:
-            return {"sentence": "nothing: a gate said no"}
-        if outcome.record is None:
-            return {"sentence": "; ".join(r.sentence for r in outcome.plan.reasons)}
-        facts = outcome.record.facts
-        path = str(Path(str(facts["base_path"])) / str(facts["version"]))
-        what = "live" if facts.get("label", "stable") == "stable" else "the canary"
-        return {**facts, "path": path, "sentence": f"v{facts['version']} is {what} in {path}"}
-    return None
 
 
 def _yaml(config: Any) -> str:

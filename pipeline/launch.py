@@ -16,6 +16,7 @@ from bnpipe.pipeline.events import Sink
 from bnpipe.pipeline.execute import FinishedRun, run_graph
 from bnpipe.pipeline.plan import Selection
 from bnpipe.pipeline.step import Settings
+from bnpipe.pipeline.summary import attach, describe
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
         backoff_seconds=config.run.backoff_seconds,
         budget_seconds=config.run.budget_seconds,
         trigger=request.trigger,
+        describe=describe,
+        attach=attach,
     )
     return run_graph(build(config, home), home, settings, sinks, verify=request.verify)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bnpipe.components.artifacts import Artifact, Model
+from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import key_params
 from bnpipe.data.sha256 import file_sha256
 from bnpipe.pipeline.errors import ConfigError
@@ -283,8 +283,10 @@ class Planner:
             if source in self._graph.ancestors(step):
                 return False, None
             return True, reference.resolve(None)
+        candidate = self._graph.nodes[source].artifacts("outputs")[output]
+        assert candidate is not None
         manifest = self._store.manifest(record.outputs[output])
-        return True, reference.resolve(manifest.subtree_digest(Model.served_subtree))
+        return True, reference.resolve(manifest.subtree_digest(candidate.served_subtree))
 
     def _stopping_verdict(self, name: str) -> Reason | None:
         for gate in self._graph.gates_before(name):

@@ -42,6 +42,9 @@ class Settings:
         backoff_seconds: upper bound of the first wait between attempts; doubles each time.
         budget_seconds: all waits of a run together.
         trigger: slot, attempt and reasons of a scheduled run; None for any other.
+        describe: takes the steps as they stand in `run.json`, and gives what the product says of
+            them there.
+        attach: the same for `report.json`; it may read the store.
     """
 
     dataset: str
@@ -54,6 +57,8 @@ class Settings:
     backoff_seconds: float = 2.0
     budget_seconds: float = 60.0
     trigger: Mapping[str, Any] | None = None
+    describe: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda steps: {}
+    attach: Callable[[Store, list[dict[str, Any]]], dict[str, Any]] = lambda store, steps: {}
 
 
 @dataclass(frozen=True)

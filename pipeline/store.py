@@ -70,7 +70,7 @@ class Manifest:
 
     def subtree_digest(self, folder: str) -> str:
         """Digest of one folder inside the object, as `serving.digest.tree_digest` computes it."""
-        return digest_of_files(self._digested(f"{folder}/"))
+        return digest_of_files(self._digested(f"{folder}/" if folder else ""))
 
     @property
     def size(self) -> int:

@@ -179,6 +179,8 @@ def toy_settings(**changes: object) -> object:
     from contextlib import nullcontext
 
     from bnpipe.pipeline.step import Settings
+    from bnpipe.pipeline.summary import attach, describe
 
-    values = {"dataset": "toy", "config": {"toy": True}, "beam": nullcontext, **changes}
+    product = {"describe": describe, "attach": attach}
+    values = {"dataset": "toy", "config": {"toy": True}, "beam": nullcontext, **product, **changes}
     return Settings(**values)  # type: ignore[arg-type]

@@ -30,7 +30,8 @@ def gc(
     if verify:
         return _verify(yes=yes, as_json=as_json)
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.collect import collect, find_garbage, runs_behind, size_of
+    from bnpipe.pipeline.champion import runs_behind
+    from bnpipe.pipeline.collect import collect, find_garbage, size_of
 
     # Every data set's models live here; the configured folder may be elsewhere.
     here = (p for p in store.home.glob("served/*") if p.is_dir())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from bnpipe.pipeline.collect import collect, drop_runs, runs_behind
+from bnpipe.pipeline.champion import runs_behind
+from bnpipe.pipeline.collect import collect, drop_runs
 from bnpipe.pipeline.errors import LockHeld
 from bnpipe.pipeline.store import Store
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bnpipe.pipeline.collect import collect, find_damage, find_garbage, runs_behind, set_aside
+from bnpipe.pipeline.champion import runs_behind
+from bnpipe.pipeline.collect import collect, find_damage, find_garbage, set_aside
 from bnpipe.pipeline.errors import LockHeld
 from bnpipe.pipeline.lock import run_lock
 from bnpipe.pipeline.plan import Selection

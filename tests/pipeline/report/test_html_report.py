@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.evaluation import RunEvaluation
 from bnpipe.pipeline.report import write_report
 from bnpipe.pipeline.runs import RunFolder
 from tests.child import environment

@@ -1,0 +1,55 @@
+"""What the product says of a run in `run.json` and `report.json`, beside what any graph says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bnpipe.pipeline.plan import Action
+from bnpipe.pipeline.store import Store
+
+FILES = {"evaluation": "metrics.json", "blessing": "blessing.json"}
+"""The files, by output field of the evaluator, that the report is drawn from."""
+
+
+def describe(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """`verdict`, the evaluator's if no gate refused, and `pushed`.
+
+    Args:
+        steps: what became of each, as in `run.json`.
+    """
+    judged = [s for s in steps if s["verdict"] and "blessing" in s["outputs"]]
+    refused = [s for s in steps if s["verdict"] and not s["verdict"]["passed"]]
+    found: dict[str, Any] = {"pushed": _pushed(steps)}
+    if judged and not refused:
+        found["verdict"] = {"step": judged[0]["name"], **judged[0]["verdict"]}
+    return found
+
+
+def attach(store: Store, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was measured and every rule of the gate, for `report.json`."""
+    found = {}
+    for step in steps:
+        for field, name in FILES.items():
+            digest = step["outputs"].get(field)
+            path = store.object_path(digest) / name if digest else None
+            if path is not None and path.exists():
+                found[field] = json.loads(path.read_text())
+    return found
+
+
+def _pushed(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Which version was published, or the sentence that says why none was."""
+    for step in steps:
+        if step["component"] != "pusher" or step["error"] is not None:
+            continue
+        if step["action"] == Action.STOPPED:
+            return {"sentence": "nothing: a gate said no"}
+        if not step["outputs"]:
+            return {"sentence": "; ".join(r["sentence"] for r in step["reasons"])}
+        facts = step["facts"]
+        path = str(Path(str(facts["base_path"])) / str(facts["version"]))
+        what = "live" if facts.get("label", "stable") == "stable" else "the canary"
+        return {**facts, "path": path, "sentence": f"v{facts['version']} is {what} in {path}"}
+    return None
