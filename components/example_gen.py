@@ -19,11 +19,11 @@ from annotated_types import Ge, Gt, Lt
 
 from bnpipe.components.artifacts import SPLITS, Examples
 from bnpipe.components.base import Component, Context, Facts, machine_local
-from bnpipe.data.checksums import RENDERED, local_archives, registered_archives
-from bnpipe.data.dataset_check import check_suits
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError, DataRequestError
-from bnpipe.data.spans import Span, content_digests, find_spans
+from bnpipe.data.sources.checksums import RENDERED, local_archives, registered_archives
+from bnpipe.data.sources.dataset_check import check_suits
+from bnpipe.data.sources.spans import Span, content_digests, find_spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +136,8 @@ def _named(spans: Sequence[Span], cache: Path) -> dict[str, str]:
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Prepares the data set through TFDS, then splits, encodes and writes it and spans on Beam."""
     from bnpipe.data.beam_ingest import LEAKED, ingest
-    from bnpipe.data.shards import merged, read_reports, remove_parts
-    from bnpipe.data.tfds_source import describe
+    from bnpipe.data.records.shards import merged, read_reports, remove_parts
+    from bnpipe.data.sources.tfds_source import describe
 
     outside = probe(params, ctx.cache) if ctx.outside is None else ctx.outside
     spans = _planned_spans(params, outside)
@@ -199,7 +199,7 @@ def _check_unchanged(spans: Sequence[Span], outside: Mapping[str, str], cache: P
 
 def _prepare(params: Params, ctx: Context) -> Any:
     """The prepared TFDS builder."""
-    from bnpipe.data.tfds_source import prepare
+    from bnpipe.data.sources.tfds_source import prepare
 
     ctx.progress(0, 0, f"preparing {params.dataset}")
     archives = Path(params.archives) if params.archives else None
@@ -217,8 +217,8 @@ def _plan(
 ) -> Any:
     """The data.beam_ingest.IngestPlan: what is read, and where it goes."""
     from bnpipe.data.beam_ingest import IngestPlan, arrange
-    from bnpipe.data.span_layout import span_sources
-    from bnpipe.data.tfds_source import source
+    from bnpipe.data.sources.span_layout import span_sources
+    from bnpipe.data.sources.tfds_source import source
 
     # Its own validation split first: what is cut from spans comes behind it.
     own = [split for split in ("validation",) if info.splits.get(split)]

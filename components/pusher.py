@@ -17,13 +17,13 @@ from annotated_types import Ge
 
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from bnpipe.components.base import Component, Context, Effect, Facts, machine_local
-from bnpipe.serving import ledger, object_store, server_files, standing, versions
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.names import default_model_name
-from bnpipe.serving.publish import Published, publish
-from bnpipe.serving.rollout import Rollout
-from bnpipe.serving.server_files import ServerFiles
-from bnpipe.serving.signing import Verifier, load_keys
+from bnpipe.serving.folder import ledger, object_store, server_files, standing, versions
+from bnpipe.serving.folder.names import default_model_name
+from bnpipe.serving.folder.publish import Published, publish
+from bnpipe.serving.folder.rollout import Rollout
+from bnpipe.serving.folder.server_files import ServerFiles
+from bnpipe.serving.folder.signing import Verifier, load_keys
 
 
 @dataclass(frozen=True)

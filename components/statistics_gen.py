@@ -16,7 +16,7 @@ from bnpipe.components.base import Component, Context, Facts
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 
 if TYPE_CHECKING:
-    from bnpipe.data.statistics import SplitSummary
+    from bnpipe.data.statistics.summary import SplitSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: a shard is damaged or cut short; it names the file and the offset.
     """
     from bnpipe.data.beam_statistics import summarize
-    from bnpipe.data.shards import read_reports
-    from bnpipe.data.statistics import SplitSummary
-    from bnpipe.data.statistics_proto import write_statistics
+    from bnpipe.data.records.shards import read_reports
+    from bnpipe.data.statistics.statistics_proto import write_statistics
+    from bnpipe.data.statistics.summary import SplitSummary
 
     examples, target = inputs.examples, outputs.statistics.path
     info = DatasetInfo.read(examples.path)

@@ -36,7 +36,7 @@ class Params:
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Scales every shard on Beam; the ink quartiles are those of the train split."""
     from bnpipe.data.beam_transform import PREFIX, transform
-    from bnpipe.data.shards import merged, read_reports, remove_parts
+    from bnpipe.data.records.shards import merged, read_reports, remove_parts
 
     examples, target = inputs.examples, outputs.transformed.path
     info = DatasetInfo.read(examples.path)

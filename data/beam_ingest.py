@@ -20,12 +20,12 @@ import numpy as np
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.examples import encode
-from bnpipe.data.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
-from bnpipe.data.shards import ShardWriter, UnitReport, shard_name, write_reports
-from bnpipe.data.source import BadRecord, ImageSource, LabelledImages
-from bnpipe.data.spans import Span
-from bnpipe.data.tfrecord import frame
+from bnpipe.data.records.examples import encode
+from bnpipe.data.records.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
+from bnpipe.data.records.shards import ShardWriter, UnitReport, shard_name, write_reports
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.data.sources.source import BadRecord, ImageSource, LabelledImages
+from bnpipe.data.sources.spans import Span
 
 PREFIX = "data_tfrecord"
 LEAKED = "test_images_in_train_or_validation"

@@ -15,10 +15,10 @@ import apache_beam as beam
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.examples import read_batches
-from bnpipe.data.shards import UnitReport, write_reports
-from bnpipe.data.statistics import SplitSummary, by_span
-from bnpipe.data.statistics_proto import write_statistics
+from bnpipe.data.records.examples import read_batches
+from bnpipe.data.records.shards import UnitReport, write_reports
+from bnpipe.data.statistics.statistics_proto import write_statistics
+from bnpipe.data.statistics.summary import SplitSummary, by_span
 
 _AGAIN = "run example_gen again: bnpipe run --force example_gen"
 

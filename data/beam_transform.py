@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.examples import encode, read_batches
 from bnpipe.data.preprocessing import PIXEL_MAX, flatten_and_scale
-from bnpipe.data.shards import ShardWriter, UnitReport, write_reports
-from bnpipe.data.tfrecord import DamagedRecordError
+from bnpipe.data.records.examples import encode, read_batches
+from bnpipe.data.records.shards import ShardWriter, UnitReport, write_reports
+from bnpipe.data.records.tfrecord import DamagedRecordError
 
 PREFIX = "transformed_examples"
 _COLUMNS = ("image", "label", "id", "span")

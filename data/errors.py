@@ -1,7 +1,7 @@
 """The root of every error that a person can act on.
 
 It stands in the lowest layer so that `data`, `serving` and `components` can raise it;
-`pipeline.errors` adds the orchestrator's own errors and maps all of them to exit codes.
+`engine.errors` adds the orchestrator's own errors and maps all of them to exit codes.
 """
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.examples import read_batches
 from bnpipe.data.preprocessing import PIXEL_MAX, flatten_and_scale, unscale
+from bnpipe.data.records.examples import read_batches
 
 _TOLERANCE = 1e-3 / PIXEL_MAX
 """A thousandth of a grey level; float32 rounds by 3e-5 of one."""

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.graph import Resolved, Resolver
-from bnpipe.pipeline.store import Store
-from bnpipe.serving import standing, versions
+from bnpipe.pipeline.engine.graph import Resolved, Resolver
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import standing, versions
 
 
 def champion_of(served: Path) -> Resolver:

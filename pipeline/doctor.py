@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnpipe.data.checksums import RENDERED, local_archives
 from bnpipe.data.errors import DataError
-from bnpipe.pipeline.fingerprint import ROOT, environment
+from bnpipe.data.sources.checksums import RENDERED, local_archives
+from bnpipe.pipeline.engine.fingerprint import ROOT, environment
 
 _LEAST_FREE = 2 * 10**9
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.config import Config
+from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.definition import build
-from bnpipe.pipeline.events import Sink
-from bnpipe.pipeline.execute import FinishedRun, run_graph
-from bnpipe.pipeline.plan import Selection
-from bnpipe.pipeline.step import Settings
+from bnpipe.pipeline.engine.events import Sink
+from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
+from bnpipe.pipeline.engine.plan import Selection
+from bnpipe.pipeline.engine.step import Settings
 from bnpipe.pipeline.summary import attach, describe
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from bnpipe.components import pusher
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model
-from bnpipe.pipeline.errors import ConfigError, NotBlessed
-from bnpipe.pipeline.runs import RunFolder, find_run
-from bnpipe.pipeline.store import Store
-from bnpipe.serving.publish import Published
+from bnpipe.pipeline.engine.errors import ConfigError, NotBlessed
+from bnpipe.pipeline.engine.runs import RunFolder, find_run
+from bnpipe.pipeline.engine.store import Store
+from bnpipe.serving.folder.publish import Published
 
 CANDIDATE, JUDGE, TRIAL = "trainer", "evaluator", "infra_validator"
 

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from bnpipe.components.example_gen import Params
-from bnpipe.data.checksums import RENDERED, registered_archives
-from bnpipe.pipeline import config
-from bnpipe.pipeline.errors import ConfigError
-from bnpipe.pipeline.store import Store
+from bnpipe.data.sources.checksums import RENDERED, registered_archives
+from bnpipe.pipeline.configuration import config
+from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.engine.store import Store
 
 TIMEOUT_S = 3.0
 _CHOICE = re.compile(r"\bdata\.(dataset|archives)\b")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.plan import Action
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.plan import Action
+from bnpipe.pipeline.engine.store import Store
 
 FILES = {"evaluation": "metrics.json", "blessing": "blessing.json"}
 """The files, by output field of the evaluator, that the report is drawn from."""

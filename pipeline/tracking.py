@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.errors import ConfigError, one_line
-from bnpipe.pipeline.fingerprint import digest_of, flat
-from bnpipe.pipeline.runs import RunFolder
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.errors import ConfigError, one_line
+from bnpipe.pipeline.engine.fingerprint import digest_of, flat
+from bnpipe.pipeline.engine.runs import RunFolder
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
 
 Json = Mapping[str, Any]

@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from bnpipe.pipeline.errors import BnpipeError, one_line
-from bnpipe.pipeline.events import (
+from bnpipe.pipeline.engine.errors import BnpipeError, one_line
+from bnpipe.pipeline.engine.events import (
     Event,
     GateDecided,
     Progress,
@@ -30,7 +30,7 @@ from bnpipe.pipeline.events import (
     StepRetried,
     StepStarted,
 )
-from bnpipe.pipeline.plan import Action, Plan
+from bnpipe.pipeline.engine.plan import Action, Plan
 
 _MARKS = {
     Action.RUN: ("✓", "green"),

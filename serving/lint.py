@@ -22,9 +22,9 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 
-from bnpipe.data.tfrecord import DamagedRecordError
-from bnpipe.serving.signatures import DEFAULT, SIGNATURES, Tensor
-from bnpipe.serving.warmup import MOST_RECORDS, WARMUP_FILE, read
+from bnpipe.data.records.tfrecord import DamagedRecordError
+from bnpipe.serving.export.signatures import DEFAULT, SIGNATURES, Tensor
+from bnpipe.serving.export.warmup import MOST_RECORDS, WARMUP_FILE, read
 
 # Pure computations on tensors, and what any SavedModel needs to hold and restore its variables: no
 # Python, no files, no network, no state that outlives a request, nothing compiled on the fly. All

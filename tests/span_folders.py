@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bnpipe.data.digit_renderer import draw_chunk
-from bnpipe.data.examples import encode
-from bnpipe.data.tfrecord import frame
+from bnpipe.data.records.examples import encode
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.data.sources.digit_renderer import draw_chunk
 
 
 def write_images(folder: Path, seed: int, **counts: int) -> None:

@@ -22,7 +22,7 @@ from bnpipe.components.artifacts import Artifact, Blessing, Model, ServedModel
 from bnpipe.components.base import Component, Context, Facts, machine_local
 from bnpipe.data.errors import DataError
 from bnpipe.pipeline.champion import champion_of
-from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.engine.graph import Graph
 
 DATASET = {"name": "toy", "version": "1", "height": 2, "width": 2, "label_names": ["a", "b"]}
 
@@ -105,7 +105,7 @@ class JudgeParams:
 
 
 def judge(inputs: JudgeInputs, outputs: JudgeOutputs, params: JudgeParams, ctx: Context) -> Facts:
-    from bnpipe.serving.versions import tree_digest
+    from bnpipe.serving.folder.versions import tree_digest
 
     _misbehave(ctx.step)
     champion = inputs.champion
@@ -167,7 +167,7 @@ def main() -> None:
     """Run the toy in its own process, with the arguments HOME FILE SERVED [RATE]."""
     import sys
 
-    from bnpipe.pipeline.execute import run_graph
+    from bnpipe.pipeline.engine.execute import run_graph
 
     home, file, served, *rate = sys.argv[1:]
     graph = toy_graph(Path(file), Path(served), rate=int(rate[0]) if rate else 1)
@@ -178,7 +178,7 @@ def toy_settings(**changes: object) -> object:
     """Settings of a toy run."""
     from contextlib import nullcontext
 
-    from bnpipe.pipeline.step import Settings
+    from bnpipe.pipeline.engine.step import Settings
     from bnpipe.pipeline.summary import attach, describe
 
     product = {"describe": describe, "attach": attach}

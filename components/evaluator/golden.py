@@ -11,8 +11,8 @@ import tensorflow as tf
 from bnpipe.components.evaluator.inference import load
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.preprocessing import unscale
-from bnpipe.serving.golden import Arrays, Golden
-from bnpipe.serving.signatures import SIGNATURES
+from bnpipe.serving.export.golden import Arrays, Golden
+from bnpipe.serving.export.signatures import SIGNATURES
 
 
 def write(

@@ -16,8 +16,8 @@ import tensorflow as tf
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
-from bnpipe.data.examples import read_transformed
-from bnpipe.serving.signatures import CLASSIFY, DEFAULT, SIGNATURES
+from bnpipe.data.records.examples import read_transformed
+from bnpipe.serving.export.signatures import CLASSIFY, DEFAULT, SIGNATURES
 
 
 @lru_cache(maxsize=8)

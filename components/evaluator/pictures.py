@@ -19,8 +19,8 @@ from bnpipe.components.evaluator.evidence import CANDIDATE
 from bnpipe.components.evaluator.measure import losses
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.examples import read_transformed
 from bnpipe.data.preprocessing import unscale
+from bnpipe.data.records.examples import read_transformed
 
 Rows = npt.NDArray[np.int64]
 

@@ -45,7 +45,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: the split holds no images, or a slicing names a column that cannot be sliced by.
     """
     # TensorFlow, Beam and TFMA take seconds to import: once, here, and never for a cached step.
-    from bnpipe.components.evaluator.workflow import evaluate
+    from bnpipe.components.evaluator.work import evaluate
 
     return evaluate(inputs, outputs, params, ctx)
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bnpipe.components.example_validator import drift
 from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
-from bnpipe.data import drift
-from bnpipe.data.image_statistics import BINS, STATISTICS, STEPS
-from bnpipe.data.statistics import SplitSummary
+from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS
+from bnpipe.data.statistics.summary import SplitSummary
 
 CHECKS = 4
 """How many checks share the error level."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bnpipe.components.base import Grade
 from bnpipe.components.example_validator.params import Params
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.statistics import BASE, SplitSummary
+from bnpipe.data.statistics.summary import BASE, SplitSummary
 
 
 class Part(NamedTuple):

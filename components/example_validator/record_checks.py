@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bnpipe.components.example_validator.drift import allowed_count
 from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
-from bnpipe.data import schema as schemas
-from bnpipe.data.drift import allowed_count
-from bnpipe.data.image_statistics import BINS, STATISTICS
+from bnpipe.data.statistics import schema as schemas
+from bnpipe.data.statistics.image_statistics import BINS, STATISTICS
 
 
 def presence(profile: Profile) -> Iterator[Observation]:

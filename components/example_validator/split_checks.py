@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnpipe.components.example_validator.drift import allowed_count, least_count
 from bnpipe.components.example_validator.profile import Observation, Profile, graded
-from bnpipe.data.drift import allowed_count, least_count
 
 _TRAIN = "train"
 _NAMED = 5

@@ -46,7 +46,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     except OSError as error:
         raise RequestError(
             f"data.schema: cannot read {params.schema}: {error.strerror}",
-            hint="data/schema.pbtxt is an example",
+            hint="data/statistics/schema.pbtxt is an example",
         ) from error
 
 
@@ -57,7 +57,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: the schema or a statistics artifact cannot be read.
     """
     # numpy, scipy and protobuf are not needed to plan a run.
-    from bnpipe.components.example_validator.validate import validate
+    from bnpipe.components.example_validator.work import validate
 
     return validate(inputs, outputs, params, ctx)
 
@@ -70,5 +70,5 @@ COMPONENT = Component(
     run=run,
     gate=True,
     probe=probe,
-    data_files=("data/schema.pbtxt",),
+    data_files=("data/statistics/schema.pbtxt",),
 )

@@ -17,7 +17,8 @@ from typing import Self
 
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.servers import MODEL, Server
-from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.client.base import Options, ServerError
+from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
 
 TAIL_LINES = 20

@@ -16,9 +16,9 @@ import numpy as np
 from tensorflow.core.example import example_pb2
 
 from bnpipe.components.base import Ruling
-from bnpipe.serving.client import Client, ServerError
-from bnpipe.serving.golden import Arrays, Golden
-from bnpipe.serving.signatures import CLASSIFY, DEFAULT
+from bnpipe.serving.client.base import Client, ServerError
+from bnpipe.serving.export.golden import Arrays, Golden
+from bnpipe.serving.export.signatures import CLASSIFY, DEFAULT
 
 TOLERANCE = 1e-5
 LARGE_BATCH = 64

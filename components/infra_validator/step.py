@@ -64,7 +64,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
             could not be started, did not answer or died: faults, which are not held against the
             model.
     """
-    from bnpipe.components.infra_validator.trial import judge
+    from bnpipe.components.infra_validator.work import judge
 
     return judge(inputs, outputs, params, ctx)
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from bnpipe.components.trainer.batch_norm import BatchNorm
-from bnpipe.components.trainer.examples import Floats
-from bnpipe.components.trainer.network import ACTIVATION
+from bnpipe.components.network.batch_norm import BatchNorm
+from bnpipe.components.network.examples import Floats
+from bnpipe.components.network.network import ACTIVATION
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.serving import classifier
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folding import (
+from bnpipe.serving.export import classifier
+from bnpipe.serving.export.folding import (
     Agreement,
     BatchNormalization,
     Dense,

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 
 from bnpipe.components.base import key_params
-from bnpipe.components.trainer.checkpoint import Position
-from bnpipe.components.trainer.step import Params
+from bnpipe.components.network.checkpoint import Position
+from bnpipe.components.network.params import Params
 from bnpipe.data.dataset_info import DatasetInfo
 
 FORMAT = 1

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.artifacts import Model
-from bnpipe.components.trainer.step import TrainingError
+from bnpipe.components.network.params import TrainingError
 
 Weights = dict[str, list[npt.NDArray[np.floating]]]
 

@@ -13,7 +13,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def main() -> None:
-    """Run the command line and exit with a code of `pipeline.errors.ExitCode`."""
+    """Run the command line and exit with a code of `engine.errors.ExitCode`."""
     here = tuple(sys.version_info[:2])
     if not OLDEST <= here <= NEWEST:
         expected = ".".join(map(str, OLDEST)) + " to " + ".".join(map(str, NEWEST))
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    from bnpipe.pipeline.errors import BnpipeError, ExitCode, Terminated, exit_code_of
+    from bnpipe.pipeline.engine.errors import BnpipeError, ExitCode, Terminated, exit_code_of
 
     trace = "-v" in arguments or "--verbose" in arguments
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),

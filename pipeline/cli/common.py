@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bnpipe.pipeline.config import Config, home_from, load
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.configuration.config import Config, home_from, load
+from bnpipe.pipeline.engine.store import Store
 
 Sets = Annotated[
     list[str] | None,

@@ -27,7 +27,7 @@ def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) ->
 def check(sets: Sets = None, config: ConfigFile = None) -> None:
     """Say whether the configuration is valid; exit 2 if it is not."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.config import home_from
+    from bnpipe.pipeline.configuration.config import home_from
     from bnpipe.pipeline.definition import build
 
     graph = build(config_from(config, sets), home_from())
@@ -38,6 +38,6 @@ def check(sets: Sets = None, config: ConfigFile = None) -> None:
 def schema() -> None:
     """Print the JSON Schema: every key with type, bounds, default and description."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.config import schema as describe
+    from bnpipe.pipeline.configuration.config import schema as describe
 
     ui.write_json(describe())

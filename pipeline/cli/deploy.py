@@ -10,9 +10,9 @@ import typer
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.config import Config
+    from bnpipe.pipeline.configuration.config import Config
     from bnpipe.serving.deploy.settings import Deployment
-    from bnpipe.serving.model_config import ModelConfig
+    from bnpipe.serving.folder.model_config import ModelConfig
 
 app = typer.Typer(help="Write the files that servers are started with.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def render_files(
     steps that a running server takes.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.deploy.render import KINDS, next_step, render, write
 
     kinds = kind or list(KINDS)
@@ -62,11 +62,11 @@ def render_files(
 def _deployment(config: Config) -> Deployment:
     import dataclasses
 
-    from bnpipe.pipeline.publishing import served_folder, server_files
-    from bnpipe.serving import ledger, versions
-    from bnpipe.serving import server_files as files
+    from bnpipe.pipeline.configuration.publishing import served_folder, server_files
     from bnpipe.serving.deploy.settings import Deployment
     from bnpipe.serving.errors import ServingError
+    from bnpipe.serving.folder import ledger, versions
+    from bnpipe.serving.folder import server_files as files
 
     base = served_folder(config, open_store().home)
     models = versions.wanted_config(base, ledger.read(base))

@@ -10,9 +10,9 @@ import typer
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.diff import Change, MetricChange, Paired, RunDiff
-    from bnpipe.pipeline.runs import RunFolder
-    from bnpipe.pipeline.store import Store
+    from bnpipe.pipeline.engine.runs import RunFolder
+    from bnpipe.pipeline.engine.store import Store
+    from bnpipe.pipeline.report.diff import Change, MetricChange, Paired, RunDiff
 
 _NAMES = "A run's number, latest, or champion: the run behind the live version."
 
@@ -29,7 +29,7 @@ def diff(
     Examples: `bnpipe diff 3 4`, `bnpipe diff 3` (against the latest), `bnpipe diff champion`.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.diff import diff_runs
+    from bnpipe.pipeline.report.diff import diff_runs
 
     store = open_store()
     runs = [_run(store, name, sets, config) for name in (before, after)]
@@ -41,13 +41,13 @@ def diff(
 
 
 def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
-    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.engine.runs import find_run
 
     if name != "champion":
         return find_run(store, name)
     from bnpipe.pipeline.definition import served_folder
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.serving import versions
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.serving.folder import versions
 
     base = served_folder(config_from(config, sets), store.home)
     version = versions.live(base)
@@ -117,7 +117,7 @@ def _difference(change: MetricChange) -> str:
 
 
 def _sentence(paired: Paired) -> str:
-    from bnpipe.pipeline.evaluation import points
+    from bnpipe.pipeline.report.evaluation import points
 
     low, high = paired.interval
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 
 def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> int:

@@ -17,9 +17,9 @@ def export(
 ) -> None:
     """Copy what a step made out of the store, after checking every byte."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.pipeline.runs import find_run
-    from bnpipe.pipeline.store import MANIFEST
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.pipeline.engine.runs import find_run
+    from bnpipe.pipeline.engine.store import MANIFEST
 
     store = open_store()
     run, _, step = target.partition("/")

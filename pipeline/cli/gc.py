@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.collect import Garbage
+    from bnpipe.pipeline.engine.collect import Garbage
 
 
 def gc(
@@ -31,7 +31,7 @@ def gc(
         return _verify(yes=yes, as_json=as_json)
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.champion import runs_behind
-    from bnpipe.pipeline.collect import collect, find_garbage, size_of
+    from bnpipe.pipeline.engine.collect import collect, find_garbage, size_of
 
     # Every data set's models live here; the configured folder may be elsewhere.
     here = (p for p in store.home.glob("served/*") if p.is_dir())
@@ -71,7 +71,7 @@ def _tell(garbage: Garbage, keep: int, *, yes: bool) -> None:
 
 def _verify(*, yes: bool, as_json: bool) -> int:
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.collect import find_damage, set_aside
+    from bnpipe.pipeline.engine.collect import find_damage, set_aside
 
     store = open_store()
     damage = set_aside(store) if yes else find_damage(store)

@@ -27,6 +27,6 @@ def graph(
     """Draw the pipeline: steps, what flows between them, gates."""
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build
-    from bnpipe.pipeline.drawing import draw
+    from bnpipe.pipeline.engine.drawing import draw
 
     ui.write(draw(build(config_from(config, sets), open_store().home), form.value))

@@ -21,9 +21,9 @@ def logs(
 ) -> None:
     """Print what a run's steps wrote: Python's logs, stdout and stderr."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.pipeline.lock import is_held
-    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.pipeline.engine.lock import is_held
+    from bnpipe.pipeline.engine.runs import find_run
 
     store = open_store()
     folder = find_run(store, run)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 
 def plan(
@@ -23,7 +23,7 @@ def plan(
     """Show what `run` would do, and why, without doing it."""
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build
-    from bnpipe.pipeline.plan import Selection, make_plan
+    from bnpipe.pipeline.engine.plan import Selection, make_plan
 
     store = open_store()
     selection = Selection(to=to, force=tuple(force or ()))

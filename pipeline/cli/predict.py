@@ -10,7 +10,7 @@ import typer
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 
 if TYPE_CHECKING:
-    from bnpipe.serving.client import Client
+    from bnpipe.serving.client.base import Client
 
 DEFAULT_URL = "http://127.0.0.1:8501"
 
@@ -39,8 +39,9 @@ def predict(
     """Ask a server for the class of images (8-bit grey PNG files of the data set's size)."""
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import model_name
-    from bnpipe.serving.client import Options, connect
-    from bnpipe.serving.request_log import RequestLog
+    from bnpipe.serving.client.base import Options
+    from bnpipe.serving.client.connect import connect
+    from bnpipe.serving.client.request_log import RequestLog
 
     log = RequestLog(log_to) if log_to else None
     name = model or model_name(config_from(config, sets))
@@ -62,7 +63,7 @@ def predict(
 def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from bnpipe.serving.client import ServerError
+    from bnpipe.serving.client.base import ServerError
 
     try:
         png = file.read_bytes()

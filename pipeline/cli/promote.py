@@ -22,7 +22,7 @@ def promote(
     a running server must be restarted.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.publishing import rollout
+    from bnpipe.pipeline.configuration.publishing import rollout
 
     target = rollout(config_from(config, sets), open_store().home)
     target.promote(version, label=label)

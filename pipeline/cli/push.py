@@ -26,8 +26,8 @@ def push(
     """
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import pusher_params
+    from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.push import push as publish
-    from bnpipe.pipeline.runs import find_run
 
     if force and not (reason or "").strip():
         raise typer.BadParameter("--force needs --reason: it is recorded with the version")

@@ -18,8 +18,8 @@ def report(
 ) -> None:
     """Draw a run's report: one HTML file that needs nothing but a browser."""
     from bnpipe.pipeline import ui
+    from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.report import write_report
-    from bnpipe.pipeline.runs import find_run
 
     store = open_store()
     folder = find_run(store, run)

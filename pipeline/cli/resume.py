@@ -19,10 +19,10 @@ def resume(
     `bnpipe run` goes on just as well when the configuration is the same; this verb pins it.
     """
     from bnpipe.pipeline.cli.run import start
-    from bnpipe.pipeline.config import from_values, parse_yaml
+    from bnpipe.pipeline.configuration.config import from_values, parse_yaml
+    from bnpipe.pipeline.engine.plan import Selection
+    from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.launch import Request
-    from bnpipe.pipeline.plan import Selection
-    from bnpipe.pipeline.runs import find_run
 
     folder = find_run(open_store(), run)
     frozen = folder.path / "config.yaml"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
-from bnpipe.pipeline.config import home_from
+from bnpipe.pipeline.configuration.config import home_from
 
 
 def retrain(

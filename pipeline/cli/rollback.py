@@ -22,8 +22,8 @@ def rollback(
     serving.server_url the running server loads the older version before the label moves.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.publishing import rollout
-    from bnpipe.serving import versions
+    from bnpipe.pipeline.configuration.publishing import rollout
+    from bnpipe.serving.folder import versions
 
     target = rollout(config_from(config, sets), open_store().home)
     before, waiting = versions.live(target.base), versions.waiting(target.base)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
-from bnpipe.pipeline.config import Config, home_from
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.configuration.config import Config, home_from
+from bnpipe.pipeline.engine.store import Store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.execute import FinishedRun
+    from bnpipe.pipeline.engine.execute import FinishedRun
 
 
 def run(
@@ -39,8 +39,8 @@ def run(
     Examples: `bnpipe run`, `bnpipe run --set trainer.epochs=3`, `bnpipe run --to trainer`,
     `bnpipe run -- --runner=FlinkRunner`.
     """
+    from bnpipe.pipeline.engine.plan import Selection
     from bnpipe.pipeline.launch import Request
-    from bnpipe.pipeline.plan import Selection
 
     selection = Selection(to=to, only=only, force=tuple(force or ()))
     started_by = None

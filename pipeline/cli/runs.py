@@ -18,7 +18,7 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.runs import summaries
+    from bnpipe.pipeline.engine.runs import summaries
 
     wanted = (r for r in summaries(open_store()) if status in (None, r["status"]))
     found = list(islice(wanted, max(count, 0)))

@@ -12,7 +12,7 @@ import typer
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.config import Config
+    from bnpipe.pipeline.configuration.config import Config
     from bnpipe.pipeline.schedule.health import Health
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def run(sets: Sets = None, config: ConfigFile = None) -> None:
     """
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.cli.retrain import option_words
-    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.schedule.child import COMMAND
     from bnpipe.pipeline.schedule.daemon import Daemon
     from bnpipe.pipeline.schedule.health import timetable_of
@@ -81,8 +81,8 @@ def render(
     """Write the files with which another scheduler calls `bnpipe retrain --due`."""
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.cli.retrain import option_words
+    from bnpipe.pipeline.configuration.duration import parse_duration
     from bnpipe.pipeline.schedule.child import COMMAND
-    from bnpipe.pipeline.schedule.duration import parse_duration
     from bnpipe.pipeline.schedule.render import Tick
     from bnpipe.pipeline.schedule.render import render as files_of
 
@@ -112,7 +112,7 @@ def render(
 
 def _beyond(config: Config, limit: float) -> float:
     """What a tick may take besides its run: looking at data, a soak at its slowest; in seconds."""
-    from bnpipe.pipeline.schedule.duration import parse_duration
+    from bnpipe.pipeline.configuration.duration import parse_duration
 
     looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
     soaking = 2 * parse_duration(config.canary.soak).total_seconds()
@@ -152,7 +152,7 @@ def _show(found: Health, timezone: str) -> None:
     from zoneinfo import ZoneInfo
 
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.schedule.duration import in_words
+    from bnpipe.pipeline.configuration.duration import in_words
     from bnpipe.pipeline.schedule.slot import iso
 
     zone = ZoneInfo(timezone)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 _BINARY = "tensorflow_model_server"
 # Without threads for it, a load that is tried again stops everything else. The stand-in has them.
@@ -39,10 +39,10 @@ def serve(
     With serving.verify_key or serving.signing_key the versions' signatures are checked first.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.publishing import rollout, server_files
-    from bnpipe.serving import server_files as files
+    from bnpipe.pipeline.configuration.publishing import rollout, server_files
     from bnpipe.serving.errors import ServingError
-    from bnpipe.serving.model_config import MODELS_CONFIG
+    from bnpipe.serving.folder import server_files as files
+    from bnpipe.serving.folder.model_config import MODELS_CONFIG
 
     settings = config_from(config, sets)
     target = rollout(settings, open_store().home)

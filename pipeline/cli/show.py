@@ -10,7 +10,7 @@ import typer
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.runs import RunFolder
+    from bnpipe.pipeline.engine.runs import RunFolder
 
 
 def show(
@@ -27,7 +27,7 @@ def show(
     `bnpipe show served/1`.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.fingerprint import flat
+    from bnpipe.pipeline.engine.fingerprint import flat
 
     head, _, tail = what.partition("/")
     if head == "served":
@@ -48,13 +48,13 @@ def show(
 
 
 def _run(name: str) -> RunFolder:
-    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.engine.runs import find_run
 
     return find_run(open_store(), name)
 
 
 def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    from bnpipe.pipeline.errors import ConfigError
+    from bnpipe.pipeline.engine.errors import ConfigError
 
     for step in summary["steps"]:
         if step["name"] == name:
@@ -67,8 +67,8 @@ def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
 def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
     """A step; the evaluator's with what it found."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.evaluation import RunEvaluation
-    from bnpipe.pipeline.fingerprint import flat
+    from bnpipe.pipeline.engine.fingerprint import flat
+    from bnpipe.pipeline.report.evaluation import RunEvaluation
 
     of_evaluator = step["component"] == "evaluator"
     evaluation = RunEvaluation.of(folder.report()) if of_evaluator else None
@@ -94,8 +94,8 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
 def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
     """From a served version back to run, data, code and lock."""
     from bnpipe.pipeline.definition import served_folder
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.serving import versions
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.serving.folder import versions
 
     base = served_folder(config_from(config, sets), open_store().home)
     if not (version.isascii() and version.isdecimal()):

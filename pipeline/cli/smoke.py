@@ -9,7 +9,7 @@ import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 from bnpipe.pipeline.cli.predict import DEFAULT_URL
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 _OUTCOMES = ("passed", "failed", "skipped")
 
@@ -28,7 +28,7 @@ def smoke(
     """Ask a server what its clients rely on; exit 7 if an answer is wrong."""
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import model_name
-    from bnpipe.serving.smoke import run
+    from bnpipe.serving.client.smoke import run
 
     name = model or model_name(config_from(config, sets))
     results = run(url, name, grpc)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 
 def status(
@@ -26,11 +26,11 @@ def status(
     """
     from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build, served_folder
-    from bnpipe.pipeline.lock import is_held
-    from bnpipe.pipeline.plan import make_plan
-    from bnpipe.pipeline.runs import summaries
+    from bnpipe.pipeline.engine.lock import is_held
+    from bnpipe.pipeline.engine.plan import make_plan
+    from bnpipe.pipeline.engine.runs import summaries
     from bnpipe.pipeline.schedule.health import health
-    from bnpipe.serving import versions
+    from bnpipe.serving.folder import versions
 
     store = open_store()
     resolved = config_from(config, sets)

@@ -21,8 +21,8 @@ def track(
     Examples: `bnpipe track`, `bnpipe track 3 --set tracking.mlflow=http://127.0.0.1:5000`.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.pipeline.runs import find_run
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.tracking import track as tell
 
     tracking = config_from(config, sets).tracking

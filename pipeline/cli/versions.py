@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode
 
 app = typer.Typer(
     help="List, verify or prune the served versions; make keys.", invoke_without_command=True
@@ -38,8 +38,8 @@ def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     unsigned or unknown version is bad too. Exit code 7 if one is bad.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.publishing import rollout
-    from bnpipe.serving.verify import verify as look
+    from bnpipe.pipeline.configuration.publishing import rollout
+    from bnpipe.serving.folder.verify import verify as look
 
     target = rollout(config_from(config, sets), open_store().home)
     found = look(target.base, target.verifier)
@@ -65,7 +65,7 @@ def keygen(
 ) -> None:
     """Make the keys that versions are signed with: KEY, to be kept secret, and KEY.pub."""
     from bnpipe.pipeline import ui
-    from bnpipe.serving.signing import make_keys
+    from bnpipe.serving.folder.signing import make_keys
 
     public = make_keys(path)
     ui.say(f"private key {path}, public key {public}")
@@ -83,7 +83,7 @@ def prune(
 ) -> None:
     """Delete old versions; the live, the labelled and the newest stay."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.publishing import rollout
+    from bnpipe.pipeline.configuration.publishing import rollout
 
     settings = config_from(config, sets)
     target = rollout(settings, open_store().home)
@@ -98,9 +98,9 @@ def prune(
 def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
     """Take over what other homes published to the object store that serving.base_path names."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.errors import ConfigError
-    from bnpipe.pipeline.publishing import rollout
-    from bnpipe.serving.object_store import fetch as take_over
+    from bnpipe.pipeline.configuration.publishing import rollout
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.serving.folder.object_store import fetch as take_over
 
     target = rollout(config_from(config, sets), open_store().home)
     if not target.store:
@@ -145,7 +145,7 @@ def _list(sets: list[str] | None, config: Path | None, *, as_json: bool) -> None
 
 def _rows(base: Path) -> list[dict[str, Any]]:
     """One row a version, newest first."""
-    from bnpipe.serving import ledger, model_config, versions
+    from bnpipe.serving.folder import ledger, model_config, versions
 
     history = ledger.read(base)
     live, waiting = versions.live(base), versions.waiting_version(base, history)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnpipe.pipeline.runs import RunFolder
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.runs import RunFolder
+from bnpipe.pipeline.engine.store import Store
 
 FILE = "report.html"
 

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bnpipe.pipeline.evaluation import number
 from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.evaluation import number
 from bnpipe.pipeline.report.svg import BASELINE, CANDIDATE, CHAMPION, INK, draw, tick_names
 
 COLOURS = (CANDIDATE, BASELINE, CHAMPION)

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from bnpipe.components.artifacts import SPLITS
 from bnpipe.data.errors import DataError
-from bnpipe.data.statistics import SUMMARY, SplitSummary, read_parts
-from bnpipe.pipeline.errors import ConfigError
-from bnpipe.pipeline.evaluation import MODELS, RunEvaluation
-from bnpipe.pipeline.runs import RunFolder
-from bnpipe.pipeline.store import Store
+from bnpipe.data.statistics.summary import SUMMARY, SplitSummary, read_parts
+from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.engine.runs import RunFolder
+from bnpipe.pipeline.engine.store import Store
+from bnpipe.pipeline.report.evaluation import MODELS, RunEvaluation
 
 Json = Mapping[str, Any]
 

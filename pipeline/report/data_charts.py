@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 
-from bnpipe.data.statistics import SplitSummary
-from bnpipe.pipeline.evaluation import ruling_row
+from bnpipe.data.statistics.summary import SplitSummary
 from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
 from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.evaluation import ruling_row
 from bnpipe.pipeline.report.svg import draw, tick_names
 
 

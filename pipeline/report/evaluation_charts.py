@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bnpipe.components.evaluator.statistics import clopper_pearson
-from bnpipe.pipeline.evaluation import RunEvaluation, measured, number, points
 from bnpipe.pipeline.report.charts import Chart, Table
 from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.evaluation import RunEvaluation, measured, number, points
 from bnpipe.pipeline.report.matrices import accuracy_by_two
 from bnpipe.pipeline.report.slices import Json, Parts, in_order, slice_name, slice_value
 from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, MODEL_COLOURS, MUTED, draw, tick_names

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from bnpipe.pipeline.evaluation import RunEvaluation, measured
 from bnpipe.pipeline.report.charts import Chart, Table
 from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.evaluation import RunEvaluation, measured
 from bnpipe.pipeline.report.slices import Parts, in_order, slice_value
 from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, draw, short_name, tick_names
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bnpipe.data.png import encode_stored
-from bnpipe.pipeline.evaluation import RunEvaluation, measured, number, points
-from bnpipe.pipeline.fingerprint import flat
+from bnpipe.pipeline.engine.fingerprint import flat
 from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
 from bnpipe.pipeline.report.charts import Table
 from bnpipe.pipeline.report.contents import Contents, Picture
+from bnpipe.pipeline.report.evaluation import RunEvaluation, measured, number, points
 
 Json = Mapping[str, Any]
 

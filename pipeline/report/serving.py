@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bnpipe.pipeline.evaluation import ruling_row
 from bnpipe.pipeline.report.contents import Contents
+from bnpipe.pipeline.report.evaluation import ruling_row
 
 
 def trial(contents: Contents) -> Iterator[tuple[str, str, str]]:

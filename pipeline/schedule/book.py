@@ -22,9 +22,9 @@ from pathlib import Path
 
 from bnpipe.data.durable import STAGING, fsync, write_all
 from bnpipe.data.flock import is_locked
-from bnpipe.pipeline.errors import StoreError
-from bnpipe.pipeline.files import write_json
-from bnpipe.pipeline.lock import try_lock
+from bnpipe.pipeline.engine.errors import StoreError
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, outcome_file, slots_folder
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso

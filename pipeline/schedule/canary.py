@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.errors import ExitCode, StoreError
-from bnpipe.pipeline.publishing import rollout, served_folder
-from bnpipe.pipeline.schedule.duration import parse_duration
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.duration import parse_duration
+from bnpipe.pipeline.configuration.publishing import rollout, served_folder
+from bnpipe.pipeline.engine.errors import ExitCode, StoreError
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.work import Ran
-from bnpipe.pipeline.store import Store
-from bnpipe.serving import ledger, versions
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import ledger, versions
 
 _PROBES = 500
 """Different images that are sent, at most."""
@@ -44,8 +44,9 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
-    from bnpipe.serving.client import Options, connect
-    from bnpipe.serving.soak import soak
+    from bnpipe.serving.client.base import Options
+    from bnpipe.serving.client.connect import connect
+    from bnpipe.serving.client.soak import soak
 
     target = rollout(config, store.home)
     version = versions.on_trial(target.base)
@@ -103,7 +104,7 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
 
 
 def _rules(config: Config) -> Any:
-    from bnpipe.serving.soak import Rules
+    from bnpipe.serving.client.soak import Rules
 
     section = config.canary
     return Rules(
@@ -120,7 +121,7 @@ def _features(store: Store, run: Mapping[str, Any]) -> Any:
     import numpy as np
 
     from bnpipe.components.artifacts import TransformedExamples
-    from bnpipe.data.examples import read_transformed
+    from bnpipe.data.records.examples import read_transformed
 
     for step in run["steps"]:
         digest = step["outputs"].get("transformed")

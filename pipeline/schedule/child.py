@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from bnpipe.pipeline.errors import ConfigError, Terminated
+from bnpipe.pipeline.engine.errors import ConfigError, Terminated
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import reasons_to_json
 

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from bnpipe.pipeline.configuration.duration import in_words, parse_duration
+from bnpipe.pipeline.configuration.sections import Schedule
+from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.duration import in_words, parse_duration
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.pipeline.schedule.slot import iso
-from bnpipe.pipeline.schedule.timetable import Timetable, make_timetable
-from bnpipe.pipeline.sections import Schedule
-from bnpipe.serving import ledger, versions
+from bnpipe.serving.folder import ledger, versions
 
 _BAD = (Result.FAILED, Result.MISSED)
 _PATIENCE = timedelta(minutes=15)

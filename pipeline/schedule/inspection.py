@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 from bnpipe.components.example_validator import Params as ValidatorParams
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.spans import Span, find_spans
+from bnpipe.data.sources.spans import Span, find_spans
 from bnpipe.pipeline.champion import champion_statistics_of
-from bnpipe.pipeline.config import Config, from_values
+from bnpipe.pipeline.configuration.config import Config, from_values
 from bnpipe.pipeline.definition import served_folder
-from bnpipe.pipeline.errors import one_line
-from bnpipe.pipeline.runs import find_run
+from bnpipe.pipeline.engine.errors import one_line
+from bnpipe.pipeline.engine.runs import find_run
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.triggers import new_spans
-from bnpipe.pipeline.store import Store
-from bnpipe.serving import versions
+from bnpipe.serving.folder import versions
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from bnpipe.data.source import BadRecord
-    from bnpipe.data.statistics import SplitSummary
+    from bnpipe.data.sources.source import BadRecord
+    from bnpipe.data.statistics.summary import SplitSummary
 
 MOST_REQUESTS = 20_000
 """So many logged images are looked at, the newest ones."""
@@ -66,7 +66,7 @@ class Inspection:
         Raises:
             BnpipeError: data or statistics cannot be read.
         """
-        from bnpipe.data.statistics import SplitSummary
+        from bnpipe.data.statistics.summary import SplitSummary
 
         found = champion_statistics_of(self._served, self._store.home)(None)
         if found is None:
@@ -95,7 +95,7 @@ class Inspection:
         before = self._published_accuracy()
         if before is None:
             return Seen(told=f"accuracy: what v{self._live} had when published is not known here")
-        from bnpipe.serving.restored import class_ids
+        from bnpipe.serving.client.restored import class_ids
 
         images, labels = self._labelled(span)
         answers = class_ids(versions.version_path(self._served, self._live), images)
@@ -113,7 +113,7 @@ class Inspection:
 
     def _samples(self) -> Iterator[tuple[str, SplitSummary]]:
         """What may have drifted, by name: spans that no model was judged on yet, and requests."""
-        from bnpipe.data.statistics import SplitSummary
+        from bnpipe.data.statistics.summary import SplitSummary
 
         info = self._info()
         for span in self._spans(new_spans(self._config, self._store)):
@@ -123,7 +123,7 @@ class Inspection:
             yield f"span {span.name}", summary
         folder = self._config.schedule.requests
         if folder is not None:
-            from bnpipe.serving.logged_images import logged_images
+            from bnpipe.serving.client.logged_images import logged_images
 
             pixels = logged_images(Path(folder), info.height, info.width, most=MOST_REQUESTS)
             if len(pixels):
@@ -208,7 +208,7 @@ class Inspection:
         """
         import numpy as np
 
-        from bnpipe.data.span_layout import span_sources
+        from bnpipe.data.sources.span_layout import span_sources
 
         def refuse(bad: BadRecord) -> None:
             raise DataError(f"span {span.name}: {bad.file}: {bad.reason}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 _GOOD = {Result.PUSHED, Result.UNCHANGED}

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bnpipe.pipeline.configuration.sections import EventName, Notify
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
-from bnpipe.pipeline.sections import EventName, Notify
 
 FORMAT: Final = 1
 SIGNATURE: Final = "X-Bnpipe-Signature"

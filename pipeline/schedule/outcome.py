@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.errors import StoreError
+from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.schedule.slot import Slot
 
 
@@ -83,7 +83,7 @@ class Outcome:
         version: the version that was published; None if none was.
         started: when the first attempt started, UTC ISO text.
         ended: when this was settled, UTC ISO text.
-        exit_code: of the run, as in `pipeline.errors.ExitCode`; 0 when none was started.
+        exit_code: of the run, as in `engine.errors.ExitCode`; 0 when none was started.
         missed: how many earlier slots nobody ticked for and this one stands in for.
     """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bnpipe.pipeline.errors import ConfigError, ExitCode
+from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
 MINUTES: Final = 5

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from bnpipe.pipeline.champion import runs_behind
-from bnpipe.pipeline.collect import collect, drop_runs
-from bnpipe.pipeline.errors import LockHeld
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.collect import collect, drop_runs
+from bnpipe.pipeline.engine.errors import LockHeld
+from bnpipe.pipeline.engine.store import Store
 
 
 def keep_newest(store: Store, served: Path, runs: int) -> None:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.errors import BnpipeError, ConfigError, PipelineError, one_line
-from bnpipe.pipeline.execute import terminable
-from bnpipe.pipeline.publishing import served_folder
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.duration import parse_duration
+from bnpipe.pipeline.configuration.publishing import served_folder
+from bnpipe.pipeline.configuration.sections import Schedule
+from bnpipe.pipeline.engine.errors import BnpipeError, ConfigError, PipelineError, one_line
+from bnpipe.pipeline.engine.execute import terminable
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.book import Book
-from bnpipe.pipeline.schedule.duration import parse_duration
 from bnpipe.pipeline.schedule.health import timetable_of
 from bnpipe.pipeline.schedule.retention import keep_newest
 from bnpipe.pipeline.schedule.retraining import Retraining
 from bnpipe.pipeline.schedule.tick import Clock, Policy, Tick, Ticker
-from bnpipe.pipeline.sections import Schedule
-from bnpipe.pipeline.store import Store
 
 
 def retrain(

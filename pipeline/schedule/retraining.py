@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline import definition
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.errors import ExitCode
-from bnpipe.pipeline.lock import holder, is_held
-from bnpipe.pipeline.plan import Plan, make_plan
-from bnpipe.pipeline.runs import newest_summaries
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.duration import in_words, parse_duration
+from bnpipe.pipeline.engine.errors import ExitCode
+from bnpipe.pipeline.engine.lock import holder, is_held
+from bnpipe.pipeline.engine.plan import Plan, make_plan
+from bnpipe.pipeline.engine.runs import newest_summaries
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule import canary, child
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.duration import in_words, parse_duration
 from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.triggers import Triggers
 from bnpipe.pipeline.schedule.work import Looked, Ran
-from bnpipe.pipeline.store import Store
-from bnpipe.serving import ledger, versions
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import ledger, versions
 
 _DONE = ("succeeded", "stopped", "failed")
 _ENDED = (*_DONE, "interrupted", "terminated")

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.errors import BnpipeError, one_line
-from bnpipe.pipeline.files import write_json
-from bnpipe.pipeline.lock import try_lock
-from bnpipe.pipeline.publishing import model_name, served_folder
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.publishing import model_name, served_folder
+from bnpipe.pipeline.engine.errors import BnpipeError, one_line
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.schedule.health import health
 from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
 from bnpipe.pipeline.schedule.notify import Message, message_of, notify

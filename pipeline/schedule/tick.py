@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from bnpipe.pipeline.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
+from bnpipe.pipeline.configuration.timetable import Timetable
+from bnpipe.pipeline.engine.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
 from bnpipe.pipeline.schedule.book import Book, State
 from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
 from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
-from bnpipe.pipeline.schedule.timetable import Timetable
 from bnpipe.pipeline.schedule.work import Ran, Work
 
 Clock = Callable[[], datetime]
@@ -37,7 +37,7 @@ _STOPPED = (ExitCode.LOCKED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How slots are made up for and tried again; see `pipeline.sections.Schedule`."""
+    """How slots are made up for and tried again; see `configuration.sections.Schedule`."""
 
     catch_up: Literal["none", "latest", "all"] = "latest"
     catch_up_limit: int = 10

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components import example_gen
-from bnpipe.data.spans import Span
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.errors import ExitCode, PipelineError, one_line
-from bnpipe.pipeline.runs import newest_summaries
+from bnpipe.data.sources.spans import Span
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.duration import in_words, parse_duration
+from bnpipe.pipeline.engine.errors import ExitCode, PipelineError, one_line
+from bnpipe.pipeline.engine.runs import newest_summaries
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.duration import in_words, parse_duration
 from bnpipe.pipeline.schedule.health import served_age
 from bnpipe.pipeline.schedule.outcome import FiredTrigger, Trigger
 from bnpipe.pipeline.schedule.work import Looked
-from bnpipe.pipeline.store import Store
 
 _INSPECTED = ("drift", "accuracy")
 _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"

@@ -15,7 +15,7 @@ class Ran:
     """How one attempt's run ended.
 
     Attributes:
-        exit_code: as in `pipeline.errors.ExitCode`; negative when a signal killed it.
+        exit_code: as in `engine.errors.ExitCode`; negative when a signal killed it.
         sentence: one line for people.
         result: what a run that ended well or by a verdict comes to; None for a fault.
         run: its id; None when it left no record.

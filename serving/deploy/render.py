@@ -21,7 +21,7 @@ from bnpipe.data.durable import replace_text
 from bnpipe.serving.deploy.queries import Queries
 from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.model_config import ModelConfig
+from bnpipe.serving.folder.model_config import ModelConfig
 
 KINDS = {
     "compose": ("compose.yaml",),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from bnpipe.serving.deploy import IMAGE
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.model_config import MODELS_CONFIG, ModelConfig
-from bnpipe.serving.names import check_model_name
-from bnpipe.serving.server_files import BATCHING_CONFIG, MONITORING_CONFIG, ServerFiles
+from bnpipe.serving.folder.model_config import MODELS_CONFIG, ModelConfig
+from bnpipe.serving.folder.names import check_model_name
+from bnpipe.serving.folder.server_files import BATCHING_CONFIG, MONITORING_CONFIG, ServerFiles
 
 MODELS = "/models"
 CONFIG = "/config"

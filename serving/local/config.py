@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.local.status import Code, StatusError, invalid
-from bnpipe.serving.names import parse_version
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
-from bnpipe.data.tfrecord import DamagedRecordError
+from bnpipe.data.records.tfrecord import DamagedRecordError
+from bnpipe.serving.export.warmup import MOST_RECORDS, WARMUP_FILE, read
 from bnpipe.serving.local import inference
 from bnpipe.serving.local.servable import Servable
 from bnpipe.serving.local.status import Code, StatusError, invalid
-from bnpipe.serving.warmup import MOST_RECORDS, WARMUP_FILE, read
 
 
 def load_and_warm_up(path: Path) -> Servable:

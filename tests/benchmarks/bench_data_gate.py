@@ -18,9 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS, decide
-from tests.components.test_validator_alarms import without_a_fault
-from tests.components.test_validator_power import MNIST, Source, read_splits
-from tests.components.validator_data import INFO, SPOILED, Pool, digits
+from tests.components.example_validator.test_gate_alarms import without_a_fault
+from tests.components.example_validator.test_gate_power import MNIST, Source, read_splits
+from tests.components.example_validator.validator_data import INFO, SPOILED, Pool, digits
 
 RESAMPLES, SPANS = 1000, 20
 SHARES, SIZES = (0.05, 0.1, 0.3, 1.0), (300, 1000)

@@ -104,7 +104,7 @@ def _run(component: Any, inputs: Any, params: Any, folder: Path) -> Any:
 
 def _import() -> None:
     started = time.perf_counter()
-    import bnpipe.components.evaluator.workflow  # noqa: F401
+    import bnpipe.components.evaluator.work  # noqa: F401
 
     _say(f"import of what the trainer had not imported: {time.perf_counter() - started:.1f} s")
 

@@ -15,11 +15,12 @@ def latencies() -> dict[tuple[str, int], list[float]]:
     """Microseconds of calls of the exported network, by its kind and the number of examples."""
     import tensorflow as tf
 
-    from bnpipe.components.trainer import Params, network
+    from bnpipe.components.network import network
+    from bnpipe.components.trainer import Params
     from bnpipe.components.trainer.export import layers_of
     from bnpipe.data.dataset_info import DatasetInfo
-    from bnpipe.serving.classifier import Classifier
-    from bnpipe.serving.folding import fold
+    from bnpipe.serving.export.classifier import Classifier
+    from bnpipe.serving.export.folding import fold
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     info = DatasetInfo("mnist", "3.0.1", *SHAPE, tuple("0123456789"), {}, False)

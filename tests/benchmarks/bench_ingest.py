@@ -134,7 +134,7 @@ class _Clock:
 
 
 def _builder(options: argparse.Namespace) -> Any:
-    from bnpipe.data.tfds_source import prepare
+    from bnpipe.data.sources.tfds_source import prepare
 
     archives = os.environ.get("BNPIPE_ARCHIVES")
     folder = Path(archives) if archives else None

@@ -35,9 +35,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from bnpipe.serving.client import Client, Options, Prediction, ServerError, connect
-from bnpipe.serving.publish import publish
-from bnpipe.serving.rollout import Rollout
+from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
+from bnpipe.serving.client.connect import connect
+from bnpipe.serving.folder.publish import publish
+from bnpipe.serving.folder.rollout import Rollout
 from tests.benchmarks.bench_serving import INFO, export, line, requests, stand_in
 
 # Shares of the time at which something happens.

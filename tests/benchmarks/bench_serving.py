@@ -29,7 +29,8 @@ import numpy as np
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.png import encode_stored
-from bnpipe.serving.client import Client, Options, connect
+from bnpipe.serving.client.base import Client, Options
+from bnpipe.serving.client.connect import connect
 
 INFO = DatasetInfo("mnist", "3.0.1", 28, 28, tuple("0123456789"), {}, True)
 HIDDEN = (256, 128)
@@ -66,8 +67,8 @@ def main() -> None:
 
 def export(folder: Path, seed: int) -> Path:
     """A network of the trainer's size."""
-    from bnpipe.serving import classifier
-    from bnpipe.serving.folding import Dense, Layer, Relu
+    from bnpipe.serving.export import classifier
+    from bnpipe.serving.export.folding import Dense, Layer, Relu
 
     generator = np.random.default_rng(seed)
     sizes = (INFO.features, *HIDDEN, INFO.classes)

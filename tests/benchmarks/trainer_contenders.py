@@ -131,10 +131,11 @@ def train_with_ours(seed: int, epochs: int, validated: int) -> dict[str, float]:
     """
     import tensorflow as tf
 
-    from bnpipe.components.trainer import Params, network
-    from bnpipe.components.trainer.evaluation import evaluate
-    from bnpipe.components.trainer.examples import InMemory
-    from bnpipe.components.trainer.loop import Trainer
+    from bnpipe.components.network import network
+    from bnpipe.components.network.evaluation import evaluate
+    from bnpipe.components.network.examples import InMemory
+    from bnpipe.components.network.loop import Trainer
+    from bnpipe.components.trainer import Params
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     features, labels = mnist("train")

@@ -10,13 +10,13 @@ import pytest
 
 from bnpipe.components.artifacts import SPLITS, Examples
 from bnpipe.components.example_gen import COMPONENT, Inputs, Params, probe
-from bnpipe.data.checksums import LocalArchives
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError, RequestError
-from bnpipe.data.examples import as_strings, encode, read_batches
-from bnpipe.data.source import Source
-from bnpipe.data.tfds_source import prepare
-from bnpipe.data.tfrecord import frame, read_runs
+from bnpipe.data.records.examples import as_strings, encode, read_batches
+from bnpipe.data.records.tfrecord import frame, read_runs
+from bnpipe.data.sources.checksums import LocalArchives
+from bnpipe.data.sources.source import Source
+from bnpipe.data.sources.tfds_source import prepare
 
 NOTHING_TO_DOWNLOAD = LocalArchives(None, (), {}, {}, ())
 PARAMS = Params(dataset="rendered_digits", size=512, shards=2)
@@ -142,8 +142,8 @@ def test_the_number_of_shards_moves_no_image_between_splits(
 def test_facts_name_the_data_and_the_leak(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnpipe.data import rendered_digits
-    from bnpipe.data.digit_renderer import draw_chunk
+    from bnpipe.data.sources import rendered_digits
+    from bnpipe.data.sources.digit_renderer import draw_chunk
 
     def with_duplicates(seed: int, split: str, chunk: int) -> Any:
         images, labels = draw_chunk(seed, split, chunk)
@@ -255,7 +255,7 @@ def test_splits_of_the_data_set_are_used_or_named(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own validation split is the validation split; what is left out is said."""
-    from bnpipe.data import tfds_source
+    from bnpipe.data.sources import tfds_source
 
     def find(*_: Any, **__: Any) -> Any:
         return four_splits(tmp_path / "tfds")
@@ -283,7 +283,7 @@ def test_splits_of_the_data_set_are_used_or_named(
 def test_labels_out_of_range_are_bad_records(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnpipe.data import tfds_source
+    from bnpipe.data.sources import tfds_source
 
     original = tfds_source.source
 

@@ -12,9 +12,9 @@ import pytest
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel
 from bnpipe.components.base import Ruling
 from bnpipe.components.pusher import COMPONENT, Inputs, Params, effect
-from bnpipe.serving import labels, object_store, standing, versions
 from bnpipe.serving.errors import ServingError
-from tests.serving.served import DIGITS, saved_model
+from bnpipe.serving.folder import labels, object_store, standing, versions
+from tests.serving.folder.served import DIGITS, saved_model
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from bnpipe.components.artifacts import SPLITS, Examples
 from bnpipe.components.statistics_gen import COMPONENT, Inputs, Params
 from bnpipe.data.errors import DataError
-from bnpipe.data.examples import encode, read_batches
-from bnpipe.data.statistics import SplitSummary, read_parts
-from bnpipe.data.tfrecord import frame
+from bnpipe.data.records.examples import encode, read_batches
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.data.statistics.summary import SplitSummary, read_parts
 
 Run = Callable[..., Any]
 

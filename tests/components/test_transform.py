@@ -12,8 +12,8 @@ from bnpipe.components.artifacts import SPLITS, Examples, TransformedExamples
 from bnpipe.components.transform import COMPONENT, Inputs, Params
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
-from bnpipe.data.examples import encode, read_batches, read_transformed
-from bnpipe.data.tfrecord import frame
+from bnpipe.data.records.examples import encode, read_batches, read_transformed
+from bnpipe.data.records.tfrecord import frame
 
 
 def images(examples: Examples, split: str) -> np.ndarray:

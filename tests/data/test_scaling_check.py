@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.examples import encode
 from bnpipe.data.preprocessing import flatten_and_scale
+from bnpipe.data.records.examples import encode
+from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.scaling_check import check_scaled_once
-from bnpipe.data.tfrecord import frame
 
 RNG = np.random.default_rng(0)
 

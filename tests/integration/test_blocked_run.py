@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bnpipe.data.digit_renderer import draw_chunk
 from bnpipe.data.png import encode_stored
+from bnpipe.data.sources.digit_renderer import draw_chunk
 from tests.integration.conftest import MakeProject, Project, steps
 
 CONFIG = """\

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
-from bnpipe.serving import versions
-from bnpipe.serving.client import Client, connect
+from bnpipe.serving.client.base import Client
+from bnpipe.serving.client.connect import connect
+from bnpipe.serving.folder import versions
 from tests.integration.background import free_port, process
 from tests.integration.conftest import Project
 from tests.waiting import wait_for

@@ -112,8 +112,8 @@ def test_batch_statistics_at_inference_are_refused_though_the_accuracy_is_fine(
 
 def shuffle_labels(examples: TransformedExamples, folder: Path) -> TransformedExamples:
     """The same images; in what a network is trained and validated on, labels are exchanged."""
-    from bnpipe.data.examples import encode, read_batches
-    from bnpipe.data.tfrecord import frame
+    from bnpipe.data.records.examples import encode, read_batches
+    from bnpipe.data.records.tfrecord import frame
 
     shutil.copytree(examples.path, folder)
     rng = np.random.default_rng(0)
@@ -135,11 +135,11 @@ def with_batch_statistics(
     """
     import tensorflow as tf
 
-    from bnpipe.components.trainer import network
+    from bnpipe.components.network import network
     from bnpipe.components.trainer.export import layers_of
     from bnpipe.data.dataset_info import DatasetInfo
-    from bnpipe.serving import classifier
-    from bnpipe.serving.folding import BatchNormalization
+    from bnpipe.serving.export import classifier
+    from bnpipe.serving.export.folding import BatchNormalization
 
     class ArticleClassifier(classifier.Classifier):
         def _apply(self, layer: Any, x: tf.Tensor) -> tf.Tensor:

@@ -12,9 +12,9 @@ import pytest
 
 from bnpipe.components.artifacts import Examples, TransformedExamples
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.examples import as_strings, read_batches, read_transformed
 from bnpipe.data.png import encode_stored
-from bnpipe.pipeline.store import Store
+from bnpipe.data.records.examples import as_strings, read_batches, read_transformed
+from bnpipe.pipeline.engine.store import Store
 from tests.integration.conftest import Project, Run, digests, steps
 
 STEPS = (
@@ -214,7 +214,7 @@ def test_served_version_leads_back_to_run_data_code_and_lock(project: Project, f
 
 
 def test_export_is_the_model_that_was_pushed(project: Project, first: Run, tmp_path: Path) -> None:
-    from bnpipe.serving.versions import tree_digest
+    from bnpipe.serving.folder.versions import tree_digest
 
     project.call("export", f"{first.summary['id']}/trainer", str(tmp_path / "model"))
     exported = tree_digest(tmp_path / "model" / "saved_model")

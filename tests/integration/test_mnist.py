@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.store import Store
 from tests.integration.conftest import MakeProject, digests, steps
 
 

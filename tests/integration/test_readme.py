@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from bnpipe.pipeline.cli.app import app
-from bnpipe.pipeline.config import Config, from_values, parse_yaml
-from bnpipe.pipeline.errors import ExitCode
+from bnpipe.pipeline.configuration.config import Config, from_values, parse_yaml
+from bnpipe.pipeline.engine.errors import ExitCode
 from tests.child import ROOT, environment
 from tests.integration.conftest import SMALL, MakeProject, Project
 

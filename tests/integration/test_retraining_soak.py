@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.pipeline.collect import size_of
+from bnpipe.pipeline.engine.collect import size_of
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, Trigger, outcomes
-from bnpipe.serving import ledger, versions
-from bnpipe.serving.client import Client, Options, connect
+from bnpipe.serving.client.base import Client, Options
+from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import ledger, versions
 from tests.integration.background import free_port, process, rss
 from tests.integration.conftest import SMALL, MakeProject, Project
 from tests.span_folders import drifted, write_drifted

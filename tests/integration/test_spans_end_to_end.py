@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.store import Store
 from tests.integration.conftest import Project, digests, steps
 from tests.span_folders import write_images, write_records
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline import tracking
-from bnpipe.pipeline.config import from_values
-from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.configuration.config import from_values
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
 from tests.child import environment
 from tests.pipeline.report.finished_run import Home
@@ -83,8 +83,8 @@ def test_whatever_mlflow_does_is_a_sentence_at_the_end_of_a_run(
 TELL = """
 import sys
 from pathlib import Path
-from bnpipe.pipeline.runs import find_run
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.runs import find_run
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.tracking import track
 store = Store(Path(sys.argv[1]))
 print(track(store, find_run(store, sys.argv[2]), sys.argv[3], "digits"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.events import Event, Progress, RunFinished, StepErrored
+from bnpipe.pipeline.engine.events import Event, Progress, RunFinished, StepErrored
 
 WORK: Sequence[Event] = (
     Progress("train", 1, 2, "epoch"),

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from bnpipe.pipeline import definition, launch
-from bnpipe.pipeline.config import Config
-from bnpipe.pipeline.graph import Graph
+from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.engine.graph import Graph
 from tests.toy_graph import toy_graph
 
 

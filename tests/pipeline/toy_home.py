@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.execute import FinishedRun, run_graph
-from bnpipe.pipeline.plan import Plan, Selection, StepPlan, make_plan
-from bnpipe.pipeline.store import Store
+from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
+from bnpipe.pipeline.engine.plan import Plan, Selection, StepPlan, make_plan
+from bnpipe.pipeline.engine.store import Store
 from tests.child import WITH_TESTS, environment
 from tests.toy_graph import toy_graph, toy_settings
 

@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bnpipe.data.dataset_info import DatasetInfo
-from tests.serving.served import push, saved_model
+from tests.serving.folder.served import push, saved_model
 
 MakeModel = Callable[[str], Path]
 INFO = DatasetInfo("mnist", "3.0.1", 28, 28, tuple("0123456789"), {}, True)
@@ -72,8 +72,8 @@ def memory() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two SavedModels that answer differently."""
-    from bnpipe.serving import classifier
-    from bnpipe.serving.folding import Dense, Relu
+    from bnpipe.serving.export import classifier
+    from bnpipe.serving.export.folding import Dense, Relu
 
     folders = []
     for seed in range(2):
@@ -96,7 +96,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def served(exports: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A served folder with one version, as `publish` leaves it."""
-    from bnpipe.serving.publish import publish
+    from bnpipe.serving.folder.publish import publish
 
     base = tmp_path_factory.mktemp("served") / "mnist"
     publish(

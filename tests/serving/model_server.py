@@ -17,7 +17,8 @@ from typing import Self
 
 import numpy as np
 
-from bnpipe.serving.client import Options, Prediction, connect
+from bnpipe.serving.client.base import Options, Prediction
+from bnpipe.serving.client.connect import connect
 from bnpipe.serving.local.config import ModelEntry
 from bnpipe.serving.local.server import LocalServer
 from bnpipe.serving.local.states import Settings

@@ -16,8 +16,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from bnpipe.data.tfrecord import frame
-from bnpipe.serving import warmup
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.serving.export import warmup
 from bnpipe.serving.lint import MOST_FILE_BYTES, lint
 from tests.components.infra_validator.candidates import export
 

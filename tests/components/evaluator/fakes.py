@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from bnpipe.components.artifacts import Model, TransformedExamples
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.examples import encode
-from bnpipe.data.tfrecord import frame
+from bnpipe.data.records.examples import encode
+from bnpipe.data.records.tfrecord import frame
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,8 +76,8 @@ def fit(features: Floats, labels: npt.NDArray[np.int64]) -> tuple[Floats, Floats
 
 def write_model(folder: Path, kernel: Floats, bias: Floats) -> Model:
     """A Model folder whose SavedModel is the real export of a linear network."""
-    from bnpipe.serving.classifier import export
-    from bnpipe.serving.folding import Dense
+    from bnpipe.serving.export.classifier import export
+    from bnpipe.serving.export.folding import Dense
 
     folder.mkdir(parents=True)
     export(folder / "saved_model", [Dense("logits", kernel, bias)], info(1))

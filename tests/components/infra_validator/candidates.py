@@ -10,7 +10,7 @@ import numpy as np
 from bnpipe.components.artifacts import Blessing, Evaluation, Model
 from bnpipe.components.infra_validator import Inputs
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.serving.versions import tree_digest
+from bnpipe.serving.folder.versions import tree_digest
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)
@@ -19,8 +19,8 @@ ROWS = 5
 
 def export(folder: Path) -> Path:
     """Exports a network of random weights."""
-    from bnpipe.serving import classifier
-    from bnpipe.serving.folding import Dense, Relu
+    from bnpipe.serving.export import classifier
+    from bnpipe.serving.export.folding import Dense, Relu
 
     generator = np.random.default_rng(0)
 

@@ -11,8 +11,9 @@ import pytest
 from bnpipe.components.base import Ruling
 from bnpipe.components.infra_validator.replay import latency, replay
 from bnpipe.components.infra_validator.servers import MODEL
-from bnpipe.serving.client import Client, Options, Prediction, ServerError, connect
-from bnpipe.serving.golden import Golden
+from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
+from bnpipe.serving.client.connect import connect
+from bnpipe.serving.export.golden import Golden
 from tests.components.infra_validator.candidates import ROWS
 
 

@@ -24,12 +24,12 @@ from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.measure import plain
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions
-from bnpipe.components.evaluator.workflow import measured
+from bnpipe.components.evaluator.work import measured
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.statistics import SplitSummary
-from bnpipe.pipeline.files import write_json
-from bnpipe.pipeline.runs import RunFolder
-from bnpipe.pipeline.store import StepRecord, Store
+from bnpipe.data.statistics.summary import SplitSummary
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.runs import RunFolder
+from bnpipe.pipeline.engine.store import StepRecord, Store
 
 IMAGES = 600
 NASTY = (
@@ -257,7 +257,10 @@ class Home:
         self, run: str, name: str, inputs: Any, outputs: Any, code: str, verdict: Any = None
     ) -> dict[str, Any]:
         parts = {
-            "code": {f"bnpipe.components.{name}": code * 64, "bnpipe.data.examples": "d" * 64},
+            "code": {
+                f"bnpipe.components.{name}": code * 64,
+                "bnpipe.data.records.examples": "d" * 64,
+            },
             "environment": {"python": "3.11"},
             "outside": {},
             "files": {},

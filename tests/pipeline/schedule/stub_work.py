@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result, Trigger
 from bnpipe.pipeline.schedule.tick import Policy, Ticker
-from bnpipe.pipeline.schedule.timetable import make_timetable
 from bnpipe.pipeline.schedule.work import Looked, Ran
 
 PUSHED = Ran(exit_code=0, sentence="v1 is live", result=Result.PUSHED, run="0001", version=1)

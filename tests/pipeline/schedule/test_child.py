@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.child import read_trigger, supervise
 from tests.child import environment
 from tests.waiting import wait_for

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.data.digit_renderer import draw_chunk
-from bnpipe.data.examples import encode
-from bnpipe.data.statistics import SplitSummary
-from bnpipe.data.tfrecord import frame
-from bnpipe.pipeline.config import Config, from_values
-from bnpipe.pipeline.graph import Resolved
+from bnpipe.data.records.examples import encode
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.data.sources.digit_renderer import draw_chunk
+from bnpipe.data.statistics.summary import SplitSummary
+from bnpipe.pipeline.configuration.config import Config, from_values
+from bnpipe.pipeline.engine.graph import Resolved
 from bnpipe.pipeline.schedule import inspection
 from bnpipe.pipeline.schedule.inspection import Inspection
-from bnpipe.serving.logged_images import logged_images
-from bnpipe.serving.request_log import RequestLog
+from bnpipe.serving.client.logged_images import logged_images
+from bnpipe.serving.client.request_log import RequestLog
 from tests.span_folders import write_records
 
 DATASET = {
@@ -117,7 +117,7 @@ def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
     write_records(tmp_path / "spans" / "7", 5, train=300)
     _, labels = draw_chunk(5, "train", 0)
     answers = np.where(np.arange(300) < 300 * right, labels[:300], (labels[:300] + 1) % 10)
-    monkeypatch.setattr("bnpipe.serving.restored.class_ids", lambda folder, images: answers)
+    monkeypatch.setattr("bnpipe.serving.client.restored.class_ids", lambda folder, images: answers)
     seen = look.accuracy()
     assert bool(seen.fired) is fires
     assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.told

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from bnpipe.pipeline.configuration.sections import Notify
 from bnpipe.pipeline.schedule import notify as module
 from bnpipe.pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
 from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
-from bnpipe.pipeline.sections import Notify
 from tests.waiting import PATIENCE
 
 OUTCOME = Outcome(

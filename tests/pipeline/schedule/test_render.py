@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bnpipe.pipeline.errors import ConfigError
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.render import KINDS, Tick, render
 from tests.child import environment
 

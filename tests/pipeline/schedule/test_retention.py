@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bnpipe.pipeline.collect import drop_runs, size_of
-from bnpipe.pipeline.lock import run_lock
+from bnpipe.pipeline.engine.collect import drop_runs, size_of
+from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.schedule.retention import keep_newest
-from bnpipe.serving import publish
+from bnpipe.serving.folder import publish
 from tests.pipeline.toy_home import ToyHome
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bnpipe.pipeline.lock import is_held
+from bnpipe.pipeline.engine.lock import is_held
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import FAILED, Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder

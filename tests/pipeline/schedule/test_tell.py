@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bnpipe.pipeline.config import Config, from_values
-from bnpipe.pipeline.lock import try_lock
+from bnpipe.pipeline.configuration.config import Config, from_values
+from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.health import Health, health
@@ -19,7 +19,7 @@ from bnpipe.pipeline.schedule.slot import Slot, iso
 from bnpipe.pipeline.schedule.tell import NEWEST, tell
 from bnpipe.pipeline.schedule.tick import Tick
 from bnpipe.pipeline.schedule.work import Ran
-from bnpipe.serving import ledger
+from bnpipe.serving.folder import ledger
 from tests.pipeline.schedule.stub_work import Clock, StubWork, moment, ticker
 
 WRITES = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"

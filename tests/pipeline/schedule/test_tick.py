@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bnpipe.pipeline.errors import LockHeld, Terminated
+from bnpipe.pipeline.engine.errors import LockHeld, Terminated
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Result, Trigger, outcomes

@@ -11,11 +11,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from bnpipe.data.tfrecord import frame
-from bnpipe.serving import model_config
-from bnpipe.serving.client import Client, LoadFailed, ServerError, connect
+from bnpipe.data.records.tfrecord import frame
+from bnpipe.serving.client.base import Client, LoadFailed, ServerError
+from bnpipe.serving.client.connect import connect
+from bnpipe.serving.export.warmup import WARMUP_FILE
+from bnpipe.serving.folder import model_config
 from bnpipe.serving.local.states import Settings
-from bnpipe.serving.warmup import WARMUP_FILE
 from tests.serving.model_server import FEATURES, Addresses, Load, StartFailed, serving
 from tests.waiting import wait_for
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.cli.app import call
-from bnpipe.serving import standing, versions
-from tests.serving.served import served
+from bnpipe.serving.folder import standing, versions
+from tests.serving.folder.served import served
 
 OLDER = Path(__file__).with_name("older_folder")
 KEY = OLDER.with_name("older_folder.pub")

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnpipe.serving import labels, ledger, model_config, publish, standing, versions
-from bnpipe.serving.client import Options, ServerError, connect
+from bnpipe.serving.client.base import Options, ServerError
+from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import labels, ledger, model_config, publish, standing, versions
+from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.local.server import LocalServer
 from bnpipe.serving.local.states import Settings
-from bnpipe.serving.rollout import Rollout
-from tests.serving.served import events, served
+from tests.serving.folder.served import events, served
 from tests.waiting import PATIENCE
 
 FEATURES = {"features": np.zeros((1, 784), np.float32)}

@@ -1,0 +1,212 @@
+"""The evaluator's work, in order: ask the models, measure, let TFMA measure, decide, write."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnpipe.components.artifacts import Blessing, TransformedExamples
+from bnpipe.components.base import Context, Decision, Facts
+from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
+from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
+from bnpipe.components.evaluator.gate import decide
+from bnpipe.components.evaluator.params import Params
+from bnpipe.components.evaluator.predictions import Predictions, problem
+from bnpipe.components.evaluator.step import Inputs, Outputs
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.records.examples import read_transformed
+from bnpipe.serving.export.digest import tree_digest
+
+BATCH_CHECK_IMAGES = 64
+"""Rows asked for one by one, to see whether an answer depends on the rest of its batch."""
+
+
+def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    info = DatasetInfo.read(inputs.examples.path)
+    shards = inputs.examples.shards(params.split)
+    folder = outputs.evaluation.path
+    started = time.monotonic()
+
+    ctx.progress(0, 3, "asking the models")
+    models = _saved_models(inputs)
+    answers, problems = ask(models, shards, info, params, ctx)
+    answers.write(folder / "predictions.npz")
+    usable = answers.without(problems)
+    asked = time.monotonic()
+
+    ctx.progress(1, 3, "measuring")
+    metrics, evidence = measured(usable, info, params, _expected_values(inputs.examples))
+    evidence = replace(evidence, problems=problems, champion=_champion_name(inputs))
+    first = _first_rows(shards, max(BATCH_CHECK_IMAGES, params.golden_images))
+    candidate = None if CANDIDATE in problems else models[CANDIDATE]
+    golden.write(candidate, first[: params.golden_images], info, folder / "golden.npz")
+    pictures.write(usable, shards, info, params.pictures, folder / "pictures.npz")
+    counted = time.monotonic()
+
+    ctx.progress(2, 3, "TensorFlow Model Analysis")
+    (folder / "tfma").mkdir()
+    if candidate is not None:
+        config = tfma_config.eval_config(params, list(metrics["against"]))
+        tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", config, folder / "tfma")
+        evidence = replace(
+            evidence,
+            tfma_failures=tfma_eval.failures(config, folder / "tfma"),
+            batch_difference=inference.batch_difference(str(candidate), first[:BATCH_CHECK_IMAGES]),
+        )
+
+    decision = decide(evidence, params)
+    metrics["dataset"] = _dataset(info, params.split, answers.labels.size)
+    _write_json(folder / "metrics.json", metrics)
+    _write_blessing(outputs.blessing.path, decision, inputs, problems.get(CHAMPION))
+    ctx.log.info(decision.sentence)
+    ctx.progress(3, 3, decision.sentence)
+    return _facts(decision, metrics) | {
+        "images": answers.labels.size,
+        "seconds_predict": round(asked - started, 2),
+        "seconds_measure": round(counted - asked, 2),
+        "seconds_tfma": round(time.monotonic() - counted, 2),
+    }
+
+
+def ask(
+    models: Mapping[str, Path],
+    shards: Sequence[Path],
+    info: DatasetInfo,
+    params: Params,
+    ctx: Context,
+) -> tuple[Predictions, dict[str, str]]:
+    """Every model's answers, and for models without usable answers the reason."""
+    problems = {
+        name: why for name, path in models.items() if (why := inference.unusable(path, info))
+    }
+    able = {name: path for name, path in models.items() if name not in problems}
+    answers = inference.predict(ctx.beam, shards, able, params.batch_size, ctx.scratch / "answers")
+    for name, values in answers.probabilities.items():
+        if why := problem(values, answers.labels.size, info.classes):
+            problems[name] = why
+    return answers, problems
+
+
+def measured(
+    answers: Predictions,
+    info: DatasetInfo,
+    params: Params,
+    expected: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[dict[str, Any], Evidence]:
+    """The content of `metrics.json` and the evidence for the gate, from usable answers alone.
+
+    `expected` names values that a column must have beside those that occur.
+    """
+    if CANDIDATE not in answers.probabilities:
+        return {"models": {}, "slices": {}, "against": {}}, Evidence(overall=None)
+    references = [name for name in (BASELINE, CHAMPION) if name in answers.probabilities]
+    slices = answers.slices(params.slices, info.classes, expected)
+    overall, *parts = counted = count(answers, slices, references)
+    measurement = measure.Measurement(answers, params)
+    error, resampled = measurement.calibration_error(CANDIDATE)
+    metrics = {
+        "models": {name: measurement.model(name) for name in answers.probabilities},
+        "against": {name: measure.overall_comparison(overall, name, params) for name in references},
+        "slices": measure.slice_metrics(answers, slices, counted, params),
+    }
+    evidence = Evidence(
+        overall=overall,
+        slices=tuple(parts),
+        guessing=float(np.bincount(answers.labels).max() / answers.labels.size),
+        calibration_error=error,
+        calibration_bound=float(np.quantile(resampled, 1 - params.level)),
+    )
+    return metrics, evidence
+
+
+def _expected_values(examples: TransformedExamples) -> dict[str, list[int]]:
+    """The ink quartiles that the cut points of the train split leave room for."""
+    cuts = examples.read_json("dataset.json").get("ink_cuts", [])
+    # Equal cut points have nothing between them.
+    inner = [k for k in range(1, len(cuts)) if cuts[k - 1] < cuts[k]]
+    return {"ink_quartile": [0, *inner, len(cuts)]} if cuts else {}
+
+
+def _saved_models(inputs: Inputs) -> dict[str, Path]:
+    models = {CANDIDATE: inputs.candidate.saved_model, BASELINE: inputs.baseline.saved_model}
+    if inputs.champion is not None:
+        models[CHAMPION] = inputs.champion.saved_model
+    return models
+
+
+def _champion_name(inputs: Inputs) -> str:
+    return f"version {inputs.champion.version}" if inputs.champion is not None else ""
+
+
+def _first_rows(shards: Sequence[Path], rows: int) -> npt.NDArray[np.float32]:
+    """float32[min(rows, N), D]: the first images of the split."""
+    found: list[npt.NDArray[np.float32]] = []
+    for shard in shards:
+        found.append(read_transformed([shard]).features[:rows])
+        rows -= len(found[-1])
+        if rows <= 0:
+            break
+    return np.concatenate([part for part in found if len(part)])
+
+
+def _dataset(info: DatasetInfo, split: str, images: int) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "version": info.version,
+        "synthetic": info.synthetic,
+        "split": split,
+        "images": images,
+        "label_names": list(info.label_names),
+        "height": info.height,
+        "width": info.width,
+    }
+
+
+def _write_blessing(
+    folder: Path, decision: Decision, inputs: Inputs, champion_problem: str | None
+) -> None:
+    """`blessing.json` and TFX's marker file."""
+    champion = None
+    if inputs.champion is not None:
+        champion = {
+            "version": inputs.champion.version,
+            "digest": _digest(inputs.champion.saved_model),
+            **({} if champion_problem is None else {"problem": champion_problem}),
+        }
+    blessing = {
+        "passed": decision.passed,
+        "sentence": decision.sentence,
+        "rules": [ruling.to_json() for ruling in decision.rulings],
+        "model": _digest(inputs.candidate.saved_model),
+        "champion": champion,
+    }
+    _write_json(folder / Blessing.verdict_file, blessing)
+    (folder / ("BLESSED" if decision.passed else "NOT_BLESSED")).touch()
+
+
+def _digest(saved_model: Path) -> str:
+    return tree_digest(saved_model) if saved_model.is_dir() else ""
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(measure.plain(value), indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n")
+
+
+def _facts(decision: Decision, metrics: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
+    """What the terminal shows about this step."""
+    told: dict[str, float | int | str | bool] = {"blessed": decision.passed}
+    for name, values in metrics["models"].items():
+        told[f"{name}_accuracy"] = round(values["accuracy"], 6)
+    for name, values in metrics["against"].items():
+        told[f"difference_to_{name}"] = round(values["difference"], 6)
+        told[f"smallest_detectable_loss_{name}"] = round(values["smallest_detectable_loss"], 6)
+    return told

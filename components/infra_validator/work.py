@@ -1,0 +1,231 @@
+"""The trial: in a fresh process with the stand-in, then on a real server where there is one.
+
+What the model can be blamed for is a verdict. What happened to a server is a fault: it says nothing
+about the model, so it is raised, never stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnpipe.components.artifacts import InfraBlessing, Model
+from bnpipe.components.base import Context, Facts, Ruling
+from bnpipe.components.infra_validator import servers
+from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
+from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
+from bnpipe.serving.client.base import Options, ServerError
+from bnpipe.serving.client.rest import RestClient
+from bnpipe.serving.deploy import IMAGE
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
+from bnpipe.serving.export.golden import Golden
+from bnpipe.serving.export.signatures import SIGNATURES
+
+if TYPE_CHECKING:  # `step` imports this module in `run` only
+    from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
+
+VERSION = "1"
+
+
+@dataclass
+class Record:
+    """What was found, as it grows.
+
+    Attributes:
+        findings: the lint's, each with its code and its sentence.
+        checks: by server, in the order they were made.
+        refusal: why a server did not load the model; None if it did.
+        facts: numbers for the log.
+    """
+
+    findings: Sequence[dict[str, str]] = ()
+    checks: dict[str, list[Ruling]] = field(default_factory=dict)
+    refusal: str | None = None
+    facts: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+
+    def complaints(self) -> list[str]:
+        """All that speaks against the model, the worst first."""
+        found = [finding["sentence"] for finding in self.findings]
+        found += [self.refusal] if self.refusal is not None else []
+        for server, rulings in self.checks.items():
+            found += [f"{server}: {r.sentence}" for r in rulings if r.outcome == "block"]
+        return found
+
+
+def judge(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """Tries the model and writes the verdict. See `step.run`."""
+    server = servers.find(params.server_binary)
+    if ctx.outside is not None and ctx.outside["server"] != server.identity:
+        raise ServingError(
+            f"the server changed meanwhile: planned was {ctx.outside['server']}, "
+            f"now it is {server.identity}",
+            hint="run again: bnpipe run",
+        )
+    blessed = _digest_of(inputs)
+    record = Record(facts={"server": server.name, "weaker": not server.real})
+    if params.require_real_server and not server.real:
+        record.refusal = (
+            f"serving.require_real_server is set: expected a {BINARY} on PATH or the image {IMAGE} "
+            "in Docker, found neither"
+        )
+    else:
+        _Trial(inputs, params, ctx, blessed, record).run(server)
+    _write(outputs.infra_blessing, record, server, blessed)
+    return record.facts
+
+
+def _digest_of(inputs: Inputs) -> str:
+    """The digest that was blessed."""
+    try:
+        blessing = inputs.blessing.read_json(inputs.blessing.verdict_file)
+        return str(blessing["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ServingError(
+            f"{inputs.blessing.producer}: cannot read {inputs.blessing.verdict_file}: {error}"
+        ) from error
+
+
+class _Trial:
+    """The trial of one model; what it finds goes into a record."""
+
+    def __init__(
+        self, inputs: Inputs, params: Params, ctx: Context, blessed: str, record: Record
+    ) -> None:
+        self._inputs, self._params, self._ctx, self._record = inputs, params, ctx, record
+        self._blessed = blessed
+        self._base = _stage(inputs.model, ctx.scratch)
+        self._log = ctx.scratch / "server.log"
+
+    def run(self, server: Server) -> None:
+        """Try it in a fresh process, and on the real server if there is one."""
+        self._in_fresh_process()
+        if server.real and not self._record.complaints():
+            self._on(server)
+
+    def _in_fresh_process(self) -> None:
+        """Lint, restore, replay; this process prepares its requests while that one starts."""
+        started, deadline = time.monotonic(), self._deadline()
+        stand_in = Server(STAND_IN, STAND_IN)
+        with Process(stand_in, self._base, self._log) as process:
+            self._golden = Golden.read(self._inputs.evaluation.path / "golden.npz")
+            import bnpipe.serving.client.grpc  # noqa: F401 - seconds, if nobody had TensorFlow
+
+            self._record.findings = process.findings(deadline)
+            if self._record.findings:
+                return
+            self._check_bytes()
+            try:
+                addresses = process.wait_until_serving(deadline)
+                start_seconds = round(time.monotonic() - started, 2)
+                self._ask(stand_in, process, addresses)
+                self._record.facts["start_seconds"] = start_seconds
+            except Refused as error:
+                self._record.refusal = f"it cannot be loaded: {error}"
+            self._tell(process)
+
+    def _on(self, server: Server) -> None:
+        try:
+            with serving(server, self._base, self._log, self._deadline()) as (process, addresses):
+                self._ask(server, process, addresses)
+                self._tell(process)
+        except Refused as error:
+            self._record.refusal = f"{server.name} cannot load it: {error}"
+
+    def _ask(self, server: Server, process: Process, addresses: Addresses) -> None:
+        from bnpipe.components.infra_validator.replay import latency, replay
+        from bnpipe.serving.client.grpc import GrpcClient
+
+        options = Options(timeout=self._params.answer_seconds, attempts=1)
+        facts = self._record.facts
+        with ExitStack() as opened:
+            rest = opened.enter_context(RestClient(addresses.rest, MODEL, options))
+            grpc = opened.enter_context(
+                GrpcClient(addresses.grpc.removeprefix("grpc://"), MODEL, options)
+            )
+            try:
+                self._record.checks[server.name] = replay(self._golden, rest, grpc)
+                if not self._record.complaints():
+                    for name, client in (("rest", rest), ("grpc", grpc)):
+                        times = latency(client, self._golden, self._params.timed_requests)
+                        facts[f"{name}_p50_ms"], facts[f"{name}_p99_ms"] = times
+            except ServerError as error:
+                self._log_tail(process)
+                process.check_alive()
+                raise process.fault(f"gave no answer: {error.headline}") from error
+        process.check_alive()
+
+    def _check_bytes(self) -> None:
+        """What is served here is what was judged."""
+        served = tree_digest(self._base / VERSION)
+        if served != self._blessed:
+            raise ServingError(
+                f"the blessing is for another model: expected digest {served[:12]}, "
+                f"received {self._blessed[:12]}",
+                hint="evaluate again: bnpipe run --force evaluator",
+            )
+
+    def _tell(self, process: Process) -> None:
+        """Log the server's last lines, when something speaks against the model."""
+        if self._record.complaints():
+            self._log_tail(process)
+            self._record.facts["server_log"] = "\n".join(process.tail())
+
+    def _log_tail(self, process: Process) -> None:
+        self._ctx.log.error("the server's last lines:\n%s", "\n".join(process.tail()))
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._params.start_seconds
+
+
+def _stage(model: Model, scratch: Path) -> Path:
+    """A base path whose version 1 is the model's SavedModel, file by file the same inodes.
+
+    Links stay links, for the lint to see.
+    """
+    base = scratch / MODEL
+    shutil.rmtree(base, ignore_errors=True)
+    source = model.saved_model
+    (base / VERSION).mkdir(parents=True)
+    for folder, folders, files in os.walk(source):
+        target = base / VERSION / Path(folder).relative_to(source)
+        target.mkdir(exist_ok=True)
+        for name in (*files, *(n for n in folders if os.path.islink(os.path.join(folder, n)))):
+            try:
+                os.link(os.path.join(folder, name), target / name, follow_symlinks=False)
+            except OSError:  # another disk, or one without hard links
+                shutil.copy2(os.path.join(folder, name), target / name, follow_symlinks=False)
+    return base
+
+
+def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str) -> None:
+    """`verdict.json` and TFX's marker; no times, no places."""
+    complaints = record.complaints()
+    weaker = "" if server.real else " (weaker: no TensorFlow Serving here)"
+    if complaints:
+        sentence = f"not served: {complaints[0]}"
+        if len(complaints) > 1:
+            sentence += f" (and {len(complaints) - 1} more)"
+    else:
+        sentence = (
+            f"served by {server.name}{weaker}: {len(SIGNATURES)} signatures answer over REST and "
+            "gRPC as evaluated"
+        )
+    verdict: dict[str, Any] = {
+        "passed": not complaints,
+        "sentence": sentence,
+        "model": digest,
+        "server": server.name,
+        "weaker": not server.real,
+        "findings": list(record.findings),
+        "checks": {name: [r.to_json() for r in made] for name, made in record.checks.items()},
+    }
+    (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")
+    (blessing.path / blessing.markers[bool(complaints)]).touch()

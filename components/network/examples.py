@@ -1,0 +1,208 @@
+"""The train and validation examples as the training loop takes them: from memory or from disk.
+
+Both kinds hand out the same rows in the same order, so the trained weights do not depend on which
+one is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bnpipe.components.artifacts import TransformedExamples
+from bnpipe.components.network.params import TrainingError
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.records.examples import Column, read_batches, read_transformed
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+
+BLOCK_ROWS = 8192  # rows that are evaluated at a time
+
+
+class Split(Protocol):
+    """One split of the examples: rows of float32 features, with int32 labels."""
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def labels(self) -> Integers:
+        """The labels of all rows."""
+        ...
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """The features[n, D] and labels[n] of some rows, in the order given."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """All rows in order, some thousands at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A split that is held in memory."""
+
+    features: Floats
+    labels: Integers
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """See `Split`."""
+        return self.features[order], self.labels[order]
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """See `Split`."""
+        for start in range(0, self.size, BLOCK_ROWS):
+            yield self.features[start : start + BLOCK_ROWS], self.labels[start : start + BLOCK_ROWS]
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A split whose features lie in one file of float32 rows, so that any row can be fetched."""
+
+    path: Path
+    labels: Integers
+    features: int
+
+    @classmethod
+    def write(cls, shards: list[Path], path: Path, features: int) -> OnDisk:
+        """Copies the features of the shards into `path`, a batch of records at a time.
+
+        Raises:
+            TrainingError: a row has another number of features, or one that is not finite.
+        """
+        labels = []
+        with path.open("wb") as file:
+            for shard in shards:
+                for columns in _checked_batches(shard, features):
+                    file.write(columns["features"].tobytes())
+                    labels.append(columns["label"].astype(np.int32))
+        return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
+        """See `Split`."""
+        features = np.empty((len(order), self.features), np.float32)
+        # Not mapped into memory: the pages around every row would count as this process' memory.
+        with self.path.open("rb", buffering=0) as file:
+            for row, target in zip(order.tolist(), features, strict=True):
+                file.seek(row * target.nbytes)
+                file.readinto(target.data)
+        return features, self.labels[order]
+
+    def blocks(self) -> Iterator[tuple[Floats, Integers]]:
+        """See `Split`."""
+        with self.path.open("rb") as file:
+            for start in range(0, self.size, BLOCK_ROWS):
+                labels = self.labels[start : start + BLOCK_ROWS]
+                features = np.fromfile(file, np.float32, len(labels) * self.features)
+                yield features.reshape(-1, self.features), labels
+
+
+def open_splits(
+    examples: TransformedExamples, info: DatasetInfo, memory_budget: int, scratch: Path
+) -> tuple[Split, Split]:
+    """The train and the validation split, in memory if they fit.
+
+    Args:
+        examples: the artifact.
+        info: its `dataset.json`.
+        memory_budget: bytes of features that may be held in memory.
+        scratch: folder for the features if they do not fit.
+
+    Raises:
+        TrainingError: the train split is empty, a label or a row does not fit `info`, or a feature
+            is not finite.
+        DataError: a file is damaged.
+    """
+    rows = info.splits.get("train", 0) + info.splits.get("validation", 0)
+    fits = rows * info.features * 4 <= memory_budget
+
+    def open_split(name: str) -> Split:
+        shards = examples.shards(name)
+        if not fits:
+            return OnDisk.write(shards, scratch / f"{name}.float32", info.features)
+        read = read_transformed(shards)
+        features = read.features.reshape(len(read.label), -1 if len(read.label) else info.features)
+        checked = _checked(features, info.features, f"split {name}")
+        return InMemory(checked, read.label.astype(np.int32))
+
+    train, validation = open_split("train"), open_split("validation")
+    if not train.size:
+        raise TrainingError("the train split is empty: expected at least one example")
+    for name, split in (("train", train), ("validation", validation)):
+        low, high = split.labels.min(initial=0), split.labels.max(initial=0)
+        if low < 0 or high >= info.classes:
+            raise TrainingError(
+                f"split {name}: expected labels from 0 to {info.classes - 1}, received "
+                f"{low if low < 0 else high}"
+            )
+    return train, validation
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
+    """The order of the examples in one epoch (from 0): a permutation of range(size)."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    return generator.permutation(size)
+
+
+def feature_blocks(
+    examples: TransformedExamples, splits: Sequence[str], info: DatasetInfo
+) -> Iterator[Floats]:
+    """The features of some splits, float32[n, D] at a time, straight from their files.
+
+    Raises:
+        TrainingError: a row does not fit `info`, or a feature is not finite.
+        DataError: a file is damaged.
+    """
+    for split in splits:
+        for shard in examples.shards(split):
+            for columns in _checked_batches(shard, info.features):
+                yield columns["features"]
+
+
+def _checked_batches(shard: Path, features: int) -> Iterator[dict[str, Column]]:
+    """The columns of a file, a batch of records at a time, with features that are `_checked`."""
+    first_row = 0
+    for batch in read_batches(shard):
+        block = batch.columns["features"]
+        _checked(block, features, f"{shard.parent.name}/{shard.name}", first_row)
+        first_row += len(block)
+        yield batch.columns
+
+
+def _checked(features: Floats, expected: int, where: str, first_row: int = 0) -> Floats:
+    """The features, if there are as many to a row as expected and all are finite.
+
+    A relu turns NaN into 0, so without a normalisation the loss may stay finite and say nothing.
+    """
+    if features.shape[1] != expected:
+        raise TrainingError(f"{where}: expected {expected} features, received {features.shape[1]}")
+    for start in range(0, len(features), BLOCK_ROWS):
+        block = features[start : start + BLOCK_ROWS]
+        bad = np.argwhere(~np.isfinite(block))
+        if len(bad):
+            row, column = bad[0]
+            raise TrainingError(
+                f"{where}: expected finite features, received {block[row, column]} in row "
+                f"{first_row + start + row}, feature {column}",
+                hint="run the transform step again on examples without such values",
+            )
+    return features

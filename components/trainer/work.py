@@ -1,0 +1,141 @@
+"""What `run` does: read, train, export, verify, and write the Model artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from bnpipe.components.artifacts import Model
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.network import network
+from bnpipe.components.network.evaluation import evaluate
+from bnpipe.components.network.examples import Split, feature_blocks, open_splits
+from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.params import Params, TrainingError
+from bnpipe.components.network.precise_statistics import estimate_statistics
+from bnpipe.components.trainer.export import export_verified
+from bnpipe.components.trainer.model_card import model_card, write_history, write_json
+from bnpipe.components.trainer.step import Inputs
+from bnpipe.components.trainer.warm_start import take_weights
+from bnpipe.data.dataset_info import DatasetInfo
+
+SERVED_DTYPE: Literal["float32"] = "float32"
+# Features only: nothing is chosen by the test split, the export is proved on it.
+VERIFIED_SPLITS = ("validation", "test")
+
+
+def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    examples = inputs.examples
+    info = DatasetInfo.read(examples.path)
+    train, validation = open_splits(examples, info, params.memory_budget_mb * 2**20, ctx.scratch)
+    _check_early_stopping(params, validation)
+    started = time.perf_counter()
+    with _device(params.device):
+        net = network.build(info.features, info.classes, params)
+        if inputs.start is not None:
+            take_weights(net, inputs.start)
+        trainer = _train(net, train, validation, params, ctx)
+        loss, accuracy = evaluate(trainer.model, validation)
+    train_seconds = time.perf_counter() - started
+    served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
+    blocks = feature_blocks(examples, VERIFIED_SPLITS, info)
+    exported = export_verified(served, model.saved_model, info, blocks, params.fold_batch_norm)
+    if exported.left:
+        ctx.log.info("exported without folding: %s", ", ".join(exported.left))
+    # Early stopping returns to the best epoch, else the last one counts.
+    final = trainer.position.history[trainer.position.best_epoch - 1]
+    metrics = {
+        "train_loss": final["train_loss"],
+        "train_accuracy": final["train_accuracy"],
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+    }
+    net.save_weights(model.path / "training.weights.h5")
+    write_history(model.path / "history.json", trainer.position)
+    card = model_card(info, ctx.input_digests, params, net, metrics, exported.folded)
+    write_json(model.path / "model_card.json", card)
+    return {
+        "train_seconds": train_seconds,
+        "compile_seconds": trainer.compile_seconds,
+        "steps_per_second": trainer.steps_run / trainer.loop_seconds if trainer.steps_run else None,
+        "epochs": trainer.position.epoch,
+        "steps": trainer.steps_run,
+        "steps_from_checkpoint": trainer.resumed_from,
+        **metrics,
+        **exported.facts(),
+    }
+
+
+def _check_early_stopping(params: Params, validation: Split) -> None:
+    if params.early_stopping_patience and not validation.size:
+        raise TrainingError(
+            "trainer.early_stopping_patience: expected a validation split with examples, since it "
+            "goes by their loss; received none",
+            hint="train all epochs with: --set trainer.early_stopping_patience=0",
+        )
+
+
+def _train(
+    net: keras.Model, train: Split, validation: Split, params: Params, ctx: Context
+) -> Trainer:
+    trainer = Trainer(net, params, train, validation, ctx.scratch, ctx.progress)
+    trainer.fit()
+    if trainer.resumed_from:
+        ctx.log.info("went on from a checkpoint after %d steps", trainer.resumed_from)
+    for row in trainer.position.history:
+        ctx.log.info("%s", row)
+    if params.precise_statistics:
+        estimate_statistics(net, train)
+    return trainer
+
+
+def _in_served_dtype(net: keras.Model, info: DatasetInfo, params: Params) -> keras.Model:
+    """The network with the same weights and the precision in which it is served."""
+    params = dataclasses.replace(params, dtype=SERVED_DTYPE)
+    served = network.build(info.features, info.classes, params)
+    for variable, trained in zip(served.variables, net.variables, strict=True):
+        variable.assign(keras.ops.cast(trained, variable.dtype))
+    return served
+
+
+def _device(name: str) -> tf.device:
+    """The scope of a device.
+
+    Raises:
+        TrainingError: there is no such device.
+    """
+    kind, _, index = name.partition(":")
+    if kind.lower() == "cpu":
+        _use_one_thread()
+    found = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
+    if f"{kind.upper()}:{index or 0}" not in found:
+        raise TrainingError(
+            f"trainer.device: expected one of {', '.join(d.lower() for d in found)}, "
+            f"received {name}",
+            hint="train on the processor with: --set trainer.device=cpu",
+        )
+    return tf.device(f"/{kind}:{index or 0}")
+
+
+def _use_one_thread() -> None:
+    """One thread per operation is fastest for small batches, and gives large ones fixed bits.
+
+    Raises:
+        TrainingError: TensorFlow has already started with more.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        # It has started, and took this variable then. `bnpipe run` sets it before that.
+        if os.environ.get("TF_NUM_INTRAOP_THREADS") != "1":
+            raise TrainingError(
+                "TensorFlow has already started with several threads per operation: expected one, "
+                "since the bits of the weights depend on it",
+                hint="start Python again with TF_NUM_INTRAOP_THREADS=1 in the environment",
+            ) from None

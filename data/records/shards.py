@@ -1,0 +1,114 @@
+"""Output shards of Beam steps: written whole or not at all, and reported by value.
+
+A bundle that is run again writes the same bytes under the same names, so a retry is harmless. What
+goes wrong inside a worker comes back as a report, not as an exception: a runner would turn that
+into a trace of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from bnpipe.data.durable import STAGING, replace_text, replacing, write_all
+from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.records.tfrecord import Bytes, frame
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What a worker tells about one unit of work.
+
+    Attributes:
+        unit: which unit, e.g. `train-00000`.
+        shards: number of records by shard path, relative to the artifact.
+        counts: further numbers by name; they add up over units.
+        cuts: the ink cuts that the unit was given.
+        error: why the unit failed; empty when it did not.
+        hint: what to do about it.
+    """
+
+    unit: str
+    shards: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    cuts: list[float] = field(default_factory=list)
+    error: str = ""
+    hint: str = ""
+
+    @classmethod
+    def failed(cls, unit: str, error: BnpipeError) -> UnitReport:
+        """The report of a unit that failed."""
+        return cls(unit, error=error.headline, hint=error.hint)
+
+
+def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
+    """Writes all reports of a pipeline into one file, for the process that started it."""
+    text = json.dumps([asdict(r) for r in sorted(reports, key=lambda r: r.unit)])
+    replace_text(path, text, durable=False)
+
+
+def read_reports(path: Path) -> list[UnitReport]:
+    """Reads and removes the file of `write_reports`.
+
+    Raises:
+        DataError: a unit failed; the first one's reason.
+    """
+    reports = [UnitReport(**stored) for stored in json.loads(path.read_text())]
+    path.unlink()
+    for report in reports:
+        if report.error:
+            raise DataError(report.error, hint=report.hint)
+    return reports
+
+
+def merged(reports: Iterable[UnitReport], what: str) -> dict[str, int]:
+    """The `shards` or `counts` of all reports together, sorted by name; equal names add up."""
+    total: dict[str, int] = {}
+    for report in reports:
+        values: Mapping[str, int] = getattr(report, what)
+        for name, count in values.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what killed workers left below an artifact folder."""
+    for part in folder.rglob(f"{STAGING}*"):
+        part.unlink()
+
+
+def shard_name(split: str, prefix: str, index: int, shards: int) -> str:
+    """`Split-train/data_tfrecord-00000-of-00004`."""
+    return f"Split-{split}/{prefix}-{index:05d}-of-{shards:05d}"
+
+
+class ShardWriter:
+    """Writes one shard; its name appears only when the `with` block ends without an error."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.count = 0
+        self._path = folder / name
+        self._file: int | None = None
+        self._replacing = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # The store makes it durable when it commits the artifact.
+        self._file = self._replacing.enter_context(replacing(self._path, durable=False))
+        return self
+
+    def write(self, records: Bytes) -> None:
+        """Adds serialized records, uint8[N, L]."""
+        if self._file is None:
+            raise RuntimeError("ShardWriter.write outside its with block")
+        write_all(self._file, frame(records).reshape(-1).data)
+        self.count += len(records)
+
+    def __exit__(self, *raised: Any) -> None:
+        self._file = None
+        self._replacing.__exit__(*raised)

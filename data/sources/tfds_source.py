@@ -1,0 +1,291 @@
+"""Data sets from TensorFlow Datasets: find, check, prepare.
+
+Everything is prepared below one cache folder. TFDS publishes a prepared data set by renaming a
+folder, so a prepare that was killed leaves only a folder that the next one removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import BnpipeError, DataError, DataRequestError
+from bnpipe.data.sources.checksums import (
+    ARCHIVES_HINT,
+    RENDERED,
+    RENDERED_HINT,
+    LocalArchives,
+    check_archives,
+    check_dataset_name,
+)
+from bnpipe.data.sources.source import Source
+
+_DOWNLOADS = "downloads"
+_CONNECT_SECONDS = 10.0
+_SHARDS = 4
+"""Files per prepared split: read instructions then begin at the start of a file."""
+
+
+def prepare(
+    dataset: str,
+    archives: Path | None,
+    cache: Path,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    log: logging.Logger | None = None,
+) -> Any:
+    """Prepares a data set through TFDS, once per cache folder.
+
+    Args:
+        dataset: TFDS name, e.g. `mnist`, `emnist/digits` or `rendered_digits`.
+        archives: folder with the original archives, or with a folder of them per data set; what
+            it lacks TFDS downloads.
+        cache: prepared data goes to `<cache>/tfds`.
+        size: number of images, for `rendered_digits`.
+        seed: what `rendered_digits` draws from.
+        log: where to say what is done.
+
+    Returns:
+        the prepared tfds.core.DatasetBuilder.
+
+    Raises:
+        DataError: unknown data set; not labelled one-channel images; a damaged archive; archives
+            that can neither be found nor downloaded.
+    """
+    check_dataset_name(dataset)
+    # Also when prepared data exists: say it now, not later.
+    found = check_archives(dataset, None if dataset == RENDERED else archives)
+    builder = find(dataset, cache / "tfds", size=size, seed=seed)
+    image_and_label(builder)
+    if not builder.is_prepared():
+        if log:
+            log.info("preparing %s in %s", dataset, builder.data_dir)
+            if found.foreign:
+                log.info("%s: downloading", found.told_foreign(dataset))
+        _remove_leftovers(Path(builder.data_dir))
+        _check_reachable(dataset, found, cache / "tfds" / _DOWNLOADS)
+        _download_and_prepare(builder, dataset, found, cache / "tfds")
+    return builder
+
+
+def describe(builder: Any) -> DatasetInfo:
+    """What the builder holds, in its own splits."""
+    image, label = image_and_label(builder)
+    features = builder.info.features
+    name = dataset_name(builder)
+    return DatasetInfo(
+        name=name,
+        version=str(builder.version),
+        height=features[image].shape[0],
+        width=features[image].shape[1],
+        label_names=tuple(features[label].names),
+        splits={str(key): split.num_examples for key, split in builder.info.splits.items()},
+        synthetic=name == RENDERED,
+    )
+
+
+def dataset_name(builder: Any) -> str:
+    """`mnist`, `emnist/digits`; `rendered_digits` without its size and seed."""
+    config = builder.builder_config
+    if config is None or builder.name == RENDERED:
+        return str(builder.name)
+    return f"{builder.name}/{config.name}"
+
+
+def source(builder: Any, split: str) -> Source:
+    """Where a split's records lie.
+
+    Raises:
+        DataError: the data set has no such split.
+    """
+    info = describe(builder)
+    if split not in info.splits:
+        raise DataError(
+            f"data set {info.name}: expected the splits train and test, "
+            f"received {', '.join(sorted(info.splits)) or 'none'}",
+            hint=RENDERED_HINT,
+        )
+    image, label = image_and_label(builder)
+    found = builder.info.splits[split]
+    return Source(
+        files=tuple(str(path) for path in found.filepaths),
+        lengths=tuple(found.shard_lengths),
+        image=image,
+        label=label,
+        height=info.height,
+        width=info.width,
+        classes=info.classes,
+        hint=f"delete {builder.data_dir} and run again: it is prepared anew",
+    )
+
+
+def image_and_label(builder: Any) -> tuple[str, str]:
+    """The names of the image and label features.
+
+    Raises:
+        DataError: there is no label, or the images are not of one channel and one size.
+    """
+    import tensorflow_datasets as tfds
+
+    keys = builder.info.supervised_keys
+    features = builder.info.features
+    name = dataset_name(builder)
+    if not keys or len(keys) != 2 or not isinstance(features[keys[1]], tfds.features.ClassLabel):
+        raise DataError(
+            f"data set {name}: expected images with a class label, received the features "
+            f"{', '.join(features)} with the supervised keys {keys}",
+            hint=RENDERED_HINT,
+        )
+    image = features[keys[0]]
+    shape: Any = getattr(image, "shape", None)
+    if not isinstance(image, tfds.features.Image) or None in shape or shape[2] != 1:
+        raise DataError(
+            f"data set {name}: expected images of one size and one channel (height, width, 1), "
+            f"received {keys[0]} of shape {shape}",
+            hint=RENDERED_HINT,
+        )
+    return str(keys[0]), str(keys[1])
+
+
+def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0) -> Any:
+    """The tfds.core.DatasetBuilder of a data set, prepared or not; arguments as for `prepare`.
+
+    Raises:
+        DataError: TFDS has no such data set, or no such configuration of it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every choice it makes
+    if dataset == RENDERED:
+        from bnpipe.data.sources.rendered_digits import (
+            DEFAULT_SIZE,
+            RenderedDigits,
+            RenderedDigitsConfig,
+        )
+
+        wanted = RenderedDigitsConfig(DEFAULT_SIZE if size is None else size, seed)
+        # TFDS wants its own object for a configuration that the class declares.
+        config = RenderedDigits.builder_configs.get(wanted.name, wanted)
+        return RenderedDigits(data_dir=str(data_dir), config=config)
+    name, _, config = dataset.partition("/")
+    try:
+        known = tfds.builder_cls(name).builder_configs
+        if config and config not in known:
+            near = difflib.get_close_matches(config, known, n=1)
+            raise DataRequestError(
+                f"data set {name}: expected one of its configurations "
+                f"{', '.join(sorted(known)) or '(it has none)'}, received {config!r}",
+                hint=f"did you mean --set data.dataset={name}/{near[0]}?" if near else "",
+            )
+        return tfds.builder(dataset, data_dir=str(data_dir))
+    except (ValueError, ImportError) as error:
+        raise DataError(
+            f"TFDS cannot load the data set {dataset!r}: {_one_line(error)}", hint=RENDERED_HINT
+        ) from error
+
+
+def _download_and_prepare(builder: Any, dataset: str, found: LocalArchives, tfds_dir: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    _store_uncompressed(builder)
+    config = tfds.download.DownloadConfig(
+        manual_dir=str(found.usable) if found.usable else None,
+        num_shards=_SHARDS,
+        try_download_gcs=False,  # copies of prepared data come without a checksum
+        force_checksums_validation=False,
+    )
+    try:
+        # TFDS prints what it does; standard output belongs to the command line.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(
+                download_dir=str(tfds_dir / _DOWNLOADS), download_config=config
+            )
+    except BnpipeError:
+        raise
+    except OSError as error:
+        raise _unreachable(dataset, found, error) from error
+    except Exception as error:
+        # TFDS wraps whatever a builder raises; the step's log has the traceback.
+        raise DataError(
+            f"TFDS could not prepare {dataset}: {_one_line(error)}", hint=RENDERED_HINT
+        ) from error
+
+
+def _check_reachable(dataset: str, found: LocalArchives, downloads: Path) -> None:
+    """Tries once to reach what TFDS would download; TFDS itself would try for minutes."""
+    infos = [info.read_text() for info in downloads.rglob("*.INFO")] if downloads.exists() else []
+    missing = [
+        archive for archive in found.missing if not any(archive.url in info for info in infos)
+    ]
+    if not missing:
+        return
+    import requests
+
+    try:
+        requests.get(missing[0].url, stream=True, timeout=_CONNECT_SECONDS).close()
+    except requests.RequestException as error:
+        raise _unreachable(dataset, found, error) from error
+
+
+def _unreachable(dataset: str, found: LocalArchives, error: OSError) -> DataError:
+    """The error for archives that are neither in the folder nor to be had from the network."""
+    if isinstance(error, (FileNotFoundError, PermissionError)) or not found.missing:
+        return DataError(f"TFDS could not prepare {dataset}: {_one_line(error)}")
+    first = found.missing[0]
+    told = f"could not reach {first.url} to download {dataset} ({type(error).__name__})"
+    if found.foreign:
+        told += f", and {found.told_foreign(dataset)}"
+    elif found.folder:
+        told += f", and {found.folder} does not hold {first.name}"
+    return DataError(told, hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}")
+
+
+def _store_uncompressed(builder: Any) -> None:
+    """Lets the builder hand TFDS images that are PNG files already.
+
+    TFDS encodes each image with a TensorFlow call of its own, which is two thirds of the time that
+    preparing MNIST takes. An Image feature also takes encoded bytes; the pixels are the same.
+    """
+    generate = getattr(builder, "_generate_examples", None)
+    image = image_and_label(builder)[0]
+    if generate is None:
+        return
+
+    def generate_encoded(*args: Any, **kwargs: Any) -> Any:
+        examples = generate(*args, **kwargs)
+        return _encoded(examples, image) if isinstance(examples, Iterator) else examples
+
+    builder._generate_examples = generate_encoded
+
+
+def _encoded(examples: Iterator[tuple[Any, Any]], image: str) -> Iterator[tuple[Any, Any]]:
+    import numpy as np
+
+    from bnpipe.data.png import encode_stored
+
+    for key, example in examples:
+        pixels = example[image]
+        if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8:
+            example = {**example, image: encode_stored(pixels)}
+        yield key, example
+
+
+def _remove_leftovers(data_dir: Path) -> None:
+    """Removes what a killed prepare left beside the folder of this version."""
+    for leftover in data_dir.parent.glob("incomplete.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,0 +1,1 @@
+"""What a split holds, and what it must look like."""

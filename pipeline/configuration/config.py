@@ -1,0 +1,280 @@
+"""The configuration: one tree of frozen dataclasses, where a component's `Params` is its section.
+
+Later sources win: defaults, the YAML file, BNPIPE_ARCHIVES, `--set section.key=value`. An unknown
+key is an error that names a near miss; a bad value is an error that says what was expected.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import os
+import re
+import typing
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
+from bnpipe.pipeline.configuration.sections import (
+    Beam,
+    Canary,
+    Deploy,
+    Notify,
+    Run,
+    Schedule,
+    Serving,
+    Tracking,
+)
+from bnpipe.pipeline.engine.errors import ConfigError
+
+DEFAULT_FILE = "bnpipe.yaml"
+_LARGEST_FILE = 1 << 20
+_FORMER_KEYS = {
+    f"evaluator.{level}": f"evaluator.rules.RULE={level}, e.g. evaluator.rules.slice_floor={level}"
+    for level in ("warn", "off")
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that can be configured."""
+
+    data: example_gen.Params = field(default_factory=example_gen.Params)
+    validator: example_validator.Params = field(default_factory=example_validator.Params)
+    transform: transform.Params = field(default_factory=transform.Params)
+    trainer: trainer.Params = field(default_factory=trainer.Params)
+    evaluator: evaluator.Params = field(default_factory=evaluator.Params)
+    serving: Serving = field(default_factory=Serving)
+    deploy: Deploy = field(default_factory=Deploy)
+    beam: Beam = field(default_factory=Beam)
+    run: Run = field(default_factory=Run)
+    schedule: Schedule = field(default_factory=Schedule)
+    canary: Canary = field(default_factory=Canary)
+    notify: Notify = field(default_factory=Notify)
+    tracking: Tracking = field(default_factory=Tracking)
+
+    def snapshot(self) -> dict[str, Any]:
+        """As plain values, for YAML and JSON."""
+        return _section(self)
+
+
+def home_from(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here."""
+    return Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute()
+
+
+def load(
+    file: Path | None = None,
+    sets: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        file: a YAML file; by default BNPIPE_CONFIG, else `bnpipe.yaml` here if there is one.
+        sets: `section.key=value` texts; values are YAML.
+        environ: the process environment.
+
+    Raises:
+        ConfigError: unknown key, bad value, unreadable file.
+    """
+    values = _read_file(file, environ)
+    if environ.get("BNPIPE_ARCHIVES"):
+        section = values.setdefault("data", {})
+        if isinstance(section, dict):  # else `from_values` tells what is wrong with it
+            section["archives"] = environ["BNPIPE_ARCHIVES"]
+    for text in sets:
+        _set(values, text)
+    return from_values(values)
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+    """A configuration from nested plain values.
+
+    Raises:
+        ConfigError: unknown key or bad value.
+    """
+    _check_keys(Config, values, "")
+    from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` need not spend
+
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":  # a section checked itself and named the key
+            raise ConfigError(str(first["ctx"]["error"])) from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
+            hint="bnpipe config schema shows types and bounds",
+        ) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the configuration, with types, bounds, defaults and descriptions."""
+    from pydantic import TypeAdapter
+
+    described = TypeAdapter(Config).json_schema()
+    for section, cls in typing.get_type_hints(Config).items():
+        keys = _describe(cls, described["properties"][section], described["$defs"])
+        for elsewhere in (key for name, key in _spelt_elsewhere() if name == section):
+            del keys[elsewhere]
+    return described
+
+
+def _describe(cls: type[Any], section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+    """Gives the keys of a section their descriptions, and those of the sections in it."""
+    keys = definitions[section["$ref"].rpartition("/")[2]].get("properties", {})
+    for key, text in _descriptions(cls).items():
+        keys[key]["description"] = text
+    for key, inner in _sections_of(cls).items():
+        _describe(inner, keys[key], definitions)
+    return keys
+
+
+def _sections_of(cls: type[Any]) -> dict[str, type[Any]]:
+    """The keys of a section that are sections themselves."""
+    hints = typing.get_type_hints(cls).items()
+    return {key: hint for key, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
+
+
+def _descriptions(cls: type[Any]) -> dict[str, str]:
+    """The texts that stand under the fields of a dataclass, by field."""
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        statement.target.id: inspect.cleandoc(below.value.value)
+        for statement, below in itertools.pairwise(definition.body)
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
+
+
+def _spelt_elsewhere() -> list[tuple[str, str]]:
+    """Section and key of the parameters that are configured under another name."""
+    return [
+        (section.name, f.name)
+        for section in dataclasses.fields(Config)
+        for f in dataclasses.fields(typing.get_type_hints(Config)[section.name])
+        if f.metadata.get("config")
+    ]
+
+
+def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    if file is None and environ.get("BNPIPE_CONFIG"):
+        file = Path(environ["BNPIPE_CONFIG"])
+    if file is None:
+        file = Path(DEFAULT_FILE)
+        if not file.exists():
+            return {}
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise ConfigError(f"{file} is larger than {_LARGEST_FILE} bytes; is it a config?")
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config {file}: {error}") from None
+    value = parse_yaml(text, str(file))
+    if not isinstance(value, dict | None):
+        raise ConfigError(f"{file} must hold sections with keys, got {type(value).__name__}")
+    return value or {}
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML without tags and aliases: the first run code, the second blow up memory.
+
+    Raises:
+        ConfigError: not YAML, a tag, an alias, or a key that stands twice.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.events.AliasEvent):
+                raise yaml.YAMLError("aliases are not allowed")
+            if event.tag is not None:
+                raise yaml.YAMLError(f"tags are not allowed: {event.tag}")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = [name for name, times in Counter(names).items() if times > 1]
+            if twice:
+                raise yaml.YAMLError(f"{twice[0]} stands there twice")
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1 reads `off`, which is a key and a value here, as false; 1.2 does not.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith(":bool")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    boolean = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", boolean, list("tTfF"))
+
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _set(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(
+            f"--set takes section.key=value, got {text!r}", hint="e.g. --set trainer.epochs=3"
+        )
+    *sections, key = path.strip().split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {text}: {section} is not a section")
+        values = inner
+    values[key] = parse_yaml(value, f"--set {text}")
+
+
+def _check_keys(cls: type[Any], values: Any, path: str) -> None:
+    """Unknown keys, before types are looked at: a misspelt key is the likelier mistake."""
+    if not isinstance(values, Mapping):
+        got = type(values).__name__
+        raise ConfigError(f"{path or 'the config'} must be a section with keys, got {got}")
+    sections = _sections_of(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    within = {f.name: f"{s}.{f.name}" for s in sections for f in dataclasses.fields(sections[s])}
+    places = {**within, **{name: name for name in known}}
+    for key, value in values.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        elsewhere = known[key].metadata.get("config") if key in known else _FORMER_KEYS.get(dotted)
+        if key not in known or elsewhere:
+            near = difflib.get_close_matches(str(key), places, n=1)
+            if elsewhere:
+                hint = f"it is {elsewhere}"
+            elif near:
+                hint = f"did you mean {path + '.' if path else ''}{places[near[0]]}?"
+            else:
+                hint = f"known here: {', '.join(known)}"
+            raise ConfigError(f"unknown config key {dotted}", hint=hint)
+        if key in sections:
+            _check_keys(sections[key], value, dotted)
+
+
+def _section(section: Any) -> dict[str, Any]:
+    """A section as plain values, without the fields that are configured under another key."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            found[f.name] = _section(value)
+        elif "config" not in f.metadata:
+            found[f.name] = list(value) if isinstance(value, tuple) else value
+    return found

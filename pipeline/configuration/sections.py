@@ -1,0 +1,243 @@
+"""The sections of the configuration that are not a component's `Params`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import annotated_types as at
+
+from bnpipe.pipeline.configuration.duration import parse_duration
+from bnpipe.pipeline.configuration.timetable import make_timetable
+from bnpipe.serving.deploy import IMAGE
+
+TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Where models are published and what is published."""
+
+    base_path: str | None = None
+    """The served folder, or an object store as gs://BUCKET/PATH; by default
+    `<home>/served/<model name>`."""
+    model_name: str | None = None
+    """The name that clients ask for; by default the data set's."""
+    fold_batch_norm: bool = True
+    """Fold batch normalisation into the preceding Dense layer of the exported graph."""
+    keep_versions: Annotated[int, at.Ge(1)] = 5
+    """How many versions to keep, besides the live and the labelled ones."""
+    server_binary: str | None = None
+    """The tensorflow_model_server to try a model on; by default the one on PATH, then Docker."""
+    require_real_server: bool = False
+    """Whether a model may be published only after a TensorFlow Serving has served it; the stand-in
+    of `bnpipe serve` is not enough then."""
+    server_url: str | tuple[str, ...] = ()
+    """The running server, http://HOST:PORT or grpc://HOST:PORT; a list with one for each replica.
+    Labels move once it has loaded a version; without it, a running server must be restarted."""
+    rollout: Literal["direct", "canary"] = "direct"
+    """Whether a new version becomes live at once, or is labelled canary and tried first."""
+    server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
+    """How long to wait until the server has loaded a version, in seconds."""
+    signing_key: str | None = None
+    """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
+    verify_key: str | tuple[str, ...] = ()
+    """Ed25519 public key (PEM), or a list: the new one and those of older versions; by default the
+    one that belongs to the signing key."""
+    prometheus_path: str = "/monitoring/prometheus/metrics"
+    """Where the server shows its metrics, for monitoring.config."""
+    batching: bool = False
+    """Whether `bnpipe serve` has requests batched, as batching.config says."""
+    max_batch_size: Annotated[int, at.Ge(1)] = 64
+    """Largest batch, in rows; larger requests are refused while batching is on."""
+    allowed_batch_sizes: tuple[Annotated[int, at.Ge(1)], ...] = (8, 32, 64)
+    """Batches are padded to one of these; ascending, the last one is max_batch_size."""
+    batch_timeout_micros: Annotated[int, at.Ge(0)] = 1000
+    """How long a batch waits for more rows, in microseconds."""
+    max_enqueued_batches: Annotated[int, at.Ge(1)] = 100
+    """How many batches may wait before requests are refused."""
+    num_batch_threads: Annotated[int, at.Ge(1)] = 2
+    """How many batches are computed at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """What `bnpipe deploy render` writes: where servers run, how many, how large."""
+
+    image: str = IMAGE
+    """The server's image, with a tag that is no `latest`, or with a digest."""
+    host: str = "127.0.0.1"
+    """The address that compose publishes the ports on."""
+    rest_port: Annotated[int, at.Ge(1), at.Le(65535)] = 8501
+    """The port of REST, inside and outside."""
+    grpc_port: Annotated[int, at.Ge(1), at.Le(65535)] = 8500
+    """The port of gRPC, inside and outside."""
+    replicas: Annotated[int, at.Ge(1)] = 2
+    """How many servers at least."""
+    max_replicas: Annotated[int, at.Ge(1)] = 6
+    """How many servers at most."""
+    cpus: Annotated[int, at.Ge(1)] = 2
+    """Processors of a server; TensorFlow's thread pools have as many threads."""
+    memory_mb: Annotated[int, at.Ge(256)] = 1024
+    """Memory of a server in MiB; two versions must fit while one replaces the other."""
+    volume_mb: Annotated[int, at.Ge(1)] = 1024
+    """Size of the claim that holds the versions, in MiB."""
+    storage_uri: str | None = None
+    """Where KServe copies the served folder from; by default the claim of the Kubernetes files."""
+    max_error_ratio: Annotated[float, at.Gt(0), at.Lt(1)] = 0.01
+    """Share of failed requests that raises an alert."""
+    max_p99_ms: Annotated[float, at.Gt(0)] = 50.0
+    """99th percentile of the latency that raises an alert, in milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beam:
+    """How Beam runs."""
+
+    options: tuple[str, ...] = ()
+    """Beam flags, as after `--` on the command line, e.g. ["--runner=FlinkRunner"]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How steps are tried again after faults (never after verdicts)."""
+
+    attempts: Annotated[int, at.Ge(1)] = 3
+    """How often a step may be tried."""
+    backoff_seconds: Annotated[float, at.Ge(0)] = 2.0
+    """Upper bound of the first wait, in seconds; it doubles with every attempt."""
+    budget_seconds: Annotated[float, at.Ge(0)] = 60.0
+    """Upper bound of all waits of a run, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When `bnpipe retrain --due` retrains, and for which reasons."""
+
+    cron: str | None = None
+    """Slots as a cron expression of five fields, e.g. "0 3 * * 1-5"; Sunday is 0 and 7."""
+    every: str | None = None
+    """Slots at an interval instead, e.g. 90m, 6h, 1d, counted from 1970-01-01T00:00Z."""
+    timezone: str = "UTC"
+    """IANA time zone of the cron expression, e.g. Europe/Berlin."""
+    catch_up: Literal["none", "latest", "all"] = "latest"
+    """Which slots are made up for that nobody ticked for in time."""
+    catch_up_limit: Annotated[int, at.Ge(1), at.Le(1000)] = 10
+    """With `all`: how many slots at most, the newest ones."""
+    late_seconds: Annotated[float, at.Ge(0)] = 900.0
+    """With `none`: how late a slot may start, in seconds."""
+    triggers: tuple[TriggerName, ...] = ("clock",)
+    """Reasons to retrain that are looked for at every slot; `clock` is one at every slot."""
+    requests: str | None = None
+    """Folder of logged requests (bnpipe predict --log-to) that `drift` looks at too."""
+    accuracy_drop: Annotated[float, at.Ge(0), at.Lt(1)] = 0.02
+    """With `accuracy`: how much the champion may lose on the newest span."""
+    stale_after: str | None = None
+    """Age from which the served model is stale, e.g. 7d; it is a trigger and an alarm."""
+    attempts: Annotated[int, at.Ge(1)] = 3
+    """How often a slot may be tried after faults (never after verdicts)."""
+    backoff_seconds: Annotated[float, at.Ge(0)] = 300.0
+    """Upper bound of the first wait between attempts, in seconds; it doubles with every one."""
+    retry_for: str = "6h"
+    """No further attempt begins later than this after the first one."""
+    time_limit: str | None = None
+    """How long a run may take before it is ended, e.g. 2h."""
+    tick_seconds: Annotated[float, at.Gt(0)] = 300.0
+    """How often `bnpipe schedule run` ticks, in seconds."""
+    grace_seconds: Annotated[float, at.Ge(0)] = 30.0
+    """How long a run has to end by itself when it is stopped, in seconds."""
+    keep_outcomes: Annotated[int, at.Ge(10)] = 500
+    """How many outcomes to keep."""
+    keep_runs: Annotated[int, at.Ge(1)] | None = 20
+    """How many of the newest runs to keep, with what they made, besides those behind versions that
+    are served: a tick removes the rest after its run; null keeps all."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: a duration, the cron expression or the time zone is none.
+        """
+        spans = {}
+        for name in ("every", "stale_after", "retry_for", "time_limit"):
+            text = getattr(self, name)
+            try:
+                spans[name] = None if text is None else parse_duration(text)
+            except ValueError as error:
+                raise ValueError(f"schedule.{name}: {error}") from None
+        make_timetable(self.cron, spans["every"], self.timezone)
+        if "staleness" in self.triggers and self.stale_after is None:
+            raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canary:
+    """How scheduled retraining tries a new version with `serving.rollout: canary`."""
+
+    soak: str = "10m"
+    """How long the running server (of several, the first) is asked for both versions, e.g. 10m."""
+    rate: Annotated[float, at.Gt(0), at.Le(1000)] = 5.0
+    """Images a second, each sent to both."""
+    min_agreement: Annotated[float, at.Ge(0), at.Le(1)] = 0.9
+    """Share of images that both must call the same."""
+    max_error_difference: Annotated[float, at.Ge(0), at.Le(1)] = 0.01
+    """How much larger the canary's share of failed requests may be."""
+    max_latency_ratio: Annotated[float, at.Ge(1)] = 3.0
+    """How many times slower the canary's 95th percentile may be."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: the duration is none.
+        """
+        try:
+            parse_duration(self.soak)
+        except ValueError as error:
+            raise ValueError(f"canary.soak: {error}") from None
+
+
+EventName = Literal["success", "not_blessed", "failure", "stale"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notify:
+    """Who is told what became of scheduled retraining."""
+
+    on: tuple[EventName, ...] = ("not_blessed", "failure", "stale")
+    """What is told."""
+    webhook_file: str | None = None
+    """File with the URL that gets the event as JSON by POST, for it may be a secret; or
+    BNPIPE_WEBHOOK_URL."""
+    secret_file: str | None = None
+    """File with the key that the webhook's body is signed with (X-Bnpipe-Signature); or
+    BNPIPE_WEBHOOK_SECRET."""
+    command: tuple[str, ...] = ()
+    """A command that gets the event as JSON on its standard input, e.g. ["./tell.sh"]."""
+    timeout_seconds: Annotated[float, at.Gt(0)] = 10.0
+    """How long the webhook or the command may take, in seconds."""
+    prometheus_file: str | None = None
+    """A *.prom file for the node exporter's textfile collector, written at every tick."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where runs are shown besides here."""
+
+    mlflow: str | None = None
+    """MLflow's tracking server, e.g. http://127.0.0.1:5000 (pip install bnpipe[mlflow])."""
+    experiment: str = "bnpipe"
+    """The experiment that runs are listed under."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: the address has a password, which every record of the configuration would.
+        """
+        if self.mlflow is not None and "@" in urlsplit(self.mlflow).netloc:
+            raise ValueError(
+                "tracking.mlflow: expected an address without user and password; they belong in "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )

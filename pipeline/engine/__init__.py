@@ -1,0 +1,1 @@
+"""What runs any graph of components; it knows no product."""

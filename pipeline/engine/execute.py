@@ -1,0 +1,182 @@
+"""One run of any graph, around the runner: lock, run folder, signals, records."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bnpipe.data.durable import replace_text
+from bnpipe.pipeline.engine.errors import (
+    BnpipeError,
+    ExitCode,
+    PipelineError,
+    Terminated,
+    exit_code_of,
+    one_line,
+)
+from bnpipe.pipeline.engine.events import JsonLines, RunFinished, Sink
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.fingerprint import digest_of
+from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.plan import Plan, make_plan
+from bnpipe.pipeline.engine.runner import Runner, StepOutcome
+from bnpipe.pipeline.engine.runs import RunFolder, close_dead_runs, new_run
+from bnpipe.pipeline.engine.step import Settings
+from bnpipe.pipeline.engine.store import Store
+
+_STATUS = {
+    ExitCode.OK: "succeeded",
+    ExitCode.VERDICT: "stopped",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "terminated",
+}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """How a run ended."""
+
+    exit_code: ExitCode
+    summary: dict[str, Any]
+    folder: RunFolder
+    error: BaseException | None
+
+
+def run_graph(
+    graph: Graph,
+    home: Path,
+    settings: Settings,
+    sinks: Sequence[Sink] = (),
+    *,
+    verify: bool = False,
+) -> FinishedRun:
+    """Run any graph in a home: lock, folder, runner, records."""
+    store = Store(home)
+    with run_lock(store.home), terminable():
+        store.prepare()
+        close_dead_runs(store)
+        plan = make_plan(graph, store, settings.selection)
+        folder = new_run(store)
+        replace_text(folder.path / "config.yaml", _yaml(settings.config))
+        write_json(folder.path / "plan.json", plan.snapshot())
+        record = _Record(store, folder, settings, time.time())
+        record.write("running", ExitCode.OK, [], None, {})
+        runner = Runner(
+            graph, store, folder, settings, [JsonLines(folder.path / "events.jsonl"), *sinks]
+        )
+        try:
+            code, error = _guarded(runner, plan, verify)
+        except Exception as bug:
+            record.write("failed", ExitCode.BUG, runner.outcomes, bug, runner.provenance)
+            raise
+        status = _STATUS.get(code, "failed")
+        summary = record.write(status, code, runner.outcomes, error, runner.provenance)
+        for sink in sinks:
+            sink(RunFinished(summary))
+        return FinishedRun(code, summary, folder, error)
+
+
+def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:
+    """Run, and turn every way it can end into an exit code."""
+    try:
+        code = runner.run(plan)
+        if verify and code in (ExitCode.OK, ExitCode.VERDICT):
+            differences = runner.verify()
+            if differences:
+                raise PipelineError(
+                    f"not reproducible: {len(differences)} files differ, first {differences[0]}"
+                )
+    except KeyboardInterrupt as error:
+        return ExitCode.INTERRUPTED, error
+    except Terminated as error:
+        return ExitCode.TERMINATED, error
+    except (BnpipeError, OSError) as error:
+        return exit_code_of(error), error
+    failed = [o.error for o in runner.outcomes if o.error is not None]
+    return code, failed[0] if failed else None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Writes a run's summary: at its start, so that a killed run is known, and at its end."""
+
+    store: Store
+    folder: RunFolder
+    settings: Settings
+    started: float
+
+    def write(
+        self,
+        status: str,
+        code: ExitCode,
+        outcomes: Sequence[StepOutcome],
+        error: BaseException | None,
+        provenance: Mapping[str, str],
+    ) -> dict[str, Any]:
+        steps = [o.snapshot() for o in outcomes]
+        verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
+        refused = [v for v in verdicts if not v["passed"]]
+        summary: dict[str, Any] = {
+            "id": self.folder.id,
+            "status": status,
+            "exit_code": int(code),
+            "dataset": self.settings.dataset,
+            "started": self.started,
+            "seconds": round(time.time() - self.started, 3),
+            "steps": steps,
+            "verdict": next(iter([*refused, *reversed(verdicts)]), None),
+            "error": one_line(error) if isinstance(error, Exception) else None,
+            "config_digest": digest_of(self.settings.config),
+            "provenance": dict(provenance),
+            "request": {
+                "to": self.settings.selection.to,
+                "only": self.settings.selection.only,
+                "keep_going": self.settings.keep_going,
+                "beam_flags": list(self.settings.beam_flags),
+            },
+            "trigger": self.settings.trigger,
+            "folder": str(self.folder.path),
+        }
+        summary |= self.settings.describe(steps)
+        try:
+            write_json(self.folder.path / "run.json", summary)
+            if status != "running":
+                found = self.settings.attach(self.store, steps)
+                report = {**summary, "config": self.settings.config, **found}
+                write_json(self.folder.path / "report.json", report)
+        except OSError:
+            # The disk is full: what was committed stays, and the next run closes this record.
+            pass
+        return summary
+
+
+def _yaml(config: Any) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, so that locks, logs and records are closed properly."""
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

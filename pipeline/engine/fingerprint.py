@@ -1,0 +1,195 @@
+"""What a step's key is made of: code, params, inputs, the outside world, the environment.
+
+The code digest covers the first-party import closure of the component's module, as an AST without
+comments and docstrings: a reworded comment reruns nothing, a changed helper reruns what uses it.
+Absolute imports only (ruff bans the others), function-level ones included; what a step imports by
+name it declares in `Component.uses`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bnpipe.data.durable import replace_text
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
+# The libraries whose version can change what a step computes.
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "apache-beam",
+    "tensorflow-datasets",
+    "tensorflow-model-analysis",
+    "tfx-bsl",
+    "tensorflow-metadata",
+    "scipy",
+    "pillow",
+    "matplotlib",
+)
+
+
+# How digests are made is part of what the memo remembers them by.
+_MADE_BY = Path(__file__).read_bytes() + platform.python_version().encode()
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Versions that are part of every key; a library that is missing is named so."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+class CodeDigests:
+    """Digests of modules and of their import closures.
+
+    Args:
+        root: the folder that holds the first-party packages; `bnpipe.data` is `data` in it.
+        memo: a JSON file that remembers digests by the sha256 of the source text, so that `plan`
+            parses only what was edited; it may be deleted at any time.
+    """
+
+    def __init__(self, root: Path = ROOT, memo: Path | None = None) -> None:
+        self._root = root
+        self._memo_file = memo
+        self._memo: dict[str, tuple[str, list[str]]] = {}
+        self._closures: dict[tuple[str, ...], dict[str, str]] = {}
+        self._dirty = False
+        if memo is not None:
+            # Not there, or half-written by a kill: only time is lost.
+            with suppress(OSError, ValueError, TypeError, AttributeError):
+                self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
+
+    def closure(self, modules: Iterable[str]) -> dict[str, str]:
+        """Digest by module name, of the given modules and all first-party code they import.
+
+        Files are read once per instance; `again` reads them anew.
+        """
+        asked = tuple(modules)
+        if asked not in self._closures:
+            self._closures[asked] = self._closure(asked)
+        return self._closures[asked]
+
+    def again(self) -> CodeDigests:
+        """An instance that reads every file anew, and parses only those that were edited."""
+        fresh = CodeDigests(self._root)
+        fresh._memo = self._memo
+        return fresh
+
+    def _closure(self, modules: tuple[str, ...]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        waiting = list(modules)
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            source = self._source(name)
+            if source is None:
+                continue
+            digest, imports = self._module(source)
+            found[name] = digest
+            waiting.extend(imports)
+            if name.count(".") > 1:  # importing a.b runs a/__init__.py first; bnpipe has none
+                waiting.append(name.rpartition(".")[0])
+        return dict(sorted(found.items()))
+
+    def save(self) -> None:
+        """Write the memo, if something new was parsed and there is room for it."""
+        if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
+            with suppress(OSError):
+                replace_text(self._memo_file, json.dumps(self._memo), durable=False)
+
+    def _source(self, name: str) -> Path | None:
+        base = self._root.joinpath(*name.split(".")[1:])
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+        return None
+
+    def _module(self, source: Path) -> tuple[str, list[str]]:
+        """A module's digest and the first-party names it imports."""
+        text = source.read_bytes()
+        by_text = hashlib.sha256(_MADE_BY + text).hexdigest()
+        if by_text not in self._memo:
+            tree = ast.parse(text)
+            self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))
+            self._dirty = True
+        return self._memo[by_text]
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """First-party module names that a module may import; `from a import b` gives a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (n for n in names if ".".join(n.split(".")[:2]) in FIRST_PARTY)
+
+
+def _ast_digest(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A string expression is a docstring, of the thing or of the attribute above it.
+            node.body = [s for s in node.body if not _is_text(s)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as dotted names and texts."""
+    if isinstance(value, Mapping):
+        inner: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        inner = enumerate(value)
+    else:
+        yield prefix, "-" if value is None else str(value)
+        return
+    for key, each in inner:
+        yield from flat(each, f"{prefix}.{key}" if prefix else str(key))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names whose values differ between two flat or nested mappings, dotted."""
+    changed: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed.extend(f"{name}.{inner}" for inner in differences(old, new))
+        elif canonical(old) != canonical(new):
+            changed.append(name)
+    return changed

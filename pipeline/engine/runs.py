@@ -1,0 +1,143 @@
+"""Run folders: what was asked, what was planned, what happened.
+
+runs/<id>/config.yaml    the resolved configuration
+          plan.json      what was planned, with reasons
+          events.jsonl   what happened, as it happened
+          run.json       the summary; `status` is `running` until the run ends
+          report.json    the summary with config, metrics and rules: the report's source
+          logs/<step>.log
+          diff.patch     uncommitted changes of the checkout, if there were any
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bnpipe.pipeline.engine.errors import ConfigError, StoreError
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.store import Store
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's number, four digits or more."""
+        return self.path.name
+
+    def log(self, step: str) -> Path:
+        """A step's log file."""
+        return self.path / "logs" / f"{step}.log"
+
+    def summary(self) -> dict[str, Any]:
+        """`run.json`.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return _read(self.path / "run.json")
+
+    def report(self) -> dict[str, Any]:
+        """`report.json`; the summary alone for a run that was killed.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        path = self.path / "report.json"
+        return _read(path) if path.exists() else self.summary()
+
+
+def new_run(store: Store) -> RunFolder:
+    """Make the next run's folder; the caller holds the lock."""
+    taken = [int(p.name) for p in store.runs.iterdir() if _is_number(p.name)]
+    folder = store.runs / f"{max(taken, default=0) + 1:04d}"
+    folder.mkdir()
+    return RunFolder(folder)
+
+
+def find_run(store: Store, name: str) -> RunFolder:
+    """A run by number (`3`, `0003`) or by the word `latest`.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    taken = _recorded(store)
+    if not taken:
+        raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
+    if name == "latest":
+        return RunFolder(taken[0])
+    for path in taken:
+        if _is_number(name) and int(path.name) == int(name):
+            return RunFolder(path)
+    raise ConfigError(f"there is no run {name!r}", hint="list them: bnpipe runs")
+
+
+def summaries(store: Store) -> Iterator[dict[str, Any]]:
+    """Summaries of all runs, newest first; of a damaged one its `id` and `status: unreadable`.
+
+    Read from the files as far as they are asked for, because there may be years of them.
+    """
+    for folder in _recorded(store):
+        try:
+            yield _parsed(folder / "run.json")
+        except FileNotFoundError:  # collected meanwhile
+            continue
+        except (OSError, ValueError):  # one damaged record must not hide the others
+            yield {"id": folder.name, "status": "unreadable"}
+
+
+def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]:
+    """Those of the newest `count` summaries that can be read, newest first."""
+    return (s for s in islice(summaries(store), count) if s["status"] != "unreadable")
+
+
+def close_dead_runs(store: Store) -> None:
+    """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
+    for summary in summaries(store):
+        if summary["status"] == "running":
+            path = store.runs / summary["id"] / "run.json"
+            write_json(path, {**summary, "status": "killed"})
+        elif summary["status"] != "unreadable":
+            return  # it has closed all before it when it began
+
+
+def _recorded(store: Store) -> list[Path]:
+    """Folders of runs, newest first; one killed before its first record left none to be found."""
+    folders = (p.parent for p in store.runs.glob("*/run.json"))
+    numbered = (p for p in folders if _is_number(p.name))
+    return sorted(numbered, key=lambda p: int(p.name), reverse=True)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A run's summary, from `run.json` or `report.json`.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is not one.
+    """
+    value = json.loads(path.read_text())
+    if not (isinstance(value, dict) and {"id", "status", "steps"} <= value.keys()):
+        raise ValueError("it is not the summary of a run")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}", hint=f"bnpipe does without it: rm {path}"
+        ) from error
+
+
+def _is_number(name: str) -> bool:
+    """Whether `int` takes it and no other digits than 0 to 9 are meant."""
+    return name.isascii() and name.isdecimal()

@@ -1,0 +1,362 @@
+"""The store: immutable, content-addressed artifact folders, and what each step key gave.
+
+    <home>/format                     the number of this layout
+           objects/<aa>/<digest>/     an artifact's files and manifest.json
+           steps/<key>.json           step cache: key -> output digests, facts, verdict
+           runs/<id>/                 see engine.runs
+           tmp/                       staging; emptied when a run starts
+           scratch/<key>/             what a step keeps across a killed run (checkpoints)
+           cache/                     prepared TFDS data, code digests: can be had again
+           lock                       held (flock) by the one run at work
+
+A commit stages, checks, hashes, fsyncs, renames, and only then writes the step record, so that a
+kill at any moment leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.data.durable import STAGING, fsync, replace_text
+from bnpipe.data.sha256 import file_sha256
+from bnpipe.pipeline.engine.errors import StoreError
+from bnpipe.pipeline.engine.files import remove_tree, write_json
+from bnpipe.serving.export.digest import FileDigest, digest_of_files
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an object.
+
+    Attributes:
+        path: relative to the object, with forward slashes.
+        size: in bytes.
+        sha256: hex.
+        records: number of records, for record files.
+        digested: whether the file counts for the object's digest.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    records: int | None
+    digested: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an object holds."""
+
+    kind: str
+    files: tuple[FileEntry, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """The object's name: sha256 over kind, paths, sizes and contents."""
+        return digest_of_files(self._digested(), without="", heading=self.kind)
+
+    def subtree_digest(self, folder: str) -> str:
+        """Digest of one folder inside the object, as `export.digest.tree_digest` computes it."""
+        return digest_of_files(self._digested(f"{folder}/" if folder else ""))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
+
+    def _digested(self, prefix: str = "") -> dict[str, FileDigest]:
+        return {
+            f.path.removeprefix(prefix): FileDigest(f.size, f.sha256)
+            for f in self.files
+            if f.digested and f.path.startswith(prefix)
+        }
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step key gave."""
+
+    key: str
+    name: str
+    component: str
+    outputs: Mapping[str, str]
+    facts: Mapping[str, Any]
+    verdict: Verdict | None
+    parts: Mapping[str, Any]
+    run: str
+    seconds: float
+    finished: float
+
+    @classmethod
+    def parse(cls, text: str) -> StepRecord:
+        """From the JSON of `steps/<key>.json`."""
+        value = json.loads(text)
+        if value["verdict"] is not None:
+            value["verdict"] = Verdict(**value["verdict"])
+        return cls(**value)
+
+
+class Store:
+    """One home's store.
+
+    Args:
+        home: the folder; made when something is first written.
+
+    Raises:
+        StoreError: the folder was written by a newer bnpipe, or is not a store.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.absolute()
+        marker = self.home / "format"
+        if marker.exists():
+            found = marker.read_text().strip()
+            if not (found.isascii() and found.isdecimal()) or int(found) > FORMAT:
+                raise StoreError(
+                    f"{self.home} has store format {found!r}, this bnpipe knows up to {FORMAT}",
+                    hint="upgrade bnpipe, or point BNPIPE_HOME at another folder",
+                )
+
+    @property
+    def cache(self) -> Path:
+        """What can be had again from outside."""
+        return self.home / "cache"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all run folders."""
+        return self.home / "runs"
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether a run has ever prepared this home."""
+        return (self.home / "objects").is_dir()
+
+    def prepare(self) -> None:
+        """Make the folders and remove what killed runs left; the caller holds the lock."""
+        for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
+            (self.home / name).mkdir(parents=True, exist_ok=True)
+        if not (self.home / "format").exists():
+            replace_text(self.home / "format", f"{FORMAT}\n")
+        for leftover in self._leftovers():
+            remove_tree(leftover)
+
+    def _leftovers(self) -> Iterator[Path]:
+        """What killed runs left: staging, half-written files, scratch of steps that committed."""
+        yield from (self.home / "tmp").iterdir()
+        for folder in (".", "steps", "runs/*", "cache", "scratch/*"):
+            yield from self.home.glob(f"{folder}/{STAGING}*")
+        for scratch in (self.home / "scratch").iterdir():
+            if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(
+                scratch.iterdir()
+            ):
+                yield scratch
+
+    def stage(self, run: str, step: str, field: str) -> Path:
+        """A new, empty folder to build an artifact in."""
+        folder = self.home / "tmp" / f"{run}-{step}" / field
+        remove_tree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def unstage(self, run: str, step: str) -> None:
+        """Remove what a step staged and did not commit."""
+        remove_tree(self.home / "tmp" / f"{run}-{step}")
+
+    def scratch(self, key: str) -> Path:
+        """The folder that a step key keeps across killed runs."""
+        return self.home / "scratch" / key
+
+    def drop_scratch(self, key: str) -> None:
+        """Remove what a key kept; its step has committed."""
+        remove_tree(self.scratch(key))
+
+    # Objects
+
+    def object_path(self, digest: str) -> Path:
+        """Where an object lies, whether or not it is there."""
+        return self.home / "objects" / digest[:2] / digest
+
+    def commit_object(self, artifact: Artifact) -> Manifest:
+        """Move a staged, checked artifact into the store.
+
+        Returns:
+            its manifest; an intact object of the same digest is kept as it is.
+        """
+        staged = artifact.path
+        manifest = describe(artifact)
+        target = self.object_path(manifest.digest)
+        if target.exists():
+            if not self.faults(manifest.digest, deep=True):
+                remove_tree(staged)
+                return manifest
+            damaged = self.home / "tmp" / f"damaged-{manifest.digest}"
+            target.rename(damaged)  # out of sight in one step
+            remove_tree(damaged)
+        entries = [asdict(f) for f in manifest.files]
+        content = {"kind": manifest.kind, "digest": manifest.digest, "files": entries}
+        write_json(staged / MANIFEST, content)
+        _make_durable(staged)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fsync(target.parent.parent)  # the two letters may be new, and would be lost with the power
+        staged.rename(target)
+        fsync(target.parent)
+        return manifest
+
+    def manifest(self, digest: str) -> Manifest:
+        """An object's manifest.
+
+        Raises:
+            StoreError: it is missing, or does not belong to the digest.
+        """
+        path = self.object_path(digest) / MANIFEST
+        try:
+            value = json.loads(path.read_text())
+            manifest = Manifest(value["kind"], tuple(FileEntry(**f) for f in value["files"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(digest, f"manifest.json cannot be read ({error})") from error
+        if manifest.digest != digest:
+            raise self._damaged(digest, f"manifest.json has digest {manifest.digest[:12]}")
+        return manifest
+
+    def faults(self, digest: str, *, deep: bool) -> list[str]:
+        """What is wrong with an object, one line each.
+
+        Args:
+            digest: which object.
+            deep: hash every file too, not only look for it and compare sizes.
+        """
+        try:
+            manifest = self.manifest(digest)
+        except StoreError as error:
+            return [error.headline]
+        folder = self.object_path(digest)
+        found: list[str] = []
+        for entry in manifest.files:
+            path = folder / entry.path
+            size = path.stat().st_size if path.is_file() else None
+            if size is None:
+                found.append(f"{entry.path} is missing")
+            elif size != entry.size:
+                found.append(f"{entry.path} has {size} bytes, expected {entry.size}")
+            elif deep and file_sha256(path) != entry.sha256:
+                found.append(f"{entry.path} has other bytes than were written")
+        return found
+
+    def require(self, digest: str, *, deep: bool) -> Path:
+        """An object's folder, after checking it.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        faults = self.faults(digest, deep=deep)
+        if faults:
+            raise self._damaged(digest, faults[0])
+        return self.object_path(digest)
+
+    def quarantine(self, digest: str) -> Path:
+        """Move an object out of the way, keeping its bytes; returns where it went."""
+        target = self.home / "quarantine" / digest
+        target.parent.mkdir(exist_ok=True)
+        remove_tree(target)
+        self.object_path(digest).rename(target)
+        return target
+
+    def digests(self) -> Iterator[str]:
+        """All objects."""
+        for folder in sorted((self.home / "objects").glob("??/*")):
+            yield folder.name
+
+    def _damaged(self, digest: str, what: str) -> StoreError:
+        return StoreError(
+            f"object {digest[:12]} in {self.home} is damaged: {what}",
+            hint="`bnpipe gc --verify --yes` moves damaged objects aside, then run again",
+        )
+
+    # Step cache
+
+    def lookup(self, key: str) -> StepRecord | None:
+        """What a key gave, if its record and all its objects are there.
+
+        A missing object is a miss (it may have been collected).
+
+        Raises:
+            StoreError: an object is there and damaged.
+        """
+        path = self.home / "steps" / f"{key}.json"
+        try:
+            record = StepRecord.parse(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{path} cannot be read: {error}", hint=f"delete it and run again: rm {path}"
+            ) from error
+        if not all(self.object_path(d).is_dir() for d in record.outputs.values()):
+            return None
+        for digest in record.outputs.values():
+            self.require(digest, deep=False)
+        return record
+
+    def commit_step(self, record: StepRecord) -> None:
+        """Remember what a key gave; the newest success wins."""
+        write_json(self.home / "steps" / f"{record.key}.json", asdict(record))
+
+    def records(self) -> Iterator[StepRecord]:
+        """All step records that can be read, newest first."""
+        written: list[tuple[int, Path]] = []
+        for path in (self.home / "steps").glob("*.json"):
+            with suppress(FileNotFoundError):  # gone meanwhile
+                written.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(written, reverse=True):
+            with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
+                yield StepRecord.parse(path.read_text())
+
+
+def describe(artifact: Artifact) -> Manifest:
+    """Hash an artifact's files.
+
+    Raises:
+        ArtifactError: something in it is neither a file nor a folder, or has the manifest's name.
+    """
+    folder = artifact.path
+    paths = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ArtifactError(f"{artifact.producer} holds {path.name}, which is not a plain file")
+        if path.is_file():
+            paths.append(path)
+    if folder / MANIFEST in paths:
+        raise ArtifactError(f"{artifact.producer} holds {MANIFEST}, a name that the store needs")
+    counts = artifact.record_counts()
+    # Hashing releases the GIL; two threads are worth it for the 200 MB of transformed MNIST.
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(file_sha256, paths))
+    entries = []
+    for path, sha256 in zip(paths, hashes, strict=True):
+        name = path.relative_to(folder).as_posix()
+        digested = not any(fnmatch.fnmatch(name, pattern) for pattern in artifact.undigested)
+        entries.append(FileEntry(name, path.stat().st_size, sha256, counts.get(name), digested))
+    return Manifest(type(artifact).__name__, tuple(entries))
+
+
+def _make_durable(folder: Path) -> None:
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(parent) / name
+            path.chmod(0o444)  # immutable by intent; a stray editor is told so
+            fsync(path)
+        fsync(Path(parent))

@@ -1,0 +1,1 @@
+"""Asking a running server, and what was asked."""

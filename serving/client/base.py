@@ -1,0 +1,234 @@
+"""Clients of TF Serving: arrays in, arrays out, retries, deadlines, the server's own error texts.
+
+REST needs numpy and the standard library only. `connect.connect` chooses by the address:
+`http://127.0.0.1:8501` or `grpc://127.0.0.1:8500` (which imports TensorFlow for its messages).
+
+    with connect("http://127.0.0.1:8501", "mnist") as client:
+        answer = client.predict({"images": images}, signature="serve_images", label="stable")
+        answer.outputs["class_id"]
+"""
+
+from __future__ import annotations
+
+import abc
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from bnpipe.serving.errors import ServingError
+
+if TYPE_CHECKING:  # whoever publishes asks for states only, and need not load numpy
+    import numpy.typing as npt
+
+    from bnpipe.serving.client.request_log import RequestLog
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
+Classes = list[list[tuple[str, float]]]
+T = TypeVar("T")
+
+
+class ServerError(ServingError):
+    """A server refused a request, or did not answer.
+
+    Args:
+        headline: the server's own words.
+        hint: what to do about it.
+        status: the HTTP status or the number of the gRPC code; 0 without an answer.
+        transient: whether the same request may succeed a moment later.
+    """
+
+    def __init__(
+        self, headline: str, *, hint: str = "", status: int = 0, transient: bool = False
+    ) -> None:
+        super().__init__(headline, hint=hint)
+        self.status = status
+        self.transient = transient
+
+
+class LoadFailed(ServerError):
+    """A server gave up to load a version.
+
+    Args:
+        headline: which version, and what was expected.
+        words: why, in the server's words.
+    """
+
+    def __init__(self, headline: str, words: str = "", *, hint: str = "") -> None:
+        super().__init__(headline, hint=hint)
+        self.words = words
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer.
+
+    Attributes:
+        outputs: arrays by name.
+        version: which version answered; None over REST, which does not say.
+    """
+
+    outputs: Arrays
+    version: int | None
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """A version as the server sees it: START, LOADING, AVAILABLE, UNLOADING or END."""
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a client asks.
+
+    Attributes:
+        timeout: seconds for one call with all its attempts.
+        attempts: how often a request is sent at most; every call here may be repeated safely.
+        backoff: upper bound of the first wait in seconds; it doubles with every attempt.
+        log: where requests and answers are written, or None.
+    """
+
+    timeout: float = 10.0
+    attempts: int = 4
+    backoff: float = 0.1
+    log: RequestLog | None = None
+
+
+class Client(abc.ABC):
+    """One model on one server; may be used by several threads.
+
+    Args:
+        model: the model's name.
+        options: timeout, retries, log.
+    """
+
+    def __init__(self, model: str, options: Options) -> None:
+        self.model = model
+        self.options = options
+
+    def predict(
+        self,
+        inputs: Arrays,
+        *,
+        signature: str = "serving_default",
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Prediction:
+        """Outputs by name.
+
+        Args:
+            inputs: arrays by name, with the batch as first dimension; bytes as object arrays.
+            signature: which one to run.
+            version: which version to ask; the highest loaded one without version and label.
+            label: which label to ask, e.g. `stable`.
+
+        Raises:
+            ServerError: the server refused, or did not answer in time.
+        """
+        answer = self._predict(inputs, signature, version, label)
+        if self.options.log is not None:
+            seen = answer.version if answer.version is not None else version
+            self.options.log.predict(self.model, signature, seen, inputs, answer.outputs)
+        return answer
+
+    @abc.abstractmethod
+    def _predict(
+        self, inputs: Arrays, signature: str, version: int | None, label: str | None
+    ) -> Prediction: ...
+
+    @abc.abstractmethod
+    def classify(
+        self,
+        examples: Sequence[Mapping[str, Sequence[float]]],
+        *,
+        signature: str = "classify",
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Classes:
+        """Label and score of every class, for examples given as float features by name."""
+
+    @abc.abstractmethod
+    def status(self, version: int | None = None) -> list[VersionState]:
+        """What the server says of one version, or of all it ever saw, the highest first."""
+
+    @abc.abstractmethod
+    def metadata(self, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        """The answer to a metadata request, as REST gives it."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the connections."""
+
+    def version_behind(self, label: str) -> int | None:
+        """The version that a label names; None if it names none, or nobody answers."""
+        try:
+            return int(self.metadata(label=label)["model_spec"]["version"])
+        except ServerError:
+            return None
+
+    def answers(self) -> bool:
+        """Whether there is a server, whatever it says."""
+        try:
+            self.status()
+        except ServerError as error:
+            return not error.transient
+        return True
+
+    def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
+        """Wait until a version is AVAILABLE.
+
+        Raises:
+            LoadFailed: the server gave it up; in its own words.
+            ServerError: it is not in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                (now,) = self.status(version)
+            except ServerError as error:
+                if time.monotonic() > deadline:
+                    raise
+                now = VersionState(version, "unknown", "", error.headline)
+            if now.state == "AVAILABLE":
+                return
+            # Without an error it only was unloaded, and may be on its way back.
+            told = (
+                f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
+                f"received {now.state} {now.error_message}".rstrip()
+            )
+            if now.state == "END" and now.error_code != "OK":
+                raise LoadFailed(told, f"{now.error_code}: {now.error_message}")
+            if time.monotonic() > deadline:
+                raise ServerError(told)
+            time.sleep(0.1)
+
+    def _retried(self, call: Callable[[float], T]) -> T:
+        """Call with the seconds that are left, again after faults that pass.
+
+        The wait is drawn at random below a bound that doubles, so that many clients do not come
+        back at once.
+        """
+        deadline = time.monotonic() + self.options.timeout
+        for attempt in range(self.options.attempts):
+            left = deadline - time.monotonic()
+            try:
+                return call(max(left, 0.001))
+            except ServerError as error:
+                wait = random.uniform(0, self.options.backoff * 2**attempt)
+                last = attempt == self.options.attempts - 1
+                if not error.transient or last or time.monotonic() + wait > deadline:
+                    raise
+                time.sleep(wait)
+        raise AssertionError("options.attempts is at least 1")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""From a trained network, as plain arrays, to a SavedModel."""

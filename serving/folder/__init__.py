@@ -1,0 +1,1 @@
+"""The served folder: versions, who may change it, and how."""

@@ -1,0 +1,104 @@
+"""`models.config`: what TF Serving is told about one model's versions and labels.
+
+The file lies at the top of the served folder and is replaced atomically, so a server must see
+the folder, not the file: a container that bind-mounts the single file keeps the old one for ever.
+Mount the served folder at its own path, and start the server with
+`--model_config_file=<folder>/models.config --model_config_file_poll_wait_seconds=10
+--allow_version_labels_for_unavailable_models=true`; without the last flag a server that restarts
+with labels exits.
+
+A running server takes a change in two steps. It checks labels before it loads versions, so one
+edit that lists a new version and also moves an existing label to it is refused at every poll:
+list the version, wait until the server reports it AVAILABLE, then move the label, as
+`folder.rollout` does. Moving a label back to a version that is still listed (a rollback) needs
+one edit only. That is why the previous version stays listed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnpipe.data.durable import replace_text
+from bnpipe.serving.errors import ServingError
+
+MODELS_CONFIG = "models.config"
+LABELS = ("stable", "canary")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model as a server sees it.
+
+    Attributes:
+        name: the name in request URLs.
+        base_path: the served folder, absolute, at the path where the server sees it.
+        versions: exactly those to load (policy `specific`). A request without a label goes to
+            the highest of them, so withdrawn versions are not listed.
+        labels: version by label.
+    """
+
+    name: str
+    base_path: str
+    versions: tuple[int, ...]
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """The text protocol buffer (`tensorflow.serving.ModelServerConfig`)."""
+        versions = " ".join(f"versions: {v}" for v in self.versions)
+        labels = "".join(
+            f'    version_labels {{ key: "{label}" value: {version} }}\n'
+            for label, version in self.labels.items()
+        )
+        return (
+            "# Generated from ledger.jsonl by bnpipe; labels move by rollback and promote.\n"
+            "model_config_list {\n"
+            "  config {\n"
+            f"    name: {_quoted(self.name)}\n"
+            f"    base_path: {_quoted(self.base_path)}\n"
+            '    model_platform: "tensorflow"\n'
+            f"    model_version_policy {{ specific {{ {versions} }} }}\n"
+            f"{labels}"
+            "  }\n"
+            "}\n"
+        )
+
+
+def read_text(base: Path) -> str | None:
+    """The file's text; None if there is none.
+
+    Raises:
+        ServingError: it is there and cannot be read.
+    """
+    try:
+        return (base / MODELS_CONFIG).read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServingError(f"cannot read {base / MODELS_CONFIG}: {error}") from error
+
+
+def label(base: Path, name: str) -> int | None:
+    """The version that a label names in the file; None if there is no file or no such label."""
+    pattern = rf'version_labels\s*\{{\s*key:\s*"{name}"\s*value:\s*(\d+)\s*\}}'
+    found = re.search(pattern, read_text(base) or "")
+    return int(found[1]) if found else None
+
+
+def write(base: Path, config: ModelConfig) -> None:
+    """Replace the file, unless it says the same already."""
+    text = config.render()
+    if read_text(base) != text:
+        replace_text(base / MODELS_CONFIG, text, staging=base)
+
+
+def _quoted(text: str) -> str:
+    """A text-format string literal; bytes outside printable ASCII as octal escapes."""
+    return '"{}"'.format(
+        "".join(
+            chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in os.fsencode(text)
+        )
+    )

@@ -1,0 +1,302 @@
+"""Bringing a change of a served folder to the servers that run on it.
+
+A server checks labels before it loads versions, so an edit of models.config that lists a version
+and moves an existing label to it is refused at every poll. With the addresses of the servers every
+move is therefore made in two edits: list the version, wait until all servers report it AVAILABLE,
+move the label. The lock of the folder is free while we wait. Between the two edits the ledger says
+`listed`: whoever is killed there finishes by doing the same again, and what was live is live.
+
+Without addresses there is one edit. It is safe: a server that starts on it takes it, one that runs
+refuses it whole and goes on with what it had until it is restarted.
+
+A version that a server cannot load is withdrawn. Time that runs out withdraws nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnpipe.serving.client.base import Client, LoadFailed, Options, ServerError
+from bnpipe.serving.client.connect import connect
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import labels, ledger, model_config, object_store, versions
+from bnpipe.serving.folder.publish import Published, prune
+from bnpipe.serving.folder.settle import settle, writing
+from bnpipe.serving.folder.signing import Verifier
+from bnpipe.serving.folder.verify import require_whole
+
+_CALL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A served folder and who follows it.
+
+    Attributes:
+        base: the folder.
+        servers: addresses of the running servers, all of them; empty if there is none.
+        wait_seconds: how long a server may take to load a version or to move a label.
+        verifier: the key that versions must be signed with before they become live.
+        store: the URL of an object store that the servers read instead of the folder; empty for
+            none.
+        canary: a version that was published becomes the canary; `promote` makes it live.
+    """
+
+    base: Path
+    servers: tuple[str, ...] = ()
+    wait_seconds: float = 60.0
+    verifier: Verifier | None = None
+    store: str = ""
+    canary: bool = False
+
+    def check(self) -> None:
+        """Refuse to change a folder that is behind its object store.
+
+        Raises:
+            ServingError: another home published to the store, or it cannot be read.
+        """
+        if self.store:
+            object_store.check(self.base, self.store)
+
+    def prune(self, keep: int) -> list[int]:
+        """`publish.prune`, in the object store too.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        self.check()
+        removed = prune(self.base, keep)
+        self._tell()
+        return removed
+
+    def finish(self, published: Published) -> Published:
+        """Move the label to a version that was published with `hold`, once servers have loaded it.
+
+        The label is `stable`, or `canary` if new versions are to be tried first.
+
+        The first version of a folder is live already; a server that is not there yet is not waited
+        for, because without a version it could not have started.
+
+        Raises:
+            ServingError: a server cannot load it, and it is withdrawn; or time ran out.
+        """
+        version = published.version
+        self._tell()
+        if not self.servers or (published.new and published.live and not self._somebody_answers()):
+            return published if published.live else self._move(published)
+        with self._clients() as clients:
+            self._catch_up(clients)
+            try:
+                self._wait_until_loaded(clients, version)
+            except LoadFailed as error:
+                raise self._quarantine(published, error) from error
+            done = published if published.live else self._move(published)
+            self._wait_for_label(clients, "stable" if done.live else "canary", version)
+        return done
+
+    def rollback(self, *, reason: str, to: int | None = None) -> int:
+        """`labels.rollback`, on the servers too; returns the version that is live now.
+
+        Raises:
+            ServingError: there is nothing to go back to, or a server does not follow in time.
+        """
+        self.check()
+        target = labels.rollback_target(self.base, to)
+        self._check_signature(target)
+        self._load(target, "rollback")
+        now = labels.rollback(self.base, reason=reason, to=to)
+        self._tell()
+        self._follow("stable", now)
+        return now
+
+    def promote(self, version: int, *, label: str = "stable") -> None:
+        """`labels.promote`, on the servers too.
+
+        Raises:
+            ServingError: the label cannot move there, or a server does not follow in time.
+        """
+        self.check()
+        labels.check_promotion(self.base, version, label)
+        self._check_signature(version)
+        self._load(version, "promote")
+        labels.promote(self.base, version, label=label)
+        self._tell()
+        self._follow(label, version)
+
+    def complete(self) -> None:
+        """Tell the servers what the ledger says, if a kill came in between.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        self.check()
+        with writing(self.base, create=False) as folder:
+            settle(folder)
+        self._tell()
+
+    def confirm(self, version: int, *, label: str) -> None:
+        """See that the servers have a label where it should be, also if its move was cut short.
+
+        Raises:
+            ServingError: a server is not there, or does not follow in time.
+        """
+        self.complete()
+        with self._clients() as clients:
+            for client in clients:
+                client.status()  # who is not there is not waited for
+            self._wait_for_label(clients, label, version)
+
+    def withdraw(self, version: int, *, reason: str) -> None:
+        """`labels.withdraw`, in the object store too: take back a version that is not live.
+
+        Raises:
+            ServingError: it is live, or not there.
+        """
+        self.check()
+        labels.withdraw(self.base, version, reason=reason)
+        self._tell()
+
+    def check_listed(self) -> None:
+        """Refuse to have versions served that are not signed by the key, if there is one.
+
+        Raises:
+            ServingError: a listed version is damaged, unsigned, or signed by somebody else.
+        """
+        for version in self._listed():
+            self._check_signature(version)
+
+    def _check_signature(self, version: int) -> None:
+        if self.verifier is not None:
+            require_whole(self.base, version, self.verifier)
+
+    def _load(self, version: int, purpose: str) -> None:
+        """First edit: have the servers load a version, unless they are told to already."""
+        if not self.servers or version in self._listed():
+            return
+        labels.list_version(self.base, version, purpose=purpose)
+        self._tell()
+        with self._clients() as clients:
+            self._catch_up(clients)
+            try:
+                self._wait_until_loaded(clients, version)
+            except LoadFailed as error:
+                self._withdraw(version, error)
+                raise ServingError(
+                    f"v{version} is withdrawn: the server cannot load it: {error.words}",
+                    hint="choose another one: bnpipe versions list",
+                ) from error
+
+    def _follow(self, label: str, version: int) -> None:
+        """Second edit is made: see that the servers have taken it."""
+        if self.servers:
+            with self._clients() as clients:
+                self._wait_for_label(clients, label, version)
+
+    def _tell(self) -> None:
+        if self.store:
+            object_store.mirror(self.base, self.store)
+
+    def _withdraw(self, version: int, error: LoadFailed) -> None:
+        self.withdraw(version, reason=f"server: {error.words}")
+
+    def _move(self, published: Published) -> Published:
+        self._check_signature(published.version)
+        labels.promote(self.base, published.version, label="canary" if self.canary else "stable")
+        self._tell()
+        return replace(published, live=not self.canary)
+
+    def _catch_up(self, clients: list[Client]) -> None:
+        """Take along a server that refused an edit: list the live version beside its own label.
+
+        The edit is no entry of the ledger; the next change of the folder, by whomever, ends it.
+        """
+        live = versions.live(self.base)
+        theirs = {client.version_behind("stable") for client in clients} - {None, live}
+        behind = [v for v in theirs if v is not None and versions.is_complete(self.base, v)]
+        if live is None or not behind or self.store:
+            return
+        with writing(self.base, create=False) as folder:
+            wanted = versions.wanted_config(folder, settle(folder))
+            assert wanted is not None  # a version is live
+            both = replace(
+                wanted,
+                versions=tuple(sorted({*wanted.versions, *behind})),
+                labels={**wanted.labels, "stable": min(behind)},
+            )
+            model_config.write(folder, both)
+        try:
+            self._wait_until_loaded(clients, live)
+        except LoadFailed as error:
+            raise ServingError(
+                f"v{live} is live in {self.base}, but the server cannot load it: {error.words}",
+                hint=f"bnpipe rollback --to {min(behind)} --reason WHY",
+            ) from error
+        finally:
+            with writing(self.base, create=False) as folder:
+                settle(folder)
+        self._wait_for_label(clients, "stable", live)
+
+    def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
+        """Withdraw a version that was to become live; says what happened."""
+        version = published.version
+        told = f"the server cannot load v{version}: {error.words}"
+        if not published.live:
+            self._withdraw(version, error)
+            return ServingError(
+                f"v{version} is withdrawn, v{versions.live(self.base)} stays live; {told}",
+                hint="publish another model: bnpipe run",
+            )
+        return ServingError(told, hint="nothing else was live before; publish another: bnpipe run")
+
+    def _wait_until_loaded(self, clients: list[Client], version: int) -> None:
+        deadline = time.monotonic() + self.wait_seconds
+        for client, address in zip(clients, self.servers, strict=True):
+            try:
+                client.wait_until_available(version, max(deadline - time.monotonic(), 0))
+            except LoadFailed:
+                raise
+            except ServerError as error:
+                raise ServingError(
+                    f"{address}: {error.headline}; nothing is withdrawn, live in {self.base} is "
+                    f"v{versions.live(self.base)}",
+                    hint="run the same again to go on, or with serving.server_url=[] to wait for "
+                    "no server",
+                ) from error
+
+    def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
+        deadline = time.monotonic() + self.wait_seconds
+        for client, address in zip(clients, self.servers, strict=True):
+            while (found := client.version_behind(label)) != version:
+                if time.monotonic() > deadline:
+                    has = "nothing" if found is None else f"v{found}"
+                    raise ServingError(
+                        f"{label} is v{version} in {self.base}, but {address} did not follow "
+                        f"within {self.wait_seconds:g} s: there it is {has}",
+                        hint="it must read models.config again "
+                        "(--model_config_file_poll_wait_seconds), or be restarted",
+                    )
+                time.sleep(0.1)
+
+    def _somebody_answers(self) -> bool:
+        with self._clients() as clients:
+            return any(client.answers() for client in clients)
+
+    def _listed(self) -> tuple[int, ...]:
+        wanted = versions.wanted_config(self.base, ledger.read(self.base))
+        return wanted.versions if wanted else ()
+
+    @contextlib.contextmanager
+    def _clients(self) -> Iterator[list[Client]]:
+        newest = ledger.read(self.base).newest()
+        if newest is None:
+            raise ServingError(f"nothing was published in {self.base}")
+        options = Options(timeout=_CALL_SECONDS, attempts=1)
+        with contextlib.ExitStack() as stack:
+            yield [
+                stack.enter_context(connect(address, newest.model_name, options))
+                for address in self.servers
+            ]

@@ -1,0 +1,105 @@
+"""The server's other files: `monitoring.config` and `batching.config`, beside models.config.
+
+A server takes them by `--monitoring_config_file=<base>/monitoring.config`, and by
+`--enable_batching --batching_parameters_file=<base>/batching.config`: text protocol buffers
+`MonitoringConfig` and `BatchingParameters`, read once at its start. Batching is off unless asked
+for: for a network as small as this one it costs more than it gives.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnpipe.data.durable import replace_text
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder.settle import writing
+
+MONITORING_CONFIG, BATCHING_CONFIG = "monitoring.config", "batching.config"
+_HEAD = "# Generated from the section serving of the configuration by bnpipe.\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFiles:
+    """What the two files say.
+
+    Attributes:
+        prometheus_path: the URL path of the metrics.
+        max_batch_size: rows of a batch; a server refuses requests with more while it batches.
+        allowed_batch_sizes: what batches are padded to, ascending; the last is `max_batch_size`.
+        batch_timeout_micros: how long a batch waits for more rows, in microseconds.
+        max_enqueued_batches: how many batches may wait.
+        num_batch_threads: how many batches are computed at a time.
+
+    Raises:
+        ServingError: a server would refuse to start, or to load any model, with these values.
+    """
+
+    prometheus_path: str = "/monitoring/prometheus/metrics"
+    max_batch_size: int = 64
+    allowed_batch_sizes: tuple[int, ...] = (8, 32, 64)
+    batch_timeout_micros: int = 1000
+    max_enqueued_batches: int = 100
+    num_batch_threads: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.prometheus_path.startswith("/") or not self.prometheus_path.isprintable():
+            raise ServingError(
+                f"serving.prometheus_path: expected a path such as /metrics, "
+                f"received {self.prometheus_path!r}"
+            )
+        sizes = self.allowed_batch_sizes
+        if list(sizes) != sorted(set(sizes)) or sizes[-1:] != (self.max_batch_size,):
+            raise ServingError(
+                f"serving.allowed_batch_sizes: expected ascending sizes that end with "
+                f"serving.max_batch_size {self.max_batch_size}, received {list(sizes)}"
+            )
+
+    def monitoring(self) -> str:
+        """`monitoring.config`."""
+        path = json.dumps(self.prometheus_path, ensure_ascii=False)
+        return f"{_HEAD}prometheus_config {{ enable: true, path: {path} }}\n"
+
+    def batching(self) -> str:
+        """`batching.config`."""
+        values = {
+            "max_batch_size": self.max_batch_size,
+            "batch_timeout_micros": self.batch_timeout_micros,
+            "max_enqueued_batches": self.max_enqueued_batches,
+            "num_batch_threads": self.num_batch_threads,
+        }
+        lines = [f"{name} {{ value: {value} }}\n" for name, value in values.items()]
+        lines += [f"allowed_batch_sizes: {size}\n" for size in self.allowed_batch_sizes]
+        return _HEAD + "".join(lines)
+
+
+def write(base: Path, files: ServerFiles) -> None:
+    """Replace the two files of a served folder, each atomically, unless they say the same already.
+
+    Raises:
+        ServingError: the folder cannot be written.
+    """
+    texts = {MONITORING_CONFIG: files.monitoring(), BATCHING_CONFIG: files.batching()}
+    if all(_text(base / name) == text for name, text in texts.items()):
+        return
+    with writing(base, create=False) as folder:
+        for name, text in texts.items():
+            replace_text(folder / name, text, staging=folder)
+
+
+def flags(base: Path, *, batching: bool) -> list[str]:
+    """The flags with which TensorFlow Serving reads those that are there; the stand-in has none."""
+    found = []
+    if (base / MONITORING_CONFIG).is_file():
+        found.append(f"--monitoring_config_file={base / MONITORING_CONFIG}")
+    if batching and (base / BATCHING_CONFIG).is_file():
+        found += ["--enable_batching", f"--batching_parameters_file={base / BATCHING_CONFIG}"]
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None

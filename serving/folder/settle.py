@@ -1,0 +1,109 @@
+"""The lock of a served folder, and the one function that brings the folder in line with its ledger.
+
+Whatever a killed process left half done, the next one that takes the lock finishes or clears away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from bnpipe.data.durable import STAGING, TRASH, fsync, remove, scratch_name
+from bnpipe.data.flock import locked
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import digest_of_files, file_digests
+from bnpipe.serving.folder import ledger, model_config
+from bnpipe.serving.folder.ledger import History
+from bnpipe.serving.folder.manifest import write_records
+from bnpipe.serving.folder.versions import version_path, wanted_config
+
+LOCK = ".lock"
+LOCK_WAIT_SECONDS = 300.0
+
+_HINTS = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some space and run again",
+    errno.EROFS: "make the disk writable or publish to another folder",
+    errno.EACCES: "get write access to it or publish to another folder",
+    errno.EIO: "check the disk, then run again",
+}
+
+
+@contextlib.contextmanager
+def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
+    """Hold the lock of a served folder; yields its real path. A fault of the disk is one line."""
+    try:
+        folder = _real_folder(base, create)
+        with locked(folder / LOCK, wait=LOCK_WAIT_SECONDS) as descriptor:
+            if descriptor is None:
+                raise ServingError(
+                    f"another process is publishing to {folder}: "
+                    f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
+                    hint=f"see who holds it: fuser {folder / LOCK}",
+                )
+            yield folder
+    except OSError as error:
+        raise ServingError(
+            f"cannot write to the served folder {base}: {error.strerror or error}"
+            + (f" ({error.filename})" if error.filename else ""),
+            hint=_HINTS.get(error.errno or 0, "what is live has not been harmed; run again"),
+        ) from error
+
+
+def _real_folder(base: Path, create: bool) -> Path:
+    """Follow links once, so that a link which is switched meanwhile cannot split one publish."""
+    folder = Path(os.path.realpath(base))
+    if os.path.islink(base) and not folder.exists():
+        raise ServingError(f"served folder {base} is a link to {folder}, which does not exist")
+    if folder.exists() and not folder.is_dir():
+        raise ServingError(f"served folder: expected a folder, received the file {base}")
+    if not folder.exists():
+        if not create:
+            raise ServingError(f"there is no served folder {base}", hint="publish one: bnpipe run")
+        os.makedirs(folder, exist_ok=True)
+        fsync(folder.parent)
+    return folder
+
+
+def settle(folder: Path) -> History:
+    """Bring the folder in line with its ledger, and clear away what killed processes left."""
+    ledger.repair(folder)
+    history = ledger.read(folder)
+    for name in os.listdir(folder):
+        if name.startswith((STAGING, TRASH)):
+            remove(folder / name)
+    if history.pending is not None:
+        _settle_pending(folder, history.pending)
+        history = ledger.read(folder)
+    wanted = wanted_config(folder, history)
+    if wanted is not None:
+        model_config.write(folder, wanted)
+    return history
+
+
+def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
+    """Finish a publish whose folder is in place; give up the number of any other."""
+    target = version_path(folder, entry.version)
+    files = file_digests(target) if target.is_dir() else {}
+    if files and digest_of_files(files) == entry.digest:
+        fsync(folder)
+        write_records(folder, entry, files)
+        if entry.hold:
+            ledger.append(folder, "listed", entry.version, purpose="push")
+        else:
+            ledger.append(folder, "published", entry.version)
+        return
+    if os.path.lexists(target):
+        discard(folder, entry.version)
+    ledger.append(folder, "abandoned", entry.version)
+
+
+def discard(folder: Path, version: int) -> None:
+    """Take a version out of the servers' sight in one step, then delete it."""
+    trash = folder / scratch_name(TRASH)
+    os.rename(version_path(folder, version), trash)
+    fsync(folder)
+    remove(trash)

@@ -1,0 +1,218 @@
+"""What a served folder holds: its versions, and which of them are live, waiting or on trial.
+
+    <base>/7/                  a SavedModel, complete from the instant its name appears
+    <base>/models.config       what TF Serving is told (`folder.model_config`)
+    <base>/ledger.jsonl        every number ever used (`folder.ledger`)
+    <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
+    <base>/manifests/7.json    its files and their digests, signed in 7.sig (`folder.manifest`)
+    <base>/.lock               held while somebody publishes; several homes may use one folder
+    <base>/.staging-*, .trash-*  unfinished work, removed by the next publish
+
+Everything here only reads, needs no lock and works on a read-only disk: `plan` calls it.
+`folder.standing` asks what a model would be there; `folder.publish` writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest as tree_digest
+from bnpipe.serving.folder import ledger, model_config
+from bnpipe.serving.folder.ledger import History
+from bnpipe.serving.folder.names import LARGEST_VERSION, parse_version
+
+PROVENANCE = "provenance"
+
+
+def version_path(base: Path, version: int) -> Path:
+    """The folder of a version."""
+    return base / str(version)
+
+
+def complete_versions(base: Path) -> list[int]:
+    """The versions that a server could load, ascending.
+
+    Only canonical names count (`7`, not `007`), and only real folders.
+
+    Raises:
+        ServingError: the folder cannot be listed.
+    """
+    numbers = (parse_version(name) for name in _names(base))
+    return sorted({n for n in numbers if n is not None and n > 0 and is_complete(base, n)})
+
+
+def is_complete(base: Path, version: int) -> bool:
+    """Whether a version's folder holds a SavedModel."""
+    return is_saved_model(version_path(base, version))
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a real folder holds a graph and its variables.
+
+    A server loads a graph without variables, takes the good version away, and fails every request.
+    """
+    try:
+        return not folder.is_symlink() and all(
+            (folder / name).is_file() for name in ("saved_model.pb", "variables/variables.index")
+        )
+    except OSError as error:
+        raise ServingError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+
+
+def next_version(base: Path, history: History) -> int:
+    """One more than the largest number ever used, by the ledger, a name here or a provenance file.
+
+    Raises:
+        ServingError: somebody used up the numbers.
+    """
+    records = (Path(name).stem for name in _names(base / PROVENANCE))
+    found = (parse_version(name) for name in (*_names(base), *records))
+    largest = max((n for n in found if n is not None), default=0)
+    version = max(largest, history.largest, 0) + 1
+    if version > LARGEST_VERSION:
+        raise ServingError(
+            f"{base}: no version number is left above {version - 1}",
+            hint="remove the entry with that name, or publish to another folder",
+        )
+    return version
+
+
+def live(base: Path) -> int | None:
+    """The live version: the one that label `stable` names in models.config.
+
+    Without a label that names a complete version: the one that the ledger calls stable, else the
+    highest complete version that is not withdrawn. None if there is no such version.
+    """
+    labelled = model_config.label(base, "stable")
+    if labelled is not None and is_complete(base, labelled):
+        return labelled
+    return stable_version(base, ledger.read(base))
+
+
+def stable_version(base: Path, history: History) -> int | None:
+    """The version that `stable` should name, by the ledger and the folders."""
+    stable = history.labels.get("stable")
+    if stable is not None and is_complete(base, stable):
+        return stable
+    return max(good_versions(base, history), default=None)
+
+
+def waiting(base: Path) -> int | None:
+    """`waiting_version` by the ledger as it is now."""
+    return waiting_version(base, ledger.read(base))
+
+
+def waiting_version(base: Path, history: History) -> int | None:
+    """The version that was pushed and becomes live once the running servers have loaded it."""
+    listed, stable = history.listed, stable_version(base, history)
+    if listed is None or listed.purpose != "push" or listed.version == stable:
+        return None
+    return listed.version if listed.version in good_versions(base, history) else None
+
+
+def on_trial(base: Path) -> int | None:
+    """`trial_version` by the ledger as it is now."""
+    return trial_version(base, ledger.read(base))
+
+
+def trial_version(base: Path, history: History) -> int | None:
+    """The canary: the version that `canary` names, if it is newer than the live one."""
+    canary, stable = history.labels.get("canary"), stable_version(base, history)
+    if canary is None or stable is None or canary <= stable:
+        return None
+    return canary if canary in good_versions(base, history) else None
+
+
+def good_versions(base: Path, history: History) -> list[int]:
+    """The complete versions whose digest is not withdrawn, ascending."""
+    return [
+        v
+        for v in complete_versions(base)
+        if not history.withdrawn or digest_of(base, history, v) not in history.withdrawn
+    ]
+
+
+def digest_of(base: Path, history: History, version: int) -> str:
+    """A version's digest: the recorded one, or that of its bytes if it was not published here."""
+    entry = history.entry(version)
+    return entry.digest if entry is not None else tree_digest(version_path(base, version))
+
+
+def check_version(base: Path, version: int, history: History | None = None) -> str:
+    """Compare a version's bytes with what was published; returns their digest.
+
+    Raises:
+        ServingError: they differ.
+    """
+    history = history or ledger.read(base)
+    found = tree_digest(version_path(base, version))
+    expected = digest_of(base, history, version)
+    if found != expected:
+        raise ServingError(
+            f"v{version} in {base} is damaged: expected digest {expected[:12]}, "
+            f"received {found[:12]}",
+            hint="go back to a version that is whole: bnpipe rollback",
+        )
+    return found
+
+
+def provenance_of(base: Path, version: int) -> Mapping[str, Any]:
+    """Where a version came from, as recorded when it was published.
+
+    Raises:
+        ServingError: it was not published here.
+    """
+    entry = ledger.read(base).entry(version)
+    if entry is None:
+        raise ServingError(f"{base} has no record of v{version}", hint="list them: bnpipe versions")
+    return provenance_json(entry)
+
+
+def provenance_json(entry: ledger.Entry) -> dict[str, Any]:
+    """The content of `provenance/<version>.json`."""
+    return {
+        **entry.provenance,
+        "version": entry.version,
+        "model_name": entry.model_name,
+        "digest": entry.digest,
+        "compared_with": entry.compared_with,
+        "force": entry.force,
+    }
+
+
+def wanted_config(base: Path, history: History) -> model_config.ModelConfig | None:
+    """What models.config should say; None while nothing was published here.
+
+    Listed are the labelled versions, what a label is to move to, and the good version before the
+    stable one: a rollback to a version that is still loaded takes effect at once.
+    """
+    newest, stable = history.newest(), stable_version(base, history)
+    if newest is None or stable is None:
+        return None
+    good = good_versions(base, history)
+    labels = {"stable": stable}
+    canary = history.labels.get("canary")
+    if canary in good:
+        labels["canary"] = canary
+    versions = {*labels.values(), *[v for v in good if v < stable][-1:]}
+    if history.listed is not None and history.listed.version in good:
+        versions.add(history.listed.version)
+    return model_config.ModelConfig(
+        newest.model_name, os.path.realpath(base), tuple(sorted(versions)), labels
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder; none if it does not exist."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ServingError(
+            f"served folder: expected a readable folder, received {folder}: {error.strerror}"
+        ) from error

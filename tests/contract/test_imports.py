@@ -1,0 +1,94 @@
+"""What is imported when nothing has to be computed: not the frameworks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.child import WITH_TESTS, environment
+
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "apache_beam",
+    "tensorflow_datasets",
+    "tensorflow_model_analysis",
+    "tensorflow_metadata",
+    "tfx_bsl",
+    "numpy",
+    "pyarrow",
+    "pandas",
+    "scipy",
+    "matplotlib",
+)
+
+
+def imported(script: str, tmp_path: Path) -> list[str]:
+    """The heavy modules that a script leaves in sys.modules."""
+    (tmp_path / "in.txt").write_text("seven\n")
+    tail = f"\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script + tail],
+        cwd=tmp_path,
+        env=environment(
+            BNPIPE_HOME=str(tmp_path / "home"), TOY_FILE=str(tmp_path / "in.txt"), **WITH_TESTS
+        ),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_all_verbs_and_all_steps_are_light(tmp_path: Path) -> None:
+    script = (
+        "import pkgutil, pipeline.cli\n"
+        "from bnpipe.pipeline.cli.app import app\n"
+        "app()\n"
+        "from bnpipe.pipeline import definition, doctor, launch, ui\n"
+        "from bnpipe.pipeline.configuration import config\n"
+        "from bnpipe.pipeline.engine import collect, drawing, runner\n"
+    )
+    assert imported(script, tmp_path) == []
+
+
+TOY = (
+    "from bnpipe.pipeline import definition, launch\n"
+    "from bnpipe.pipeline.cli import _main\n"
+    "from tests.pipeline import toy_cli\n"
+    "definition.build = launch.build = toy_cli.build\n"
+)
+
+
+def test_a_cached_run_is_light(tmp_path: Path) -> None:
+    assert (
+        imported(TOY + "assert _main(['run']) == 0\nassert _main(['run']) == 0\n", tmp_path) == []
+    )
+
+
+@pytest.mark.parametrize("verb", ["plan", "status"])
+def test_the_product_s_own_plan_is_light(tmp_path: Path, verb: str) -> None:
+    script = f"from bnpipe.pipeline.cli import _main\nassert _main(['{verb}']) == 0\n"
+    assert imported(script, tmp_path) == []
+
+
+def test_looking_is_light(tmp_path: Path) -> None:
+    verbs = "".join(
+        f"assert _main({words}) == 0\n"
+        for words in (
+            ["run"],
+            ["runs"],
+            ["show"],
+            ["show", "served/1"],
+            ["logs"],
+            ["graph"],
+            ["gc"],
+            ["gc", "--verify"],
+            ["config", "schema"],
+            ["export", "latest/train", "out"],
+        )
+    )
+    assert imported(TOY + verbs, tmp_path) == []

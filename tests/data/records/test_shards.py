@@ -1,0 +1,75 @@
+"""Output shards: whole or not there, and reports that carry errors home."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnpipe.data.errors import DataError
+from bnpipe.data.records.shards import (
+    ShardWriter,
+    UnitReport,
+    merged,
+    read_reports,
+    remove_parts,
+    shard_name,
+    write_reports,
+)
+from bnpipe.data.records.tfrecord import read_runs
+
+NAME = shard_name("train", "data_tfrecord", 1, 4)
+ROWS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "Split-train/data_tfrecord-00001-of-00004"
+    with ShardWriter(tmp_path, NAME) as writer:
+        writer.write(ROWS)
+        assert not path.exists()
+    assert writer.count == 3
+    (run,) = read_runs(path)
+    np.testing.assert_array_equal(run.payload, ROWS)
+
+
+def test_a_failed_shard_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path, NAME) as writer:
+        writer.write(ROWS)
+        raise RuntimeError
+    assert not list((tmp_path / "Split-train").iterdir())
+
+
+def test_two_tries_at_once_leave_one_whole_shard(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, NAME) as first, ShardWriter(tmp_path, NAME) as second:
+        first.write(ROWS)
+        second.write(ROWS)
+    (path,) = (tmp_path / "Split-train").iterdir()
+    assert [len(run.payload) for run in read_runs(path)] == [3]
+
+
+def test_what_a_killed_worker_left_is_removed(tmp_path: Path) -> None:
+    killed = ShardWriter(tmp_path, NAME)
+    killed.__enter__().write(ROWS)
+    with ShardWriter(tmp_path, NAME) as retried:
+        retried.write(ROWS)
+    remove_parts(tmp_path)
+    assert [p.name for p in (tmp_path / "Split-train").iterdir()] == [Path(NAME).name]
+
+
+def test_reports_add_up_and_are_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    write_reports(
+        [UnitReport("b", {"y": 2}, {"bad": 1}), UnitReport("a", {"x": 1}, {"bad": 2})], path
+    )
+    reports = read_reports(path)
+    assert merged(reports, "shards") == {"x": 1, "y": 2}
+    assert merged(reports, "counts") == {"bad": 3}
+    assert not path.exists()
+
+
+def test_a_workers_error_comes_home_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    failed = UnitReport.failed("b", DataError("file x is damaged", hint="fetch it again"))
+    write_reports([UnitReport("a"), failed], path)
+    with pytest.raises(DataError) as caught:
+        read_reports(path)
+    assert (caught.value.headline, caught.value.hint) == ("file x is damaged", "fetch it again")

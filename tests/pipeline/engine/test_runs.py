@@ -1,0 +1,79 @@
+"""Run folders: listed from their own files, newest first, and closed when their process died."""
+
+from pathlib import Path
+
+import pytest
+
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.runs import (
+    close_dead_runs,
+    find_run,
+    new_run,
+    newest_summaries,
+    summaries,
+)
+from bnpipe.pipeline.engine.store import Store
+from tests.pipeline.toy_home import ToyHome
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> ToyHome:
+    toy = ToyHome(tmp_path)
+    toy.run()
+    toy.run(rate=2)
+    return toy
+
+
+def die(ran: ToyHome) -> None:
+    """Leave the newest run's record as a killed process leaves it."""
+    summary = {**find_run(ran.store, "2").summary(), "status": "running"}
+    write_json(ran.home / "runs" / "0002" / "run.json", summary)
+
+
+def test_runs_are_listed_newest_first_with_their_whole_summary(ran: ToyHome) -> None:
+    listed = list(summaries(ran.store))
+    assert [r["id"] for r in listed] == ["0002", "0001"]
+    assert listed[0] == find_run(ran.store, "2").summary()
+
+
+def test_a_run_without_a_record_is_not_listed(ran: ToyHome) -> None:
+    (ran.home / "runs" / "0002" / "run.json").unlink()
+    assert [r["id"] for r in summaries(ran.store)] == ["0001"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_an_unreadable_summary_does_not_hide_the_others(ran: ToyHome, text: str) -> None:
+    (ran.home / "runs" / "0002" / "run.json").write_text(text)
+    listed = {r["id"]: r["status"] for r in summaries(ran.store)}
+    assert listed == {"0001": "succeeded", "0002": "unreadable"}
+    assert [r["id"] for r in newest_summaries(ran.store)] == ["0001"]
+
+
+def test_more_than_9999_runs_stay_in_order(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    for number in (9998, 9999, 10000):
+        (store.runs / f"{number:04d}").mkdir()
+        summary = {"id": f"{number:04d}", "status": "succeeded", "steps": []}
+        write_json(store.runs / f"{number:04d}" / "run.json", summary)
+    assert [r["id"] for r in summaries(store)] == ["10000", "9999", "9998"]
+    assert find_run(store, "latest").id == "10000"
+    assert new_run(store).id == "10001"
+
+
+def test_a_run_that_died_is_told_as_killed(ran: ToyHome) -> None:
+    die(ran)
+    close_dead_runs(ran.store)
+    assert find_run(ran.store, "2").summary()["status"] == "killed"
+
+
+def test_a_run_that_died_is_found_behind_a_damaged_record(ran: ToyHome) -> None:
+    die(ran)
+    new_run(ran.store).path.joinpath("run.json").write_text("{")
+    close_dead_runs(ran.store)
+    assert [r["status"] for r in summaries(ran.store)] == ["unreadable", "killed", "succeeded"]
+
+
+def test_a_home_that_is_not_there_has_no_runs_and_is_not_made(tmp_path: Path) -> None:
+    assert list(summaries(Store(tmp_path / "none"))) == []
+    assert not (tmp_path / "none").exists()

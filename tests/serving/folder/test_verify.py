@@ -1,0 +1,237 @@
+"""Every way in which a version can differ from what was published, and who published it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import ledger, publish, verify
+from bnpipe.serving.folder.rollout import Rollout
+from bnpipe.serving.folder.signing import Signer, Verifier, load_signer, make_keys
+from tests.child import environment
+from tests.serving.folder.served import push
+
+MakeModel = Callable[[str], Path]
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    make_keys(tmp_path / "key")
+    return load_signer(tmp_path / "key")
+
+
+@pytest.fixture
+def signed(base: Path, model: MakeModel, signer: Signer) -> Path:
+    for content in "ab":
+        push(base, model(content), signer=signer)
+    return base
+
+
+def found(base: Path, verifier: Verifier | None, version: int = 2) -> tuple[str, str, bool]:
+    (finding,) = (f for f in verify.verify(base, verifier) if f.version == version)
+    return finding.status, finding.detail, finding.bad
+
+
+def test_signed_versions_are_ok(signed: Path, signer: Signer) -> None:
+    findings = verify.verify(signed, signer.verifier)
+    assert [(f.version, f.status, f.bad) for f in findings] == [(2, "ok", False), (1, "ok", False)]
+
+
+def test_what_waits_unsigned_is_published_anew_once_there_is_a_key(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    push(base, model("a"), signer=signer)
+    waiting = model("b")
+    assert push(base, waiting, hold=True).version == 2
+    for _ in range(2):  # the second time it is signed, and goes on
+        done = push(base, waiting, hold=True, signer=signer)
+        assert (done.version, done.live) == (3, False)
+    assert found(base, signer.verifier, 3) == ("ok", "", False)
+
+
+def test_the_signature_is_checked_by_openssl_alone(signed: Path, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: it checks the signature without bnpipe")
+    manifest, signature = signed / "manifests/2.json", signed / "manifests/2.sig"
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin"]
+    command += ["-inkey", str(tmp_path / "key.pub"), "-in", str(manifest)]
+    command += ["-sigfile", str(signature)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert "Verified Successfully" in done.stdout + done.stderr
+
+
+def test_the_manifest_names_every_file_and_is_the_same_for_the_same_bytes(
+    signed: Path, model: MakeModel, signer: Signer
+) -> None:
+    manifest = json.loads((signed / "manifests/2.json").read_text())
+    files = {p.relative_to(signed / "2").as_posix() for p in (signed / "2").rglob("*.*")}
+    assert manifest["files"].keys() == files and "fingerprint.pb" in files
+    assert (manifest["version"], manifest["model_name"]) == (2, "mnist")
+    again = signed.parent / "again"
+    for content in "ab":
+        push(again, signed.parents[1] / "models" / content, signer=signer)
+    for name in ("2.json", "2.sig"):
+        assert (again / "manifests" / name).read_bytes() == (
+            signed / "manifests" / name
+        ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("file", "detail"),
+    [
+        ("saved_model.pb", "saved_model.pb: expected sha256"),
+        ("variables/variables.data-00000-of-00001", "variables/variables.data-00000-of-00001: exp"),
+        ("fingerprint.pb", "fingerprint.pb: expected sha256"),
+    ],
+)
+@pytest.mark.parametrize("with_key", [True, False])
+def test_a_changed_byte_is_named(
+    signed: Path, signer: Signer, file: str, detail: str, with_key: bool
+) -> None:
+    path = signed / "2" / file
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    status, told, bad = found(signed, signer.verifier if with_key else None)
+    assert (status, bad) == ("damaged", True) and told.startswith(detail)
+    assert found(signed, signer.verifier, version=1) == ("ok", "", False)
+
+
+def test_missing_and_foreign_files_are_named(signed: Path, signer: Signer) -> None:
+    (signed / "2/assets/extra").write_text("x")
+    assert found(signed, None) == ("damaged", "assets/extra was not published", True)
+    (signed / "2/saved_model.pb").unlink()
+    assert found(signed, None)[1] == "assets/extra was not published and 1 more"
+    (signed / "2/assets/extra").unlink()
+    assert found(signed, signer.verifier)[:2] == ("damaged", "saved_model.pb is missing")
+    (signed / "2/saved_model.pb").symlink_to("/etc/hostname")
+    assert "expected a plain file" in found(signed, None)[1]
+
+
+def test_a_listed_version_that_is_gone_is_bad(signed: Path) -> None:
+    shutil.rmtree(signed / "1/variables")
+    assert found(signed, None, version=1)[0] == "damaged"
+
+
+def test_another_provenance_is_told(signed: Path, signer: Signer) -> None:
+    path = signed / "provenance/2.json"
+    path.write_text(path.read_text().replace("mnist", "other"))
+    status, told, _ = found(signed, signer.verifier)
+    assert status == "damaged" and told.endswith("provenance/2.json is not what was published")
+    path.unlink()
+    assert found(signed, None)[1].endswith("provenance/2.json is missing")
+
+
+def test_bytes_that_were_changed_together_with_the_manifest_have_a_bad_signature(
+    signed: Path, signer: Signer
+) -> None:
+    model = signed / "2/saved_model.pb"
+    before = verify.file_digests(signed / "2")["saved_model.pb"].sha256
+    model.write_bytes(b"!" * model.stat().st_size)
+    after = verify.file_digests(signed / "2")["saved_model.pb"].sha256
+    manifest = signed / "manifests/2.json"
+    manifest.write_text(manifest.read_text().replace(before, after))
+    status, told, bad = found(signed, signer.verifier)
+    assert (status, bad) == ("bad signature", True) and "was not signed by this key" in told
+    # Without a key the ledger still knows better.
+    assert found(signed, None) == ("damaged", "the ledger has another digest", True)
+
+
+def test_the_manifest_of_another_version_is_no_proof(signed: Path, signer: Signer) -> None:
+    for suffix in ("json", "sig"):
+        shutil.copy(signed / f"manifests/1.{suffix}", signed / f"manifests/2.{suffix}")
+    shutil.rmtree(signed / "2")
+    shutil.copytree(signed / "1", signed / "2")
+    status, told, _ = found(signed, signer.verifier)
+    assert status == "damaged" and told.endswith("2.json is of another version")
+
+
+def test_a_signature_by_somebody_else_is_bad(signed: Path, tmp_path: Path) -> None:
+    make_keys(tmp_path / "other")
+    other = load_signer(tmp_path / "other")
+    assert found(signed, other.verifier)[0] == "bad signature"
+    (signed / "manifests/2.sig").write_bytes(b"short")
+    assert found(signed, other.verifier)[0] == "bad signature"
+
+
+def test_without_a_signature_a_version_is_unsigned_and_bad_only_with_a_key(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    push(base, model("a"))
+    assert found(base, None, 1) == ("ok", "", False)
+    assert found(base, signer.verifier, 1) == ("unsigned", "", True)
+
+
+def test_a_signature_that_was_taken_away_is_missed(signed: Path, signer: Signer) -> None:
+    (signed / "manifests/2.sig").unlink()
+    assert found(signed, signer.verifier) == ("unsigned", "", True)
+
+
+def test_what_somebody_put_there_by_hand_is_bad_only_with_a_key(
+    signed: Path, signer: Signer
+) -> None:
+    shutil.copytree(signed / "2", signed / "7")
+    assert found(signed, None, 7) == ("not published by bnpipe", "", False)
+    assert found(signed, signer.verifier, 7)[2] is True
+
+
+def test_versions_from_before_there_were_manifests_are_compared_as_a_whole(
+    base: Path, model: MakeModel
+) -> None:
+    push(base, model("a"))
+    shutil.rmtree(base / "manifests")
+    assert found(base, None, 1) == ("ok", "", False)
+    (base / "1/saved_model.pb").write_text("?")
+    assert found(base, None, 1)[1].startswith("expected digest")
+
+
+def test_a_manifest_that_is_no_json_is_told(signed: Path) -> None:
+    for text in ("", "[]", '{"files": {"a": 1}}'):
+        (signed / "manifests/2.json").write_text(text)
+        assert found(signed, None)[1].endswith("2.json cannot be read")
+
+
+def test_a_push_whose_bytes_change_after_they_were_signed_is_refused(
+    signed: Path, model: MakeModel, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flip(folder: Path) -> object:
+        history = settle(folder)
+        if (folder / "3").exists():
+            (folder / "3/saved_model.pb").write_text("flipped")
+        return history
+
+    settle = publish.settle
+    monkeypatch.setattr(publish, "settle", flip)
+    with pytest.raises(ServingError, match=r"v3 in .* is refused: damaged: saved_model.pb: exp"):
+        push(signed, model("c"), signer=signer)
+
+
+def test_labels_do_not_move_to_a_version_with_a_bad_signature(signed: Path, signer: Signer) -> None:
+    (signed / "manifests/1.sig").write_bytes(bytes(64))
+    rollout = Rollout(signed, verifier=signer.verifier)
+    with pytest.raises(ServingError, match=r"v1 in .* is refused: bad signature.*versions verify"):
+        rollout.rollback(reason="bad")
+    with pytest.raises(ServingError, match=r"v1 in .* is refused"):
+        rollout.promote(1, label="canary")
+    assert ledger.read(signed).labels == {"stable": 2}
+
+
+def test_a_killed_signed_push_is_finished_without_the_key(
+    base: Path, model: MakeModel, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def renamed_and_killed(source: Path, target: Path) -> None:
+        rename(source, target)
+        raise KeyboardInterrupt
+
+    push(base, model("a"), signer=signer)
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", renamed_and_killed)
+    with pytest.raises(KeyboardInterrupt):
+        push(base, model("b"), signer=signer)
+    monkeypatch.setattr(os, "rename", rename)
+    assert publish.prune(base, 5) == []
+    assert found(base, signer.verifier) == ("ok", "", False)
