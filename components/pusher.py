@@ -18,7 +18,8 @@ from annotated_types import Ge
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from bnpipe.components.base import Component, Context, Effect, Facts, machine_local
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import ledger, object_store, server_files, standing, versions
+from bnpipe.serving.export.digest import tree_digest
+from bnpipe.serving.folder import ledger, object_store, server_files, standing
 from bnpipe.serving.folder.names import default_model_name
 from bnpipe.serving.folder.publish import Published, publish
 from bnpipe.serving.folder.rollout import Rollout
@@ -79,7 +80,7 @@ class Params:
 
 def effect(inputs: Inputs, params: Params) -> Effect:
     """What publishing would mean, from the served folder alone."""
-    digest = versions.tree_digest(inputs.model.saved_model)
+    digest = tree_digest(inputs.model.saved_model)
     base = _base_path(params)
     found = standing.state_of(base, digest)
     is_live = not found.needed and digest not in ledger.read(base).withdrawn
@@ -155,7 +156,7 @@ def publish_model(
             hint="set serving.signing_key",
         )
     verdict = _read(blessing, blessing.verdict_file)
-    digest = versions.tree_digest(model.saved_model)
+    digest = tree_digest(model.saved_model)
     _check_blessing(verdict, digest, force)
     trial = _read(infra_blessing, infra_blessing.verdict_file) if infra_blessing else None
     if trial is not None:

@@ -18,9 +18,7 @@ from bnpipe.components import (
 from bnpipe.components.artifacts import Model, ServedModel, Statistics
 from bnpipe.pipeline.champion import champion_of, champion_statistics_of, model_of_version
 from bnpipe.pipeline.configuration.config import Config
-from bnpipe.pipeline.configuration.publishing import model_name as model_name
-from bnpipe.pipeline.configuration.publishing import pusher_params as pusher_params
-from bnpipe.pipeline.configuration.publishing import served_folder as served_folder
+from bnpipe.pipeline.configuration.publishing import pusher_params, served_folder
 from bnpipe.pipeline.engine.graph import Graph
 
 CANDIDATE = "trainer.model"

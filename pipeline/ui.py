@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from bnpipe.pipeline.engine.errors import BnpipeError, one_line
+from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.events import (
     Event,
     GateDecided,

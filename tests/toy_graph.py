@@ -105,7 +105,7 @@ class JudgeParams:
 
 
 def judge(inputs: JudgeInputs, outputs: JudgeOutputs, params: JudgeParams, ctx: Context) -> Facts:
-    from bnpipe.serving.folder.versions import tree_digest
+    from bnpipe.serving.export.digest import tree_digest
 
     _misbehave(ctx.step)
     champion = inputs.champion

@@ -26,7 +26,8 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    from bnpipe.pipeline.engine.errors import BnpipeError, ExitCode, Terminated, exit_code_of
+    from bnpipe.data.errors import BnpipeError
+    from bnpipe.pipeline.engine.errors import ExitCode, Terminated, exit_code_of
 
     trace = "-v" in arguments or "--verbose" in arguments
     try:

@@ -45,7 +45,7 @@ def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
 
     if name != "champion":
         return find_run(store, name)
-    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.folder import versions
 

@@ -24,7 +24,7 @@ def gc(
     as_json: Json = False,
 ) -> int:
     """Remove what no kept run and no served version needs; dry unless --yes."""
-    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
 
     store = open_store()
     if verify:

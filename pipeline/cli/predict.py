@@ -38,7 +38,7 @@ def predict(
 ) -> None:
     """Ask a server for the class of images (8-bit grey PNG files of the data set's size)."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.definition import model_name
+    from bnpipe.pipeline.configuration.publishing import model_name
     from bnpipe.serving.client.base import Options
     from bnpipe.serving.client.connect import connect
     from bnpipe.serving.client.request_log import RequestLog

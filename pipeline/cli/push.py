@@ -25,7 +25,7 @@ def push(
     that a gate refused, or one that was rolled back, with a reason for the record.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.definition import pusher_params
+    from bnpipe.pipeline.configuration.publishing import pusher_params
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.push import push as publish
 

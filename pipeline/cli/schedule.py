@@ -55,7 +55,7 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     from datetime import UTC, datetime
 
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.schedule.health import health
 
     store, resolved = open_store(), config_from(config, sets)

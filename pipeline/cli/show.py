@@ -93,7 +93,7 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
 
 def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
     """From a served version back to run, data, code and lock."""
-    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.folder import versions
 

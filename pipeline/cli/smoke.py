@@ -27,7 +27,7 @@ def smoke(
 ) -> int:
     """Ask a server what its clients rely on; exit 7 if an answer is wrong."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.definition import model_name
+    from bnpipe.pipeline.configuration.publishing import model_name
     from bnpipe.serving.client.smoke import run
 
     name = model or model_name(config_from(config, sets))

@@ -25,7 +25,8 @@ def status(
     schedule failed or is overdue, and, where nothing is scheduled, when there is work to do.
     """
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.definition import build, served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
+    from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.lock import is_held
     from bnpipe.pipeline.engine.plan import make_plan
     from bnpipe.pipeline.engine.runs import summaries

@@ -116,7 +116,7 @@ def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -
 
 
 def _base(sets: list[str] | None, config: Path | None) -> Path:
-    from bnpipe.pipeline.definition import served_folder
+    from bnpipe.pipeline.configuration.publishing import served_folder
 
     return served_folder(config_from(config, sets), open_store().home)
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from bnpipe.data.errors import BnpipeError as BnpipeError
-from bnpipe.data.errors import RequestError
+from bnpipe.data.errors import BnpipeError, RequestError
 from bnpipe.serving.errors import ServingError
 
 

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 from bnpipe.data.durable import replace_text
+from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.engine.errors import (
-    BnpipeError,
     ExitCode,
     PipelineError,
     Terminated,

@@ -19,7 +19,7 @@ from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.sources.spans import Span, find_spans
 from bnpipe.pipeline.champion import champion_statistics_of
 from bnpipe.pipeline.configuration.config import Config, from_values
-from bnpipe.pipeline.definition import served_folder
+from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store

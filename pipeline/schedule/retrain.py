@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.configuration.sections import Schedule
-from bnpipe.pipeline.engine.errors import BnpipeError, ConfigError, PipelineError, one_line
+from bnpipe.pipeline.engine.errors import ConfigError, PipelineError, one_line
 from bnpipe.pipeline.engine.execute import terminable
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.book import Book

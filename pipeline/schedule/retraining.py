@@ -13,6 +13,7 @@ from typing import Any
 from bnpipe.pipeline import definition
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
+from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.engine.errors import ExitCode
 from bnpipe.pipeline.engine.lock import holder, is_held
 from bnpipe.pipeline.engine.plan import Plan, make_plan
@@ -48,7 +49,7 @@ class Retraining:
         self._store = Store(home)
         self._words = tuple(words)
         self._quiet = quiet
-        self._served = definition.served_folder(config, home)
+        self._served = served_folder(config, home)
 
     def busy(self) -> str | None:
         """A sentence when a run is at work in this home."""

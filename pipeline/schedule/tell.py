@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.publishing import model_name, served_folder
-from bnpipe.pipeline.engine.errors import BnpipeError, one_line
+from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.schedule.health import health

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder.ledger import History
-from bnpipe.serving.folder.versions import digest_of, tree_digest, version_path
+from bnpipe.serving.folder.versions import digest_of, version_path
 
 IDENTITY = ("name", "height", "width", "label_names")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import tree_digest as tree_digest
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
 from bnpipe.serving.folder.names import LARGEST_VERSION, parse_version

@@ -13,6 +13,7 @@ from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedMo
 from bnpipe.components.base import Ruling
 from bnpipe.components.pusher import COMPONENT, Inputs, Params, effect
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, object_store, standing, versions
 from tests.serving.folder.served import DIGITS, saved_model
 
@@ -33,7 +34,7 @@ def inputs_of(folder: Path, content: str, **changes: Any) -> Inputs:
         "sentence": "better than the baseline",
         "rules": [Ruling("accuracy", "block", "ok", "", 0.98, 0.97).to_json()],
         "champion": None,
-        "model": versions.tree_digest(model.saved_model),
+        "model": tree_digest(model.saved_model),
         **changes,
     }
     path = folder / content / "blessing"
@@ -59,7 +60,7 @@ def test_it_publishes_a_blessed_model(run_component: Any, params: Params, tmp_pa
         "version": 1,
         "label": "stable",
         "base_path": str(base),
-        "digest": versions.tree_digest(inputs.model.saved_model),
+        "digest": tree_digest(inputs.model.saved_model),
     }
     assert effect(inputs, params) == COMPONENT.effect(inputs, params)  # type: ignore[misc]
     assert effect(inputs, params).needed is False
@@ -86,7 +87,7 @@ def tried(inputs: Inputs, folder: Path, **changes: Any) -> Inputs:
         "sentence": "served by stand-in",
         "server": "stand-in",
         "weaker": True,
-        "model": versions.tree_digest(inputs.model.saved_model),
+        "model": tree_digest(inputs.model.saved_model),
         **changes,
     }
     (folder / "infra").mkdir()
@@ -158,7 +159,7 @@ def test_a_rolled_back_model_is_held_back(
         run_component(COMPONENT, bad, params, tmp_path / "out3")
     assert versions.live(base) == 1
     # What it was compared with is what its unchanged evaluation still says.
-    champion = standing.champion(base, versions.tree_digest(bad.model.saved_model))
+    champion = standing.champion(base, tree_digest(bad.model.saved_model))
     assert champion is not None and champion.version == 1
 
 

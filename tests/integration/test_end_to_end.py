@@ -214,7 +214,7 @@ def test_served_version_leads_back_to_run_data_code_and_lock(project: Project, f
 
 
 def test_export_is_the_model_that_was_pushed(project: Project, first: Run, tmp_path: Path) -> None:
-    from bnpipe.serving.folder.versions import tree_digest
+    from bnpipe.serving.export.digest import tree_digest
 
     project.call("export", f"{first.summary['id']}/trainer", str(tmp_path / "model"))
     exported = tree_digest(tmp_path / "model" / "saved_model")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bnpipe.pipeline import definition, launch
 from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.engine.graph import Graph
 from tests.toy_graph import toy_graph
 
@@ -18,7 +19,7 @@ def build(config: Config, home: Path) -> Graph:
     """In place of `pipeline.definition.build`."""
     return toy_graph(
         Path(os.environ["TOY_FILE"]),
-        definition.served_folder(config, home),
+        served_folder(config, home),
         rate=config.trainer.epochs,
         passes=not os.environ.get("TOY_REFUSE"),
     )

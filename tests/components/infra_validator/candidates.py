@@ -10,7 +10,7 @@ import numpy as np
 from bnpipe.components.artifacts import Blessing, Evaluation, Model
 from bnpipe.components.infra_validator import Inputs
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.serving.folder.versions import tree_digest
+from bnpipe.serving.export.digest import tree_digest
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 INFO = DatasetInfo("shapes", "1.0.0", HEIGHT, WIDTH, ("a", "b", "c", "ä"), {}, True)

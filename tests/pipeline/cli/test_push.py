@@ -12,6 +12,7 @@ from bnpipe.pipeline import push as pushing
 from bnpipe.pipeline.cli.app import call
 from bnpipe.pipeline.engine.errors import ConfigError, NotBlessed
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import versions
 from bnpipe.serving.folder.publish import Published
 from tests.pipeline.toy_home import ToyHome
@@ -183,7 +184,7 @@ def test_an_object_store_follows_the_folder_of_this_home(
     assert answer(capsys, "push", "--force", "--reason", "x", *store)["version"] == 1
     there = tmp_path / "bucket"
     assert f'base_path: "{url}"' in (there / "models.config").read_text()
-    assert versions.tree_digest(there / "1") == versions.tree_digest(toy.home / "served/toy/1")
+    assert tree_digest(there / "1") == tree_digest(toy.home / "served/toy/1")
     assert answer(capsys, "versions", "fetch", *store)["fetched"] == []
     shutil.rmtree(toy.home / "served")
     assert answer(capsys, "versions", "fetch", *store)["fetched"] == [1]

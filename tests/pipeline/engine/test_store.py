@@ -11,7 +11,7 @@ import pytest
 from bnpipe.components.artifacts import Artifact, ArtifactError, Model, Verdict
 from bnpipe.pipeline.engine.errors import ExitCode, StoreError
 from bnpipe.pipeline.engine.store import StepRecord, Store, describe
-from bnpipe.serving.folder.versions import tree_digest
+from bnpipe.serving.export.digest import tree_digest
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, model_config, publish, standing, versions
 from bnpipe.serving.folder.signing import Signer
 from bnpipe.serving.folder.verify import verify
@@ -89,7 +90,7 @@ def _rollback_in_two_edits(base: Path, models: Path) -> None:
 
 def _push_as_canary(base: Path, models: Path) -> None:
     """The same again, whatever was cut short: `plan` says that there is nothing to do when so."""
-    if standing.state_of(base, versions.tree_digest(models / "b")).needed:
+    if standing.state_of(base, tree_digest(models / "b")).needed:
         published = push(base, models / "b", hold=True)
         labels.promote(base, published.version, label="canary")
     canary = model_config.label(base, "canary")
@@ -152,7 +153,7 @@ def _broken_after_fault(scenario: Scenario, base: Path, digests: dict[str, str])
     found = torn(base)
     live = versions.live(base)
     if live != scenario.before:
-        digest = versions.tree_digest(base / str(live)) if live else "none"
+        digest = tree_digest(base / str(live)) if live else "none"
         if digest != digests[scenario.live]:
             found.append(f"live is {live}, neither the old version nor the new one")
     return found
@@ -162,7 +163,7 @@ def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[
     scenario = SCENARIOS[name]
     found = torn(base) + leftovers(base)
     live = versions.live(base)
-    if live is None or versions.tree_digest(base / str(live)) != digests[scenario.live]:
+    if live is None or tree_digest(base / str(live)) != digests[scenario.live]:
         found.append(f"after the re-run live is {live}, not {scenario.live}")
     names = visible(base)
     if [n for n in scenario.numbers if n != "X"] != names[: len(names) - ("X" in scenario.numbers)]:
@@ -182,7 +183,7 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
     """Every point of one scenario under one fault."""
     scenario = SCENARIOS[name]
     models = root / "models"
-    digests = {c: versions.tree_digest(saved_model(models / c, c)) for c in "abc"}
+    digests = {c: tree_digest(saved_model(models / c, c)) for c in "abc"}
     template, base = root / "template", root / "served"
     scenario.prepare(template, models)
     dice = random.Random(0)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, model_config, versions
 from bnpipe.serving.folder.publish import Published, publish
 
@@ -74,7 +75,7 @@ def torn(base: Path) -> list[str]:
     found = []
     for name in visible(base):
         entry = history.entry(int(name))
-        if entry is None or versions.tree_digest(base / name) != entry.digest:
+        if entry is None or tree_digest(base / name) != entry.digest:
             found.append(f"version {name} is not what was published")
     text = model_config.read_text(base)
     for number in re.findall(r"(?:versions|value): (\d+)", text or ""):

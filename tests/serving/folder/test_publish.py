@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, publish, versions
 from tests.serving.folder.served import config_of, leftovers, push, served, torn, visible
 
@@ -27,7 +28,7 @@ def test_a_version_holds_the_model_at_its_top_readable_by_any_server(
     finally:
         os.umask(old)
     assert published.path == base / "1"
-    assert versions.tree_digest(base / "1") == versions.tree_digest(source) == published.digest
+    assert tree_digest(base / "1") == tree_digest(source) == published.digest
     assert (base / "1" / "fingerprint.pb").exists() and (base / "1" / "assets").is_dir()
     for path in [base / "1", *(base / "1").rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import versions
 from tests.child import WITH_TESTS, environment
 from tests.serving.folder.crash_points import SCENARIOS
@@ -99,9 +100,9 @@ def test_stopped_at_every_system_call(
             assert torn(base) == [], where
             assert versions.live(base) in (1, 2), where
             push(base, tmp_path / "b")
-            assert versions.tree_digest(base / str(versions.live(base))) == versions.tree_digest(
-                tmp_path / "b"
-            ), where
+            assert tree_digest(base / str(versions.live(base))) == tree_digest(tmp_path / "b"), (
+                where
+            )
             assert torn(base) == leftovers(base) == [] and len(visible(base)) == 2, where
     record_property("crash points", points)
     assert points >= 40
@@ -197,6 +198,7 @@ def on_small_disk(disk: Path, script: str) -> str:
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
         "from bnpipe.serving.folder import publish, standing, versions\n"
+        "from bnpipe.serving.export.digest import tree_digest\n"
         "from bnpipe.serving.errors import ServingError\n"
         "from tests.serving.folder.served import *\n"
         "disk = Path(sys.argv[1])\n"
@@ -243,7 +245,7 @@ def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> N
         "        push(target, models / 'b')\n"
         "    except ServingError as error:\n"
         "        print(error)\n"
-        "a = versions.tree_digest(models / 'a')\n"
+        "a = tree_digest(models / 'a')\n"
         "assert versions.live(base) == 1\n"
         "assert standing.state_of(base, a).sentence == 'up to date (v1 live)'\n"
         "assert standing.champion(base, None).digest == a\n",
@@ -258,10 +260,11 @@ _READER = """
 import sys
 from pathlib import Path
 from bnpipe.serving.folder import versions
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.errors import ServingError
 
 base, models = Path(sys.argv[1]), Path(sys.argv[2])
-whole = {versions.tree_digest(m) for m in models.iterdir()}
+whole = {tree_digest(m) for m in models.iterdir()}
 print("ready", flush=True)
 looks, broken, seen = 0, [], set()
 while not (base / "enough").exists():
@@ -273,7 +276,7 @@ while not (base / "enough").exists():
         looks += 1
         seen.add(path.name)
         try:
-            if versions.tree_digest(path) not in whole:
+            if tree_digest(path) not in whole:
                 broken.append(path.name)
         except ServingError as error:
             if path.exists():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bnpipe.serving.folder import labels, publish, standing, versions
+from bnpipe.serving.export.digest import tree_digest
+from bnpipe.serving.folder import labels, publish, standing
 from tests.serving.folder.served import leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]
@@ -33,7 +34,7 @@ def test_pruning_keeps_what_the_live_version_was_compared_with(
     push(base, model("b"))
     push(base, model("c"), compared_with=1)
     assert publish.prune(base, 1) == []
-    champion = standing.champion(base, versions.tree_digest(base / "3"))
+    champion = standing.champion(base, tree_digest(base / "3"))
     assert champion is not None and champion.version == 1
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, ledger, model_config, standing, versions
 from tests.serving.folder.served import push
 
 
 def test_the_state_of_a_digest(base: Path, model_a: Path, model_b: Path, model_c: Path) -> None:
-    a, b, c = (versions.tree_digest(m) for m in (model_a, model_b, model_c))
+    a, b, c = (tree_digest(m) for m in (model_a, model_b, model_c))
     push(base, model_a)
     assert standing.state_of(base, a) == standing.Standing(False, "up to date (v1 live)")
     push(base, model_b)
@@ -27,17 +28,17 @@ def test_the_state_of_a_digest(base: Path, model_a: Path, model_b: Path, model_c
 
 def test_the_champion_is_the_live_version(base: Path, model_a: Path, model_b: Path) -> None:
     push(base, model_a)
-    champion = standing.champion(base, versions.tree_digest(model_b))
-    assert champion == standing.Champion(1, base / "1", versions.tree_digest(model_a))
+    champion = standing.champion(base, tree_digest(model_b))
+    assert champion == standing.Champion(1, base / "1", tree_digest(model_a))
 
 
 def test_a_live_candidate_is_compared_with_what_it_was_compared_with(
     base: Path, model_a: Path, model_b: Path
 ) -> None:
     push(base, model_a)
-    assert standing.champion(base, versions.tree_digest(model_a)) is None
+    assert standing.champion(base, tree_digest(model_a)) is None
     push(base, model_b)
-    champion = standing.champion(base, versions.tree_digest(model_b))
+    champion = standing.champion(base, tree_digest(model_b))
     assert champion is not None and champion.version == 1
 
 
@@ -48,7 +49,7 @@ def test_a_withdrawn_candidate_is_compared_with_what_it_was_compared_with(
     push(base, model_b)
     labels.rollback(base, reason="bad")
     push(base, model_c)
-    champion = standing.champion(base, versions.tree_digest(model_b))
+    champion = standing.champion(base, tree_digest(model_b))
     assert champion is not None and champion.version == 1
 
 
@@ -60,7 +61,7 @@ def test_a_damaged_champion_is_refused_and_can_be_rolled_back(
     (base / "2" / "saved_model.pb").write_text("other bytes")
     with pytest.raises(ServingError, match=r"v2 in .* is damaged.*bnpipe rollback"):
         standing.champion(base, None)
-    assert standing.state_of(base, versions.tree_digest(model_b)) == standing.Standing(
+    assert standing.state_of(base, tree_digest(model_b)) == standing.Standing(
         True, "publish (the bytes of v2 are damaged)"
     )
     assert labels.rollback(base, reason="damaged") == 1
@@ -71,7 +72,7 @@ def test_a_damaged_live_version_is_published_again(base: Path, model_a: Path) ->
     push(base, model_a)
     (base / "1" / "saved_model.pb").write_text("other bytes")
     assert push(base, model_a).version == 2
-    assert standing.state_of(base, versions.tree_digest(model_a)).needed is False
+    assert standing.state_of(base, tree_digest(model_a)).needed is False
 
 
 def test_a_push_that_stopped_short_of_models_config_is_still_to_do(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, ledger, model_config, standing, versions
 from bnpipe.serving.folder.names import check_model_name, default_model_name, parse_version
 from tests.serving.folder.served import push, saved_model
@@ -96,11 +97,11 @@ def test_default_model_names() -> None:
 
 def test_the_digest_follows_paths_and_bytes_but_not_the_random_fingerprint(tmp_path: Path) -> None:
     first, second = saved_model(tmp_path / "1", "x"), saved_model(tmp_path / "2", "x")
-    assert versions.tree_digest(first) == versions.tree_digest(second)
+    assert tree_digest(first) == tree_digest(second)
     (second / "fingerprint.pb").unlink()
-    assert versions.tree_digest(first) == versions.tree_digest(second)
+    assert tree_digest(first) == tree_digest(second)
     (second / "saved_model.pb").rename(second / "saved_model.pbtxt")
-    assert versions.tree_digest(first) != versions.tree_digest(second)
+    assert tree_digest(first) != tree_digest(second)
 
 
 def test_the_digest_is_the_documented_formula(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_the_digest_is_the_documented_formula(tmp_path: Path) -> None:
     (folder / "a" / "x").write_bytes(b"12")
     (folder / "a.b").write_bytes(b"3")
     lines = [f"a.b\0{1}\0{sha256(b'3').hexdigest()}\n", f"a/x\0{2}\0{sha256(b'12').hexdigest()}\n"]
-    assert versions.tree_digest(folder) == sha256("".join(sorted(lines)).encode()).hexdigest()
+    assert tree_digest(folder) == sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def test_a_link_in_a_model_is_refused(model_a: Path, base: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_folder_that_another_tool_filled_is_taken_over(
     (base / "1800000000").mkdir()
     champion = standing.champion(base, None)
     assert champion is not None and champion.version == 1700000000
-    assert champion.digest == versions.tree_digest(base / "1700000000")
+    assert champion.digest == tree_digest(base / "1700000000")
     # The empty folder is no model, but its number is taken.
     assert push(base, model_a).version == 1800000001
     labels.rollback(base, reason="worse than before")
@@ -167,7 +168,7 @@ def test_a_folder_that_another_tool_filled_is_taken_over(
 def test_provenance_is_read_back(base: Path, model_a: Path) -> None:
     push(base, model_a, provenance={"run": "0001", "dataset": {"name": "mnist"}})
     found = versions.provenance_of(base, 1)
-    assert found["run"] == "0001" and found["digest"] == versions.tree_digest(model_a)
+    assert found["run"] == "0001" and found["digest"] == tree_digest(model_a)
     assert json.loads((base / "provenance" / "1.json").read_text()) == found
     with pytest.raises(ServingError, match="no record of v9"):
         versions.provenance_of(base, 9)

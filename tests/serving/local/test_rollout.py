@@ -12,6 +12,7 @@ import pytest
 from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, ledger, model_config, publish, standing, versions
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.local.server import LocalServer
@@ -115,7 +116,7 @@ def test_a_version_that_the_server_cannot_load_is_withdrawn_with_the_servers_wor
         world.push(broken(world, "bad"))
     assert versions.live(world.base) == world.stable() == 1
     assert served(world.base) == ([1], {"stable": 1})
-    digest = versions.tree_digest(world.model("bad"))
+    digest = tree_digest(world.model("bad"))
     held = standing.state_of(world.base, digest).sentence
     assert held.startswith("held back (v2 withdrawn: server: ") and "saved_model" in held
     assert world.push("c").version == 3 == world.stable()
@@ -126,7 +127,7 @@ def test_time_that_runs_out_withdraws_nothing_and_the_same_push_goes_on(world):
     with pytest.raises(ServingError, match=r"nothing is withdrawn, live in .* is v1; run the same"):
         world.push("b", wait=0.3)
     assert versions.live(world.base) == 1 and versions.waiting(world.base) == 2
-    digest = versions.tree_digest(world.model("b"))
+    digest = tree_digest(world.model("b"))
     found = standing.state_of(world.base, digest)
     assert found.needed and "v2 waits until the server has loaded it" in found.sentence
     world.restart(FOLLOWING)
@@ -254,13 +255,13 @@ def test_a_version_that_waits_is_taken_back_by_naming_the_live_one(world):
     assert labels.rollback(world.base, reason="bad", to=1) == 1
     assert model_config.label(Path(world.base), "stable") == 1
     assert versions.waiting(world.base) is None
-    digest = versions.tree_digest(world.model("b"))
+    digest = tree_digest(world.model("b"))
     assert standing.state_of(world.base, digest).sentence == "held back (v2 withdrawn: bad)"
 
 
 def test_a_canary_is_loaded_beside_the_live_version_and_is_not_published_twice(world):
     model = world.model("b")
-    digest = versions.tree_digest(model)
+    digest = tree_digest(model)
     rollout = dataclasses.replace(world.rollout(), canary=True)
     done = rollout.finish(world.publish("b", hold=True))
     assert (done.version, done.new, done.live) == (2, True, False)
@@ -280,7 +281,7 @@ def test_a_canary_whose_move_was_cut_short_is_finished(world):
     """Killed between the ledger and models.config: the server does not know the label."""
     world.publish("b", hold=True)
     ledger.append(world.base, "promoted", 2, label="canary")
-    digest = versions.tree_digest(world.model("b"))
+    digest = tree_digest(world.model("b"))
     assert standing.state_of(world.base, digest) == standing.Standing(True, "publish (finish v2)")
     with pytest.raises(ServerError, match="Unrecognized servable version label: canary"):
         world.stable("canary")
@@ -297,7 +298,7 @@ def test_a_canary_whose_move_was_cut_short_is_finished(world):
 
 def test_a_withdrawal_that_was_cut_short_is_finished(world):
     dataclasses.replace(world.rollout(), canary=True).finish(world.publish("b", hold=True))
-    digest = versions.tree_digest(world.model("b"))
+    digest = tree_digest(world.model("b"))
     ledger.append(world.base, "withdrawn", 2, digest=digest, reason="slow")
     assert served(world.base) == ([1, 2], {"stable": 1, "canary": 2})
     world.rollout().complete()
@@ -309,14 +310,14 @@ def test_a_withdrawn_canary_is_held_back_and_the_next_one_gets_its_label(world):
     rollout.finish(world.publish("b", hold=True))
     rollout.withdraw(2, reason="slow")
     assert (world.stable(), versions.on_trial(world.base)) == (1, None)
-    held = standing.state_of(world.base, versions.tree_digest(world.model("b"))).sentence
+    held = standing.state_of(world.base, tree_digest(world.model("b"))).sentence
     assert held == "held back (v2 withdrawn: slow)"
     assert rollout.finish(world.publish("c", hold=True)).version == 3
     assert (world.stable(), world.stable("canary")) == (1, 3)
 
 
 def test_a_canary_is_compared_with_what_it_was_compared_with(world):
-    digest = versions.tree_digest(world.model("b"))
+    digest = tree_digest(world.model("b"))
     dataclasses.replace(world.rollout(), canary=True).finish(
         publish.publish(
             world.base,
