@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +20,7 @@ from tests.child import ROOT, environment
 from tests.integration.conftest import SMALL, MakeProject, Project
 
 pytestmark = pytest.mark.timeout(1200)
+ROOMS = ("pipeline", "components", "data", "serving", "tests")
 README = (ROOT / "README.md").read_text()
 # The README speaks of MNIST; the model of the test has the name that its paths have.
 CONFIG = SMALL + "serving: {model_name: mnist}\n"
@@ -143,22 +143,23 @@ def test_commands_in_the_text_exist() -> None:
 def test_files_and_targets_in_the_text_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for text in INLINE:
-        if re.fullmatch(r"(pipeline|components|data|serving|tests)/[\w./]+", text):
+        if re.fullmatch(rf"({'|'.join(ROOMS)})/[\w./]+", text):
             assert (ROOT / text).exists(), text
         if text.startswith("make "):
             assert f"\n{text.split()[1]}:" in makefile, text
 
 
-@pytest.mark.parametrize(
-    ("name", "longest"),
-    [
-        ("README.md", 200),
-        ("pipeline/README.md", 40),
-        ("components/README.md", 40),
-        ("data/README.md", 40),
-        ("serving/README.md", 40),
-        ("tests/README.md", 40),
-    ],
-)
-def test_readmes_are_short(name: str, longest: int) -> None:
-    assert len(Path(ROOT, name).read_text().splitlines()) <= longest
+FOLDERS = [p for room in ROOMS for p in sorted((ROOT / room).rglob("README.md"))]
+
+
+def test_readmes_are_short() -> None:
+    assert len(README.splitlines()) <= 200
+    long = [p for p in FOLDERS if len(p.read_text().splitlines()) > 40]
+    assert len(FOLDERS) > len(ROOMS) and long == []
+
+
+def test_readmes_of_folders_list_modules_that_are_there() -> None:
+    for path in FOLDERS:
+        rows = re.findall(r"^\|([^|]*)\|", path.read_text(), re.M)
+        for name in re.findall(r"`([\w/]+\.py)`", " ".join(rows)):
+            assert (path.parent / name).is_file(), f"{path}: {name}"
