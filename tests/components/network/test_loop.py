@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import json
 import tracemalloc
 
 import keras
@@ -14,7 +13,6 @@ from bnpipe.components.network import checkpoint, examples, loop, network
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import InMemory, OnDisk, epoch_order, open_splits
 from bnpipe.components.network.loop import Trainer
-from bnpipe.components.network.precise_statistics import estimate_statistics
 from bnpipe.components.trainer import Params, TrainingError
 from bnpipe.data.dataset_info import DatasetInfo
 
@@ -299,31 +297,3 @@ def test_any_number_of_examples_can_be_trained_on(size, batch_size, make_blobs, 
     assert trainer.steps_run == 2 * -(-size // batch_size)
     assert trainer.position.history[-1]["validation_loss"] is None
     assert all(np.isfinite(value).all() for value in weights(trainer.model).values())
-
-
-def test_precise_statistics_are_those_of_the_whole_split(make_blobs):
-    train = blob_split(make_blobs, 203)
-    model = network.build(train.features.shape[1], 3, SMALL)
-    estimate_statistics(model, train)
-    for name in ("hidden_1", "hidden_2"):
-        inputs = keras.Model(model.input, model.get_layer(name).output)(train.features).numpy()
-        normalization = model.get_layer(f"{name}_normalization")
-        np.testing.assert_allclose(normalization.moving_mean, inputs.mean(0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(normalization.moving_variance, inputs.var(0), rtol=1e-4)
-
-
-def test_every_epoch_has_an_order_of_its_own():
-    orders = [epoch_order(seed, epoch, 100) for seed in (0, 1) for epoch in (0, 1)]
-    assert all(sorted(order) == list(range(100)) for order in orders)
-    assert len({order.tobytes() for order in orders}) == 4
-
-
-def test_the_position_survives_its_file(tmp_path):
-    position = checkpoint.Position(3, 5, 1.5, 7, [{"epoch": 1, "validation_loss": None}], 1, True)
-    state = [np.arange(3, dtype=np.float32), np.array(5)]
-    checkpoint.save(tmp_path, position, state, [])
-    loaded, arrays, best = checkpoint.load(tmp_path)
-    assert (loaded, best) == (position, [])
-    assert [a.tolist() for a in arrays] == [[0, 1, 2], 5]
-    assert json.dumps(dataclasses.asdict(loaded))
-    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.FILE_NAME]
