@@ -15,18 +15,18 @@ components/evaluator: evidence finding golden inference measure params rules rul
     rules_reference rules_soundness tfma_batches tfma_config work
 components/example_validator: anomalies drift_checks findings params record_checks split_checks
     work
-components/infra_validator: fresh golden servers tied work
-components/network: checkpoint evaluation examples network params precise_statistics
+components/infra_validator: fresh golden tied work
+components/network: evaluation network params
 components/trainer: export model_card work
 data: beam_ingest beam_statistics beam_transform durable errors
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics
-pipeline: definition launch push reachable summary
+pipeline: definition launch push reachable
 pipeline/cli: common config diff doctor export gc graph load logs plan predict promote report
     resume retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
-pipeline/engine: capture execute files provenance runs step
+pipeline/engine: capture execute files provenance step
 pipeline/report: charts contents data_charts evaluation_charts lineage matrices notebook serving
     slices
 pipeline/schedule: book canary claim daemon health outcome retraining slot triggers work
@@ -34,8 +34,8 @@ serving: errors
 serving/cases: case classify grpc_cases lifecycle predict predict_errors routing
 serving/client: connect grpc logged_images request_log rest restored
 serving/deploy: queries settings
-serving/export: canonical digest warmup
-serving/folder: admission bucket ledger manifest model_config names settle
+serving/export: canonical warmup
+serving/folder: admission bucket manifest model_config settle
 serving/lint: files finding graph ops signatures variables warmup
 serving/local: api config grpc_service http inference json_examples json_reply json_tensor
     json_text json_values main rapidjson servable server states status warmup

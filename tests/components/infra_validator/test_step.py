@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from bnpipe.components.infra_validator import COMPONENT, Inputs, Params
-from bnpipe.components.infra_validator import work as trial
+from bnpipe.components.infra_validator import COMPONENT, Inputs, Params, work
 from bnpipe.components.infra_validator.process import Process
 from bnpipe.components.infra_validator.servers import BINARY, STAND_IN, Server
 from bnpipe.components.infra_validator.step import probe
@@ -136,7 +135,7 @@ def test_another_server_than_planned_is_a_fault(inputs: Inputs, tmp_path: Path) 
 
     context: Any = SimpleNamespace(outside={"server": "tensorflow/serving:2.21.0 sha256:abc"})
     with pytest.raises(ServingError, match="the server changed meanwhile"):
-        trial.judge(inputs, None, Params(), context)  # type: ignore[arg-type]
+        work.judge(inputs, None, Params(), context)  # type: ignore[arg-type]
 
 
 def test_the_key_says_which_server_there_is(tmp_path: Path) -> None:
