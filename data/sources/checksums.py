@@ -11,8 +11,8 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.data.digest import file_sha256
 from bnpipe.data.errors import DataError, DataRequestError
-from bnpipe.data.sha256 import file_sha256
 
 RENDERED = "rendered_digits"
 """Our own data set, drawn by `data/sources/rendered_digits.py`: nothing to download."""

@@ -24,9 +24,9 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import DataError, DataRequestError
-from bnpipe.data.sha256 import file_sha256
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"

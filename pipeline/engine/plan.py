@@ -15,7 +15,7 @@ from typing import Any
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import key_params
-from bnpipe.data.sha256 import file_sha256
+from bnpipe.data.digest import file_sha256
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.fingerprint import (
     ROOT,

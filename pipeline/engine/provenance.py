@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from bnpipe.data.sha256 import file_sha256
+from bnpipe.data.digest import file_sha256
 from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests, digest_of, environment
 
 

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
+from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text
-from bnpipe.data.sha256 import file_sha256
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.engine.files import remove_tree, write_json
-from bnpipe.serving.export.digest import FileDigest, digest_of_files
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from bnpipe.data.sha256 import file_sha256
+from bnpipe.data.digest import UNDIGESTED, FileDigest, digest_of_files, file_sha256
 from bnpipe.serving.errors import ServingError
-
-UNDIGESTED = "fingerprint.pb"
-
-
-@dataclass(frozen=True)
-class FileDigest:
-    """Size and sha256 (hex) of a file."""
-
-    size: int
-    sha256: str
 
 
 def tree_digest(folder: Path) -> str:
@@ -31,23 +19,6 @@ def tree_digest(folder: Path) -> str:
         ServingError: the folder cannot be read, or holds something that is no plain file.
     """
     return digest_of_files(file_digests(folder, without=UNDIGESTED))
-
-
-def digest_of_files(
-    files: Mapping[str, FileDigest], *, without: str = UNDIGESTED, heading: str = ""
-) -> str:
-    """`tree_digest` of a folder whose files are known.
-
-    Args:
-        files: by path below the folder.
-        without: a file at its top that is left out.
-        heading: a first line, which makes folders of another kind differ; none if empty.
-    """
-    lines = [f"{heading}\n"] if heading else []
-    lines += sorted(
-        f"{path}\0{file.size}\0{file.sha256}\n" for path, file in files.items() if path != without
-    )
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def file_digests(folder: Path, *, without: str = "") -> dict[str, FileDigest]:

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from bnpipe.data.digest import FileDigest
 from bnpipe.data.durable import replace_bytes
-from bnpipe.serving.export.digest import FileDigest
 from bnpipe.serving.folder.ledger import Entry
 from bnpipe.serving.folder.versions import PROVENANCE, provenance_json
 

@@ -25,9 +25,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import digest_of_files, file_digests
+from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.bucket import GRAPH, Bucket, opened, overtaken
 from bnpipe.serving.folder.ledger import LEDGER, Entry, History

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import digest_of_files, file_digests, tree_digest
+from bnpipe.serving.export.digest import file_digests, tree_digest
 from bnpipe.serving.folder import ledger
 from bnpipe.serving.folder.admission import (
     check_identity,

@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, TRASH, fsync, remove, scratch_name
 from bnpipe.data.flock import locked
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import digest_of_files, file_digests
+from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
 from bnpipe.serving.folder.manifest import write_records

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.digest import FileDigest, digest_of_files
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import FileDigest, digest_of_files, file_digests
+from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger
 from bnpipe.serving.folder.ledger import Entry, History
 from bnpipe.serving.folder.manifest import manifest_path, signature_path
