@@ -253,11 +253,16 @@ class _MarkedVerdict(VerdictArtifact):
     markers: ClassVar[tuple[str, str]]
     """The marker's name when it passed, and when it did not."""
 
+    @classmethod
+    def marker(cls, passed: bool) -> str:
+        """The name of the marker file for a verdict."""
+        return cls.markers[0 if passed else 1]
+
     def check(self) -> None:
         """Also: the marker file says what the verdict says."""
         super().check()
         said = {name for name in self.markers if (self.path / name).exists()}
-        expected = self.markers[0 if self.verdict().passed else 1]
+        expected = self.marker(self.verdict().passed)
         if said != {expected}:
             raise ArtifactError(
                 f"{self.producer}: expected the marker {expected} beside {self.verdict_file}, "

@@ -5,8 +5,10 @@ folders, makes a context, runs the component and checks every artifact.
 """
 
 import dataclasses
+import fcntl
 import logging
 import os
+import pickle
 import shutil
 import signal
 import typing
@@ -110,6 +112,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             )
 
 
+MadeOnce = Callable[[str, Callable[[Path], Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """What is too expensive for every worker to make: `made_once(name, make)`.
+
+    The first worker that asks calls `make` with an empty folder; the others wait for what it
+    returned, which must be possible to pickle, and must not change what lies in the folder.
+    """
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+
+    def made(name: str, make: Callable[[Path], Any]) -> Any:
+        folder, kept = common / name, common / f"{name}.pickle"
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                folder.mkdir()
+                kept.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(kept.read_bytes())
+
+    return made
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`Context.cache` of all tests of a session: prepared data is made once."""
@@ -133,25 +161,29 @@ def run_component(shared_cache: Path) -> RunComponent:
 
 
 @pytest.fixture(scope="session")
-def tiny_examples(run_component: RunComponent, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def tiny_examples(run_component: RunComponent, made_once: MadeOnce) -> Any:
     """Examples of 512 rendered digits."""
-    from bnpipe.components.example_gen import COMPONENT, Inputs, Params
 
-    params = Params(dataset="rendered_digits", size=TINY_SIZE, shards=2)
-    folder = tmp_path_factory.mktemp("tiny_examples")
-    return run_component(COMPONENT, Inputs(), params, folder).outputs.examples
+    def make(folder: Path) -> Any:
+        from bnpipe.components.example_gen import COMPONENT, Inputs, Params
+
+        params = Params(dataset="rendered_digits", size=TINY_SIZE, shards=2)
+        return run_component(COMPONENT, Inputs(), params, folder).outputs.examples
+
+    return made_once("tiny_examples", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_transformed(
-    run_component: RunComponent, tiny_examples: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def tiny_transformed(run_component: RunComponent, tiny_examples: Any, made_once: MadeOnce) -> Any:
     """TransformedExamples of 512 rendered digits."""
-    from bnpipe.components.transform import COMPONENT, Inputs, Params
 
-    folder = tmp_path_factory.mktemp("tiny_transformed")
-    inputs = Inputs(examples=tiny_examples)
-    return run_component(COMPONENT, inputs, Params(), folder).outputs.transformed
+    def make(folder: Path) -> Any:
+        from bnpipe.components.transform import COMPONENT, Inputs, Params
+
+        inputs = Inputs(examples=tiny_examples)
+        return run_component(COMPONENT, inputs, Params(), folder).outputs.transformed
+
+    return made_once("tiny_transformed", make)
 
 
 @pytest.fixture(scope="session")

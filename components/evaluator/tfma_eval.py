@@ -165,17 +165,13 @@ def failures(config: config_pb2.EvalConfig, folder: Path) -> tuple[str, ...] | N
         config: what TFMA was asked.
         folder: where it wrote.
     """
-    if not has_thresholds(config):
+    metrics = [metric for spec in config.metrics_specs for metric in spec.metrics]
+    if not any(metric.per_slice_thresholds for metric in metrics):
         return None
     result = tfma.load_validation_result(str(folder))
     if result.missing_thresholds:
         return ("its output says that it checked no threshold, but it has some",)
     return tuple(sorted(set(_failures(result))))
-
-
-def has_thresholds(config: config_pb2.EvalConfig) -> bool:
-    """Whether TFMA is asked to validate anything."""
-    return any(metric.per_slice_thresholds for s in config.metrics_specs for metric in s.metrics)
 
 
 def _failures(result: Any) -> list[str]:

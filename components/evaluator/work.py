@@ -189,7 +189,7 @@ def _write_blessing(
         "champion": champion,
     }
     _write_json(folder / Blessing.verdict_file, blessing)
-    (folder / ("BLESSED" if decision.passed else "NOT_BLESSED")).touch()
+    (folder / Blessing.marker(decision.passed)).touch()
 
 
 def _digest(saved_model: Path) -> str:

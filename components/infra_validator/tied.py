@@ -5,21 +5,18 @@ python -m bnpipe.components.infra_validator.tied PARENT_ID PROGRAM ARGUMENT...
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from bnpipe.data.parent import end_with_parent
+
 _PARENT_IS_GONE = 1
 
 
 def tie(parent: int) -> None:
     """End this process, or the program that it becomes, with its parent, however that ends."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not end_with_parent(parent, signal.SIGKILL):
         sys.exit(_PARENT_IS_GONE)
 
 

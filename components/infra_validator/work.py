@@ -228,4 +228,4 @@ def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str)
         "checks": {name: [r.to_json() for r in made] for name, made in record.checks.items()},
     }
     (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")
-    (blessing.path / blessing.markers[bool(complaints)]).touch()
+    (blessing.path / blessing.marker(not complaints)).touch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +40,7 @@ def diff(
         _show(found)
 
 
-def _run(store: Store, name: str, sets: Any, config: Any) -> RunFolder:
+def _run(store: Store, name: str, sets: Sets, config: ConfigFile) -> RunFolder:
     from bnpipe.pipeline.engine.runs import find_run
 
     if name != "champion":
@@ -71,7 +71,14 @@ def _show(found: RunDiff) -> None:
     _section("gate", found.gate, a, b)
 
 
-def _section(title: str, changes: Sequence[Change], a: Any, b: Any, *, short: bool = False) -> None:
+def _section(
+    title: str,
+    changes: Sequence[Change],
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    *,
+    short: bool = False,
+) -> None:
     from bnpipe.pipeline import ui
 
     if not changes:

@@ -12,6 +12,7 @@ from bnpipe.pipeline.engine.store import Store
 
 if TYPE_CHECKING:
     from bnpipe.pipeline.engine.execute import FinishedRun
+    from bnpipe.pipeline.launch import Request
 
 
 def run(
@@ -52,12 +53,11 @@ def run(
     return start(config_from(config, sets), request, as_json=as_json, verbose=verbose)
 
 
-def start(config: Config, request: object, *, as_json: bool, verbose: bool) -> int:
+def start(config: Config, request: Request, *, as_json: bool, verbose: bool) -> int:
     """Execute a request and show it; shared with `resume`."""
     from bnpipe.pipeline import ui
-    from bnpipe.pipeline.launch import Request, launch
+    from bnpipe.pipeline.launch import launch
 
-    assert isinstance(request, Request)
     view = None if as_json else ui.RunView()
     try:
         result = launch(config, home_from(), request, [view] if view else [])

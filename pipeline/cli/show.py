@@ -91,7 +91,7 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
     ui.say(f"\nby slice and in pictures: bnpipe report {folder.id} --open")
 
 
-def _served(version: str, sets: Any, config: Any) -> dict[str, Any]:
+def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
     """From a served version back to run, data, code and lock."""
     from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.engine.errors import ConfigError

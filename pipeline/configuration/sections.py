@@ -10,9 +10,8 @@ import annotated_types as at
 
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
+from bnpipe.pipeline.schedule.outcome import TriggerName
 from bnpipe.serving.deploy import IMAGE
-
-TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a step's key is made of: code, params, inputs, the outside world, the environment.
+"""What a step's key is made of (`key_parts`), and the digests of code.
 
 The code digest covers the first-party import closure of the component's module, as an AST without
 comments and docstrings: a reworded comment reruns nothing, a changed helper reruns what uses it.
@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bnpipe.components.base import Component, key_params
+from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +41,7 @@ LIBRARIES = (
 )
 
 
-# How digests are made is part of what the memo remembers them by.
+# The memo's keys cover this file and Python's version: another way of digesting is another entry.
 _MADE_BY = Path(__file__).read_bytes() + platform.python_version().encode()
 
 
@@ -65,6 +67,33 @@ def environment() -> dict[str, str]:
     return found
 
 
+def key_parts(
+    component: Component[Any, Any, Any],
+    params: Any,
+    inputs: Mapping[str, str | None],
+    outside: Mapping[str, str],
+    code: CodeDigests,
+) -> dict[str, Any]:
+    """All that can change what a step gives, by part; its key is `digest_of` them.
+
+    Args:
+        component: the step's component; its code and the data files that it declares are hashed.
+        params: its parameters; those that are local to the machine do not count.
+        inputs: digest by input field; None for an optional input that is not there.
+        outside: what the component's probe names.
+        code: reads the code.
+    """
+    return {
+        "component": component.name,
+        "code": code.of(component),
+        "params": key_params(params),
+        "inputs": dict(inputs),
+        "outside": outside,
+        "files": {name: file_sha256(ROOT / name) for name in component.data_files},
+        "environment": environment(),
+    }
+
+
 class CodeDigests:
     """Digests of modules and of their import closures.
 
@@ -84,6 +113,10 @@ class CodeDigests:
             # Not there, or half-written by a kill: only time is lost.
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
+
+    def of(self, component: Component[Any, Any, Any]) -> dict[str, str]:
+        """Digest by module name of all code that a component runs."""
+        return self.closure([component.module, *component.uses])
 
     def closure(self, modules: Iterable[str]) -> dict[str, str]:
         """Digest by module name, of the given modules and all first-party code they import.
@@ -136,10 +169,16 @@ class CodeDigests:
         text = source.read_bytes()
         by_text = hashlib.sha256(_MADE_BY + text).hexdigest()
         if by_text not in self._memo:
-            tree = ast.parse(text)
-            self._memo[by_text] = (_ast_digest(tree), sorted(set(_imports(tree))))
+            self._memo[by_text] = _parsed(text)
             self._dirty = True
         return self._memo[by_text]
+
+
+@functools.cache
+def _parsed(text: bytes) -> tuple[str, list[str]]:
+    """A source text's digest and the first-party names it imports."""
+    tree = ast.parse(text)
+    return _ast_digest(tree), sorted(set(_imports(tree)))
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

@@ -14,8 +14,6 @@ from enum import StrEnum
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact
-from bnpipe.components.base import key_params
-from bnpipe.data.digest import file_sha256
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.fingerprint import (
     ROOT,
@@ -23,7 +21,7 @@ from bnpipe.pipeline.engine.fingerprint import (
     canonical,
     differences,
     digest_of,
-    environment,
+    key_parts,
 )
 from bnpipe.pipeline.engine.graph import Graph, Node, Resolved, step_of
 from bnpipe.pipeline.engine.store import StepRecord, Store
@@ -172,6 +170,8 @@ class Planner:
         self._outside = {} if outside is None else outside
         self._found: dict[str, StepRecord | None] = {}
         self._described: dict[str, StepPlan] = {}
+        self._records = store.records()
+        self._newest: dict[str, StepRecord] = {}
 
     def step(self, name: str) -> StepPlan:
         """What would happen to a step now."""
@@ -186,7 +186,7 @@ class Planner:
         if record is not None:
             why = Reason("same", f"unchanged since run {record.run}")
             return dataclasses.replace(plan, action=Action.CACHED, reasons=(why,), record=record)
-        previous = next((r for r in self._store.records() if r.name == name), None)
+        previous = self._previous(name)
         reasons = self._why_run(node, plan, previous)
         estimate = previous.seconds if previous else None
         return dataclasses.replace(plan, reasons=reasons, estimate=estimate)
@@ -206,6 +206,15 @@ class Planner:
             self._found[name] = self._store.lookup(key) if key else None
         return self._found[name]
 
+    def _previous(self, name: str) -> StepRecord | None:
+        """The newest record of a step: what reasons are told against."""
+        if name not in self._newest:
+            for record in self._records:  # goes on where it stopped: there may be thousands
+                self._newest.setdefault(record.name, record)
+                if record.name == name:
+                    break
+        return self._newest.get(name)
+
     def _describe(self, node: Node) -> StepPlan:
         """Inputs, parts and key of a step, as far as they are known."""
         if node.name not in self._described:
@@ -224,7 +233,8 @@ class Planner:
         digests = {name: digest for name, (_, digest) in found.items()}
         bound = {name: artifact for name, (artifact, _) in found.items()}
         for name, artifact in bound.items():
-            # What is compared with itself says nothing: new code on the champion's own data.
+            # A reference that is the object under test itself is left out: with new code on the
+            # data that the champion was made from, a comparison would find no difference.
             others = [d for other, d in digests.items() if other != name and d is not None]
             if artifact and step_of(artifact) in self._graph.references and digests[name] in others:
                 bound[name] = digests[name] = None
@@ -233,7 +243,8 @@ class Planner:
         )
         if pending:
             return base
-        parts = self._parts(node, digests)
+        outside = self._probe(node)
+        parts = key_parts(node.component, node.params, digests, outside, self._code)
         return dataclasses.replace(base, key=digest_of(parts), parts=parts)
 
     def _input(self, node: Node, artifact: Artifact) -> tuple[Artifact | None, str | None] | Reason:
@@ -252,18 +263,6 @@ class Planner:
         digest = record.outputs[output]
         return artifact.at(self._store.object_path(digest)), digest
 
-    def _parts(self, node: Node, digests: Mapping[str, str | None]) -> dict[str, Any]:
-        component = node.component
-        return {
-            "component": component.name,
-            "code": self._code.closure([component.module, *component.uses]),
-            "params": key_params(node.params),
-            "inputs": dict(digests),
-            "outside": self._probe(node),
-            "files": {f: file_sha256(ROOT / f) for f in component.data_files},
-            "environment": environment(),
-        }
-
     def _probe(self, node: Node) -> Mapping[str, str]:
         if node.component.probe is None:
             return {}
@@ -279,7 +278,8 @@ class Planner:
         source, _, output = reference.candidate.partition(".")
         record = self.record(source)
         if record is None:
-            # The step comes after the candidate: what to compare it with depends on its digest.
+            # With which version the candidate is compared depends on its digest. Only steps that
+            # come after the candidate can wait for it; the others take the live version.
             if source in self._graph.ancestors(step):
                 return False, None
             return True, reference.resolve(None)
@@ -345,7 +345,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
         changed = differences(before[part], after[part])
         if part == "code":
             changed = [_file_of(name) for name in changed]
-        if part == "outside":  # a span that leaves the window as another one comes in
+        if part == "outside":  # names come and go: a new span pushes the oldest out of the window
             gone = [name for name in changed if name not in after[part]]
             changed = [n for n in changed if n not in gone] + [f"{n} is gone" for n in gone]
         if changed:

@@ -111,7 +111,7 @@ class Runner:
             KeyboardInterrupt, Terminated: after the step was abandoned.
         """
         self._check_only()
-        # What arrives after the plan waits for the next run.
+        # What the probes saw when planning holds for the whole run: newer data waits for the next.
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
         failed: list[StepOutcome] = []
@@ -237,9 +237,8 @@ class Runner:
         component = self._graph.nodes[plan.name].component
         if component.effect is not None:
             return False
-        # Sources that were edited while the step ran may or may not be what it imported.
-        now = self._code.again().closure([component.module, *component.uses])
-        return now == plan.parts["code"]
+        # Of sources that were edited while the step ran nobody knows which text it imported.
+        return self._code.again().of(component) == plan.parts["code"]
 
     def _verdict(
         self, artifacts: Mapping[str, Artifact], outputs: Mapping[str, str]

@@ -107,7 +107,7 @@ def close_dead_runs(store: Store) -> None:
             path = store.runs / summary["id"] / "run.json"
             write_json(path, {**summary, "status": "killed"})
         elif summary["status"] != "unreadable":
-            return  # it has closed all before it when it began
+            return  # when this run began, it closed all before it
 
 
 def _recorded(store: Store) -> list[Path]:

@@ -155,7 +155,7 @@ class Book:
         doomed = sorted(self._named(".json"))[:-keep]
         state = self.state()
         if doomed and state is not None:
-            # First the word that they are not to be done again.
+            # Before the outcomes go, which keep their slots from being done again.
             newest = max(doomed[-1].at, state.pruned or doomed[-1].at)
             self.write_state(State(state.mark, newest))
         for slot in doomed:
@@ -172,7 +172,7 @@ class Book:
         settled = [slot for slot in slots if self.is_settled(slot)]
         if not slots:
             return None
-        # Nobody knows what was removed before the oldest one: it is not done again.
+        # Outcomes older than the oldest may have been pruned: no slot up to it is done again.
         return State(slots[-1].at, settled[0].at if settled else None)
 
     def _read(self, slot: Slot) -> Claim:

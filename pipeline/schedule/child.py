@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -13,14 +12,13 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from bnpipe.data.parent import end_with_parent
 from bnpipe.pipeline.engine.errors import ConfigError, Terminated
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import reasons_to_json
 
 COMMAND = (sys.executable, "-P", "-m", "bnpipe.pipeline")
 """Starts `bnpipe`."""
-
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def trigger_of(claim: Claim) -> dict[str, Any]:
@@ -45,19 +43,10 @@ def read_trigger(text: str) -> Mapping[str, Any]:
         parent, reasons = trigger["parent"], trigger["reasons"]
     except (ValueError, TypeError, KeyError):
         raise ConfigError(f"--trigger is what the schedule writes, received {text!r}") from None
-    _end_with(parent)
-    kept = {"slot": trigger["slot"], "attempt": trigger["attempt"], "reasons": reasons}
-    return kept
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when its parent dies.
-
-    Otherwise a run whose tick was killed would go on with nobody to watch its time limit.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we had said so
+    # A run whose tick was killed would go on with nobody to watch its time limit.
+    if not end_with_parent(parent, signal.SIGTERM):
         raise Terminated
+    return {"slot": trigger["slot"], "attempt": trigger["attempt"], "reasons": reasons}
 
 
 def supervise(words: Sequence[str], *, limit: timedelta | None, grace: float, quiet: bool) -> int:

@@ -50,7 +50,7 @@ class Daemon:
             self._say(f"{_now()} ticking every {self._seconds:g} s; stop with SIGTERM")
             while not self._stop.is_set():
                 self.tick()
-                # Beats that a long run has skipped are let go.
+                # To the next whole multiple: a tick that takes longer than a beat skips some.
                 self._stop.wait(self._seconds - (time.monotonic() - began) % self._seconds)
         self._say(f"{_now()} stopped")
 
@@ -75,7 +75,7 @@ class Daemon:
         while not self._stop.is_set():
             with suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=_LOOK)[0]
-        # Ended before its time, its slot is finished by a later tick.
+        # A slot that this cuts short is finished by a later tick.
         self._say(f"{_now()} a tick is at work; it gets {self._grace:g} s to end")
         with suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=self._grace)[0]

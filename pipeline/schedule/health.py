@@ -131,5 +131,5 @@ def served_age(base: Path, now: datetime) -> tuple[int, timedelta] | None:
     version = versions.live(base)
     if version is None:
         return None
-    published = ledger.times(base).get(version)
+    published = ledger.read(base).times.get(version)
     return None if published is None else (version, now - published)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.schedule.slot import Slot
@@ -42,15 +42,10 @@ class Result(StrEnum):
     """Nobody ticked in time, and `catch_up` says to let it go."""
 
 
-class Trigger(StrEnum):
-    """Why a run was started."""
-
-    CLOCK = "clock"
-    NEW_SPAN = "new_span"
-    DRIFT = "drift"
-    ACCURACY = "accuracy"
-    STALENESS = "staleness"
-    HAND = "hand"
+TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
+"""Triggers that `schedule.triggers` may name."""
+HAND = "hand"
+"""The trigger of a run that somebody asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,11 @@ class FiredTrigger:
     """A trigger that fired, and why, for people.
 
     Attributes:
-        trigger: a `Trigger`.
+        trigger: a `TriggerName`, or `HAND`.
         sentence: e.g. `span 7 is new`.
     """
 
-    trigger: Trigger
+    trigger: str
     sentence: str
 
     def __str__(self) -> str:
@@ -102,7 +97,7 @@ class Outcome:
     @property
     def by_hand(self) -> bool:
         """Whether somebody asked for it."""
-        return any(reason.trigger is Trigger.HAND for reason in self.reasons)
+        return any(reason.trigger == HAND for reason in self.reasons)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, by attribute name."""
@@ -123,12 +118,12 @@ class Outcome:
 
 def reasons_to_json(reasons: tuple[FiredTrigger, ...]) -> list[dict[str, str]]:
     """Reasons as plain values."""
-    return [{"trigger": str(r.trigger), "sentence": r.sentence} for r in reasons]
+    return [dataclasses.asdict(reason) for reason in reasons]
 
 
 def reasons_from_json(values: list[Mapping[str, str]]) -> tuple[FiredTrigger, ...]:
     """What `reasons_to_json` made."""
-    return tuple(FiredTrigger(Trigger(v["trigger"]), v["sentence"]) for v in values)
+    return tuple(FiredTrigger(v["trigger"], v["sentence"]) for v in values)
 
 
 def slots_folder(home: Path) -> Path:

@@ -122,7 +122,7 @@ class Retraining:
         live = versions.live(self._served)
         if live is None or self._run_behind(live) != found["id"]:
             return None
-        # It was killed when all was done but its own record.
+        # The run published its model and was killed before it wrote how it ended.
         told = f"v{live} is live in {self._served / str(live)}"
         ran = Ran(exit_code=0, sentence=told, result=Result.PUSHED, run=found["id"], version=live)
         return number, ran

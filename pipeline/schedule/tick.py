@@ -17,7 +17,7 @@ from bnpipe.pipeline.configuration.timetable import Timetable
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
 from bnpipe.pipeline.schedule.book import Book, State
 from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
-from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import HAND, FiredTrigger, Outcome, Result
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
 from bnpipe.pipeline.schedule.work import Ran, Work
 
@@ -138,7 +138,9 @@ class Ticker:
         now, state = self._now(), self._book.state()
         if state is not None and state.mark <= now:
             return state
-        # Slots behind `now` come again: those with an outcome are known by it, and not redone.
+        # The clock was set back: slots between `now` and the old mark fall due a second time. Those
+        # that were done have an outcome, by which they are passed over. `pruned` goes back too: in
+        # the future it would keep every slot up to there from being done.
         pruned = state.pruned if state else None
         fresh = State(now, pruned and min(pruned, now))
         self._book.write_state(fresh)
@@ -157,7 +159,8 @@ class Ticker:
         wanted = self._wanted(slots, now)
         missed = slots[: slots.index(wanted[0])] if wanted else slots
         if missed:
-            # They are let go before another one is taken: killed here, nothing is done twice.
+            # Before the claim: after a kill in between, the missed slots stay let go, and the slot
+            # that was to be claimed is still due.
             self._book.write_state(State(missed[-1].at, state.pruned))
         if wanted:
             claim = Claim(slot=wanted[0], missed=len(missed))
@@ -198,7 +201,8 @@ class Ticker:
             return self._judge(claim, number, ran)
         if claim.not_before is not None:
             wait = parse_iso(claim.not_before) - self._now()
-            if timedelta(0) < wait <= _LONGEST_WAIT:  # longer ones come from another clock
+            # A longer wait was written before the clock was set back: it is not waited for.
+            if timedelta(0) < wait <= _LONGEST_WAIT:
                 return Tick(f"{claim.slot.iso} is tried again at {claim.not_before}")
         if self._is_used_up(claim):
             last = claim.attempts[-1]
@@ -220,7 +224,8 @@ class Ticker:
                     return self._judge(claim, number, looked)
                 claim = looked
                 self._book.update(claim)
-            # In a later attempt the run tells better what became of an earlier one's work.
+            # Only at first: in a later attempt nothing may be left to do because an earlier one
+            # made it all, and then the run says what came of it, such as the published version.
             nothing = self._work.unchanged() if number == 1 else None
             if nothing is not None:
                 ran = Ran(exit_code=0, sentence=nothing, result=Result.UNCHANGED)
@@ -237,7 +242,7 @@ class Ticker:
     def _look(self, claim: Claim) -> Claim | Ran:
         """A claim with the reasons for a run; how the attempt ends if there are none."""
         if claim.asked is not None:
-            return replace(claim, reasons=(FiredTrigger(Trigger.HAND, claim.asked),))
+            return replace(claim, reasons=(FiredTrigger(HAND, claim.asked),))
         looked = self._work.look(claim, self._now())
         told = "; ".join(looked.otherwise)
         if looked.reasons:

@@ -20,7 +20,7 @@ from bnpipe.pipeline.engine.runs import newest_summaries
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.health import served_age
-from bnpipe.pipeline.schedule.outcome import FiredTrigger, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger
 from bnpipe.pipeline.schedule.work import Looked
 
 _INSPECTED = ("drift", "accuracy")
@@ -61,7 +61,7 @@ class Triggers:
             except Exception as error:  # the boundary to what lies outside: data, served folder
                 fired, told, failed = "", f"{name}: {one_line(error)}", True
             if fired:
-                reasons.append(FiredTrigger(Trigger(name), fired))
+                reasons.append(FiredTrigger(name, fired))
             elif told:
                 otherwise.append(told)
         return Looked(tuple(reasons), tuple(otherwise), failed)

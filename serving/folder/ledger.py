@@ -81,6 +81,7 @@ class History:
     Attributes:
         entries: published versions, by number; retention does not take them out.
         pending: a number that was taken and neither published nor abandoned yet.
+        times: when each number was taken.
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
         listed: what servers are to load although no label names it yet.
@@ -91,6 +92,7 @@ class History:
 
     entries: dict[int, Entry] = field(default_factory=dict)
     pending: Entry | None = None
+    times: dict[int, datetime] = field(default_factory=dict)
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     listed: Listed | None = None
@@ -120,6 +122,7 @@ class History:
                 fields = ("digest", "model_name", "compared_with", "provenance", "force")
                 later = {name: line[name] for name in ("hold", "signature") if name in line}
                 self.pending = Entry(version, **{name: line[name] for name in fields}, **later)
+                self.times[version] = datetime.fromisoformat(line["at"])
             case "published":
                 self._take_in(version)
                 self.labels["stable"] = version
@@ -163,47 +166,48 @@ class History:
 def read(base: Path) -> History:
     """Read the ledger of a served folder; a folder without one has an empty history.
 
+    Raises:
+        ServingError: see `whole_lines` and `parse`.
+    """
+    return parse(whole_lines(base), str(base / LEDGER))
+
+
+def whole_lines(base: Path) -> bytes:
+    """The ledger's bytes up to the last newline; empty for a folder without a ledger.
+
     A last line without its newline is the trace of a killed writer: what it says was never
     promised to anyone, so it is passed over.
 
     Raises:
-        ServingError: a line is damaged, was written by a newer bnpipe, or the ledger is missing
-            beside versions that it once listed.
+        ServingError: the ledger cannot be read, or is missing beside versions that it once listed.
     """
     path = base / LEDGER
-    history = History()
     try:
         if not path.exists():
             _refuse_lost_ledger(base)
-            return history
-        lines = path.read_bytes().split(b"\n")[:-1]
+            return b""
+        content = path.read_bytes()
     except OSError as error:
         raise ServingError(f"cannot read {path}: {error.strerror}") from error
-    for number, text in enumerate(lines, start=1):
+    return content[: content.rfind(b"\n") + 1]
+
+
+def parse(lines: bytes, where: str) -> History:
+    """The history that whole lines tell; `where` they come from, for people.
+
+    Raises:
+        ServingError: a line is damaged, or was written by a newer bnpipe.
+    """
+    history = History()
+    for number, text in enumerate(lines.split(b"\n")[:-1], start=1):
         try:
             history.apply(json.loads(text))
         except (ValueError, TypeError, KeyError) as error:
             raise ServingError(
-                f"{path} line {number}: expected an event of this bnpipe, received {text[:80]!r}",
-                hint="restore the file from a backup, or use the bnpipe that wrote it",
+                f"{where} line {number}: expected an event of this bnpipe, received {text[:80]!r}",
+                hint="restore it from a backup, or use the bnpipe that wrote it",
             ) from error
     return history
-
-
-def times(base: Path) -> dict[int, datetime]:
-    """When each number was taken; of a ledger that `read` can read.
-
-    Raises:
-        ServingError: see `read`.
-    """
-    read(base)
-    try:
-        lines = (base / LEDGER).read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return {}
-    events = map(json.loads, lines)
-    reserved = (event for event in events if event["event"] == "reserved")
-    return {int(event["version"]): datetime.fromisoformat(event["at"]) for event in reserved}
 
 
 def append(base: Path, event: str, version: int, **fields: Any) -> None:
@@ -232,13 +236,8 @@ def append(base: Path, event: str, version: int, **fields: Any) -> None:
 
 def repair(base: Path) -> None:
     """Cut off the torn last line that a killed writer left."""
-    path = base / LEDGER
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    path, whole = base / LEDGER, len(whole_lines(base))
+    if path.exists() and whole < path.stat().st_size:
         os.truncate(path, whole)
         fsync(path)
 

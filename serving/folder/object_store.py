@@ -111,7 +111,7 @@ def fetch(base: Path, url: str) -> list[int]:
         whole = here if here.startswith(there) else there
         if not whole.startswith(here):
             raise _diverged(folder, url)
-        history = _parsed(whole, url)
+        history = ledger.parse(whole, f"{url}/ledger")
         came = []
         for version, entry in sorted(history.entries.items()):
             if bucket.size(f"{version}/{GRAPH}") is not None:
@@ -178,27 +178,11 @@ def _fetch_version(folder: Path, bucket: Bucket, entry: Entry) -> bool:
     return True
 
 
-def _parsed(content: bytes, url: str) -> History:
-    history = History()
-    try:
-        for line in content.splitlines():
-            history.apply(json.loads(line))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ServingError(
-            f"{url}/ledger: expected events of this bnpipe, received something else",
-            hint="use the bnpipe that wrote it",
-        ) from error
-    return history
-
-
 def _ledger_bytes(base: Path) -> bytes:
-    """The ledger's whole lines."""
-    ledger.read(base)  # a lost or damaged one is refused here
-    try:
-        content = (base / LEDGER).read_bytes()
-    except FileNotFoundError:
-        return b""
-    return content[: content.rfind(b"\n") + 1]
+    """The ledger's whole lines; a damaged ledger is refused."""
+    lines = ledger.whole_lines(base)
+    ledger.parse(lines, str(base / LEDGER))
+    return lines
 
 
 def _mark(base: Path, url: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from bnpipe.data.parent import end_with_parent
+
 NOTICE = (
     "This is bnpipe's stand-in for TensorFlow Serving: for laptops and tests, not for production."
 )
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _say(NOTICE)
-    _watch_parent(flags.exit_with_parent, stop)
+    if flags.exit_with_parent:
+        end_with_parent(os.getppid(), signal.SIGTERM)
     return _serve(flags, stop)
 
 
@@ -80,19 +83,6 @@ def _say(line: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-
-
-def _watch_parent(wanted: bool, stop: threading.Event) -> None:
-    """Stop when the process that started this one is gone, however it ended."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while not stop.wait(1):
-            if os.getppid() != parent:
-                stop.set()
-
-    if wanted:
-        threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _bool(text: str) -> bool:

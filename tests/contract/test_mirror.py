@@ -17,7 +17,7 @@ components/example_validator: anomalies drift_checks params profile record_check
 components/infra_validator: fresh tied work
 components/network: evaluation network params
 components/trainer: export model_card work
-data: beam_ingest beam_statistics beam_transform digest errors flock
+data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics

@@ -13,6 +13,7 @@ import pytest
 
 from tests.child import ROOT as ROOT
 from tests.child import environment
+from tests.conftest import MadeOnce
 
 # 90 steps on so few digits: larger ones, moving averages of batch normalisation with less inertia,
 # and a gate that asks for what 400 test images can show.
@@ -91,28 +92,50 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> MakeProject:
     """Makes an empty project; `config` is the text of its bnpipe.yaml."""
 
     def make(config: str = SMALL) -> Project:
-        folder = tmp_path_factory.mktemp("project")
-        (folder / "bnpipe.yaml").write_text(config)
-        return Project(folder)
+        return new_project(tmp_path_factory.mktemp("project") / "project", config)
 
     return make
 
 
-@pytest.fixture(scope="session")
-def project(make_project: MakeProject) -> Project:
-    return make_project()
+def new_project(folder: Path, config: str = SMALL) -> Project:
+    folder.mkdir()
+    (folder / "bnpipe.yaml").write_text(config)
+    return Project(folder)
+
+
+class First(NamedTuple):
+    """A project that ran once, what that run said, and a copy of the project as it was then."""
+
+    project: Project
+    run: Run
+    kept: Project
 
 
 @pytest.fixture(scope="session")
-def first(project: Project) -> Run:
-    printed = project.call("run")
-    return Run(printed, project.json("show", "latest"))
+def first_run(made_once: MadeOnce) -> First:
+    def make(folder: Path) -> First:
+        project = new_project(folder / "project")
+        run = Run(project.call("run"), project.json("show", "latest"))
+        return First(project, run, project.copied_to(folder / "kept"))
+
+    return made_once("first_run", make)
 
 
 @pytest.fixture(scope="session")
-def kept(project: Project, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(first_run: First) -> Project:
+    """For the tests of one file: they go on where the first run ended."""
+    return first_run.project
+
+
+@pytest.fixture(scope="session")
+def first(first_run: First) -> Run:
+    return first_run.run
+
+
+@pytest.fixture(scope="session")
+def kept(first_run: First) -> Project:
     """The project as the first run left it: to be copied, not to be changed."""
-    return project.copied_to(tmp_path_factory.mktemp("kept"))
+    return first_run.kept
 
 
 def steps(summary: dict[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import pytest
 
 from bnpipe.components.artifacts import Model, ServedModel, TransformedExamples
 from tests.components.evaluator import fakes
+from tests.conftest import MadeOnce
 
 IMAGES = 1000
 
@@ -19,8 +20,11 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("evaluator_world")
+def world(made_once: MadeOnce) -> World:
+    return made_once("evaluator_world", _make_world)
+
+
+def _make_world(folder: Path) -> World:
     examples = fakes.write_examples(folder / "examples", *fakes.draw(IMAGES, seed=2))
     features, labels = fakes.draw(2000, seed=1)
     weights = fakes.fit(features, labels)
@@ -39,10 +43,22 @@ def move_up(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def evaluated(world: World, run_component: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The evaluator run once on the small world: its bound outputs and facts."""
-    from bnpipe.components.evaluator import COMPONENT, Inputs, Params
+@pytest.fixture
+def without_tfma(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the gate: TFMA takes most of the time, and has test_evaluator_tfma.py."""
+    from bnpipe.components.evaluator import tfma_eval
 
-    folder = tmp_path_factory.mktemp("evaluated")
-    return run_component(COMPONENT, Inputs(*world), Params(golden_images=4), folder)
+    monkeypatch.setattr(tfma_eval, "evaluate", lambda *_: None)
+    monkeypatch.setattr(tfma_eval, "failures", lambda _: ())
+
+
+@pytest.fixture(scope="session")
+def evaluated(world: World, run_component: Any, made_once: MadeOnce) -> Any:
+    """The evaluator run once on the small world: its bound outputs and facts."""
+
+    def make(folder: Path) -> Any:
+        from bnpipe.components.evaluator import COMPONENT, Inputs, Params
+
+        return run_component(COMPONENT, Inputs(*world), Params(golden_images=4), folder)
+
+    return made_once("evaluated", make)

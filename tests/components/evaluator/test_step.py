@@ -101,6 +101,7 @@ def test_golden_requests_get_their_answers_again(evaluated, world):
                 np.testing.assert_allclose(received, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(evaluated, world, run_component, tmp_path):
     again = run_component(COMPONENT, Inputs(*world), Params(golden_images=4), tmp_path)
     for name in ("evaluation", "blessing"):
@@ -142,7 +143,7 @@ def test_a_missing_baseline_is_not_blessed_and_tfma_evaluates_the_candidate_alon
 
     gone = Model("baseline.model", tmp_path / "gone")
     inputs = Inputs(world.examples, world.candidate, gone)
-    ran = run_component(COMPONENT, inputs, Params(), tmp_path / "run")
+    ran = run_component(COMPONENT, inputs, Params(slices=()), tmp_path / "run")
     said = blessing(ran)
     assert not said["passed"]
     assert said["sentence"].startswith(
@@ -156,7 +157,9 @@ def test_a_missing_baseline_is_not_blessed_and_tfma_evaluates_the_candidate_alon
     assert accuracy == pytest.approx(metrics["models"]["candidate"]["accuracy"], abs=1e-6)
 
 
-def test_config_can_judge_without_a_champion_that_does_not_load(world, run_component, tmp_path):
+def test_config_can_judge_without_a_champion_that_does_not_load(
+    world, run_component, tmp_path, without_tfma
+):
     served = tmp_path / "served" / "7"
     served.mkdir(parents=True)
     (served / "saved_model.pb").write_bytes(b"not a graph")
@@ -203,7 +206,7 @@ def test_a_column_that_does_not_exist_is_one_clear_line(world, run_component, tm
 
 
 def test_a_model_that_depends_on_its_batch_is_refused_though_evaluated_row_by_row(
-    world, run_component, tmp_path
+    world, run_component, tmp_path, without_tfma
 ):
     import tensorflow as tf
 
@@ -221,7 +224,9 @@ def test_a_model_that_depends_on_its_batch_is_refused_though_evaluated_row_by_ro
     assert blocking == {"batch_invariance"}
 
 
-def test_an_ink_quartile_without_images_is_not_blessed(world, run_component, tmp_path):
+def test_an_ink_quartile_without_images_is_not_blessed(
+    world, run_component, tmp_path, without_tfma
+):
     features, labels = fakes.draw(200, seed=2)
     examples = fakes.write_examples(tmp_path / "examples", features, labels)
     described = json.loads((examples.path / "dataset.json").read_text())

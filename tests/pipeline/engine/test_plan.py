@@ -10,7 +10,7 @@ import pytest
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Component
-from bnpipe.pipeline.engine import plan as planning
+from bnpipe.pipeline.engine import fingerprint
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.execute import run_graph
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
@@ -98,8 +98,8 @@ def test_changed_code_is_told_by_file(ran: ToyHome, monkeypatch: pytest.MonkeyPa
 def test_a_changed_library_is_told_with_both_versions(
     ran: ToyHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = {**planning.environment(), "numpy": "99.0"}
-    monkeypatch.setattr(planning, "environment", lambda: now)
+    now = {**fingerprint.environment(), "numpy": "99.0"}
+    monkeypatch.setattr(fingerprint, "environment", lambda: now)
     (reason,) = why(ran.plan())["source"]
     assert reason[0] == "environment"
     assert reason[1].startswith("numpy: ") and reason[1].endswith('-> "99.0"')

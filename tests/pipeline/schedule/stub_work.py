@@ -10,7 +10,7 @@ from typing import Any
 from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result
 from bnpipe.pipeline.schedule.tick import Policy, Ticker
 from bnpipe.pipeline.schedule.work import Looked, Ran
 
@@ -30,7 +30,7 @@ class StubWork:
 
     folder: Path
     answers: list[Ran] = dataclasses.field(default_factory=lambda: [PUSHED])
-    looked: Looked = Looked((FiredTrigger(Trigger.CLOCK, "it is time"),))
+    looked: Looked = Looked((FiredTrigger("clock", "it is time"),))
     nothing: str | None = None
     at_work: str | None = None
     on_run: Callable[[Claim], None] = lambda claim: None

@@ -46,8 +46,10 @@ def test_at_the_limit_nothing_of_the_group_is_left(tmp_path: Path) -> None:
 
 def test_a_run_ends_when_its_parent_dies(tmp_path: Path) -> None:
     child = (
-        "import os, sys, time; from bnpipe.pipeline.schedule.child import _end_with;"
-        "_end_with(os.getppid()); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(999)"
+        "import json, os, sys, time; from bnpipe.pipeline.schedule.child import read_trigger;"
+        "trigger = {'slot': 'a', 'attempt': 1, 'reasons': [], 'parent': os.getppid()};"
+        "read_trigger(json.dumps(trigger));"
+        "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(999)"
     )
     parent = (
         f"import subprocess, sys;subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"

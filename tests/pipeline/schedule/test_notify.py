@@ -14,14 +14,14 @@ import pytest
 from bnpipe.pipeline.configuration.sections import Notify
 from bnpipe.pipeline.schedule import notify as module
 from bnpipe.pipeline.schedule.notify import SIGNATURE, Message, message_of, notify, signature
-from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result, Trigger
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, Outcome, Result
 from tests.waiting import PATIENCE
 
 OUTCOME = Outcome(
     slot="2026-11-22T03:00:00Z",
     attempt=1,
     result=Result.NOT_BLESSED,
-    reasons=(FiredTrigger(Trigger.CLOCK, "it is time"),),
+    reasons=(FiredTrigger("clock", "it is time"),),
     sentence="not blessed: worse than v3",
     run="0012",
     version=None,

@@ -12,7 +12,7 @@ import pytest
 from bnpipe.pipeline.engine.errors import LockHeld, Terminated
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import Result, Trigger, outcomes
+from bnpipe.pipeline.schedule.outcome import HAND, Result, outcomes
 from bnpipe.pipeline.schedule.tick import Tick
 from bnpipe.pipeline.schedule.work import Looked, Ran
 from tests.pipeline.schedule.stub_work import PUSHED, Clock, StubWork, moment, ticker
@@ -283,7 +283,7 @@ def test_by_hand_one_retrains_at_once_and_the_reason_is_kept(home: Home) -> None
     home.ticker.by_hand("newer scanner")
     found = outcomes(home.home)
     assert [o.reasons[0].sentence for o in found] == ["new scanner", "newer scanner"]
-    assert all(o.by_hand and o.reasons[0].trigger is Trigger.HAND for o in found)
+    assert all(o.by_hand and o.reasons[0].trigger == HAND for o in found)
     home.tick(hours=3)
     assert home.work.runs[-1] == "20260101T030000Z"
 

@@ -1,10 +1,12 @@
 """Where a push may go: links, files, folders that vanish, a lock that is held."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bnpipe.data.flock import locked
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import publish, settle, versions
 from tests.serving.folder.served import config_of, leftovers, push, saved_model, torn, visible
@@ -21,13 +23,14 @@ def test_a_base_path_that_is_a_link_is_followed_once(
     link = tmp_path / "served"
     link.symlink_to("disk1")
 
-    def switch_link(descriptor: int, folder: Path) -> None:
-        lock(descriptor, folder)
-        link.unlink()
-        link.symlink_to("disk2")
+    @contextmanager
+    def switch_link(path: Path, *, wait: float) -> Iterator[int | None]:
+        with locked(path, wait=wait) as descriptor:
+            link.unlink()
+            link.symlink_to("disk2")
+            yield descriptor
 
-    lock = settle._lock
-    monkeypatch.setattr(settle, "_lock", switch_link)
+    monkeypatch.setattr(settle, "locked", switch_link)
     push(link, model("a"))
     assert torn(tmp_path / "disk1") == [] and visible(tmp_path / "disk1") == ["1"]
     assert list((tmp_path / "disk2").iterdir()) == []
