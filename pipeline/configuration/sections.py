@@ -10,8 +10,10 @@ import annotated_types as at
 
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
-from bnpipe.pipeline.schedule.outcome import TriggerName
 from bnpipe.serving.deploy import IMAGE
+
+TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
+"""What may start a retraining, besides a person."""
 
 
 @dataclass(frozen=True, kw_only=True)

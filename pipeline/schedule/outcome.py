@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.schedule.slot import Slot
@@ -42,8 +42,6 @@ class Result(StrEnum):
     """Nobody ticked in time, and `catch_up` says to let it go."""
 
 
-TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
-"""Triggers that `schedule.triggers` may name."""
 HAND = "hand"
 """The trigger of a run that somebody asked for."""
 
@@ -53,7 +51,7 @@ class FiredTrigger:
     """A trigger that fired, and why, for people.
 
     Attributes:
-        trigger: a `TriggerName`, or `HAND`.
+        trigger: a `sections.TriggerName`, or `HAND`.
         sentence: e.g. `span 7 is new`.
     """
 
