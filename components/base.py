@@ -185,11 +185,12 @@ class Ruling:
         Raises:
             DataError: it is neither.
         """
-        outcome, level = stored.get("outcome", stored.get("passed")), stored.get("level")
-        if "action" in stored:  # a check of the data gate, whose level was what it came to
-            outcome, level = level, stored["action"]
-        elif "level" not in stored:
-            outcome = _FORMER_GRADES.get(str(outcome), outcome)
+        outcome, level = stored.get("outcome"), stored.get("level")
+        if outcome is None and level is not None:  # a check of the data: `level` was its outcome
+            outcome, level = level, stored.get("action")
+        elif level is None:
+            former = str(stored.get("passed") if outcome is None else outcome)
+            outcome = _FORMER_GRADES.get(former, former)
         if outcome not in GRADES or level not in (None, *get_args(Level)):
             raise DataError(
                 f"{stored.get('name')}: expected an outcome of {', '.join(GRADES)}, at a level of "
@@ -217,7 +218,7 @@ def objection(rulings: Sequence[Ruling]) -> str:
     return blocking[0].sentence if blocking else ""
 
 
-def warnings(rulings: Sequence[Ruling]) -> str:
+def caveat(rulings: Sequence[Ruling]) -> str:
     """What a verdict says of the rulings that warn, at its end; empty when none does."""
     named = ", ".join(ruling.name for ruling in rulings if ruling.outcome == "warn")
     return f", warned of {named}" if named else ""

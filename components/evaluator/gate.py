@@ -2,15 +2,15 @@
 
 A rule demands evidence, not luck: floors and margins are held against one-sided bounds, and a
 slice is called worse only with Holm's correction for having looked at many. Whatever is missing or
-cannot be computed blocks like a broken rule, and a threshold that every model meets
-counts as switched off.
+cannot be computed blocks as if the rule were broken, and a threshold that every model meets counts
+as switched off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnpipe.components.base import Decision, Grade, Level, Ruling, objection, warnings
+from bnpipe.components.base import Decision, Grade, Level, Ruling, caveat, objection
 from bnpipe.components.evaluator.assessment import REFERENCE_NAMES, points
 from bnpipe.components.evaluator.evidence import BASELINE, CHAMPION, Evidence
 from bnpipe.components.evaluator.params import Params
@@ -28,7 +28,7 @@ def decide(evidence: Evidence, params: Params) -> Decision:
     why_not = objection(rulings)
     if why_not:
         return Decision(False, f"not blessed: {why_not}", tuple(rulings))
-    sentence = f"blessed: {_summary(evidence, params)}{warnings(rulings)}"
+    sentence = f"blessed: {_summary(evidence, params)}{caveat(rulings)}"
     return Decision(True, sentence, tuple(rulings))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bnpipe.components.base import GRADES, Decision, Level, Ruling, objection, warnings
+from bnpipe.components.base import GRADES, Decision, Level, Ruling, caveat, objection
 from bnpipe.components.example_validator import drift_checks, record_checks, split_checks
 from bnpipe.components.example_validator.profile import Observation, Profile
 
@@ -81,4 +81,4 @@ def _passed(profile: Profile, rulings: Sequence[Ruling]) -> str:
     images = sum(summary.images for summary in profile.splits.values())
     made = sum(ruling.outcome not in ("off", "not checked") for ruling in rulings)
     passed = f"data passed: {images:,} images of {profile.info.name}, {made} checks"
-    return passed + warnings(rulings)
+    return passed + caveat(rulings)

@@ -20,13 +20,20 @@ def resume(
     """
     from bnpipe.pipeline.cli.run import start
     from bnpipe.pipeline.configuration.config import from_values, parse_yaml
+    from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.plan import Selection
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.launch import Request
 
     folder = find_run(open_store(), run)
     frozen = folder.path / "config.yaml"
-    config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
+    try:
+        config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
+    except ConfigError as error:
+        raise ConfigError(
+            f"run {folder.id} was started under another configuration: {error}",
+            hint="start a new one: bnpipe run",
+        ) from None
     asked = folder.summary().get("request", {})  # a home of an older bnpipe has none
     request = Request(
         Selection(to=asked.get("to"), only=asked.get("only")),

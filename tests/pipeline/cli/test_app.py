@@ -270,6 +270,17 @@ def test_resume_takes_a_run_that_did_not_record_what_was_asked(ran: Bnpipe, home
     assert len(ran("resume", "--json").json["steps"]) == len(STEPS)
 
 
+def test_a_run_of_a_version_with_other_keys_is_not_resumed_and_that_is_one_line(
+    ran: Bnpipe, home: Path
+) -> None:
+    frozen = home / "runs" / "0001" / "config.yaml"
+    frozen.write_text("evaluator: {warn: [], off: [slice_floor]}\n")
+    told = ran("resume", "1")
+    assert told.code == 2
+    assert "run 0001 was started under another configuration: " in one_line(told)
+    assert "evaluator.rules.RULE=warn" in told.err and "bnpipe run" in told.err
+
+
 # runs, show, logs, graph, export
 
 
