@@ -29,19 +29,22 @@ class Trained(typing.NamedTuple):
         return served.signatures["serving_default"](features=features)
 
 
-@pytest.fixture
-def train(context, tmp_path):
+@pytest.fixture(scope="module")
+def train(context, tmp_path_factory):
     def train(examples, **changes):
-        folder = tmp_path / f"model_{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
+        folder, scratch = (tmp_path_factory.mktemp(name) for name in ("model", "scratch"))
         model = Model("trainer.model", folder)
         params = dataclasses.replace(SMALL, **changes)
-        scratch = tmp_path / f"{folder.name}_scratch"
         facts = run(Inputs(examples=examples), Outputs(model=model), params, context(scratch))
         model.check()
         return Trained(model, dict(facts))
 
     return train
+
+
+@pytest.fixture(scope="module")
+def quick(train, blob_examples):
+    return train(blob_examples, **QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +81,12 @@ def test_a_model_its_card_its_history_and_its_facts(train, blob_examples, rows):
         assert facts[name] > 0
 
 
-def test_the_weights_file_gives_back_the_network(train, blob_examples, rows):
-    trained = train(blob_examples, **QUICK)
+def test_the_weights_file_gives_back_the_network(quick, rows):
     again = network.build(rows.features.shape[1], 3, SMALL)
-    again.load_weights(trained.model.path / "training.weights.h5")
+    again.load_weights(quick.model.path / "training.weights.h5")
     np.testing.assert_allclose(
         tf.nn.softmax(again(rows.features)),
-        trained.serve(rows.features)["probabilities"],
+        quick.serve(rows.features)["probabilities"],
         atol=1e-5,
     )
 
@@ -155,13 +157,12 @@ def test_one_class_of_many_can_be_all_there_is(train, write_examples, make_blobs
     assert set(answers["class_id"].numpy()) == {2}
 
 
-def test_zeros_and_nan_at_serving_have_defined_answers(train, blob_examples):
+def test_zeros_and_nan_at_serving_have_defined_answers(quick):
     features = np.zeros((3, 20), np.float32)
     features[1, 7] = np.nan
-    trained = train(blob_examples, **QUICK)
-    probabilities = trained.serve(features)["probabilities"].numpy()
+    probabilities = quick.serve(features)["probabilities"].numpy()
     assert np.isnan(probabilities[1]).all()
-    assert trained.serve(features)["class_id"][1] == -1
+    assert quick.serve(features)["class_id"][1] == -1
     np.testing.assert_array_equal(probabilities[0], probabilities[2])
     assert probabilities[0].sum() == pytest.approx(1)
 

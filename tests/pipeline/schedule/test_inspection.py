@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnpipe.components.example_validator.params import Checks
 from bnpipe.data.records.examples import encode
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.sources.digit_renderer import draw_chunk
@@ -96,7 +97,8 @@ def test_a_few_damaged_images_of_many_are_drift_too(
     config: Config, look: Inspection, tmp_path: Path, tolerated: float
 ) -> None:
     write_inverted(tmp_path / "spans" / "8", 20)
-    validator = replace(config.validator, max_outlier_share=tolerated, image_drift="off")
+    checks = Checks(image_drift="off")
+    validator = replace(config.validator, max_outlier_share=tolerated, checks=checks)
     seen = Inspection(replace(config, validator=validator), tmp_path / "home").drift()
     assert " of 300 images in span 8 have " in seen.fired
 
