@@ -1,5 +1,6 @@
 """Networks that must not be served, really trained on MNIST and judged with the default gate."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_the_network_that_the_others_are_degraded_from_is_blessed(world: World) 
 def test_one_epoch_is_refused(world: World) -> None:
     verdict = world.judge(world.train(epochs=1), champion=world.candidate)
     assert not verdict["passed"]
-    assert "to reach the floor 0.96 by 10000 images" in verdict["sentence"]
+    # On some processors just below the floor, on others just above it.
+    assert re.search(r"is (below|not shown to reach) the floor 0\.96", verdict["sentence"])
     found = blocking(verdict)
     for reference, name in (
         ("baseline", "the network without batch normalisation"),
