@@ -145,14 +145,13 @@ def test_a_pod_that_is_stopped_lets_its_tick_end(tmp_path: Path) -> None:
     found = documents(tick(tmp_path))["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     stub = tmp_path / "bnpipe"
     trap = "trap 'sleep 0.2; echo ended; exit 7' TERM"
-    stub.write_text(f"#!/bin/sh\n{trap}\necho up\nwhile :; do sleep 0.05; done\n")
+    # The pod is told as soon as its tick can be.
+    stub.write_text(f"#!/bin/sh\n{trap}\nkill -TERM $PPID\nwhile :; do sleep 0.05; done\n")
     stub.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     command = found["containers"][0]["command"]
-    pod = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(PATH=path))
-    assert pod.stdout is not None and pod.stdout.readline() == "up\n"
-    pod.terminate()
-    assert pod.communicate()[0] == "ended\n" and pod.returncode == 7
+    pod = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment(PATH=path))
+    assert (pod.stdout, pod.returncode) == ("ended\n", 7)
 
 
 # Airflow
