@@ -1,1 +1,1 @@
-"""How it is run: graph, plan, runner, store, configuration, command line."""
+"""The orchestration: graph, plan, runner, store, configuration, command line."""

@@ -21,10 +21,10 @@ def champion_of(served: Path) -> Resolver:
     """
 
     def resolve(candidate: str | None) -> Resolved | None:
-        found = standing.champion(served, candidate)
-        if found is None:
+        champion = standing.champion(served, candidate)
+        if champion is None:
             return None
-        return Resolved(found.path, found.digest, f"v{found.version}")
+        return Resolved(champion.path, champion.digest, f"v{champion.version}")
 
     return resolve
 
@@ -38,11 +38,11 @@ def champion_statistics_of(served: Path, home: Path) -> Resolver:
     store = Store(home)
 
     def resolve(candidate: str | None) -> Resolved | None:
-        found = standing.champion(served, candidate)
-        digest = _statistics_behind(store, served, found.version) if found else None
-        if found is None or digest is None or not store.object_path(digest).is_dir():
+        champion = standing.champion(served, candidate)
+        digest = _statistics_behind(store, served, champion.version) if champion else None
+        if champion is None or digest is None or not store.object_path(digest).is_dir():
             return None
-        return Resolved(store.object_path(digest), digest, f"data of v{found.version}")
+        return Resolved(store.object_path(digest), digest, f"data of v{champion.version}")
 
     return resolve
 
@@ -67,14 +67,17 @@ def model_of_version(served: Path, home: Path, version: int) -> Resolver:
     return resolve
 
 
-def runs_behind(*folders: Path) -> set[str]:
-    """The runs that made the versions in served folders."""
-    found = set()
-    for served in folders:
-        for version in versions.complete_versions(served):
+def runs_behind(home: Path, served: Path) -> set[str]:
+    """The runs that made the versions in the served folder, and in those within the home.
+
+    Every data set's models live in the home; the configured folder may be elsewhere.
+    """
+    runs = set()
+    for folder in {served, *(path for path in home.glob("served/*") if path.is_dir())}:
+        for version in versions.complete_versions(folder):
             with suppress(ServingError):  # put there by hand: no run of ours is behind it
-                found.add(str(versions.provenance_of(served, version).get("run")))
-    return found
+                runs.add(str(versions.provenance_of(folder, version).get("run")))
+    return runs
 
 
 def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
@@ -92,5 +95,5 @@ def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
 
 
 def _digest(outputs: dict[str, Any], step: str, field: str) -> str | None:
-    found = outputs.get(step, {}).get(field)
-    return None if found is None else str(found)
+    digest = outputs.get(step, {}).get(field)
+    return None if digest is None else str(digest)

@@ -25,7 +25,7 @@ CANDIDATE = "trainer.model"
 
 
 def evaluator_params(config: Config) -> evaluator.Params:
-    """What is judged; with spans, each of them is a slice of its own."""
+    """The parameters of the evaluator; with spans, each of them is a slice of its own."""
     slices = config.evaluator.slices
     if config.data.spans is None or "span" in slices:
         return config.evaluator

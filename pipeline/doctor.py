@@ -71,7 +71,7 @@ def _lock() -> Iterator[Check]:
 
 
 def _package(name: str) -> Check:
-    """Whether a package of ours comes from where this code lies: a namespace can be mixed."""
+    """Check that a package of ours comes from where this code lies: a namespace can be mixed."""
     spec = importlib.util.find_spec(name)
     origin = Path(spec.origin) if spec and spec.origin else None
     ours = origin is not None and origin.resolve().is_relative_to(ROOT)
@@ -87,27 +87,23 @@ def _disk(home: Path) -> Check:
 def _archives(dataset: str, folder: Path) -> Check:
     """The data set's archives against what TFDS registers."""
     try:
-        found = local_archives(dataset, folder)
+        archives = local_archives(dataset, folder)
     except DataError as error:
         return Check("archives", False, str(error))
-    if found.foreign:
-        return Check("archives", False, found.told_foreign(dataset))
+    if archives.foreign:
+        return Check("archives", False, archives.told_foreign(dataset))
     states = {
-        "damaged": sorted(found.damaged),
-        "intact": sorted(found.intact),
-        "missing": sorted(a.name or a.url for a in found.missing),
+        "damaged": sorted(archives.damaged),
+        "intact": sorted(archives.intact),
+        "missing": sorted(a.name or a.url for a in archives.missing),
     }
-    told = "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items() if names)
-    return Check(
-        "archives",
-        bool(found.intact) and not found.damaged,
-        f"{found.folder}: {told or f'TFDS registers none for {dataset}'}",
-    )
+    lines = "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items() if names)
+    text = f"{archives.folder}: {lines or f'TFDS registers none for {dataset}'}"
+    return Check("archives", bool(archives.intact) and not archives.damaged, text)
 
 
 def _tfma() -> Check:
     done = subprocess.run([sys.executable, "-c", _WHOLE_TFMA], capture_output=True, text=True)
+    whole = done.returncode == 0
     lines = done.stderr.strip().splitlines() or ["no output"]
-    return Check(
-        "TFMA is whole", done.returncode == 0, "yes" if done.returncode == 0 else lines[-1]
-    )
+    return Check("TFMA is whole", whole, "yes" if whole else lines[-1])

@@ -1,4 +1,4 @@
-"""What `bnpipe run` does: from the configuration and the command line to a run of the product."""
+"""The work of `bnpipe run`: from the configuration and the command line to a run of the product."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bnpipe.pipeline.summary import attach, describe
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line.
+    """A run as it was asked for on the command line.
 
     Attributes:
         selection: which steps.
@@ -80,7 +80,11 @@ def _use_one_thread() -> None:
 
 
 def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any]]:
-    """Opens Beam pipelines with these flags; a wrong flag is told before any step runs."""
+    """Opens Beam pipelines with these flags.
+
+    Raises:
+        BeamFlagError: a flag is wrong; before any step runs.
+    """
     if flags:
         from bnpipe.data.beam_io import check_flags
 

@@ -1,4 +1,4 @@
-"""What the product says of a run in `run.json` and `report.json`, beside what any graph says."""
+"""The product's entries in `run.json` and `report.json`, beside those of any graph."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def describe(steps: list[dict[str, Any]]) -> dict[str, Any]:
     """
     judged = [s for s in steps if s["verdict"] and "blessing" in s["outputs"]]
     refused = [s for s in steps if s["verdict"] and not s["verdict"]["passed"]]
-    found: dict[str, Any] = {"pushed": _pushed(steps)}
+    said: dict[str, Any] = {"pushed": _pushed(steps)}
     if judged and not refused:
-        found["verdict"] = {"step": judged[0]["name"], **judged[0]["verdict"]}
-    return found
+        said["verdict"] = {"step": judged[0]["name"], **judged[0]["verdict"]}
+    return said
 
 
 def attach(store: Store, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was measured and every rule of the gate, for `report.json`."""
-    found = {}
+    """The metrics and every rule of the gate, for `report.json`."""
+    contents = {}
     for step in steps:
         for field, name in FILES.items():
             digest = step["outputs"].get(field)
             path = store.object_path(digest) / name if digest else None
             if path is not None and path.exists():
-                found[field] = json.loads(path.read_text())
-    return found
+                contents[field] = json.loads(path.read_text())
+    return contents
 
 
 def _pushed(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Which version was published, or the sentence that says why none was."""
+    """The version that was published, or the sentence that says why none was."""
     for step in steps:
         if step["component"] != "pusher" or step["error"] is not None:
             continue

@@ -57,11 +57,7 @@ def track(store: Store, folder: RunFolder, uri: str, experiment: str) -> str:
         ConfigError: the run is still at work, or MLflow is not installed.
         ServingError: MLflow cannot be reached, or refuses.
     """
-    report = folder.report()
-    if report["status"] == "running":
-        raise ConfigError(
-            f"run {folder.id} is still at work", hint=f"follow it: bnpipe logs {folder.id} STEP"
-        )
+    report = folder.ended_report()
     try:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
@@ -149,9 +145,9 @@ def _register(client: Any, run: Any, report: Json) -> None:
 
 
 def tags(report: Json) -> dict[str, str]:
-    """What a run can be searched by."""
+    """The tags that a run can be searched by."""
     verdict = report.get("verdict")
-    found = {
+    values = {
         "bnpipe.status": report["status"],
         "bnpipe.dataset": report["dataset"],
         "bnpipe.config_digest": report.get("config_digest"),
@@ -161,7 +157,9 @@ def tags(report: Json) -> dict[str, str]:
         "bnpipe.error": report.get("error"),
         **{f"bnpipe.{name}": value for name, value in (report.get("provenance") or {}).items()},
     }
-    return {name: str(value)[:_LONGEST_VALUE] for name, value in found.items() if value is not None}
+    return {
+        name: str(value)[:_LONGEST_VALUE] for name, value in values.items() if value is not None
+    }
 
 
 def parameters(report: Json) -> Iterator[tuple[str, str]]:
@@ -171,9 +169,9 @@ def parameters(report: Json) -> Iterator[tuple[str, str]]:
 
 
 def metrics(report: Json) -> Iterator[Point]:
-    """What the evaluator measured of every model, and how long the steps took."""
-    for model, found in (report.get("evaluation") or {}).get("models", {}).items():
-        for name, value in found.items():
+    """Every metric of the evaluator, by model, and the seconds of every step."""
+    for model, scores in (report.get("evaluation") or {}).get("models", {}).items():
+        for name, value in scores.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 yield Point(_clean(f"{model}/{name}"), float(value))
     for step in report["steps"]:

@@ -24,7 +24,6 @@ from bnpipe.pipeline.engine.events import (
     Event,
     GateDecided,
     Progress,
-    RunFinished,
     RunStarted,
     StepErrored,
     StepFinished,
@@ -53,19 +52,9 @@ def _console(stream: IO[str]) -> Console:
     )
 
 
-def out() -> Console:
-    """For results."""
-    return _console(sys.stdout)
-
-
-def err() -> Console:
-    """For errors and remarks."""
-    return _console(sys.stderr)
-
-
 def say(text: str, *, style: str | None = None) -> None:
     """One line to stdout."""
-    out().print(Text(text, style=style or ""))
+    _console(sys.stdout).print(Text(text, style=style or ""))
 
 
 def write(text: str) -> None:
@@ -86,20 +75,31 @@ def write_json(value: Any) -> None:
     write(json.dumps(value, indent=indent, default=str))
 
 
+def answer(value: Any, *lines: str, as_json: bool) -> None:
+    """The answer of a verb: one JSON value for scripts, or lines for people."""
+    if as_json:
+        write_json(value)
+        return
+    for line in lines:
+        say(line)
+
+
 def error(problem: BaseException, *, trace: bool = False) -> None:
     """An error in one line (and its traceback, if asked for)."""
+    stderr = _console(sys.stderr)
     if trace:
         import traceback
 
-        err().print("".join(traceback.format_exception(problem)), markup=False)
+        stderr.print("".join(traceback.format_exception(problem)), markup=False)
     hint = f" → {problem.hint}" if isinstance(problem, BnpipeError) and problem.hint else ""
     text = problem.headline if isinstance(problem, BnpipeError) else one_line(problem)
-    err().print(f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]")
+    stderr.print(f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]")
 
 
 def warn(text: str) -> None:
     """Something that went wrong beside the work that was asked for."""
-    err().print(f"[bold yellow]warning:[/] {escape(' '.join(text.split()))}")
+    line = escape(" ".join(text.split()))
+    _console(sys.stderr).print(f"[bold yellow]warning:[/] {line}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -109,7 +109,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         shown.add_column(name, overflow="fold")
     for row in rows:
         shown.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
-    out().print(shown)
+    _console(sys.stdout).print(shown)
 
 
 def show_plan(plan: Plan) -> None:
@@ -117,18 +117,17 @@ def show_plan(plan: Plan) -> None:
     rows = []
     for step in plan.steps:
         mark, style = _MARKS[step.action]
-        estimate = f"{step.estimate:.1f} s" if step.action is Action.RUN and step.estimate else ""
+        runs = step.action is Action.RUN
+        estimate = f"{step.estimate:.1f} s" if runs and step.estimate else ""
         why = "; ".join(r.sentence for r in step.reasons)
-        action = Text(
-            f"{mark if step.action is not Action.RUN else '>'} {step.action}", style=style
-        )
+        action = Text(f"{'>' if runs else mark} {step.action}", style=style)
         rows.append((step.name, action, estimate, why))
     table(("step", "action", "last time", "why"), rows)
     say(_outlook(plan))
 
 
 def _outlook(plan: Plan) -> str:
-    """What a run would do, in one line."""
+    """The work of a run, in one line."""
     if plan.work:
         known = sum(s.estimate or 0.0 for s in plan.work)
         steps = f"{len(plan.work)} of {len(plan.steps)} steps"
@@ -186,10 +185,6 @@ class RunView:
             case StepErrored():
                 log = escape(event.log)
                 self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {log}")
-            case RunFinished():
-                self._stop()
-            case _:
-                pass
 
     def close(self) -> None:
         """Stop the live line and give the stream back."""
@@ -237,18 +232,14 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
-    """How a run ended, in a few lines."""
+    """The end of a run, in a few lines."""
     facts = {s["name"]: s["facts"] for s in summary["steps"]}
     evaluated = facts.get("evaluator", {})
     lines = [("data set", summary["dataset"])]
     if "candidate_accuracy" in evaluated:
-        lines.append(
-            (
-                "accuracy",
-                f"{evaluated['candidate_accuracy']:.4f} with batch normalisation, "
-                f"{evaluated['baseline_accuracy']:.4f} without",
-            )
-        )
+        candidate, baseline = evaluated["candidate_accuracy"], evaluated["baseline_accuracy"]
+        text = f"{candidate:.4f} with batch normalisation, {baseline:.4f} without"
+        lines.append(("accuracy", text))
     for reason in (summary.get("trigger") or {}).get("reasons", []):
         lines.append(("reason", f"{reason['trigger']}: {reason['sentence']}"))
     if summary["verdict"]:
@@ -262,5 +253,6 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         if s["action"] in ("run", "failed")
     )
     lines.append(("seconds", f"{summary['seconds']:.1f}" + (f" ({took})" if took else "")))
+    stdout = _console(sys.stdout)
     for name, text in lines:
-        out().print(f"[bold]{name:<9}[/] {escape(text)}")
+        stdout.print(f"[bold]{name:<9}[/] {escape(text)}")

@@ -36,11 +36,6 @@ def _main(arguments: list[str]) -> int:
         code = call(arguments)
         sys.stdout.flush()
         return code
-    except BnpipeError as error:
-        from bnpipe.pipeline import ui
-
-        ui.error(error, trace=trace)
-        return exit_code_of(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except Terminated:
@@ -51,14 +46,12 @@ def _main(arguments: list[str]) -> int:
             return error.code if isinstance(error.code, int) else ExitCode.FAILED
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
-    except OSError as error:
-        from bnpipe.pipeline import ui
-
-        ui.error(error, trace=trace)
-        return ExitCode.FAILED
     except Exception as error:
         from bnpipe.pipeline import ui
 
-        ui.error(error, trace=True)
+        expected = isinstance(error, BnpipeError | OSError)
+        ui.error(error, trace=trace or not expected)
+        if expected:
+            return exit_code_of(error)
         ui.error(BnpipeError("this is a bug in bnpipe", hint="report it with `bnpipe doctor`"))
         return ExitCode.BUG

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from bnpipe.pipeline.engine.errors import ExitCode
 
@@ -29,18 +27,9 @@ _VERBS = {
 _CODES = "  ".join(f"{int(code)} {code.meaning}." for code in ExitCode)
 
 
-class _Grouped(TyperGroup):
-    """Shows a closing line with the exit codes, and keeps the order of the verbs."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order they were added."""
-        return list(self.commands)
-
-
 def app() -> typer.Typer:
     """The application with all its verbs."""
     made = typer.Typer(
-        cls=_Grouped,
         name="bnpipe",
         help="MNIST, ingested and transformed by Beam, trained with batch normalisation, judged "
         "by TFMA against its twin without it, published for TF Serving.",

@@ -25,8 +25,19 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.
 
 
 def config_from(file: Path | None, sets: list[str] | None) -> Config:
-    """The resolved configuration."""
+    """The resolved configuration.
+
+    Raises:
+        ConfigError: unknown key, bad value, unreadable file.
+    """
     return load(file, sets or [])
+
+
+def open_served(file: Path | None, sets: list[str] | None) -> Path:
+    """The configured served folder of this home."""
+    from bnpipe.pipeline.configuration.publishing import served_folder
+
+    return served_folder(config_from(file, sets), home_from())
 
 
 def open_store() -> Store:

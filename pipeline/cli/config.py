@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 
 app = typer.Typer(help="Show, check or describe the configuration.", no_args_is_help=True)
@@ -12,8 +13,6 @@ app = typer.Typer(help="Show, check or describe the configuration.", no_args_is_
 @app.command()
 def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
     """Print the resolved configuration: defaults, file, environment, --set."""
-    from bnpipe.pipeline import ui
-
     snapshot = config_from(config, sets).snapshot()
     if as_json:
         ui.write_json(snapshot)
@@ -26,7 +25,6 @@ def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) ->
 @app.command()
 def check(sets: Sets = None, config: ConfigFile = None) -> None:
     """Say whether the configuration is valid; exit 2 if it is not."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.config import home_from
     from bnpipe.pipeline.definition import build
 
@@ -37,7 +35,6 @@ def check(sets: Sets = None, config: ConfigFile = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema: every key with type, bounds, default and description."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.config import schema as describe
 
     ui.write_json(describe())

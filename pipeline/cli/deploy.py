@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
@@ -38,25 +39,21 @@ def render_files(
     Written again after a push, a promotion or a rollback, the ConfigMap moves labels in the two
     steps that a running server takes.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.deploy.render import KINDS, next_step, render, write
 
     kinds = kind or list(KINDS)
     for unknown in [k for k in kinds if k not in KINDS]:
         raise ConfigError(f"--kind: expected {', '.join(KINDS)}, received {unknown!r}")
-    found = _deployment(config_from(config, sets))
-    listed = next_step(output, found.models)
-    files = {path: text for k in kinds for path, text in render(k, found, listed).items()}
+    deployment = _deployment(config_from(config, sets))
+    listed = next_step(output, deployment.models)
+    files = {path: text for k in kinds for path, text in render(k, deployment, listed).items()}
     write(output, files)
-    waiting = listed != found.models and "kubernetes" in kinds
-    if as_json:
-        ui.write_json({"folder": str(output), "files": list(files), "labels_wait": waiting})
-        return
-    for path in files:
-        ui.say(str(output / path))
-    if waiting:
-        ui.say(_advice(listed, found.models))
+    waiting = listed != deployment.models and "kubernetes" in kinds
+    value = {"folder": str(output), "files": list(files), "labels_wait": waiting}
+    ui.answer(value, *(str(output / path) for path in files), as_json=as_json)
+    if waiting and not as_json:
+        ui.say(_advice(listed, deployment.models))
 
 
 def _deployment(config: Config) -> Deployment:
@@ -72,14 +69,14 @@ def _deployment(config: Config) -> Deployment:
     models = versions.wanted_config(base, ledger.read(base))
     if models is None:
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
-    found = Deployment(
+    deployment = Deployment(
         models=models,
         files=server_files(config),
         batching=config.serving.batching,
         **{f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)},
     )
-    files.write(base, found.files)  # compose mounts the served folder with all that is in it
-    return found
+    files.write(base, deployment.files)  # compose mounts the served folder with all in it
+    return deployment
 
 
 def _advice(listed: ModelConfig, wanted: ModelConfig) -> str:

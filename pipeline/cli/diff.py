@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline import ui
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, open_served, open_store
 
 if TYPE_CHECKING:
     from bnpipe.pipeline.engine.runs import RunFolder
@@ -28,16 +29,15 @@ def diff(
 
     Examples: `bnpipe diff 3 4`, `bnpipe diff 3` (against the latest), `bnpipe diff champion`.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.report.diff import diff_runs
 
     store = open_store()
     runs = [_run(store, name, sets, config) for name in (before, after)]
-    found = diff_runs(store, runs[0], runs[1])
+    difference = diff_runs(store, runs[0], runs[1])
     if as_json:
-        ui.write_json(found.to_json())
+        ui.write_json(difference.to_json())
     else:
-        _show(found)
+        _show(difference)
 
 
 def _run(store: Store, name: str, sets: Sets, config: ConfigFile) -> RunFolder:
@@ -45,42 +45,33 @@ def _run(store: Store, name: str, sets: Sets, config: ConfigFile) -> RunFolder:
 
     if name != "champion":
         return find_run(store, name)
-    from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.folder import versions
 
-    base = served_folder(config_from(config, sets), store.home)
+    base = open_served(config, sets)
     version = versions.live(base)
     if version is None:
         raise ConfigError(f"nothing is served in {base} yet", hint="list runs: bnpipe runs")
     return find_run(store, str(versions.provenance_of(base, version).get("run")))
 
 
-def _show(found: RunDiff) -> None:
-    from bnpipe.pipeline import ui
-
-    a, b = found.before, found.after
-    ui.say(f"run {a['id']} ({a['status']}) -> run {b['id']} ({b['status']})", style="bold")
-    _section("config", found.config, a, b)
-    _section("code", found.code, a, b, short=True)
-    if found.not_compared:
-        ui.say(f"code not compared for lack of a record: {', '.join(found.not_compared)}")
-    _section("data", found.data, a, b, short=True)
-    _section("environment", found.environment, a, b)
-    _show_metrics(found)
-    _section("gate", found.gate, a, b)
+def _show(diff: RunDiff) -> None:
+    a, b = diff.before, diff.after
+    runs = f"run {a['id']}", f"run {b['id']}"
+    ui.say(f"{runs[0]} ({a['status']}) -> {runs[1]} ({b['status']})", style="bold")
+    _section("config", diff.config, runs)
+    _section("code", diff.code, runs, short=True)
+    if diff.not_compared:
+        ui.say(f"code not compared for lack of a record: {', '.join(diff.not_compared)}")
+    _section("data", diff.data, runs, short=True)
+    _section("environment", diff.environment, runs)
+    _show_metrics(diff, runs)
+    _section("gate", diff.gate, runs)
 
 
 def _section(
-    title: str,
-    changes: Sequence[Change],
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
-    *,
-    short: bool = False,
+    title: str, changes: Sequence[Change], runs: tuple[str, str], *, short: bool = False
 ) -> None:
-    from bnpipe.pipeline import ui
-
     if not changes:
         ui.say(f"\n{title}: the same")
         return
@@ -90,31 +81,22 @@ def _section(
 
     ui.say("")
     rows = [(change.name, text(change.before), text(change.after)) for change in changes]
-    ui.table((title, f"run {a['id']}", f"run {b['id']}"), rows)
+    ui.table((title, *runs), rows)
 
 
-def _show_metrics(found: RunDiff) -> None:
-    from bnpipe.pipeline import ui
-
+def _show_metrics(diff: RunDiff, runs: tuple[str, str]) -> None:
     rows = [
-        (
-            change.model,
-            change.metric,
-            str(change.before),
-            str(change.after),
-            _difference(change),
-        )
-        for change in found.metrics
-        if change.model == "candidate" or change.before.value != change.after.value
+        (c.model, c.metric, str(c.before), str(c.after), _difference(c))
+        for c in diff.metrics
+        if c.model == "candidate" or c.before.value != c.after.value
     ]
     if not rows:
         ui.say("\nmetrics: not in both runs")
         return
     ui.say("")
-    runs = (f"run {found.before['id']}", f"run {found.after['id']}")
     ui.table(("model", "metric", *runs, "difference"), rows)
-    if found.paired is not None:
-        ui.say(_sentence(found.paired))
+    if diff.paired is not None:
+        ui.say(_sentence(diff.paired))
 
 
 def _difference(change: MetricChange) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
 
 def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> int:
     """Check the installation and this home; exit 1 if something is wrong."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.doctor import examine
 
     checks = []

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import open_store
 
 
@@ -16,7 +17,6 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
     """Copy what a step made out of the store, after checking every byte."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.engine.store import MANIFEST

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 
 
 class Format(StrEnum):
-    """How a graph is written."""
+    """The forms of a drawn graph."""
 
     ascii = "ascii"
     mermaid = "mermaid"
@@ -25,7 +26,6 @@ def graph(
     config: ConfigFile = None,
 ) -> None:
     """Draw the pipeline: steps, what flows between them, gates."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.drawing import draw
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import open_store
 
 _PAUSE = 0.5
@@ -20,7 +21,6 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
 ) -> None:
     """Print what a run's steps wrote: Python's logs, stdout and stderr."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.lock import is_held
     from bnpipe.pipeline.engine.runs import find_run
@@ -32,8 +32,8 @@ def logs(
     while True:
         # Asked before reading, so that what a run wrote last is still read after it has ended.
         growing = follow and is_held(store.home) and folder.summary()["status"] == "running"
-        found = [folder.log(step)] if step else sorted((folder.path / "logs").glob("*.log"))
-        for path in (p for p in found if p.exists()):
+        files = [folder.log(step)] if step else sorted((folder.path / "logs").glob("*.log"))
+        for path in (p for p in files if p.exists()):
             with path.open("rb") as stream:
                 stream.seek(shown.get(path, 0))
                 chunk = stream.read()

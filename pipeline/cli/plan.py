@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
@@ -21,7 +22,6 @@ def plan(
     as_json: Json = False,
 ) -> int:
     """Show what `run` would do, and why, without doing it."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.plan import Selection, make_plan
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Ask a server for the class of images (8-bit grey PNG files of the data set's size)."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import model_name
     from bnpipe.serving.client.base import Options
     from bnpipe.serving.client.connect import connect
@@ -47,17 +47,15 @@ def predict(
     name = model or model_name(config_from(config, sets))
     where = {"version": version, "label": None if version is not None else label or None}
     with connect(url, name, Options(timeout=timeout, log=log)) as client:
-        found = [_predict(client, file, where) for file in files]
+        predictions = [_predict(client, file, where) for file in files]
         labels = _labels(client, where)
-    for row in found:
+    for row in predictions:
         row["label"] = labels[row["class_id"]]
     if as_json:
-        ui.write_json({"model": name, "url": url, "predictions": found})
+        ui.write_json({"model": name, "url": url, "predictions": predictions})
     else:
-        ui.table(
-            ("file", "class", "probability"),
-            [(row["file"], row["label"], f"{row['probability']:.4f}") for row in found],
-        )
+        rows = [(row["file"], row["label"], f"{row['probability']:.4f}") for row in predictions]
+        ui.table(("file", "class", "probability"), rows)
 
 
 def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +71,10 @@ def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any
         if error.status == 0:
             raise
         # The graph's own words; what follows them names its nodes.
-        told = error.headline.splitlines()[0].removeprefix("assertion failed: ").strip("[]")
-        unlabelled = told.startswith("Unrecognized servable version label")
+        reason = error.headline.splitlines()[0].removeprefix("assertion failed: ").strip("[]")
+        unlabelled = reason.startswith("Unrecognized servable version label")
         hint = "ask for the highest version: --label ''" if unlabelled else error.hint
-        raise ServerError(f"{file}: {told}", hint=hint) from error
+        raise ServerError(f"{file}: {reason}", hint=hint) from error
     class_id = int(answer.outputs["class_id"][0])
     return {
         "file": str(file),

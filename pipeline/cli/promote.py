@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
@@ -21,12 +22,9 @@ def promote(
     With serving.server_url the running server loads the version before the label moves; without,
     a running server must be restarted.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout
 
     target = rollout(config_from(config, sets), open_store().home)
     target.promote(version, label=label)
-    if as_json:
-        ui.write_json({"version": version, "label": label})
-    else:
-        ui.say(f"{label} is v{version} in {target.base}")
+    sentence = f"{label} is v{version} in {target.base}"
+    ui.answer({"version": version, "label": label}, sentence, as_json=as_json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
@@ -24,7 +25,6 @@ def push(
     `bnpipe run` publishes a blessed model by itself. This verb is for what it will not do: a model
     that a gate refused, or one that was rolled back, with a reason for the record.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import pusher_params
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.push import push as publish
@@ -34,18 +34,13 @@ def push(
     store = open_store()
     params = pusher_params(config_from(config, sets), store.home)
     done = publish(store, find_run(store, run), params, force=reason if force else None)
-    if as_json:
-        ui.write_json(
-            {
-                "version": done.version,
-                "path": str(done.path),
-                "digest": done.digest,
-                "new": done.new,
-                "label": "stable" if done.live else "canary",
-            }
-        )
-    else:
-        state = "live" if done.live else "the canary"
-        ui.say(
-            f"v{done.version} is {state} in {done.path}" + ("" if done.new else " (it was already)")
-        )
+    value = {
+        "version": done.version,
+        "path": str(done.path),
+        "digest": done.digest,
+        "new": done.new,
+        "label": "stable" if done.live else "canary",
+    }
+    state = "live" if done.live else "the canary"
+    already = "" if done.new else " (it was already)"
+    ui.answer(value, f"v{done.version} is {state} in {done.path}{already}", as_json=as_json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import Json, open_store
 
 
@@ -17,17 +18,13 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Draw a run's report: one HTML file that needs nothing but a browser."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.report import write_report
 
     store = open_store()
     folder = find_run(store, run)
     path = write_report(store, folder)
-    if as_json:
-        ui.write_json({"run": folder.id, "report": str(path)})
-    else:
-        ui.write(str(path))
+    ui.answer({"run": folder.id, "report": str(path)}, str(path), as_json=as_json)
     if open_it:
         import webbrowser
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 from bnpipe.pipeline.configuration.config import home_from
 
@@ -30,7 +32,6 @@ def retrain(
     """
     if due == (reason is not None):
         raise typer.BadParameter("give --due, or --reason TEXT to retrain now")
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.schedule.retrain import retrain as tick
     from bnpipe.pipeline.schedule.tell import tell
 
@@ -38,11 +39,7 @@ def retrain(
     done = tick(resolved, home, option_words(config, sets), reason=reason, quiet=as_json)
     for problem in tell(resolved, home, done, datetime.now(UTC)):
         ui.warn(problem)
-    if as_json:
-        outcome = done.outcome.to_json() if done.outcome else None
-        ui.write_json({"sentence": done.sentence, "outcome": outcome, "exit_code": done.exit_code})
-    else:
-        ui.say(done.sentence)
+    ui.answer(asdict(done), done.sentence, as_json=as_json)
     return done.exit_code
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 
@@ -21,7 +22,6 @@ def rollback(
     The withdrawn model does not come back by a plain run, only by `push --force --reason`. With
     serving.server_url the running server loads the older version before the label moves.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.serving.folder import versions
 
@@ -30,7 +30,5 @@ def rollback(
     now = target.rollback(reason=reason, to=to)
     if waiting is not None and before == now:
         before = waiting
-    if as_json:
-        ui.write_json({"from": before, "to": now, "reason": reason})
-    else:
-        ui.say(f"v{now} is live in {target.base}; v{before} is withdrawn: {reason}")
+    sentence = f"v{now} is live in {target.base}; v{before} is withdrawn: {reason}"
+    ui.answer({"from": before, "to": now, "reason": reason}, sentence, as_json=as_json)

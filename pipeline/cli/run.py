@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, Verbose, config_from
 from bnpipe.pipeline.configuration.config import Config, home_from
 from bnpipe.pipeline.engine.store import Store
@@ -55,7 +56,6 @@ def run(
 
 def start(config: Config, request: Request, *, as_json: bool, verbose: bool) -> int:
     """Execute a request and show it; shared with `resume`."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.launch import launch
 
     view = None if as_json else ui.RunView()
@@ -81,7 +81,6 @@ def _track(config: Config, result: FinishedRun) -> None:
     tracking = config.tracking
     if tracking.mlflow is None or all(s["action"] != "run" for s in result.summary["steps"]):
         return
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.tracking import track_quietly
 
     store = Store(home_from())

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import Json, open_store
 
 
@@ -17,13 +18,12 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.runs import summaries
 
     wanted = (r for r in summaries(open_store()) if status in (None, r["status"]))
-    found = list(islice(wanted, max(count, 0)))
+    listed = list(islice(wanted, max(count, 0)))
     if as_json:
-        ui.write_json(found)
+        ui.write_json(listed)
         return
     rows = [
         (
@@ -35,6 +35,6 @@ def runs(
             ", ".join(r["trigger"] for r in (run.get("trigger") or {}).get("reasons", [])),
             (run.get("verdict") or {}).get("sentence") or run.get("error") or "",
         )
-        for run in found
+        for run in listed
     ]
     ui.table(("run", "status", "started", "took", "data set", "reason", "verdict"), rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 
 if TYPE_CHECKING:
@@ -27,19 +28,13 @@ def run(sets: Sets = None, config: ConfigFile = None) -> None:
     SIGTERM and Ctrl-C stop it; a slot that is being done gets `schedule.grace_seconds` to end, and
     is finished by the next tick otherwise.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.cli.retrain import option_words
-    from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.schedule.child import COMMAND
     from bnpipe.pipeline.schedule.daemon import Daemon
-    from bnpipe.pipeline.schedule.health import timetable_of
+    from bnpipe.pipeline.schedule.health import require_timetable
 
     section = config_from(config, sets).schedule
-    if timetable_of(section) is None:
-        raise ConfigError(
-            "nothing is scheduled: schedule.cron or schedule.every says when slots are",
-            hint='--set "schedule.cron=0 3 * * *", or in bnpipe.yaml',
-        )
+    require_timetable(section)
 
     def say(line: str) -> None:
         ui.say(line)
@@ -54,17 +49,16 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     """Show the next slots, the last outcomes, the age of the served model, what is being done."""
     from datetime import UTC, datetime
 
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.schedule.health import health
 
     store, resolved = open_store(), config_from(config, sets)
     now = datetime.now(UTC)
-    found = health(resolved.schedule, store.home, served_folder(resolved, store.home), now)
+    state = health(resolved.schedule, store.home, served_folder(resolved, store.home), now)
     if as_json:
-        ui.write_json(_plain(found))
+        ui.write_json(_plain(state))
     else:
-        _show(found, resolved.schedule.timezone)
+        _show(state, resolved.schedule.timezone)
 
 
 @app.command()
@@ -79,7 +73,8 @@ def render(
     as_json: Json = False,
 ) -> None:
     """Write the files with which another scheduler calls `bnpipe retrain --due`."""
-    from bnpipe.pipeline import ui
+    import yaml
+
     from bnpipe.pipeline.cli.retrain import option_words
     from bnpipe.pipeline.configuration.duration import parse_duration
     from bnpipe.pipeline.schedule.child import COMMAND
@@ -97,21 +92,18 @@ def render(
         beyond=_beyond(resolved, seconds or 0.0),
         grace=resolved.schedule.grace_seconds,
         image=image,
-        config=_yaml(resolved),
+        config=yaml.safe_dump(resolved.snapshot(), sort_keys=False),
     )
     files = files_of(kind, tick)
     output.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (output / name).write_text(text)
-    if as_json:
-        ui.write_json({"folder": str(output), "files": list(files)})
-        return
-    for name in files:
-        ui.say(str(output / name))
+    value = {"folder": str(output), "files": list(files)}
+    ui.answer(value, *(str(output / name) for name in files), as_json=as_json)
 
 
 def _beyond(config: Config, limit: float) -> float:
-    """What a tick may take besides its run: looking at data, a soak at its slowest; in seconds."""
+    """Seconds of a tick besides its run, at most: looking at data, a soak at its slowest."""
     from bnpipe.pipeline.configuration.duration import parse_duration
 
     looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
@@ -120,57 +112,49 @@ def _beyond(config: Config, limit: float) -> float:
 
 
 def _variables() -> dict[str, str]:
-    """What leads a tick to this home and this configuration; secrets stay where they are."""
+    """Variables that lead a tick to this home and configuration; secrets stay where they are."""
     paths = {name: os.environ.get(name) for name in ("BNPIPE_CONFIG", "BNPIPE_ARCHIVES")}
-    found = {name: str(Path(path).absolute()) for name, path in paths.items() if path}
-    return {"BNPIPE_HOME": str(open_store().home), **found}
+    absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path}
+    return {"BNPIPE_HOME": str(open_store().home), **absolute}
 
 
-def _yaml(config: Config) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(config.snapshot(), sort_keys=False)
-    return text
-
-
-def _plain(found: Health) -> dict[str, Any]:
+def _plain(state: Health) -> dict[str, Any]:
     from bnpipe.pipeline.schedule.slot import iso
 
-    version, age = found.served or (None, None)
+    version, age = state.served or (None, None)
     return {
-        "attention": list(found.attention),
-        "next_slots": [iso(slot) for slot in found.next_slots],
-        "outcomes": [outcome.to_json() for outcome in found.last],
-        "claims": [claim.to_json() for claim in found.claims],
-        "working": found.working,
+        "attention": list(state.attention),
+        "next_slots": [iso(slot) for slot in state.next_slots],
+        "outcomes": [outcome.to_json() for outcome in state.last],
+        "claims": [claim.to_json() for claim in state.claims],
+        "working": state.working,
         "served": {"version": version, "age_seconds": age and round(age.total_seconds())},
-        "ticked": found.ticked and iso(found.ticked),
+        "ticked": state.ticked and iso(state.ticked),
     }
 
 
-def _show(found: Health, timezone: str) -> None:
+def _show(state: Health, timezone: str) -> None:
     from zoneinfo import ZoneInfo
 
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.duration import in_words
     from bnpipe.pipeline.schedule.slot import iso
 
     zone = ZoneInfo(timezone)
-    slots = ", ".join(f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in found.next_slots)
+    slots = ", ".join(f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in state.next_slots)
     ui.say(f"next      {f'{slots} ({timezone})' if slots else 'nothing is scheduled'}")
-    if found.served:
-        ui.say(f"served    v{found.served[0]}, {in_words(found.served[1])} old")
+    if state.served:
+        ui.say(f"served    v{state.served[0]}, {in_words(state.served[1])} old")
     else:
         ui.say("served    nothing that was published here")
-    ui.say(f"ticked    {iso(found.ticked) if found.ticked else 'never'}")
-    for claim in found.claims:
-        doing = "is being done" if found.working else "waits for another attempt"
+    ui.say(f"ticked    {iso(state.ticked) if state.ticked else 'never'}")
+    for claim in state.claims:
+        doing = "is being done" if state.working else "waits for another attempt"
         ui.say(f"claimed   {claim.slot.iso} {doing}; attempts: {len(claim.attempts)}")
-    for sentence in found.attention:
+    for sentence in state.attention:
         ui.say(f"attention {sentence}")
-    if found.last:
+    if state.last:
         rows = [
             (o.slot, str(o.result), o.run or "", "; ".join(map(str, o.reasons)), o.sentence)
-            for o in reversed(found.last)
+            for o in reversed(state.last)
         ]
         ui.table(("slot", "outcome", "run", "why", "what"), rows)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
@@ -38,7 +39,6 @@ def serve(
     TensorFlow Serving also gets monitoring.config and, with serving.batching, batching.config.
     With serving.verify_key or serving.signing_key the versions' signatures are checked first.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout, server_files
     from bnpipe.serving.errors import ServingError
     from bnpipe.serving.folder import server_files as files
@@ -58,12 +58,12 @@ def serve(
         files.write(base, server_files(settings))
     real = os.path.realpath(base)
     more = [*_REAL, *files.flags(Path(real), batching=settings.serving.batching)]
-    found = str(binary) if binary else shutil.which(_BINARY)
-    if found:
+    program = str(binary) if binary else shutil.which(_BINARY)
+    if program:
         # 0 would switch the real server's REST off.
-        command = [found, *_flags(base, port or _free_port(), grpc_port or _free_port()), *more]
+        command = [program, *_flags(base, port or _free_port(), grpc_port or _free_port()), *more]
         ui.say(shlex.join(command))
-        os.execv(found, command)
+        os.execv(program, command)
     ui.say(f"{_BINARY} is not on PATH. With Docker:")
     docker = _docker(settings.deploy.image, real, port or 8501, grpc_port or 8500)
     ui.say(f"  {shlex.join([*docker, *more])}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline import ui
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, open_served, open_store
 
 if TYPE_CHECKING:
     from bnpipe.pipeline.engine.runs import RunFolder
@@ -26,18 +27,18 @@ def show(
     Examples: `bnpipe show`, `bnpipe show 3/trainer`, `bnpipe show latest/evaluator`,
     `bnpipe show served/1`.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.fingerprint import flat
+    from bnpipe.pipeline.engine.runs import find_run
 
     head, _, tail = what.partition("/")
     if head == "served":
-        found = _served(tail, sets, config)
+        version = _served(tail, sets, config)
         if as_json:
-            ui.write_json(found)
+            ui.write_json(version)
         else:
-            ui.table(("", ""), flat(found))
+            ui.table(("", ""), flat(version))
         return
-    folder = _run(head)
+    folder = find_run(open_store(), head)
     summary = folder.summary()
     if tail:
         _show_step(folder, _step(summary, tail), as_json=as_json)
@@ -47,38 +48,27 @@ def show(
         _show_run(summary)
 
 
-def _run(name: str) -> RunFolder:
-    from bnpipe.pipeline.engine.runs import find_run
-
-    return find_run(open_store(), name)
-
-
 def _step(summary: dict[str, Any], name: str) -> dict[str, Any]:
     from bnpipe.pipeline.engine.errors import ConfigError
 
-    for step in summary["steps"]:
-        if step["name"] == name:
-            found: dict[str, Any] = step
-            return found
-    names = ", ".join(s["name"] for s in summary["steps"])
-    raise ConfigError(f"run {summary['id']} has no step {name!r}", hint=f"it has: {names}")
+    steps: dict[str, dict[str, Any]] = {step["name"]: step for step in summary["steps"]}
+    if name not in steps:
+        hint = f"it has: {', '.join(steps)}"
+        raise ConfigError(f"run {summary['id']} has no step {name!r}", hint=hint)
+    return steps[name]
 
 
 def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> None:
-    """A step; the evaluator's with what it found."""
-    from bnpipe.pipeline import ui
+    """A step; the evaluator's with its metrics and rules."""
     from bnpipe.pipeline.engine.fingerprint import flat
     from bnpipe.pipeline.report.evaluation import RunEvaluation
 
     of_evaluator = step["component"] == "evaluator"
     evaluation = RunEvaluation.of(folder.report()) if of_evaluator else None
     if as_json:
-        found = (
-            {"evaluation": evaluation.metrics, "blessing": evaluation.blessing}
-            if evaluation
-            else {}
-        )
-        ui.write_json({**step, **found})
+        if evaluation is not None:
+            step |= {"evaluation": evaluation.metrics, "blessing": evaluation.blessing}
+        ui.write_json(step)
         return
     if evaluation is None:
         ui.table(("", ""), flat(step))
@@ -93,11 +83,10 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
 
 def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
     """From a served version back to run, data, code and lock."""
-    from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.folder import versions
 
-    base = served_folder(config_from(config, sets), open_store().home)
+    base = open_served(config, sets)
     if not (version.isascii() and version.isdecimal()):
         raise ConfigError(f"served/{version}: a version is a number", hint="e.g. served/1")
     return {
@@ -108,8 +97,6 @@ def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
 
 
 def _show_run(summary: dict[str, Any]) -> None:
-    from bnpipe.pipeline import ui
-
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary["started"]))
     ui.say(f"run {summary['id']}  {summary['status']}  {started}")
     rows = [

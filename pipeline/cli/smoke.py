@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
 from bnpipe.pipeline.cli.predict import DEFAULT_URL
 from bnpipe.pipeline.engine.errors import ExitCode
@@ -26,7 +27,6 @@ def smoke(
     as_json: Json = False,
 ) -> int:
     """Ask a server what its clients rely on; exit 7 if an answer is wrong."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import model_name
     from bnpipe.serving.client.smoke import run
 
@@ -37,13 +37,10 @@ def smoke(
         checks = [asdict(result) for result in results]
         ui.write_json({"url": url, "grpc": grpc, "model": name, **counts, "checks": checks})
     else:
-        shown = [
-            (r.check, r.over, r.outcome, r.detail)
-            for r in results
-            if every or r.outcome != "passed"
-        ]
+        shown = [r for r in results if every or r.outcome != "passed"]
         if shown:
-            ui.table(("check", "over", "outcome", "why"), shown)
+            rows = [(r.check, r.over, r.outcome, r.detail) for r in shown]
+            ui.table(("check", "over", "outcome", "why"), rows)
         ui.say(
             f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped "
             f"of {len(results)} checks against {name} at {url}"

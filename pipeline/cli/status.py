@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
@@ -19,12 +20,11 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Where things stand: the last run, the steps that are stale, what is served.
+    """Show where things stand: the last run, the steps that are stale, what is served.
 
     With `--exit-code` it exits with 4 when the served model is stale, when the last slot of the
     schedule failed or is overdue, and, where nothing is scheduled, when there is work to do.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.lock import is_held
@@ -41,23 +41,23 @@ def status(
     attention = list(schedule.attention)
     if work and not schedule.next_slots:
         attention.append(f"to run: {', '.join(work)}")
-    found: dict[str, Any] = {
+    running, last = is_held(store.home), next(summaries(store), None)
+    live = versions.live(served)
+    value = {
         "home": str(store.home),
-        "running": is_held(store.home),
-        "last_run": next(summaries(store), None),
+        "running": running,
+        "last_run": last,
         "work": work,
         "attention": attention,
-        "served": {"folder": str(served), "live": versions.live(served)},
+        "served": {"folder": str(served), "live": live},
     }
-    if as_json:
-        ui.write_json(found)
-    else:
-        last = found["last_run"]
-        live = found["served"]["live"]
-        ui.say(f"home      {found['home']}{'  (a run is at work)' if found['running'] else ''}")
-        ui.say(f"last run  {last['id']} {last['status']}" if last else "last run  none yet")
-        ui.say(f"to run    {', '.join(work) or 'nothing'}")
-        ui.say(f"served    {f'v{live}' if live else 'nothing'} in {served}")
-        for sentence in schedule.attention:
-            ui.say(f"attention {sentence}")
+    ui.answer(
+        value,
+        f"home      {store.home}{'  (a run is at work)' if running else ''}",
+        f"last run  {last['id']} {last['status']}" if last else "last run  none yet",
+        f"to run    {', '.join(work) or 'nothing'}",
+        f"served    {f'v{live}' if live else 'nothing'} in {served}",
+        *(f"attention {sentence}" for sentence in schedule.attention),
+        as_json=as_json,
+    )
     return ExitCode.ATTENTION if exit_code and attention else ExitCode.OK

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
 
 
@@ -20,7 +21,6 @@ def track(
 
     Examples: `bnpipe track`, `bnpipe track 3 --set tracking.mlflow=http://127.0.0.1:5000`.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.tracking import track as tell

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline import ui
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_served, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
 app = typer.Typer(
@@ -37,25 +38,24 @@ def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     bnpipe`. Signatures are checked when serving.verify_key or serving.signing_key is set; then an
     unsigned or unknown version is bad too. Exit code 7 if one is bad.
     """
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.serving.folder.verify import verify as look
 
     target = rollout(config_from(config, sets), open_store().home)
-    found = look(target.base, target.verifier)
-    bad = [f for f in found if f.bad]
-    if as_json:
-        ui.write_json(
-            {
-                "folder": str(target.base),
-                "signatures": target.verifier is not None,
-                "versions": [asdict(f) for f in found],
-            }
+    checked = look(target.base, target.verifier)
+    bad = [v for v in checked if v.bad]
+    if not as_json:
+        ui.table(
+            ("version", "status", ""), [(f"v{v.version}", v.status, v.detail) for v in checked]
         )
-    else:
-        ui.table(("version", "status", ""), [(f"v{f.version}", f.status, f.detail) for f in found])
-        signed = " and signed" if target.verifier else ""
-        ui.say(f"{len(found) - len(bad)} of {len(found)} versions are what was published{signed}")
+    signed = " and signed" if target.verifier else ""
+    value = {
+        "folder": str(target.base),
+        "signatures": target.verifier is not None,
+        "versions": [asdict(v) for v in checked],
+    }
+    good = f"{len(checked) - len(bad)} of {len(checked)} versions are what was published{signed}"
+    ui.answer(value, good, as_json=as_json)
     return ExitCode.SERVING if bad else ExitCode.OK
 
 
@@ -64,7 +64,6 @@ def keygen(
     path: Annotated[Path, typer.Argument(metavar="KEY", help="The private key's file.")],
 ) -> None:
     """Make the keys that versions are signed with: KEY, to be kept secret, and KEY.pub."""
-    from bnpipe.pipeline import ui
     from bnpipe.serving.folder.signing import make_keys
 
     public = make_keys(path)
@@ -82,22 +81,18 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete old versions; the live, the labelled and the newest stay."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout
 
     settings = config_from(config, sets)
     target = rollout(settings, open_store().home)
     removed = target.prune(keep or settings.serving.keep_versions)
-    if as_json:
-        ui.write_json({"removed": removed})
-    else:
-        ui.say(f"removed {', '.join(f'v{v}' for v in removed) or 'nothing'}")
+    names = ", ".join(f"v{v}" for v in removed) or "nothing"
+    ui.answer({"removed": removed}, f"removed {names}", as_json=as_json)
 
 
 @app.command()
 def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> None:
     """Take over what other homes published to the object store that serving.base_path names."""
-    from bnpipe.pipeline import ui
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.serving.folder.object_store import fetch as take_over
@@ -109,36 +104,21 @@ def fetch(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -
             hint="an object store is named as gs://BUCKET/PATH or s3://BUCKET/PATH",
         )
     came = take_over(target.base, target.store)
-    if as_json:
-        ui.write_json({"folder": str(target.base), "store": target.store, "fetched": came})
-    else:
-        ui.say(f"fetched {', '.join(f'v{v}' for v in came) or 'nothing'} from {target.store}")
-
-
-def _base(sets: list[str] | None, config: Path | None) -> Path:
-    from bnpipe.pipeline.configuration.publishing import served_folder
-
-    return served_folder(config_from(config, sets), open_store().home)
+    names = ", ".join(f"v{v}" for v in came) or "nothing"
+    value = {"folder": str(target.base), "store": target.store, "fetched": came}
+    ui.answer(value, f"fetched {names} from {target.store}", as_json=as_json)
 
 
 def _list(sets: list[str] | None, config: Path | None, *, as_json: bool) -> None:
-    from bnpipe.pipeline import ui
-
-    base = _base(sets, config)
+    base = open_served(config, sets)
     rows = _rows(base)
     if as_json:
         ui.write_json({"folder": str(base), "versions": rows})
         return
     ui.say(str(base))
     shown = [
-        (
-            f"v{row['version']}",
-            " ".join(row["labels"]) or "",
-            row["run"] or "",
-            row["digest"][:12],
-            row["note"],
-        )
-        for row in rows
+        (f"v{r['version']}", " ".join(r["labels"]), r["run"] or "", r["digest"][:12], r["note"])
+        for r in rows
     ]
     ui.table(("version", "labels", "run", "digest", "note"), shown)
 

@@ -1,1 +1,1 @@
-"""The tree of settings, and what it is made of."""
+"""The tree of settings and its sections."""

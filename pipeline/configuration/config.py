@@ -123,8 +123,9 @@ def schema() -> dict[str, Any]:
     described = TypeAdapter(Config).json_schema()
     for section, cls in typing.get_type_hints(Config).items():
         keys = _describe(cls, described["properties"][section], described["$defs"])
-        for elsewhere in (key for name, key in _spelt_elsewhere() if name == section):
-            del keys[elsewhere]
+        for f in dataclasses.fields(cls):
+            if f.metadata.get("config"):  # it is configured under another name
+                del keys[f.name]
     return described
 
 
@@ -157,16 +158,6 @@ def _descriptions(cls: type[Any]) -> dict[str, str]:
         and isinstance(below.value, ast.Constant)
         and isinstance(below.value.value, str)
     }
-
-
-def _spelt_elsewhere() -> list[tuple[str, str]]:
-    """Section and key of the parameters that are configured under another name."""
-    return [
-        (section.name, f.name)
-        for section in dataclasses.fields(Config)
-        for f in dataclasses.fields(typing.get_type_hints(Config)[section.name])
-        if f.metadata.get("config")
-    ]
 
 
 def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -270,11 +261,11 @@ def _check_keys(cls: type[Any], values: Any, path: str) -> None:
 
 def _section(section: Any) -> dict[str, Any]:
     """A section as plain values, without the fields that are configured under another key."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for f in dataclasses.fields(section):
         value = getattr(section, f.name)
         if is_dataclass(value):
-            found[f.name] = _section(value)
+            values[f.name] = _section(value)
         elif "config" not in f.metadata:
-            found[f.name] = list(value) if isinstance(value, tuple) else value
-    return found
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+    return values

@@ -1,4 +1,4 @@
-"""What the section `serving` of the configuration means: where models go, who follows, keys."""
+"""The section `serving` of the configuration: where models go, who follows, keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def store_url(config: Config) -> str:
 
 
 def model_name(config: Config) -> str:
-    """The name that clients ask for: configured, else the data set's."""
+    """The name that clients ask for: configured, else the data set's.
+
+    Raises:
+        ConfigError: it is no name for a model.
+    """
     name = config.serving.model_name or default_model_name(config.data.dataset)
     try:
         check_model_name(name)
@@ -42,7 +46,11 @@ def model_name(config: Config) -> str:
 
 
 def pusher_params(config: Config, home: Path) -> pusher.Params:
-    """Where and how models are published."""
+    """The parameters of the pusher.
+
+    Raises:
+        ConfigError: the model's name, an address or the server's settings are wrong.
+    """
     return pusher.Params(
         base_path=str(served_folder(config, home)),
         model_name=model_name(config),
@@ -58,7 +66,12 @@ def pusher_params(config: Config, home: Path) -> pusher.Params:
 
 
 def rollout(config: Config, home: Path) -> Rollout:
-    """How labels are moved: in the served folder and on the running servers."""
+    """The means of moving labels: in the served folder and on the running servers.
+
+    Raises:
+        ConfigError: the model's name or an address is wrong.
+        ServingError: a key cannot be read.
+    """
     _, verifier = load_keys(config.serving.signing_key, _several(config.serving.verify_key))
     return Rollout(
         served_folder(config, home),
@@ -70,7 +83,7 @@ def rollout(config: Config, home: Path) -> Rollout:
 
 
 def _has_canary(config: Config) -> bool:
-    """Whether new versions are tried as canary first."""
+    """True when new versions are tried as canary first."""
     if config.serving.rollout == "direct":
         return False
     if not servers(config):
@@ -82,7 +95,11 @@ def _has_canary(config: Config) -> bool:
 
 
 def servers(config: Config) -> tuple[str, ...]:
-    """Addresses of the running servers."""
+    """Addresses of the running servers.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
     addresses = _several(config.serving.server_url)
     for address in addresses:
         if not re.fullmatch(r"(https?|grpc)://[^/\s]+(/\S*)?", address):
@@ -94,7 +111,11 @@ def servers(config: Config) -> tuple[str, ...]:
 
 
 def server_files(config: Config) -> ServerFiles:
-    """What monitoring.config and batching.config say."""
+    """The settings in monitoring.config and batching.config.
+
+    Raises:
+        ConfigError: they contradict one another.
+    """
     fields = (f.name for f in dataclasses.fields(ServerFiles))
     try:
         return ServerFiles(**{name: getattr(config.serving, name) for name in fields})

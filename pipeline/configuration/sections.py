@@ -13,12 +13,12 @@ from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.serving.deploy import IMAGE
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
-"""What may start a retraining, besides a person."""
+"""The reasons that may start a retraining, besides a person."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """Where models are published and what is published."""
+    """The place that models are published to, and the form."""
 
     base_path: str | None = None
     """The served folder, or an object store as gs://BUCKET/PATH; by default
@@ -28,43 +28,43 @@ class Serving:
     fold_batch_norm: bool = True
     """Fold batch normalisation into the preceding Dense layer of the exported graph."""
     keep_versions: Annotated[int, at.Ge(1)] = 5
-    """How many versions to keep, besides the live and the labelled ones."""
+    """Number of versions to keep, besides the live and the labelled ones."""
     server_binary: str | None = None
     """The tensorflow_model_server to try a model on; by default the one on PATH, then Docker."""
     require_real_server: bool = False
-    """Whether a model may be published only after a TensorFlow Serving has served it; the stand-in
+    """Publish a model only after a TensorFlow Serving has served it; the stand-in
     of `bnpipe serve` is not enough then."""
     server_url: str | tuple[str, ...] = ()
     """The running server, http://HOST:PORT or grpc://HOST:PORT; a list with one for each replica.
     Labels move once it has loaded a version; without it, a running server must be restarted."""
     rollout: Literal["direct", "canary"] = "direct"
-    """Whether a new version becomes live at once, or is labelled canary and tried first."""
+    """`direct`: a new version becomes live at once; `canary`: it is labelled so and tried first."""
     server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
-    """How long to wait until the server has loaded a version, in seconds."""
+    """Longest wait until the server has loaded a version, in seconds."""
     signing_key: str | None = None
     """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
     verify_key: str | tuple[str, ...] = ()
     """Ed25519 public key (PEM), or a list: the new one and those of older versions; by default the
     one that belongs to the signing key."""
     prometheus_path: str = "/monitoring/prometheus/metrics"
-    """Where the server shows its metrics, for monitoring.config."""
+    """Path under which the server shows its metrics, for monitoring.config."""
     batching: bool = False
-    """Whether `bnpipe serve` has requests batched, as batching.config says."""
+    """Have `bnpipe serve` batch requests, as batching.config says."""
     max_batch_size: Annotated[int, at.Ge(1)] = 64
     """Largest batch, in rows; larger requests are refused while batching is on."""
     allowed_batch_sizes: tuple[Annotated[int, at.Ge(1)], ...] = (8, 32, 64)
     """Batches are padded to one of these; ascending, the last one is max_batch_size."""
     batch_timeout_micros: Annotated[int, at.Ge(0)] = 1000
-    """How long a batch waits for more rows, in microseconds."""
+    """Longest wait of a batch for more rows, in microseconds."""
     max_enqueued_batches: Annotated[int, at.Ge(1)] = 100
-    """How many batches may wait before requests are refused."""
+    """Number of batches that may wait before requests are refused."""
     num_batch_threads: Annotated[int, at.Ge(1)] = 2
-    """How many batches are computed at a time."""
+    """Number of batches that are computed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deploy:
-    """What `bnpipe deploy render` writes: where servers run, how many, how large."""
+    """The content of what `bnpipe deploy render` writes: where servers run, how many, how large."""
 
     image: str = IMAGE
     """The server's image, with a tag that is no `latest`, or with a digest."""
@@ -75,9 +75,9 @@ class Deploy:
     grpc_port: Annotated[int, at.Ge(1), at.Le(65535)] = 8500
     """The port of gRPC, inside and outside."""
     replicas: Annotated[int, at.Ge(1)] = 2
-    """How many servers at least."""
+    """Number of servers at least."""
     max_replicas: Annotated[int, at.Ge(1)] = 6
-    """How many servers at most."""
+    """Number of servers at most."""
     cpus: Annotated[int, at.Ge(1)] = 2
     """Processors of a server; TensorFlow's thread pools have as many threads."""
     memory_mb: Annotated[int, at.Ge(256)] = 1024
@@ -85,7 +85,7 @@ class Deploy:
     volume_mb: Annotated[int, at.Ge(1)] = 1024
     """Size of the claim that holds the versions, in MiB."""
     storage_uri: str | None = None
-    """Where KServe copies the served folder from; by default the claim of the Kubernetes files."""
+    """Source of the served folder for KServe; by default the claim of the Kubernetes files."""
     max_error_ratio: Annotated[float, at.Gt(0), at.Lt(1)] = 0.01
     """Share of failed requests that raises an alert."""
     max_p99_ms: Annotated[float, at.Gt(0)] = 50.0
@@ -94,7 +94,7 @@ class Deploy:
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
-    """How Beam runs."""
+    """The run of Beam pipelines."""
 
     options: tuple[str, ...] = ()
     """Beam flags, as after `--` on the command line, e.g. ["--runner=FlinkRunner"]."""
@@ -102,10 +102,10 @@ class Beam:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How steps are tried again after faults (never after verdicts)."""
+    """Further attempts at a step after faults (never after verdicts)."""
 
     attempts: Annotated[int, at.Ge(1)] = 3
-    """How often a step may be tried."""
+    """Number of attempts at a step, at most."""
     backoff_seconds: Annotated[float, at.Ge(0)] = 2.0
     """Upper bound of the first wait, in seconds; it doubles with every attempt."""
     budget_seconds: Annotated[float, at.Ge(0)] = 60.0
@@ -137,21 +137,21 @@ class Schedule:
     stale_after: str | None = None
     """Age from which the served model is stale, e.g. 7d; it is a trigger and an alarm."""
     attempts: Annotated[int, at.Ge(1)] = 3
-    """How often a slot may be tried after faults (never after verdicts)."""
+    """Number of attempts at a slot, at most: after faults, never after verdicts."""
     backoff_seconds: Annotated[float, at.Ge(0)] = 300.0
     """Upper bound of the first wait between attempts, in seconds; it doubles with every one."""
     retry_for: str = "6h"
     """No further attempt begins later than this after the first one."""
     time_limit: str | None = None
-    """How long a run may take before it is ended, e.g. 2h."""
+    """Time after which a run is ended, e.g. 2h."""
     tick_seconds: Annotated[float, at.Gt(0)] = 300.0
-    """How often `bnpipe schedule run` ticks, in seconds."""
+    """Interval of the ticks of `bnpipe schedule run`, in seconds."""
     grace_seconds: Annotated[float, at.Ge(0)] = 30.0
-    """How long a run has to end by itself when it is stopped, in seconds."""
+    """Time for a run that is stopped to end by itself, in seconds."""
     keep_outcomes: Annotated[int, at.Ge(10)] = 500
-    """How many outcomes to keep."""
+    """Number of outcomes to keep."""
     keep_runs: Annotated[int, at.Ge(1)] | None = 20
-    """How many of the newest runs to keep, with what they made, besides those behind versions that
+    """Number of the newest runs to keep, with what they made, besides those behind versions that
     are served: a tick removes the rest after its run; null keeps all."""
 
     def __post_init__(self) -> None:
@@ -174,18 +174,18 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """How scheduled retraining tries a new version with `serving.rollout: canary`."""
+    """The trial of a new version by scheduled retraining, with `serving.rollout: canary`."""
 
     soak: str = "10m"
-    """How long the running server (of several, the first) is asked for both versions, e.g. 10m."""
+    """Time for which the running server (of several, the first) is asked for both, e.g. 10m."""
     rate: Annotated[float, at.Gt(0), at.Le(1000)] = 5.0
     """Images a second, each sent to both."""
     min_agreement: Annotated[float, at.Ge(0), at.Le(1)] = 0.9
     """Share of images that both must call the same."""
     max_error_difference: Annotated[float, at.Ge(0), at.Le(1)] = 0.01
-    """How much larger the canary's share of failed requests may be."""
+    """Largest excess of the canary's share of failed requests."""
     max_latency_ratio: Annotated[float, at.Ge(1)] = 3.0
-    """How many times slower the canary's 95th percentile may be."""
+    """Largest ratio of the canary's 95th percentile of latency to the live one's."""
 
     def __post_init__(self) -> None:
         """Check what no type tells.
@@ -204,10 +204,10 @@ EventName = Literal["success", "not_blessed", "failure", "stale"]
 
 @dataclass(frozen=True, kw_only=True)
 class Notify:
-    """Who is told what became of scheduled retraining."""
+    """The receivers of news of scheduled retraining."""
 
     on: tuple[EventName, ...] = ("not_blessed", "failure", "stale")
-    """What is told."""
+    """Events that are told."""
     webhook_file: str | None = None
     """File with the URL that gets the event as JSON by POST, for it may be a secret; or
     BNPIPE_WEBHOOK_URL."""
@@ -217,14 +217,14 @@ class Notify:
     command: tuple[str, ...] = ()
     """A command that gets the event as JSON on its standard input, e.g. ["./tell.sh"]."""
     timeout_seconds: Annotated[float, at.Gt(0)] = 10.0
-    """How long the webhook or the command may take, in seconds."""
+    """Time that the webhook or the command may take, in seconds."""
     prometheus_file: str | None = None
     """A *.prom file for the node exporter's textfile collector, written at every tick."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
-    """Where runs are shown besides here."""
+    """Other places that show runs."""
 
     mlflow: str | None = None
     """MLflow's tracking server, e.g. http://127.0.0.1:5000 (pip install bnpipe[mlflow])."""

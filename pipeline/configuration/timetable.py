@@ -1,4 +1,4 @@
-"""Which slots there are: cron expressions or intervals, as pure functions of aware moments.
+"""The slots of a schedule: cron expressions or intervals, as pure functions of aware moments.
 
 A cron expression is read as Debian's cron reads it, Sunday being 0 and 7, in a time zone. When
 clocks go forward, a slot in the hour that does not exist comes right after it; when they go back,
@@ -45,10 +45,10 @@ class Timetable:
                 passed += 1
                 yield _EPOCH + passed * self.every
         last = moment
-        for found in self._matches(moment):
-            if found > last:  # in UTC: a slot behind a gap may coincide with another one
-                last = found
-                yield found
+        for slot in self._matches(moment):
+            if slot > last:  # in UTC: a slot behind a gap may coincide with another one
+                last = slot
+                yield slot
 
     def newest(self, after: datetime, until: datetime, count: int) -> list[datetime]:
         """The newest slots in (after, until], at most `count`, ascending.
@@ -61,21 +61,21 @@ class Timetable:
         window = _FIRST_WINDOW
         while True:
             start = max(after, until - window)
-            found = list(takewhile(lambda slot: slot <= until, self.after(start)))
-            if len(found) >= count or start == after:
-                return found[-count:]
+            slots = list(takewhile(lambda slot: slot <= until, self.after(start)))
+            if len(slots) >= count or start == after:
+                return slots[-count:]
             window *= 2
 
     def _matches(self, moment: datetime) -> Iterator[datetime]:
-        """What cron says from a little before a moment on, in UTC; repeats are possible."""
+        """The matches of cron from a little before a moment on, in UTC; repeats are possible."""
         from cronsim import CronSim
 
         assert self.cron is not None
         start = moment.astimezone(UTC)
         if self.zone.key != "UTC":
             start = (start - _LONGEST_SHIFT).astimezone(self.zone)
-        for found in CronSim(self.cron, start):
-            yield found.astimezone(UTC)
+        for match in CronSim(self.cron, start):
+            yield match.astimezone(UTC)
 
 
 def make_timetable(cron: str | None, every: timedelta | None, timezone: str) -> Timetable | None:

@@ -1,1 +1,1 @@
-"""What runs any graph of components; it knows no product."""
+"""Runs any graph of components; it knows no product."""

@@ -20,7 +20,7 @@ SCRATCH_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a collection would remove.
+    """All that a collection would remove.
 
     Attributes:
         objects: digest and size in bytes.
@@ -83,7 +83,7 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
         store.prepare()
         garbage = find_garbage(store, keep_runs, pinned_runs)
         for record in garbage.records:
-            (store.home / "steps" / f"{record.key}.json").unlink(missing_ok=True)
+            store.forget_step(record.key)
         for digest, _ in garbage.objects:
             # Out of sight in one step; a kill while its files go leaves them in tmp.
             doomed = store.home / "tmp" / f"gc-{digest}"
@@ -114,9 +114,9 @@ def drop_runs(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> 
 
 
 def find_damage(store: Store) -> dict[str, list[str]]:
-    """What is wrong, by digest, after hashing every byte of the store."""
-    found = {digest: store.faults(digest, deep=True) for digest in store.digests()}
-    return {digest: faults for digest, faults in found.items() if faults}
+    """The faults of damaged objects by digest, after hashing every byte of the store."""
+    checked = {digest: store.faults(digest, deep=True) for digest in store.digests()}
+    return {digest: faults for digest, faults in checked.items() if faults}
 
 
 def set_aside(store: Store) -> dict[str, list[str]]:

@@ -22,39 +22,28 @@ from bnpipe.serving.errors import ServingError
 
 
 class ExitCode(IntEnum):
-    """What `bnpipe` exits with."""
+    """The exit codes of `bnpipe`, each with one line for the README and `bnpipe --help`."""
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    VERDICT = 3
-    ATTENTION = 4
-    LOCKED = 5
-    STORE = 6
-    SERVING = 7
-    BUG = 70
-    INTERRUPTED = 130
-    TERMINATED = 143
+    meaning: str
 
-    @property
-    def meaning(self) -> str:
-        """One line for the README and `bnpipe --help`."""
-        return _MEANINGS[self]
+    OK = 0, "done, or nothing to do"
+    FAILED = 1, "a step failed"
+    USAGE = 2, "usage or configuration"
+    VERDICT = 3, "a gate's verdict stopped it (data, evaluation or infra)"
+    ATTENTION = 4, "with --exit-code: attention needed (work to do, stale model)"
+    LOCKED = 5, "another run is at work in this home"
+    STORE = 6, "the store is damaged"
+    SERVING = 7, "publishing or server fault"
+    BUG = 70, "a bug in bnpipe"
+    INTERRUPTED = 130, "interrupted (Ctrl-C)"
+    TERMINATED = 143, "terminated (SIGTERM)"
 
-
-_MEANINGS = {
-    ExitCode.OK: "done, or nothing to do",
-    ExitCode.FAILED: "a step failed",
-    ExitCode.USAGE: "usage or configuration",
-    ExitCode.VERDICT: "a gate's verdict stopped it (data, evaluation or infra)",
-    ExitCode.ATTENTION: "with --exit-code: attention needed (work to do, stale model)",
-    ExitCode.LOCKED: "another run is at work in this home",
-    ExitCode.STORE: "the store is damaged",
-    ExitCode.SERVING: "publishing or server fault",
-    ExitCode.BUG: "a bug in bnpipe",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
-    ExitCode.TERMINATED: "terminated (SIGTERM)",
-}
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """A member that is its number."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
 
 
 class PipelineError(BnpipeError):

@@ -1,4 +1,4 @@
-"""What happens during a run, as values; the runner emits them and knows no sink by name."""
+"""The events of a run, as values; the runner emits them and knows no sink by name."""
 
 from __future__ import annotations
 
@@ -109,21 +109,13 @@ class JsonLines:
         """Append one line."""
         if isinstance(event, Progress) or not self._working:
             return
-        line = {"event": type(event).__name__, **_plain(event)}
+        line = {"event": type(event).__name__, **vars(event)}
         try:
             with self._path.open("a") as stream:
-                stream.write(json.dumps(line, default=str) + "\n")
+                stream.write(json.dumps(line, default=_plain) + "\n")
         except OSError:
             self._working = False
 
 
-def _plain(event: Event) -> dict[str, Any]:
-    fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-    return {
-        name: value.snapshot()
-        if isinstance(value, StepPlan)
-        else [v.snapshot() for v in value]
-        if name == "steps"
-        else value
-        for name, value in fields.items()
-    }
+def _plain(value: Any) -> Any:
+    return value.snapshot() if isinstance(value, StepPlan) else str(value)

@@ -41,7 +41,7 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """How a run ended."""
+    """A run that has ended; `error` is None unless a step, a signal or a fault ended it."""
 
     exit_code: ExitCode
     summary: dict[str, Any]
@@ -57,14 +57,22 @@ def run_graph(
     *,
     verify: bool = False,
 ) -> FinishedRun:
-    """Run any graph in a home: lock, folder, runner, records."""
+    """Run any graph in a home: lock, folder, runner, records.
+
+    Raises:
+        LockHeld: another run is at work in this home.
+        ConfigError: a selected step does not exist.
+        StoreError: the store is of a newer format.
+    """
+    import yaml
+
     store = Store(home)
     with run_lock(store.home), terminable():
         store.prepare()
         close_dead_runs(store)
         plan = make_plan(graph, store, settings.selection)
         folder = new_run(store)
-        replace_text(folder.path / "config.yaml", _yaml(settings.config))
+        replace_text(folder.path / "config.yaml", yaml.safe_dump(settings.config, sort_keys=False))
         write_json(folder.path / "plan.json", plan.snapshot())
         record = _Record(store, folder, settings, time.time())
         record.write("running", ExitCode.OK, [], None, {})
@@ -148,20 +156,13 @@ class _Record:
         try:
             write_json(self.folder.path / "run.json", summary)
             if status != "running":
-                found = self.settings.attach(self.store, steps)
-                report = {**summary, "config": self.settings.config, **found}
+                attached = self.settings.attach(self.store, steps)
+                report = {**summary, "config": self.settings.config, **attached}
                 write_json(self.folder.path / "report.json", report)
         except OSError:
             # The disk is full: what was committed stays, and the next run closes this record.
             pass
         return summary
-
-
-def _yaml(config: Any) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(config, sort_keys=False)
-    return text
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a step's key is made of (`key_parts`), and the digests of code.
+"""The parts of a step's key (`key_parts`), and the digests of code.
 
 The code digest covers the first-party import closure of the component's module, as an AST without
 comments and docstrings: a reworded comment reruns nothing, a changed helper reruns what uses it.
@@ -58,13 +58,13 @@ def digest_of(value: Any) -> str:
 @functools.cache
 def environment() -> dict[str, str]:
     """Versions that are part of every key; a library that is missing is named so."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            versions[name] = "missing"
+    return versions
 
 
 def key_parts(
@@ -135,21 +135,17 @@ class CodeDigests:
         return fresh
 
     def _closure(self, modules: tuple[str, ...]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         waiting = list(modules)
         while waiting:
             name = waiting.pop()
-            if name in found:
+            if name in digests or (source := self._source(name)) is None:
                 continue
-            source = self._source(name)
-            if source is None:
-                continue
-            digest, imports = self._module(source)
-            found[name] = digest
+            digests[name], imports = self._module(source)
             waiting.extend(imports)
             if name.count(".") > 1:  # importing a.b runs a/__init__.py first; bnpipe has none
                 waiting.append(name.rpartition(".")[0])
-        return dict(sorted(found.items()))
+        return dict(sorted(digests.items()))
 
     def save(self) -> None:
         """Write the memo, if something new was parsed and there is room for it."""
@@ -222,13 +218,16 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from flat(each, f"{prefix}.{key}" if prefix else str(key))
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Names whose values differ between two flat or nested mappings, dotted."""
-    changed: list[str] = []
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name and both values of all that differs between two flat or nested mappings.
+
+    None stands for a value where there is none.
+    """
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed.extend(f"{name}.{inner}" for inner in differences(old, new))
+            yield from differences(old, new, f"{prefix}{name}.")
         elif canonical(old) != canonical(new):
-            changed.append(name)
-    return changed
+            yield f"{prefix}{name}", old, new

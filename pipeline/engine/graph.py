@@ -23,7 +23,7 @@ A = TypeVar("A", bound=Artifact)
 
 @dataclass(frozen=True)
 class Resolved:
-    """What an external reference names now.
+    """The artifact that an external reference names now.
 
     Attributes:
         location: the folder.
@@ -116,21 +116,21 @@ class Graph:
 
     def ancestors(self, name: str) -> set[str]:
         """All steps that a step's inputs depend on."""
-        found: set[str] = set()
-        waiting = [name]
+        ancestors: set[str] = set()
+        waiting = self.upstream(name)
         while waiting:
-            for producer in self.upstream(waiting.pop()):
-                if producer not in found:
-                    found.add(producer)
-                    waiting.append(producer)
-        return found
+            step = waiting.pop()
+            if step not in ancestors:
+                ancestors.add(step)
+                waiting += self.upstream(step)
+        return ancestors
 
     def needs(self, name: str) -> set[str]:
         """All steps that must have succeeded before a step: its inputs' and its gates' closures."""
-        found = self.ancestors(name)
+        steps = self.ancestors(name)
         for gate in self.gates_before(name):
-            found |= {gate, *self.ancestors(gate)}
-        return found
+            steps |= {gate, *self.ancestors(gate)}
+        return steps
 
     def gates_before(self, name: str) -> Iterator[str]:
         """The gates whose verdict a step waits for: all that were added before it."""

@@ -43,7 +43,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def is_held(home: Path) -> bool:
-    """Whether a run is at work in this home."""
+    """True while a run is at work in this home."""
     return is_locked(home / "lock")
 
 

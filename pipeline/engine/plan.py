@@ -28,7 +28,7 @@ from bnpipe.pipeline.engine.store import StepRecord, Store
 
 
 class Action(StrEnum):
-    """What happens to a step."""
+    """The fate of a step."""
 
     RUN = "run"
     CACHED = "cached"
@@ -168,13 +168,17 @@ class Planner:
         self._done = dict(done or {})
         self._code = code or CodeDigests(ROOT, store.home / "cache" / "code.json")
         self._outside = {} if outside is None else outside
-        self._found: dict[str, StepRecord | None] = {}
+        self._looked_up: dict[str, StepRecord | None] = {}
         self._described: dict[str, StepPlan] = {}
         self._records = store.records()
         self._newest: dict[str, StepRecord] = {}
 
     def step(self, name: str) -> StepPlan:
-        """What would happen to a step now."""
+        """Plan a step with what is known now.
+
+        Raises:
+            StoreError: a cached object is damaged.
+        """
         node = self._graph.nodes[name]
         plan = self._describe(node)
         stopped = self._stopping_verdict(name)
@@ -196,15 +200,19 @@ class Planner:
         self._code.save()
 
     def record(self, name: str) -> StepRecord | None:
-        """What this run or the cache has for a step; None if it must run or is not known."""
+        """The record of a step from this run or the cache; None if it must run or is not known.
+
+        Raises:
+            StoreError: a cached object is damaged.
+        """
         if name in self._done:
             return self._done[name]
         if name in self._force or self._graph.nodes[name].component.effect is not None:
             return None
-        if name not in self._found:
+        if name not in self._looked_up:
             key = self._describe(self._graph.nodes[name]).key
-            self._found[name] = self._store.lookup(key) if key else None
-        return self._found[name]
+            self._looked_up[name] = self._store.lookup(key) if key else None
+        return self._looked_up[name]
 
     def _previous(self, name: str) -> StepRecord | None:
         """The newest record of a step: what reasons are told against."""
@@ -222,16 +230,15 @@ class Planner:
         return self._described[node.name]
 
     def _description(self, node: Node) -> StepPlan:
-        found: dict[str, tuple[Artifact | None, str | None]] = {}
+        bound: dict[str, Artifact | None] = {}
+        digests: dict[str, str | None] = {}
         pending: list[Reason] = []
         for name, artifact in node.artifacts("inputs").items():
             answer = (None, None) if artifact is None else self._input(node, artifact)
             if isinstance(answer, Reason):
                 pending.append(answer)
             else:
-                found[name] = answer
-        digests = {name: digest for name, (_, digest) in found.items()}
-        bound = {name: artifact for name, (artifact, _) in found.items()}
+                bound[name], digests[name] = answer
         for name, artifact in bound.items():
             # A reference that is the object under test itself is left out: with new code on the
             # data that the champion was made from, a comparison would find no difference.
@@ -342,7 +349,7 @@ _LABELS = {
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Reason]:
     reasons = []
     for part, label in _LABELS.items():
-        changed = differences(before[part], after[part])
+        changed = [name for name, _, _ in differences(before[part], after[part])]
         if part == "code":
             changed = [_file_of(name) for name in changed]
         if part == "outside":  # names come and go: a new span pushes the oldest out of the window
@@ -354,9 +361,8 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
                 sentence += f" and {len(changed) - 3} more"
             reasons.append(Reason(part.removesuffix("s"), sentence))
     for part in ("params", "environment"):
-        for name in differences(before[part], after[part]):
-            old, new = (canonical(_dig(side[part], name)) for side in (before, after))
-            reasons.append(Reason(part, f"{name}: {old} -> {new}"))
+        for name, old, new in differences(before[part], after[part]):
+            reasons.append(Reason(part, f"{name}: {canonical(old)} -> {canonical(new)}"))
     return reasons or [Reason("new", "another component")]
 
 
@@ -364,9 +370,3 @@ def _file_of(module: str) -> str:
     """The file of a first-party module, for people."""
     path = module.removeprefix("bnpipe.").replace(".", "/")
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
-
-
-def _dig(value: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

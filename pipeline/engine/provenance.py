@@ -1,4 +1,4 @@
-"""Where a run's code and environment came from, as texts that travel with a pushed model."""
+"""The origin of a run's code and environment, as texts that travel with a pushed model."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def provenance(
         code: digests of modules.
         modules: the modules of the steps; with what they import they are the code's digest.
     """
-    found = {"run": run, "config_digest": digest_of(config)}
-    found["code_digest"] = digest_of(code.closure(sorted({*modules})))
-    found |= {f"version_{name}": version for name, version in environment().items()}
+    source = {"run": run, "config_digest": digest_of(config)}
+    source["code_digest"] = digest_of(code.closure(sorted({*modules})))
+    source |= {f"version_{name}": version for name, version in environment().items()}
     lock = ROOT / "requirements.lock"
     if lock.exists():
-        found["lock_digest"] = file_sha256(lock)
+        source["lock_digest"] = file_sha256(lock)
     commit = _git("rev-parse", "HEAD")
     if commit:
-        found["git_commit"] = commit.strip()
+        source["git_commit"] = commit.strip()
         patch = _git("diff", "HEAD") or ""
-        found["git_dirty"] = "yes" if patch or _git("status", "--porcelain") else "no"
+        source["git_dirty"] = "yes" if patch or _git("status", "--porcelain") else "no"
         if patch:
             (run_folder / "diff.patch").write_text(patch)
-    return found
+    return source
 
 
 def _git(*args: str) -> str | None:

@@ -41,7 +41,7 @@ from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What became of one step in a run."""
+    """The end of one step in a run."""
 
     plan: StepPlan
     seconds: float = 0.0
@@ -50,7 +50,7 @@ class StepOutcome:
 
     @property
     def refused(self) -> bool:
-        """Whether a verdict said no: this step's own, or one before it."""
+        """True when a verdict said no: this step's own, or one before it."""
         verdict = self.record.verdict if self.record else None
         return self.plan.action is Action.STOPPED or (verdict is not None and not verdict.passed)
 
@@ -144,7 +144,7 @@ class Runner:
             StepFailed: a step does not run a second time.
         """
         again = (Reason("verify", "again, to compare"),)
-        found: list[str] = []
+        different: list[str] = []
         for outcome in self.outcomes:
             record = outcome.record
             if record is None or self._graph.nodes[record.name].component.effect is not None:
@@ -158,11 +158,11 @@ class Runner:
                 raise self._failure(record.name, error) from error
             for field, artifact in made.artifacts.items():
                 before = self._store.manifest(record.outputs[field])
-                found += [f"{record.name}.{field}: {d}" for d in _differing(before, artifact)]
+                different += [f"{record.name}.{field}: {d}" for d in _differing(before, artifact)]
             self._store.drop_scratch(f"{record.key}-verify")
             self._store.unstage(self._folder.id, record.name)
             self._emit(StepFinished(plan, time.monotonic() - began, made.facts, record.outputs))
-        return found
+        return different
 
     def _emit(self, event: Any) -> None:
         for sink in self._sinks:
@@ -233,7 +233,7 @@ class Runner:
         return StepOutcome(plan, seconds, record)
 
     def _cacheable(self, plan: StepPlan) -> bool:
-        """Whether the result may be remembered under the key that was planned."""
+        """True when the result may be remembered under the key that was planned."""
         component = self._graph.nodes[plan.name].component
         if component.effect is not None:
             return False

@@ -1,4 +1,4 @@
-"""Run folders: what was asked, what was planned, what happened.
+"""Run folders: the request, the plan and the events of every run.
 
 runs/<id>/config.yaml    the resolved configuration
           plan.json      what was planned, with reasons
@@ -54,6 +54,20 @@ class RunFolder:
         """
         path = self.path / "report.json"
         return _read(path) if path.exists() else self.summary()
+
+    def ended_report(self) -> dict[str, Any]:
+        """The report of a run that has ended.
+
+        Raises:
+            ConfigError: it is still at work.
+            StoreError: it is damaged.
+        """
+        report = self.report()
+        if report["status"] == "running":
+            raise ConfigError(
+                f"run {self.id} is still at work", hint=f"follow it: bnpipe logs {self.id} STEP"
+            )
+        return report
 
 
 def new_run(store: Store) -> RunFolder:
@@ -139,5 +153,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_number(name: str) -> bool:
-    """Whether `int` takes it and no other digits than 0 to 9 are meant."""
+    """True when `int` takes it and its digits are 0 to 9."""
     return name.isascii() and name.isdecimal()

@@ -29,7 +29,7 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run behaves, whatever its graph.
+    """The behaviour of a run, whatever its graph.
 
     Attributes:
         dataset: the data set's name, for people.
@@ -63,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Made:
-    """What a step made.
+    """The outputs of a step before they are committed.
 
     Attributes:
         artifacts: by output field, checked, in staging folders.
@@ -138,6 +138,10 @@ class StepRunner:
             for field, artifact in node.artifacts("outputs").items()
             if artifact is not None
         }
+
+        def progress(done: int, total: int, note: str = "") -> None:
+            self._emit(Progress(plan.name, done, total, note))
+
         with captured(self._folder.log(plan.name), plan.name) as log:
             context = Context(
                 step=plan.name,
@@ -145,7 +149,7 @@ class StepRunner:
                 scratch=scratch_folder,
                 cache=self._store.cache,
                 log=log,
-                progress=self._progress(plan.name),
+                progress=progress,
                 beam=self._settings.beam,
                 input_digests={f: d for f, d in plan.digests.items() if d is not None},
                 outside=plan.parts["outside"],
@@ -165,12 +169,6 @@ class StepRunner:
                 log.exception("%s failed", plan.name)
                 raise
         return Made(outputs, facts)
-
-    def _progress(self, step: str) -> Callable[[int, int, str], None]:
-        def tell(done: int, total: int, note: str = "") -> None:
-            self._emit(Progress(step, done, total, note))
-
-        return tell
 
     def _verify_inputs(self, plan: StepPlan) -> None:
         """Hash every input object once per run, before anything is computed from it."""
@@ -196,7 +194,7 @@ class StepRunner:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same step may succeed when it is tried again: faults, not verdicts or bugs."""
+    """True when the same step may succeed on a second try: after faults, not verdicts or bugs."""
     if isinstance(error, BnpipeError):
         return False
     if isinstance(error, OSError):

@@ -57,7 +57,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an object holds."""
+    """The kind and the files of an object."""
 
     kind: str
     files: tuple[FileEntry, ...]
@@ -86,7 +86,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a step key gave."""
+    """The result of a step key."""
 
     key: str
     name: str
@@ -122,16 +122,16 @@ class Store:
         self.home = home.absolute()
         marker = self.home / "format"
         if marker.exists():
-            found = marker.read_text().strip()
-            if not (found.isascii() and found.isdecimal()) or int(found) > FORMAT:
+            number = marker.read_text().strip()
+            if not (number.isascii() and number.isdecimal()) or int(number) > FORMAT:
                 raise StoreError(
-                    f"{self.home} has store format {found!r}, this bnpipe knows up to {FORMAT}",
+                    f"{self.home} has store format {number!r}, this bnpipe knows up to {FORMAT}",
                     hint="upgrade bnpipe, or point BNPIPE_HOME at another folder",
                 )
 
     @property
     def cache(self) -> Path:
-        """What can be had again from outside."""
+        """The folder of what can be had again from outside."""
         return self.home / "cache"
 
     @property
@@ -141,7 +141,7 @@ class Store:
 
     @property
     def has_objects(self) -> bool:
-        """Whether a run has ever prepared this home."""
+        """True once a run has prepared this home."""
         return (self.home / "objects").is_dir()
 
     def prepare(self) -> None:
@@ -154,14 +154,12 @@ class Store:
             remove_tree(leftover)
 
     def _leftovers(self) -> Iterator[Path]:
-        """What killed runs left: staging, half-written files, scratch of steps that committed."""
+        """Leftovers of killed runs: staging, half-written files, scratch of committed steps."""
         yield from (self.home / "tmp").iterdir()
         for folder in (".", "steps", "runs/*", "cache", "scratch/*"):
             yield from self.home.glob(f"{folder}/{STAGING}*")
         for scratch in (self.home / "scratch").iterdir():
-            if (self.home / "steps" / f"{scratch.name}.json").exists() or not any(
-                scratch.iterdir()
-            ):
+            if self._record_file(scratch.name).exists() or not any(scratch.iterdir()):
                 yield scratch
 
     def stage(self, run: str, step: str, field: str) -> Path:
@@ -186,7 +184,7 @@ class Store:
     # Objects
 
     def object_path(self, digest: str) -> Path:
-        """Where an object lies, whether or not it is there."""
+        """The folder of an object, whether or not it is there."""
         return self.home / "objects" / digest[:2] / digest
 
     def commit_object(self, artifact: Artifact) -> Manifest:
@@ -232,7 +230,7 @@ class Store:
         return manifest
 
     def faults(self, digest: str, *, deep: bool) -> list[str]:
-        """What is wrong with an object, one line each.
+        """The faults of an object, one line each.
 
         Args:
             digest: which object.
@@ -243,17 +241,17 @@ class Store:
         except StoreError as error:
             return [error.headline]
         folder = self.object_path(digest)
-        found: list[str] = []
+        faults: list[str] = []
         for entry in manifest.files:
             path = folder / entry.path
             size = path.stat().st_size if path.is_file() else None
             if size is None:
-                found.append(f"{entry.path} is missing")
+                faults.append(f"{entry.path} is missing")
             elif size != entry.size:
-                found.append(f"{entry.path} has {size} bytes, expected {entry.size}")
+                faults.append(f"{entry.path} has {size} bytes, expected {entry.size}")
             elif deep and file_sha256(path) != entry.sha256:
-                found.append(f"{entry.path} has other bytes than were written")
-        return found
+                faults.append(f"{entry.path} has other bytes than were written")
+        return faults
 
     def require(self, digest: str, *, deep: bool) -> Path:
         """An object's folder, after checking it.
@@ -288,14 +286,14 @@ class Store:
     # Step cache
 
     def lookup(self, key: str) -> StepRecord | None:
-        """What a key gave, if its record and all its objects are there.
+        """The record of a key, if it and all its objects are there.
 
         A missing object is a miss (it may have been collected).
 
         Raises:
             StoreError: an object is there and damaged.
         """
-        path = self.home / "steps" / f"{key}.json"
+        path = self._record_file(key)
         try:
             record = StepRecord.parse(path.read_text())
         except FileNotFoundError:
@@ -312,7 +310,20 @@ class Store:
 
     def commit_step(self, record: StepRecord) -> None:
         """Remember what a key gave; the newest success wins."""
-        write_json(self.home / "steps" / f"{record.key}.json", asdict(record))
+        write_json(self._record_file(record.key), asdict(record))
+
+    def forget_step(self, key: str) -> None:
+        """Remove what is remembered of a key."""
+        self._record_file(key).unlink(missing_ok=True)
+
+    def record(self, key: str) -> StepRecord | None:
+        """The record of a key, whatever became of its objects; None if it cannot be read."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return StepRecord.parse(self._record_file(key).read_text())
+        return None
+
+    def _record_file(self, key: str) -> Path:
+        return self.home / "steps" / f"{key}.json"
 
     def records(self) -> Iterator[StepRecord]:
         """All step records that can be read, newest first."""

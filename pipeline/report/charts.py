@@ -1,4 +1,4 @@
-"""Charts of a run: how the models were trained, and where the time went."""
+"""Charts of a run: the training of the models, and the time of the steps."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def _training_curves(contents: Contents, metric: str, title: str) -> Chart:
 def _row(contents: Contents, metric: str, epoch: int) -> Iterator[str]:
     """Every model's numbers of one epoch; empty for models that had fewer."""
     for epochs in contents.histories.values():
-        found = epochs[epoch] if epoch < len(epochs) else {}
+        values = epochs[epoch] if epoch < len(epochs) else {}
         for split in ("train", "validation"):
-            value = found.get(f"{split}_{metric}")
+            value = values.get(f"{split}_{metric}")
             yield "" if value is None else number(value)
 
 
 def step_times(contents: Contents) -> Chart | None:
-    """How long every step that ran took; None when everything came from the cache."""
+    """Seconds of every step that ran; None when everything came from the cache."""
     ran = [s for s in contents.run["steps"] if s["action"] in ("run", "failed")]
     if not ran:
         return None
@@ -113,7 +113,5 @@ def step_times(contents: Contents) -> Chart | None:
         f"{sum(seconds):.1f} seconds."
     )
     rows = [(s["name"], f"{s['seconds']:.2f}") for s in ran]
-    height = 0.7 + 0.26 * len(ran)
-    return Chart(
-        "Seconds per step", alt, draw("times", height, alt, paint), Table(("step", "seconds"), rows)
-    )
+    svg = draw("times", 0.7 + 0.26 * len(ran), alt, paint)
+    return Chart("Seconds per step", alt, svg, Table(("step", "seconds"), rows))

@@ -1,4 +1,4 @@
-"""What a report shows, read from the run folder and the store.
+"""The contents of a report, read from the run folder and the store.
 
 Everything beside the summary may be missing: a run that failed has no evaluation, and objects of
 old runs are collected. What is missing is left out, and the page says so.
@@ -20,7 +20,6 @@ import numpy.typing as npt
 from bnpipe.components.artifacts import SPLITS
 from bnpipe.data.errors import DataError
 from bnpipe.data.statistics.summary import SUMMARY, SplitSummary, read_parts
-from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.report.evaluation import MODELS, RunEvaluation
@@ -32,7 +31,7 @@ _NORMALIZATIONS = {"batch": "with BN", "none": "without BN"}
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with what the models said about it.
+    """An image with the answers of the models.
 
     Attributes:
         pixels: uint8[H, W].
@@ -83,17 +82,27 @@ class Contents:
 
     @property
     def label_names(self) -> Sequence[str]:
-        """What the classes are called."""
+        """Names of the classes; empty when they are not known."""
         evaluated = self.evaluation.metrics.get("dataset", {}) if self.evaluation else {}
         names: Sequence[str] = evaluated.get("label_names") or self.dataset.get("label_names") or ()
         return names
 
     def class_name(self, label: int) -> str:
-        """What a class is called."""
+        """The name of a class, or its number."""
         return self.label_names[label] if label < len(self.label_names) else str(label)
 
+    def slice_value(self, column: str, value: str) -> str:
+        """A slice's value as people call it: classes by their names."""
+        by_name = column == "label" and value.isdecimal()
+        return self.class_name(int(value)) if by_name else value
+
+    def slice_name(self, name: str) -> str:
+        """A slice by one column, or the whole, as people call it."""
+        column, _, value = name.partition(":")
+        return f"{column} {self.slice_value(column, value)}" if value else name
+
     def model_name(self, name: str) -> str:
-        """What a model is called in charts, by its step or its part in the evaluation."""
+        """The name of a model in charts, by its step or its part in the evaluation."""
         if name == "champion" and self.evaluation is not None:
             champion = self.evaluation.blessing.get("champion") or {}
             return f"champion v{champion.get('version', '?')}"
@@ -110,33 +119,38 @@ class Contents:
 
 
 def gather(store: Store, folder: RunFolder) -> Contents:
-    """Read what there is.
+    """Read all that is there of a run.
 
     Raises:
         ConfigError: the run is still at work.
+        StoreError: its record is damaged.
+        DataError: a rule's ruling is in words that this version does not know.
     """
-    run = folder.summary()
-    if run["status"] == "running":
-        raise ConfigError(
-            f"run {folder.id} is still at work", hint=f"follow it: bnpipe logs {folder.id} STEP"
-        )
-    report = folder.report()
+    report = folder.ended_report()
     cards: dict[str, Json] = {}
     histories: dict[str, Sequence[Json]] = {}
     dataset: dict[str, Any] = {}
     statistics: dict[str, SplitSummary] = {}
     parts: dict[str, SplitSummary] = {}
-    for step, path in _outputs(store, run):
+    verdicts: dict[str, Json] = {}
+    pictures: dict[str, Sequence[Picture]] = {}
+    missing: list[str] = []
+    for step, field_name, path in _outputs(store, report):
+        name = step["name"]
+        if not path.is_dir():
+            missing.append(f"{name}.{field_name}")
         card, history = _read(path / "model_card.json"), _read(path / "history.json")
         if isinstance(card, dict):
-            cards[step] = card
+            cards[name] = card
         if isinstance(history, dict) and history.get("epochs"):
-            histories[step] = history["epochs"]
+            histories[name] = history["epochs"]
         dataset |= _read(path / "dataset.json") or {}
-        statistics |= _statistics(path)
-        parts |= _parts(path)
+        verdicts.setdefault(step["component"], _read(path / "verdict.json") or {})
+        for split in SPLITS:
+            _read_statistics(path / f"Split-{split}", split, statistics, parts)
+        pictures |= _pictures(path)
     return Contents(
-        run=run,
+        run=report,
         config=report.get("config") or {},
         evaluation=RunEvaluation.of(report),
         histories=histories,
@@ -144,66 +158,36 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         dataset=dataset,
         statistics=statistics,
         parts=parts,
-        data_gate=_verdict(store, run, "example_validator"),
-        trial=_verdict(store, run, "infra_validator"),
-        environment=_environment(store, run),
-        pictures={g: p for _, path in _outputs(store, run) for g, p in _pictures(path).items()},
-        missing=tuple(_missing(store, run)),
+        data_gate=verdicts.get("example_validator", {}),
+        trial=verdicts.get("infra_validator", {}),
+        environment=_environment(store, report),
+        pictures=pictures,
+        missing=tuple(missing),
     )
 
 
-def _outputs(store: Store, run: Json) -> Iterator[tuple[str, Path]]:
-    """Step and folder of every output."""
+def _outputs(store: Store, run: Json) -> Iterator[tuple[Json, str, Path]]:
+    """Step, field and folder of every output."""
     for step in run["steps"]:
-        for digest in step["outputs"].values():
-            yield step["name"], store.object_path(digest)
+        for field_name, digest in step["outputs"].items():
+            yield step, field_name, store.object_path(digest)
 
 
-def _verdict(store: Store, run: Json, component: str) -> Json:
-    """`verdict.json` of a gate, whose form depends on the component; empty when there is none."""
-    for step in run["steps"]:
-        if step["component"] == component:
-            for digest in step["outputs"].values():
-                found: Json = _read(store.object_path(digest) / "verdict.json") or {}
-                return found
-    return {}
-
-
-def _statistics(folder: Path) -> dict[str, SplitSummary]:
-    """By split, from a Statistics artifact; empty for any other."""
-    found = {}
-    for split in SPLITS:
-        if (folder / f"Split-{split}" / SUMMARY).exists():
-            with suppress(DataError):
-                found[split] = SplitSummary.read(folder / f"Split-{split}")
-    return found
-
-
-def _parts(folder: Path) -> dict[str, SplitSummary]:
-    """By split and source, from a Statistics artifact; empty where no span was added."""
-    found: dict[str, SplitSummary] = {}
-    for split in SPLITS:
+def _read_statistics(
+    folder: Path, split: str, whole: dict[str, SplitSummary], parts: dict[str, SplitSummary]
+) -> None:
+    """Add a split of a Statistics artifact, and what each source brought; nothing of any other."""
+    if (folder / SUMMARY).exists():
         with suppress(DataError):
-            parts = read_parts(folder / f"Split-{split}")
-            found |= {f"{split}/{name}": part for name, part in parts.items()}
-    return found
-
-
-def _missing(store: Store, run: Json) -> Iterator[str]:
-    for step in run["steps"]:
-        for name, digest in step["outputs"].items():
-            if not store.object_path(digest).is_dir():
-                yield f"{step['name']}.{name}"
+            whole[split] = SplitSummary.read(folder)
+    with suppress(DataError):
+        parts |= {f"{split}/{name}": part for name, part in read_parts(folder).items()}
 
 
 def _environment(store: Store, run: Json) -> Mapping[str, str]:
     """Of the last step whose record is there: it is the same for all steps of a run."""
-    for step in reversed(run["steps"]):
-        record = _read(store.home / "steps" / f"{step['key']}.json")
-        if record is not None:
-            found: Mapping[str, str] = record["parts"].get("environment", {})
-            return found
-    return {}
+    records = (store.record(str(step["key"])) for step in reversed(run["steps"]))
+    return next((record.parts.get("environment", {}) for record in records if record), {})
 
 
 def _pictures(folder: Path) -> dict[str, list[Picture]]:

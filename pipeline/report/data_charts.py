@@ -1,4 +1,4 @@
-"""What the data looks like: counts by split, the share of every class, its mean image."""
+"""Charts and tables of the data: counts by split, the share of every class, its mean image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from matplotlib.axes import Axes
 from bnpipe.data.statistics.summary import SplitSummary
 from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
 from bnpipe.pipeline.report.contents import Contents
-from bnpipe.pipeline.report.evaluation import ruling_row
 from bnpipe.pipeline.report.svg import draw, tick_names
-
-
-def checks(contents: Contents) -> list[tuple[str, str, str, str, str]]:
-    """The checks of the data gate, in the form of the evaluation gate's rules."""
-    return [ruling_row(check) for check in contents.data_gate.get("checks", ())]
 
 
 def splits(contents: Contents) -> Table | None:
@@ -24,14 +18,8 @@ def splits(contents: Contents) -> Table | None:
     if not contents.statistics:
         return None
     rows = [
-        (
-            split,
-            str(found.images),
-            str(found.duplicates),
-            str(found.constant),
-            f"{found.mean_level:.2f}",
-        )
-        for split, found in _with_parts(contents)
+        (name, str(s.images), str(s.duplicates), str(s.constant), f"{s.mean_level:.2f}")
+        for name, s in _with_parts(contents)
     ]
     return Table(("split", "images", "duplicates", "constant", "mean grey level"), rows)
 
@@ -45,17 +33,17 @@ def _with_parts(contents: Contents) -> Iterator[tuple[str, SplitSummary]]:
 
 def spans(contents: Contents) -> Table | None:
     """The newer data that was added, by span; None when there is none."""
-    found = contents.dataset.get("spans")
-    if not found:
+    counts = contents.dataset.get("spans")
+    if not counts:
         return None
     kinds = ("train", "validation", "test", "bad_records")
-    rows = [(span, *(str(told.get(kind, "")) for kind in kinds)) for span, told in found.items()]
+    rows = [(span, *(str(of.get(kind, "")) for kind in kinds)) for span, of in counts.items()]
     return Table(("span", *(kind.replace("_", " ") for kind in kinds)), rows)
 
 
 def classes(contents: Contents) -> Iterator[Chart]:
     """The share of every class in every split."""
-    shares = {split: _shares(found) for split, found in contents.statistics.items()}
+    shares = {split: _shares(summary) for split, summary in contents.statistics.items()}
     if not shares:
         return
     names = [contents.class_name(k) for k in range(len(next(iter(shares.values()))))]
@@ -78,12 +66,13 @@ def classes(contents: Contents) -> Iterator[Chart]:
         f"smallest with {100 * first.min():.1f} %."
     )
     rows = [
-        (name, *(str(int(found.classes[k])) for found in contents.statistics.values()))
+        (name, *(str(int(summary.classes[k])) for summary in contents.statistics.values()))
         for k, name in enumerate(names)
     ]
     svg = draw("classes", 0.9 + 0.28 * len(names), alt, paint)
     yield Chart("Classes by split", alt, svg, Table(("class", *shares), rows))
 
 
-def _shares(found: SplitSummary) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return found.classes / max(int(found.classes.sum()), 1)
+def _shares(summary: SplitSummary) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """float64[K] in [0, 1]: the share of every class."""
+    return summary.classes / max(int(summary.classes.sum()), 1)

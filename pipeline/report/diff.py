@@ -1,4 +1,4 @@
-"""What differs between two runs: config, code, data, metrics, verdict.
+"""The differences between two runs: config, code, data, metrics, verdict.
 
 Two candidates that answered the same images are compared image by image, so a difference of their
 accuracies has an interval of its own, far narrower than the two that each accuracy has.
@@ -6,7 +6,6 @@ accuracies has an interval of its own, far narrower than the two that each accur
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -97,19 +96,22 @@ class RunDiff:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        told = asdict(self)
-        for side in ("before", "after"):
-            run = getattr(self, side)
-            told[side] = {key: run.get(key) for key in ("id", "status", "dataset", "started")}
-        for row, change in zip(told["metrics"], self.metrics, strict=True):
-            for side in ("before", "after"):
-                row[side] = getattr(change, side)._asdict()
-            row["difference"] = change.difference
-        return told
+        keys = ("id", "status", "dataset", "started")
+        return {
+            **asdict(self),
+            "before": {key: self.before.get(key) for key in keys},
+            "after": {key: self.after.get(key) for key in keys},
+            "metrics": [{**asdict(m), "difference": m.difference} for m in self.metrics],
+        }
 
 
 def diff_runs(store: Store, before: RunFolder, after: RunFolder) -> RunDiff:
-    """Compare two runs of one home."""
+    """Compare two runs of one home.
+
+    Raises:
+        StoreError: the record of a run is damaged.
+        DataError: a rule's ruling is in words that this version does not know.
+    """
     a, b = before.report(), after.report()
     parts, not_compared = _recorded(store, a, b)
     evaluations = RunEvaluation.of(a), RunEvaluation.of(b)
@@ -130,25 +132,13 @@ def diff_runs(store: Store, before: RunFolder, after: RunFolder) -> RunDiff:
 
 
 def _changes(before: Json, after: Json) -> tuple[Change, ...]:
-    return tuple(
-        Change(name, _dig(before, name), _dig(after, name)) for name in differences(before, after)
-    )
-
-
-def _dig(value: Any, dotted: str) -> Any:
-    """The value under a name that `differences` made: whole keys may hold dots themselves."""
-    if not isinstance(value, Mapping):
-        return None
-    if dotted in value:
-        return value[dotted]
-    head, _, rest = dotted.partition(".")
-    return _dig(value.get(head), rest) if rest else None
+    return tuple(Change(*difference) for difference in differences(before, after))
 
 
 def _recorded(
     store: Store, before: Json, after: Json
 ) -> tuple[tuple[dict[str, Json], dict[str, Json]], tuple[str, ...]]:
-    """What the keys of the steps in both runs were made of, and the steps recorded in one only."""
+    """The key parts of the steps in both runs, and the steps recorded in one of them only."""
     a, b = _parts(store, before), _parts(store, after)
     steps = dict.fromkeys(step["name"] for run in (before, after) for step in run["steps"])
     common = [name for name in steps if name in a and name in b]
@@ -157,12 +147,8 @@ def _recorded(
 
 
 def _parts(store: Store, run: Json) -> dict[str, Json]:
-    found = {}
-    for step in run["steps"]:
-        with suppress(OSError, ValueError, KeyError):
-            record = json.loads((store.home / "steps" / f"{step['key']}.json").read_text())
-            found[step["name"]] = record["parts"]
-    return found
+    records = {step["name"]: store.record(str(step["key"])) for step in run["steps"]}
+    return {name: record.parts for name, record in records.items() if record is not None}
 
 
 def _modules(parts: Mapping[str, Json]) -> dict[str, str]:
@@ -193,8 +179,8 @@ def _environment(parts: Mapping[str, Json]) -> Json:
 def _outcomes(evaluation: RunEvaluation | None) -> dict[str, Any]:
     if evaluation is None:
         return {}
-    rules = {str(rule["name"]): rule.get("outcome") for rule in evaluation.rules}
-    return {"verdict": evaluation.blessing.get("sentence"), **rules}
+    outcomes = {name: outcome for outcome, name, *_ in evaluation.rule_table()}
+    return {"verdict": evaluation.blessing.get("sentence"), **outcomes}
 
 
 def _metrics(before: RunEvaluation | None, after: RunEvaluation | None) -> tuple[MetricChange, ...]:
@@ -245,7 +231,7 @@ def _paired(store: Store, before: Json, after: Json) -> Paired | None:
 
 
 def _answers(store: Store, run: Json) -> tuple[Any, Any] | None:
-    """Ids of the evaluated images, and whether the candidate got each right."""
+    """Ids bytes[N] of the evaluated images, and bool[N], true where the candidate was right."""
     import zipfile
 
     import numpy as np

@@ -1,13 +1,17 @@
-"""One run's evaluation: what `show`, `diff` and the report read of it."""
+"""One run's evaluation, as `show`, `diff` and the report read it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from bnpipe.components.base import Ruling
+
+Json = Mapping[str, Any]
+Parts = Mapping[str, Json]
+"""Slices of `metrics.json` by name."""
 
 MODELS = ("candidate", "baseline", "champion")
 
@@ -23,7 +27,8 @@ METRICS = {
 """Keys of `metrics.json` by model, in the order they are shown, and what they are called."""
 
 
-class Measured(NamedTuple):
+@dataclass(frozen=True)
+class Measured:
     """A value and its interval, if it has one."""
 
     value: float | None
@@ -68,17 +73,11 @@ class RunEvaluation:
         return tuple(name for name in MODELS if name in self.metrics.get("models", {}))
 
     @property
-    def rules(self) -> Sequence[Mapping[str, Any]]:
-        """Every rule of the gate with its outcome."""
-        rules: Sequence[Mapping[str, Any]] = self.blessing.get("rules", ())
-        return rules
-
-    @property
     def differences(self) -> Mapping[str, Measured]:
         """Accuracy of the candidate minus that of each reference."""
         return {
-            name: measured(found, "difference", "interval")
-            for name, found in self.metrics.get("against", {}).items()
+            name: measured(comparison, "difference", "interval")
+            for name, comparison in self.metrics.get("against", {}).items()
         }
 
     def table(self) -> list[tuple[str, ...]]:
@@ -91,7 +90,17 @@ class RunEvaluation:
 
     def rule_table(self) -> list[tuple[str, str, str, str, str]]:
         """One row per rule, see `ruling_row`."""
-        return [ruling_row(rule) for rule in self.rules]
+        return [ruling_row(rule) for rule in self.blessing.get("rules", ())]
+
+
+def in_order(parts: Parts) -> dict[str, Json]:
+    """Slices by value, numbers as numbers."""
+
+    def order(name: str) -> tuple[bool, int, str]:
+        value = name.partition(":")[2]
+        return not value.isdecimal(), int(value) if value.isdecimal() else 0, value
+
+    return {name: parts[name] for name in sorted(parts, key=order)}
 
 
 def ruling_row(stored: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
@@ -105,10 +114,10 @@ def ruling_row(stored: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     return ruling.outcome, ruling.name, value, bound, ruling.sentence
 
 
-def measured(found: Mapping[str, Any], key: str, interval: str | None = None) -> Measured:
+def measured(scores: Mapping[str, Any], key: str, interval: str | None = None) -> Measured:
     """A metric and its interval (`<key>_interval` unless named) from `metrics.json`."""
-    bounds = found.get(interval or f"{key}_interval")
-    return Measured(found.get(key), (bounds[0], bounds[1]) if bounds else None)
+    bounds = scores.get(interval or f"{key}_interval")
+    return Measured(scores.get(key), (bounds[0], bounds[1]) if bounds else None)
 
 
 def number(value: float | None) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +11,16 @@ from matplotlib.ticker import MaxNLocator
 from bnpipe.components.evaluator.statistics import clopper_pearson
 from bnpipe.pipeline.report.charts import Chart, Table
 from bnpipe.pipeline.report.contents import Contents
-from bnpipe.pipeline.report.evaluation import RunEvaluation, measured, number, points
+from bnpipe.pipeline.report.evaluation import (
+    Json,
+    Parts,
+    RunEvaluation,
+    in_order,
+    measured,
+    number,
+    points,
+)
 from bnpipe.pipeline.report.matrices import accuracy_by_two
-from bnpipe.pipeline.report.slices import Json, Parts, in_order, slice_name, slice_value
 from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, MODEL_COLOURS, MUTED, draw, tick_names
 
 MOST_ROWS = 40
@@ -24,8 +30,8 @@ MOST_ROWS = 40
 def by_slice(contents: Contents, evaluation: RunEvaluation) -> Iterator[Chart]:
     """Accuracy by slice, one chart per slicing, and the differences to every reference."""
     slicings: dict[tuple[str, ...], dict[str, Json]] = {}
-    for name, found in evaluation.metrics.get("slices", {}).items():
-        slicings.setdefault(tuple(found["columns"]), {})[name] = found
+    for name, part in evaluation.metrics.get("slices", {}).items():
+        slicings.setdefault(tuple(part["columns"]), {})[name] = part
     # Classes first: they are what most readers look for.
     ordered = sorted(slicings, key=lambda columns: (columns != ("label",), columns))
     single = {c: in_order(slicings[c]) for c in ordered if len(c) == 1}
@@ -42,18 +48,52 @@ def by_slice(contents: Contents, evaluation: RunEvaluation) -> Iterator[Chart]:
 
 
 def reliability(contents: Contents, evaluation: RunEvaluation) -> Iterator[Chart]:
-    """How often the models are right when they are so and so sure."""
-    found = {m: evaluation.metrics["models"][m].get("reliability") for m in evaluation.models}
-    diagrams = {model: bins for model, bins in found.items() if bins}
-    if diagrams:
-        yield _reliability_diagram(contents, evaluation, diagrams)
+    """The share of right answers among those that the models are so and so sure of."""
+    bins = {m: evaluation.metrics["models"][m].get("reliability") for m in evaluation.models}
+    diagrams = {model: bins[model] for model in evaluation.models if bins[model]}
+    if not diagrams:
+        return
+    level = contents.config.get("evaluator", {}).get("confidence", 0.95)
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
+        for model, bins in reversed(diagrams.items()):  # the candidate on top
+            x = [b["confidence"] for b in bins]
+            y = np.array([b["accuracy"] for b in bins])
+            images = np.array([b["images"] for b in bins])
+            low, high = clopper_pearson(np.rint(y * images), images, level)
+            colour, name = MODEL_COLOURS[model], contents.model_name(model)
+            if model == evaluation.models[0]:
+                axes.vlines(x, low, high, color=colour, linewidth=2.4, alpha=0.45)
+            axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1.2, label=name)
+        axes.set_xlabel("confidence (probability of the answer)")
+        axes.set_ylabel("share of right answers")
+        axes.legend(fontsize=8, loc="upper left", reverse=True)
+
+    names = {model: contents.model_name(model) for model in diagrams}
+    rows = [
+        (names[model], number(b["confidence"]), number(b["accuracy"]), str(b["images"]))
+        for model in diagrams
+        for b in diagrams[model]
+    ]
+    errors = [
+        f"{name} {measured(evaluation.metrics['models'][model], 'calibration_error')}"
+        for model, name in names.items()
+    ]
+    alt = (
+        "Share of right answers by confidence; on the diagonal, confidence is honest. "
+        f"Expected calibration error: {'; '.join(errors)}."
+    )
+    svg = draw("reliability", 3.4, alt, paint)
+    columns = ("model", "mean confidence", "accuracy", "images")
+    yield Chart("Reliability diagram", alt, svg, Table(columns, rows))
 
 
 def _accuracy_by_slice(
     contents: Contents, evaluation: RunEvaluation, chart: str, column: str, parts: Parts
 ) -> Chart:
-    filled = {name: found for name, found in parts.items() if found["images"]}
-    values = {name: slice_value(contents, column, name.partition(":")[2]) for name in filled}
+    filled = {name: part for name, part in parts.items() if part["images"]}
+    values = {name: contents.slice_value(column, name.partition(":")[2]) for name in filled}
     accuracy = {
         model: {name: measured(f["models"][model], "accuracy") for name, f in filled.items()}
         for model in evaluation.models
@@ -63,10 +103,10 @@ def _accuracy_by_slice(
 
     def paint(axes: Axes) -> None:
         for offset, model in enumerate(evaluation.models):
-            found = [accuracy[model][name] for name in shown]
+            marks = [accuracy[model][name] for name in shown]
             y = np.arange(len(shown)) + 0.24 * (offset - (len(evaluation.models) - 1) / 2)
-            x = np.array([m.value for m in found], float)
-            ends = np.array([m.interval or (m.value, m.value) for m in found], float).reshape(-1, 2)
+            x = np.array([m.value for m in marks], float)
+            ends = np.array([m.interval or (m.value, m.value) for m in marks], float).reshape(-1, 2)
             axes.hlines(y, ends[:, 0], ends[:, 1], color=MODEL_COLOURS[model], linewidth=2.4)
             label = contents.model_name(model)
             axes.plot(x, y, "o", color=MODEL_COLOURS[model], markersize=4, label=label)
@@ -95,26 +135,26 @@ def _accuracy_by_slice(
 
 
 def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
-    found = {
+    compared = {
         name: measured(part["against"][reference], "difference", "interval")
         for name, part in parts.items()
         if reference in part.get("against", {})
     }
     gate = contents.config.get("evaluator", {})
     margin, slice_margin = gate.get("margin"), gate.get("slice_margin")
-    known = {name: m for name, m in found.items() if m.value is not None}
+    known = {name: m for name, m in compared.items() if m.value is not None}
     lowest = sorted(known, key=lambda n: known[n].value or 0.0)[:MOST_ROWS]
     shown = [n for n in known if n in set(lowest) or n == "overall"]
 
     def paint(axes: Axes) -> None:
         for row, name in enumerate(shown):
-            value, ends = found[name]
-            low, high = ends or (value, value)
+            value = known[name].value or 0
+            low, high = known[name].interval or (value, value)
             tolerated = margin if name == "overall" else slice_margin
-            beyond = tolerated is not None and (high or 0) < -tolerated
+            beyond = tolerated is not None and high < -tolerated
             colour = BAD if beyond else INK if name == "overall" else CANDIDATE
-            axes.hlines(row, 100 * (low or 0), 100 * (high or 0), color=colour, linewidth=2.4)
-            axes.plot([100 * (value or 0)], [row], "o", color=colour, markersize=4)
+            axes.hlines(row, 100 * low, 100 * high, color=colour, linewidth=2.4)
+            axes.plot([100 * value], [row], "o", color=colour, markersize=4)
             if tolerated is not None:
                 ends = row - 0.5, row + 0.5
                 axes.vlines(-100 * tolerated, *ends, color=BAD, linewidth=1, linestyle=":")
@@ -123,7 +163,7 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
             at, top = -100 * margin, axes.get_xaxis_transform()
             style = {"color": BAD, "ha": "center", "va": "bottom", "fontsize": 8}
             axes.text(at, 1.0, "tolerated loss", transform=top, **style)
-        tick_names(axes, "y", [slice_name(contents, name) for name in shown])
+        tick_names(axes, "y", [contents.slice_name(name) for name in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel("percentage points of accuracy")
 
@@ -131,19 +171,18 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
     title = f"Difference: {names[0]} minus {names[1]}"
     rows = [
         (
-            slice_name(contents, name),
+            contents.slice_name(name),
             str(parts[name]["images"]),
             points(m.value),
             f"{points(m.interval[0])} to {points(m.interval[1])}" if m.interval else "",
             str(parts[name]["against"][reference]["only_candidate"]),
             str(parts[name]["against"][reference]["only_reference"]),
         )
-        for name, m in found.items()
+        for name, m in compared.items()
     ]
-    overall = rows[0] if "overall" in found else None
     alt = f"{title}, in points of accuracy by slice, with intervals."
-    if overall:
-        alt += f" Overall {overall[2]} ({overall[3]})."
+    if "overall" in compared:
+        alt += f" Overall {rows[0][2]} ({rows[0][3]})."
     if margin is not None and slice_margin is not None:
         alt += (
             f" Dotted: the loss that the gate tolerates, {100 * margin:g} points overall and "
@@ -152,47 +191,3 @@ def _differences(contents: Contents, reference: str, parts: Parts) -> Chart:
     columns = ("slice", "images", "points", "interval", *(f"only {n} right" for n in names))
     height = 0.8 + 0.22 * max(len(shown), 1)
     return Chart(title, alt, draw(f"against-{reference}", height, alt, paint), Table(columns, rows))
-
-
-def _reliability_diagram(
-    contents: Contents, evaluation: RunEvaluation, diagrams: Mapping[str, Any]
-) -> Chart:
-    level = contents.config.get("evaluator", {}).get("confidence", 0.95)
-    rows = []
-
-    def paint(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
-        for model, bins in reversed(list(diagrams.items())):  # the candidate on top
-            x = [b["confidence"] for b in bins]
-            y = np.array([b["accuracy"] for b in bins])
-            images = np.array([b["images"] for b in bins])
-            low, high = clopper_pearson(np.rint(y * images), images, level)
-            colour, name = MODEL_COLOURS[model], contents.model_name(model)
-            if model == evaluation.models[0]:
-                axes.vlines(x, low, high, color=colour, linewidth=2.4, alpha=0.45)
-            axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1.2, label=name)
-        axes.set_xlabel("confidence (probability of the answer)")
-        axes.set_ylabel("share of right answers")
-        axes.legend(fontsize=8, loc="upper left", reverse=True)
-
-    for model, bins in diagrams.items():
-        rows += [
-            (
-                contents.model_name(model),
-                number(b["confidence"]),
-                number(b["accuracy"]),
-                str(b["images"]),
-            )
-            for b in bins
-        ]
-    errors = [
-        f"{contents.model_name(m)} {measured(evaluation.metrics['models'][m], 'calibration_error')}"
-        for m in diagrams
-    ]
-    title = "Reliability diagram"
-    alt = (
-        "Share of right answers by confidence; on the diagonal, confidence is honest. "
-        f"Expected calibration error: {'; '.join(errors)}."
-    )
-    columns = ("model", "mean confidence", "accuracy", "images")
-    return Chart(title, alt, draw("reliability", 3.4, alt, paint), Table(columns, rows))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +11,7 @@ from matplotlib.patches import Rectangle
 
 from bnpipe.pipeline.report.charts import Chart, Table
 from bnpipe.pipeline.report.contents import Contents
-from bnpipe.pipeline.report.evaluation import RunEvaluation, measured
-from bnpipe.pipeline.report.slices import Parts, in_order, slice_value
+from bnpipe.pipeline.report.evaluation import Json, Parts, RunEvaluation, in_order, measured
 from bnpipe.pipeline.report.svg import BAD, CANDIDATE, INK, draw, short_name, tick_names
 
 MOST_CELLS = 20
@@ -31,23 +29,23 @@ def accuracy_by_two(
     contents: Contents, chart: str, columns: tuple[str, ...], parts: Parts
 ) -> Iterator[Chart]:
     """The candidate's accuracy on the combinations of two columns, as a grid."""
-    cells: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for name, found in parts.items():
+    cells: dict[tuple[str, str], Json] = {}
+    for name, part in parts.items():
         values = name.partition(":")[2].split("_X_")
         if len(values) != 2:
             return  # a value holds the separator itself: the cells cannot be told apart
-        cells[values[0], values[1]] = found
+        cells[values[0], values[1]] = part
     across, down = ([v[1:] for v in in_order({f":{c[i]}": {} for c in cells})] for i in (0, 1))
     grid, highest = np.full((2, len(down), len(across)), np.nan)
     table = [[""] * len(across) for _ in down]
-    for (column, row), found in cells.items():
-        accuracy, at = measured(found["models"]["candidate"], "accuracy"), down.index(row)
+    for (column, row), part in cells.items():
+        accuracy = measured(part["models"]["candidate"], "accuracy")
+        x, y = across.index(column), down.index(row)
         if accuracy.value is not None:
-            ends = accuracy.interval or (accuracy.value, accuracy.value)
-            grid[at, across.index(column)] = accuracy.value
-            highest[at, across.index(column)] = ends[1]
-            table[at][across.index(column)] = f"{accuracy} of {found['images']}"
-    names = tuple([slice_value(contents, columns[i], v) for v in (across, down)[i]] for i in (0, 1))
+            grid[y, x] = accuracy.value
+            highest[y, x] = accuracy.interval[1] if accuracy.interval else accuracy.value
+            table[y][x] = f"{accuracy} of {part['images']}"
+    names = tuple([contents.slice_value(columns[i], v) for v in (across, down)[i]] for i in (0, 1))
     worst = float(np.nanmin(grid)) if np.isfinite(grid).any() else 1.0
     # A handful of images shows little: a cell is as red as its accuracy is surely below 1.
     lost = 1 - highest
@@ -56,9 +54,8 @@ def accuracy_by_two(
     def paint(axes: Axes) -> None:
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
-                _cell(axes, row, column, BAD, 0.75 * float(lost[row, column]) / most)
-                if max(grid.shape) <= MOST_CELLS:
-                    _cell_text(axes, row, column, f"{100 * value:.1f}")
+                text = f"{100 * value:.1f}" if max(grid.shape) <= MOST_CELLS else ""
+                _cell(axes, row, column, BAD, 0.75 * float(lost[row, column]) / most, text)
         _frame(axes, names[0], names[1])
         axes.set_xlabel(columns[0], parse_math=False)
         axes.set_ylabel(columns[1], parse_math=False)
@@ -83,36 +80,31 @@ def _confusion_matrix(contents: Contents, model: str, matrix: npt.NDArray[np.int
 
     def paint(axes: Axes) -> None:
         for (row, column), count in np.ndenumerate(matrix):
-            if not count:
-                continue
-            right = row == column
-            _cell(axes, row, column, CANDIDATE if right else BAD, 0.25 if right else count / most)
-            if len(matrix) <= MOST_CELLS:
-                _cell_text(axes, row, column, str(count))
+            colour, alpha = (CANDIDATE, 0.25) if row == column else (BAD, count / most)
+            if count:
+                text = str(count) if len(matrix) <= MOST_CELLS else ""
+                _cell(axes, row, column, colour, alpha, text)
         _frame(axes, classes, classes)
         axes.set_xlabel("most probable class")
         axes.set_ylabel("true class")
         axes.set_aspect("equal")
 
     pairs = sorted(zip(*np.nonzero(wrong), strict=True), key=lambda rc: -wrong[rc])[:3]
-    told = [f"{classes[r]} taken for {classes[c]} ({wrong[r, c]} times)" for r, c in pairs]
+    mistakes = [f"{classes[r]} taken for {classes[c]} ({wrong[r, c]} times)" for r, c in pairs]
     title = f"Confusion matrix, {contents.model_name(model)}"
     alt = f"{title}: {int(wrong.sum())} of {int(matrix.sum())} images wrong"
-    alt += f"; most often {', '.join(told)}." if told else "."
+    alt += f"; most often {', '.join(mistakes)}." if mistakes else "."
     rows = [(name, *map(str, counts)) for name, counts in zip(classes, matrix, strict=True)]
     table = Table(("true \\ answered", *classes), rows)
     return Chart(title, alt, draw(f"confusion-{model}", 3.9 + _upright(classes), alt, paint), table)
 
 
-def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float) -> None:
-    box = Rectangle(
-        (column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=max(0.0, min(alpha, 0.8)), lw=0
-    )
-    axes.add_patch(box)
-
-
-def _cell_text(axes: Axes, row: int, column: int, text: str) -> None:
-    axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
+def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float, text: str) -> None:
+    shade = max(0.0, min(alpha, 0.8))
+    corner = column - 0.5, row - 0.5
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=shade, lw=0))
+    if text:
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
 
 
 def _upright(names: list[str]) -> float:

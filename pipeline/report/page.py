@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from bnpipe.data.png import encode_stored
 from bnpipe.pipeline.engine.fingerprint import flat
-from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices, serving
+from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices
 from bnpipe.pipeline.report.charts import Table
 from bnpipe.pipeline.report.contents import Contents, Picture
-from bnpipe.pipeline.report.evaluation import RunEvaluation, measured, number, points
+from bnpipe.pipeline.report.evaluation import (
+    Measured,
+    RunEvaluation,
+    measured,
+    number,
+    points,
+    ruling_row,
+)
 
 Json = Mapping[str, Any]
 
@@ -72,55 +79,54 @@ class Thumbnail:
     answers: Sequence[str]
 
 
-def templates() -> Environment:
-    """The templates of the report; every value is escaped."""
-    return Environment(
+def _template() -> Template:
+    """The template of the page; every value is escaped."""
+    environment = Environment(
         loader=PackageLoader("bnpipe.pipeline.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template("report.html.j2")
 
 
 def render(contents: Contents) -> str:
-    """The whole page as text."""
+    """The whole page as text.
+
+    Raises:
+        DataError: a ruling is in words that this version does not know.
+    """
     evaluation = contents.evaluation
     evaluated = evaluation if evaluation is not None and evaluation.models else None
-    page = (
-        templates()
-        .get_template("report.html.j2")
-        .render(
-            contents=contents,
-            run=contents.run,
-            headline=headline(contents.run),
-            started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
-            tiles=list(_tiles(contents)),
-            rules=_worst_first(evaluation.rule_table()) if evaluation else [],
-            training=list(charts.training(contents)),
-            metrics=_metrics(contents, evaluated) if evaluated else None,
-            slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
-            confusion=list(matrices.confusion(contents, evaluated)) if evaluated else [],
-            classes=_classes(contents, evaluated) if evaluated else None,
-            reliability=list(evaluation_charts.reliability(contents, evaluated))
-            if evaluated
-            else [],
-            pictures={
-                _GROUPS.get(group, group): [_thumbnail(contents, p) for p in pictures]
-                for group, pictures in contents.pictures.items()
-                if pictures
-            },
-            dataset=_dataset(contents),
-            checks=_worst_first(data_charts.checks(contents)),
-            splits=data_charts.splits(contents),
-            spans=data_charts.spans(contents),
-            trial=_worst_first(list(serving.trial(contents))),
-            balance=list(data_charts.classes(contents)),
-            means=list(_mean_images(contents)),
-            times=charts.step_times(contents),
-            config=list(flat(contents.config)),
-            versions=_versions(contents),
-        )
+    page = _template().render(
+        contents=contents,
+        run=contents.run,
+        headline=headline(contents.run),
+        started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.run["started"])),
+        tiles=list(_tiles(contents)),
+        rules=_worst_first(evaluation.rule_table()) if evaluation else [],
+        training=list(charts.training(contents)),
+        metrics=_metrics(contents, evaluated) if evaluated else None,
+        slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
+        confusion=list(matrices.confusion(contents, evaluated)) if evaluated else [],
+        classes=_classes(contents, evaluated) if evaluated else None,
+        reliability=list(evaluation_charts.reliability(contents, evaluated)) if evaluated else [],
+        pictures={
+            _GROUPS.get(group, group): [_thumbnail(contents, p) for p in pictures]
+            for group, pictures in contents.pictures.items()
+            if pictures
+        },
+        dataset=_dataset(contents),
+        checks=_worst_first(map(ruling_row, contents.data_gate.get("checks", ()))),
+        splits=data_charts.splits(contents),
+        spans=data_charts.spans(contents),
+        trial=_worst_first(_trial(contents)),
+        balance=list(data_charts.classes(contents)),
+        means=list(_mean_images(contents)),
+        times=charts.step_times(contents),
+        config=list(flat(contents.config)),
+        versions=_versions(contents),
     )
     # Half a surrogate pair is a valid JSON string and cannot be written.
     return page.encode("utf-8", "replace").decode()
@@ -147,14 +153,10 @@ def _tiles(contents: Contents) -> Iterator[Tile]:
     evaluation = contents.evaluation
     if evaluation is not None:
         for model in evaluation.models:
-            found = measured(evaluation.metrics["models"][model], "accuracy")
-            note = _interval(found.interval, number)
-            name = f"Accuracy {contents.model_name(model)}"
-            yield Tile(name, number(found.value), note)
-        for name, found in evaluation.differences.items():
-            note = _interval(found.interval, points)
-            title = f"Points against {contents.model_name(name)}"
-            yield Tile(title, points(found.value), note)
+            accuracy = measured(evaluation.metrics["models"][model], "accuracy")
+            yield _tile(f"Accuracy {contents.model_name(model)}", accuracy, number)
+        for model, difference in evaluation.differences.items():
+            yield _tile(f"Points against {contents.model_name(model)}", difference, points)
     pushed = contents.run.get("pushed")
     if pushed:
         version = pushed.get("version")
@@ -164,11 +166,21 @@ def _tiles(contents: Contents) -> Iterator[Tile]:
         yield Tile("Published", name, "" if silent else pushed["sentence"])
 
 
-def _interval(bounds: tuple[float, float] | None, text: Any) -> str:
-    return f"{text(bounds[0])} to {text(bounds[1])}" if bounds else ""
+def _tile(name: str, metric: Measured, text: Callable[[float | None], str]) -> Tile:
+    note = " to ".join(map(text, metric.interval)) if metric.interval else ""
+    return Tile(name, text(metric.value), note)
 
 
-def _worst_first(rules: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _trial(contents: Contents) -> Iterator[tuple[str, str, str]]:
+    """Outcome, name and sentence of everything that a server was asked before the publication."""
+    for finding in contents.trial.get("findings", ()):
+        yield "block", f"SavedModel: {finding.get('code', '')}", str(finding.get("sentence", ""))
+    for server, checks in contents.trial.get("checks", {}).items():
+        for outcome, name, _, _, sentence in map(ruling_row, checks):
+            yield outcome, f"{server}: {name}", sentence
+
+
+def _worst_first(rules: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Rules in their order, but what blocks or warns above the rest."""
     ranks = {"block": 0, "warn": 1}
     return sorted(rules, key=lambda rule: ranks.get(rule[0], 2))
@@ -181,10 +193,10 @@ def _metrics(contents: Contents, evaluation: RunEvaluation) -> Table:
 
 def _classes(contents: Contents, evaluation: RunEvaluation) -> Table:
     """Per class of the candidate: images, precision, recall, F1, AUC."""
-    found = evaluation.metrics["models"][evaluation.models[0]]
+    candidate = evaluation.metrics["models"][evaluation.models[0]]
     rows = []
-    for k, scores in enumerate(found.get("classes", ())):
-        images = sum(found["confusion_matrix"][k])
+    for k, scores in enumerate(candidate.get("classes", ())):
+        images = sum(candidate["confusion_matrix"][k])
         shown = (str(measured(scores, key)) for key in ("precision", "recall", "f1", "auc"))
         rows.append((contents.class_name(k), str(images), *shown))
     return Table(("class", "images", "precision", "recall", "F1", "AUC"), rows)
@@ -202,8 +214,8 @@ def _thumbnail(contents: Contents, picture: Picture) -> Thumbnail:
 
 def _mean_images(contents: Contents) -> Iterator[Thumbnail]:
     """The mean image of every class of the training split."""
-    found = contents.statistics.get("train")
-    for label, mean in enumerate(found.class_means if found else ()):
+    summary = contents.statistics.get("train")
+    for label, mean in enumerate(summary.class_means if summary else ()):
         name = contents.class_name(label)
         yield Thumbnail(_png(np.rint(mean).astype(np.uint8)), f"mean image of {name}", name, ())
 
@@ -214,19 +226,19 @@ def _png(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def _dataset(contents: Contents) -> list[tuple[str, str]]:
-    """What is known of the data."""
-    found = contents.dataset
-    if not found:
+    """The facts of the data set."""
+    info = contents.dataset
+    if not info:
         return [("name", str(contents.run.get("dataset", "")))]
     facts = [
-        ("name", f"{found.get('name')} {found.get('version')}"),
-        ("origin", "drawn by this project" if found.get("synthetic") else "TensorFlow Datasets"),
-        ("images", f"{found.get('height')} x {found.get('width')} pixels, grey"),
-        ("classes", ", ".join(map(str, found.get("label_names", ())))),
+        ("name", f"{info.get('name')} {info.get('version')}"),
+        ("origin", "drawn by this project" if info.get("synthetic") else "TensorFlow Datasets"),
+        ("images", f"{info.get('height')} x {info.get('width')} pixels, grey"),
+        ("classes", ", ".join(map(str, info.get("label_names", ())))),
     ]
-    facts += [(f"{split} images", str(n)) for split, n in found.get("splits", {}).items()]
-    if "ink_cuts" in found:
-        cuts = ", ".join(f"{cut:.4f}" for cut in found["ink_cuts"])
+    facts += [(f"{split} images", str(n)) for split, n in info.get("splits", {}).items()]
+    if "ink_cuts" in info:
+        cuts = ", ".join(f"{cut:.4f}" for cut in info["ink_cuts"])
         facts.append(("mean intensity between ink quartiles", cuts))
     for step in contents.run["steps"]:
         facts += [
@@ -238,10 +250,10 @@ def _dataset(contents: Contents) -> list[tuple[str, str]]:
 
 
 def _versions(contents: Contents) -> list[tuple[str, str]]:
-    """What the run was made with."""
+    """The versions that the run was made with."""
     provenance = contents.run.get("provenance") or {}
     return [
         *contents.environment.items(),
-        *((name, str(value)) for name, value in provenance.items() if name not in ("run",)),
+        *((name, str(value)) for name, value in provenance.items() if name != "run"),
         ("config digest", str(contents.run.get("config_digest", "-"))),
     ]

@@ -59,7 +59,6 @@ _STYLE = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "axes.unicode_minus": True,
 }
 _METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 

@@ -1,4 +1,4 @@
-"""The book of a schedule: which slots are settled, which are claimed. Files, and nothing else.
+"""The book of a schedule: its settled slots and its claimed ones. Files, and nothing else.
 
     <home>/schedule/lock                  held by whoever does a slot, for as long as it takes
                     slots/<slot>.claim    a slot that is being done or waits for another attempt
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +25,7 @@ from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import Outcome, outcome_file, slots_folder
+from bnpipe.pipeline.schedule.outcome import Outcome, outcome_file, slots_folder, slots_with
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
 
 FORMAT = 1
@@ -34,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class State:
-    """How far the schedule is.
+    """The point that the schedule has come to.
 
     Attributes:
         mark: no slot up to here is due, unless it is claimed.
@@ -65,19 +64,19 @@ class Book:
 
     @property
     def is_locked(self) -> bool:
-        """Whether somebody is doing a slot."""
+        """True while somebody is doing a slot."""
         return is_locked(self._lock)
 
     @property
     def ticked(self) -> float | None:
-        """When the lock was last taken, in seconds since the epoch; None if never."""
+        """Time at which the lock was last taken, in seconds since the epoch; None if never."""
         try:
             return self._lock.stat().st_mtime
         except OSError:
             return None
 
     def state(self) -> State | None:
-        """How far the schedule is; None before the first tick.
+        """The point that the schedule has come to; None before the first tick.
 
         Raises:
             StoreError: a newer bnpipe wrote it.
@@ -95,18 +94,18 @@ class Book:
             return self._rebuilt()
 
     def write_state(self, state: State) -> None:
-        """Keep how far the schedule is."""
+        """Keep the point that the schedule has come to."""
         self._slots.mkdir(parents=True, exist_ok=True)
         pruned = state.pruned and iso(state.pruned)
         write_json(self._state, {"format": FORMAT, "mark": iso(state.mark), "pruned": pruned})
 
     def is_settled(self, slot: Slot) -> bool:
-        """Whether a slot has an outcome."""
+        """True when a slot has an outcome."""
         return outcome_file(self.home, slot).exists()
 
     def claims(self) -> list[Claim]:
         """The claims without an outcome, oldest slot first."""
-        claimed = sorted(self._named(".claim"))
+        claimed = slots_with(self.home, ".claim")
         return [self._read(slot) for slot in claimed if not self.is_settled(slot)]
 
     def claim(self, claim: Claim) -> None:
@@ -152,7 +151,7 @@ class Book:
 
     def prune(self, keep: int) -> None:
         """Remove all but the newest outcomes, and what killed processes left."""
-        doomed = sorted(self._named(".json"))[:-keep]
+        doomed = slots_with(self.home, ".json")[:-keep]
         state = self.state()
         if doomed and state is not None:
             # Before the outcomes go, which keep their slots from being done again.
@@ -160,7 +159,7 @@ class Book:
             self.write_state(State(state.mark, newest))
         for slot in doomed:
             outcome_file(self.home, slot).unlink(missing_ok=True)
-        for slot in filter(self.is_settled, self._named(".claim")):
+        for slot in filter(self.is_settled, slots_with(self.home, ".claim")):
             self._claim_file(slot).unlink(missing_ok=True)
         for folder in (self._slots, self._slots.parent):
             for path in folder.glob(f"{STAGING}*"):
@@ -168,12 +167,12 @@ class Book:
 
     def _rebuilt(self) -> State | None:
         """The state as claims and outcomes tell it."""
-        slots = sorted(s for end in (".json", ".claim") for s in self._named(end) if not s.by_hand)
-        settled = [slot for slot in slots if self.is_settled(slot)]
+        settled = [s for s in slots_with(self.home, ".json") if not s.by_hand]
+        slots = [*settled, *(s for s in slots_with(self.home, ".claim") if not s.by_hand)]
         if not slots:
             return None
         # Outcomes older than the oldest may have been pruned: no slot up to it is done again.
-        return State(slots[-1].at, settled[0].at if settled else None)
+        return State(max(slots).at, settled[0].at if settled else None)
 
     def _read(self, slot: Slot) -> Claim:
         """A claim; one whose maker was killed before it was written is one without attempts."""
@@ -184,11 +183,3 @@ class Book:
 
     def _claim_file(self, slot: Slot) -> Path:
         return self._slots / f"{slot.name}.claim"
-
-    def _named(self, end: str) -> Iterator[Slot]:
-        """The slots that have a file with this ending."""
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self._slots):
-                slot = Slot.named(name.removesuffix(end)) if name.endswith(end) else None
-                if slot is not None:
-                    yield slot

@@ -46,7 +46,7 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     """
     from bnpipe.serving.client.base import Options
     from bnpipe.serving.client.connect import connect
-    from bnpipe.serving.client.soak import soak
+    from bnpipe.serving.client.soak import Rules, soak
 
     target = rollout(config, store.home)
     version = versions.on_trial(target.base)
@@ -54,24 +54,35 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     if version is None or entry is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
     features = _features(store, run)
+    rules = Rules(
+        seconds=parse_duration(config.canary.soak).total_seconds(),
+        rate=config.canary.rate,
+        min_agreement=config.canary.min_agreement,
+        max_error_difference=config.canary.max_error_difference,
+        max_latency_ratio=config.canary.max_latency_ratio,
+    )
     # A server that does not know the label yet would fail every probe of a good version.
     target.confirm(version, label="canary")
     with connect(target.servers[0], entry.model_name, Options(timeout=5, attempts=1)) as client:
-        found = soak(
+        soaked = soak(
             client,
             features,
-            _rules(config),
+            rules,
             still_canary=lambda: versions.on_trial(target.base) == version,
         )
-    if found.passed:
+    if soaked.passed:
         target.promote(version)
-        return _promoted(run, version, f": {found.sentence}")
-    target.withdraw(version, reason=found.sentence)
-    return _withdrawn(run, version, found.sentence)
+        return _promoted(run, version, f": {soaked.sentence}")
+    target.withdraw(version, reason=soaked.sentence)
+    return _withdrawn(run, version, soaked.sentence)
 
 
 def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
-    """What became of the canary that a run published, if its soak is over already."""
+    """The end of the canary that a run published, if its soak is over already.
+
+    Raises:
+        ServingError: the served folder cannot be read.
+    """
     pushed = run.get("pushed") or {}
     if pushed.get("label") != "canary":
         return None
@@ -88,9 +99,7 @@ def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
 
 def _promoted(run: Mapping[str, Any], version: int, why: str = "") -> Ran:
     sentence = f"v{version} is live after its soak{why}"
-    return Ran(
-        exit_code=0, sentence=sentence, result=Result.PUSHED, run=str(run["id"]), version=version
-    )
+    return Ran(sentence=sentence, result=Result.PUSHED, run=str(run["id"]), version=version)
 
 
 def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
@@ -100,19 +109,6 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
         result=Result.WITHDRAWN,
         run=str(run["id"]),
         version=version,
-    )
-
-
-def _rules(config: Config) -> Any:
-    from bnpipe.serving.client.soak import Rules
-
-    section = config.canary
-    return Rules(
-        seconds=parse_duration(section.soak).total_seconds(),
-        rate=section.rate,
-        min_agreement=section.min_agreement,
-        max_error_difference=section.max_error_difference,
-        max_latency_ratio=section.max_latency_ratio,
     )
 
 
@@ -127,6 +123,6 @@ def _features(store: Store, run: Mapping[str, Any]) -> Any:
         digest = step["outputs"].get("transformed")
         if digest is not None:
             examples = TransformedExamples(step["name"], store.object_path(digest))
-            found = read_transformed(examples.shards("test")).features
-            return found[np.unique(np.linspace(0, len(found) - 1, _PROBES).astype(int))]
+            features = read_transformed(examples.shards("test")).features
+            return features[np.unique(np.linspace(0, len(features) - 1, _PROBES).astype(int))]
     raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")

@@ -9,24 +9,24 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from bnpipe.data.parent import end_with_parent
 from bnpipe.pipeline.engine.errors import ConfigError, Terminated
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import reasons_to_json
 
 COMMAND = (sys.executable, "-P", "-m", "bnpipe.pipeline")
 """Starts `bnpipe`."""
 
 
 def trigger_of(claim: Claim) -> dict[str, Any]:
-    """What the run of a claim's last attempt records about itself, as `trigger` in `run.json`."""
+    """The record of what started the run of a claim's last attempt: `trigger` in `run.json`."""
     return {
         "slot": claim.slot.name,
         "attempt": claim.attempts[-1].number,
-        "reasons": reasons_to_json(claim.reasons or ()),
+        "reasons": [asdict(reason) for reason in claim.reasons or ()],
         "parent": os.getpid(),
     }
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bnpipe.pipeline.schedule.outcome import FiredTrigger, reasons_from_json, reasons_to_json
+from bnpipe.pipeline.schedule.outcome import FiredTrigger, reasons_from_json
 from bnpipe.pipeline.schedule.slot import Slot
 
 
@@ -62,7 +62,7 @@ class Claim:
 
     @property
     def counted(self) -> int:
-        """How many attempts count: also those that were cut short, and nobody knows by what."""
+        """Number of attempts that count: also those that were cut short, nobody knows by what."""
         return sum(attempt.ended != PUT_BACK for attempt in self.attempts)
 
     @property
@@ -75,28 +75,21 @@ class Claim:
         attempt = Attempt(number=len(self.attempts) + 1, at=at)
         return dataclasses.replace(self, attempts=(*self.attempts, attempt), not_before=None)
 
-    def end(self, number: int, ended: str, **told: Any) -> Claim:
+    def end(self, number: int, ended: str, **record: Any) -> Claim:
         """With the end of an attempt."""
         attempts = tuple(
-            dataclasses.replace(a, ended=ended, **told) if a.number == number else a
+            dataclasses.replace(a, ended=ended, **record) if a.number == number else a
             for a in self.attempts
         )
         return dataclasses.replace(self, attempts=attempts)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "slot": self.slot.iso,
-            "missed": self.missed,
-            "asked": self.asked,
-            "reasons": None if self.reasons is None else reasons_to_json(self.reasons),
-            "attempts": [dataclasses.asdict(a) for a in self.attempts],
-            "not_before": self.not_before,
-        }
+        return {**dataclasses.asdict(self), "slot": self.slot.iso}
 
     @classmethod
     def from_json(cls, slot: Slot, value: Mapping[str, Any]) -> Claim:
-        """What `to_json` made, for the slot that the file is named after.
+        """A claim from what `to_json` made, for the slot that the file is named after.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.

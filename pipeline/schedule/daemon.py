@@ -19,7 +19,7 @@ from types import FrameType
 from bnpipe.pipeline.schedule.slot import iso
 
 _LOOK = 0.2
-"""How often is looked, while a tick is at work, whether we are to stop, in seconds."""
+"""Seconds between two looks at the stop signal while a tick is at work."""
 _LAST_WORDS = 10.0
 """Seconds that a tick may take to write down that it was stopped."""
 
@@ -71,7 +71,7 @@ class Daemon:
         self._say(f"{_now()} {_sentence(answer, process.returncode)}")
 
     def _answer(self, process: subprocess.Popen[str]) -> str:
-        """What a tick says at its end, which comes soon once we are to stop."""
+        """The output of a tick at its end, which comes soon once we are to stop."""
         while not self._stop.is_set():
             with suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=_LOOK)[0]

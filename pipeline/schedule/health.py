@@ -1,4 +1,4 @@
-"""How a schedule is doing: what a monitor asks, what `schedule status` shows."""
+"""The health of a schedule: what a monitor asks, what `schedule status` shows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
@@ -24,7 +25,7 @@ _PATIENCE = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Health:
-    """How a schedule is doing.
+    """The state of a schedule, as a monitor sees it.
 
     Attributes:
         attention: sentences about what somebody should look at; empty when all is well.
@@ -53,6 +54,21 @@ def timetable_of(schedule: Schedule) -> Timetable | None:
     return make_timetable(schedule.cron, every, schedule.timezone)
 
 
+def require_timetable(schedule: Schedule) -> Timetable:
+    """The slots that a configuration asks for.
+
+    Raises:
+        ConfigError: it asks for none.
+    """
+    timetable = timetable_of(schedule)
+    if timetable is None:
+        raise ConfigError(
+            "nothing is scheduled: schedule.cron or schedule.every says when slots are",
+            hint='--set "schedule.cron=0 3 * * *", or in bnpipe.yaml',
+        )
+    return timetable
+
+
 def health(
     schedule: Schedule, home: Path, served: Path, now: datetime, *, count: int = 5
 ) -> Health:
@@ -74,11 +90,10 @@ def health(
     age = served_age(served, now)
     ticked = book.ticked
     stale = _stale(schedule, age)
-    attention = [
-        *([stale] if stale else []),
-        *_ended_badly(last),
-        *_overdue(book, timetable, schedule, now),
-    ]
+    attention = [stale] if stale else []
+    if last and last[-1].result in _BAD:
+        attention.append(f"{last[-1].slot} {last[-1].result}: {last[-1].sentence}")
+    attention += _overdue(book, timetable, schedule, now)
     return Health(
         attention=tuple(attention),
         stale=stale,
@@ -98,11 +113,6 @@ def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> str | None:
     if age[1] <= limit:
         return None
     return f"v{age[0]} is {in_words(age[1])} old, stale after {in_words(limit)}"
-
-
-def _ended_badly(last: tuple[Outcome, ...]) -> Iterator[str]:
-    if last and last[-1].result in _BAD:
-        yield f"{last[-1].slot} {last[-1].result}: {last[-1].sentence}"
 
 
 def _overdue(

@@ -1,7 +1,7 @@
-"""What the triggers `drift` and `accuracy` look at, in a process of its own: it needs TensorFlow.
+"""The triggers `drift` and `accuracy`, in a process of its own: they need TensorFlow.
 
-`python -m bnpipe.pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes,
-by trigger, {"fired": sentence or "", "told": sentence or "", "failed": whether it could not tell}.
+`python -m bnpipe.pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes, by
+trigger, the fields of `Seen`, or {"error": sentence} if it could not tell.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
-from bnpipe.pipeline.schedule.triggers import new_spans
+from bnpipe.pipeline.schedule.triggers import Seen, new_spans
 from bnpipe.serving.folder import versions
 
 if TYPE_CHECKING:
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 20_000
 """So many logged images are looked at, the newest ones."""
 _LEVEL = 0.01
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a trigger found: `fired` if it is a reason to retrain, `told` if it is none."""
-
-    fired: str = ""
-    told: str = ""
 
 
 class Inspection:
@@ -68,18 +60,16 @@ class Inspection:
         """
         from bnpipe.data.statistics.summary import SplitSummary
 
-        found = champion_statistics_of(self._served, self._store.home)(None)
-        if found is None:
-            return Seen(told="drift: the champion's data is not known here")
-        reference = SplitSummary.read(found.location / "Split-train")
+        statistics = champion_statistics_of(self._served, self._store.home)(None)
+        if statistics is None:
+            return Seen(remark="drift: the champion's data is not known here")
+        reference = SplitSummary.read(statistics.location / "Split-train")
         samples = dict(self._samples())
         if not samples:
-            return Seen(told="drift: no new data and no requests to look at")
-        found_off = (self._off(name, sample, reference) for name, sample in samples.items())
-        fired = "; ".join(filter(None, found_off))
-        if fired:
-            return Seen(fired=fired)
-        return Seen(told=f"no drift in {', '.join(samples)}")
+            return Seen(remark="drift: no new data and no requests to look at")
+        off = (self._off(name, sample, reference) for name, sample in samples.items())
+        fired = "; ".join(filter(None, off))
+        return Seen(fired) if fired else Seen(remark=f"no drift in {', '.join(samples)}")
 
     def accuracy(self) -> Seen:
         """The champion on the newest span against what it had when it was published.
@@ -87,32 +77,28 @@ class Inspection:
         Raises:
             BnpipeError: the span, the model or its run cannot be read.
         """
-        from scipy import special
-
-        span = self._newest_span()
-        if self._live is None or span is None:
-            return Seen(told="accuracy: no champion and newest span to compare")
-        before = self._published_accuracy()
+        spans = self._spans()
+        if self._live is None or not spans:
+            return Seen(remark="accuracy: no champion and newest span to compare")
+        span, before = spans[-1], self._published_accuracy()
         if before is None:
-            return Seen(told=f"accuracy: what v{self._live} had when published is not known here")
+            return Seen(remark=f"accuracy: what v{self._live} had when published is not known here")
+        from bnpipe.components.evaluator.statistics import clopper_pearson
         from bnpipe.serving.client.restored import class_ids
 
         images, labels = self._labelled(span)
         answers = class_ids(versions.version_path(self._served, self._live), images)
         total, right = len(labels), int((answers == labels).sum())
-        at_most = 1.0
-        if right < total:  # Clopper and Pearson, one-sided
-            at_most = float(special.betaincinv(right + 1, total - right, 1 - _LEVEL))
-        told = (
+        at_most = float(clopper_pearson(right, total, 1 - 2 * _LEVEL).high)  # one-sided
+        sentence = (
             f"v{self._live} has accuracy {right / total:.4f} on span {span.name} ({total} images, "
             f"99 % at most {at_most:.4f}), {before:.4f} when published"
         )
-        if at_most < before - self._config.schedule.accuracy_drop:
-            return Seen(fired=told)
-        return Seen(told=told)
+        dropped = at_most < before - self._config.schedule.accuracy_drop
+        return Seen(sentence) if dropped else Seen(remark=sentence)
 
     def _samples(self) -> Iterator[tuple[str, SplitSummary]]:
-        """What may have drifted, by name: spans that no model was judged on yet, and requests."""
+        """Data that may have drifted: spans that no model was judged on yet, and requests."""
         from bnpipe.data.statistics.summary import SplitSummary
 
         info = self._info()
@@ -132,7 +118,7 @@ class Inspection:
                 yield "requests", summary
 
     def _off(self, name: str, sample: SplitSummary, reference: SplitSummary) -> str:
-        """How a sample differs from the champion's data, by the validator's checks and bounds.
+        """Compare a sample with the champion's data, by the validator's checks and bounds.
 
         Returns:
             what differs most, and how much else does; empty when nothing differs.
@@ -165,20 +151,20 @@ class Inspection:
         return f"{worst.sentence}{more}"
 
     def _info(self) -> DatasetInfo:
-        """What the champion takes and answers.
+        """The data set that the champion takes and answers for.
 
         Raises:
             DataError: it does not say.
         """
         assert self._live is not None
-        told: Any = versions.provenance_of(self._served, self._live).get("dataset", {})
+        info: Any = versions.provenance_of(self._served, self._live).get("dataset", {})
         try:
             return DatasetInfo(
-                name=told["name"],
-                version=str(told.get("version", "")),
-                height=int(told["height"]),
-                width=int(told["width"]),
-                label_names=tuple(told["label_names"]),
+                name=info["name"],
+                version=str(info.get("version", "")),
+                height=int(info["height"]),
+                width=int(info["width"]),
+                label_names=tuple(info["label_names"]),
                 splits={},
                 synthetic=False,
             )
@@ -189,16 +175,13 @@ class Inspection:
         data = self._config.data
         if data.spans is None:
             return []
-        found = find_spans(
+        spans = find_spans(
             data.spans,
             window=data.span_window,
             first=data.first_span,
             settle=data.span_settle_seconds,
         )
-        return [span for span in found if names is None or span.name in names]
-
-    def _newest_span(self) -> Span | None:
-        return next(reversed(self._spans()), None)
+        return [span for span in spans if names is None or span.name in names]
 
     def _labelled(self, span: Span) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Images uint8[N, H, W] and labels int64[N] of a span: test, where it has one, else train.
@@ -229,8 +212,8 @@ class Inspection:
         except BnpipeError:
             return None
         facts = [s["facts"] for s in steps if s["component"] == "evaluator"]
-        found = facts[0].get("candidate_accuracy") if facts else None
-        return None if found is None else float(found)
+        accuracy = facts[0].get("candidate_accuracy") if facts else None
+        return None if accuracy is None else float(accuracy)
 
 
 def main() -> None:
@@ -241,9 +224,9 @@ def main() -> None:
     for name in asked["wanted"]:
         try:
             seen = {"drift": inspection.drift, "accuracy": inspection.accuracy}[name]()
-            answers[name] = {"fired": seen.fired, "told": seen.told, "failed": False}
+            answers[name] = asdict(seen)
         except Exception as error:  # the boundary to data and models
-            answers[name] = {"fired": "", "told": f"{name}: {one_line(error)}", "failed": True}
+            answers[name] = {"error": one_line(error)}
     sys.stdout.write(json.dumps(answers) + "\n")
 
 

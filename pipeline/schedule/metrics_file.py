@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.schedule.health import Health
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 _GOOD = {Result.PUSHED, Result.UNCHANGED}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gauges:
-    """How things stand, for monitors.
-
-    Attributes:
-        model: the model's name.
-        now: when this was found out.
-        version: the version that is live; None when none is.
-        published: when it was published.
-        stale: whether it is older than it should be.
-        next_slot: the next one; None without a timetable.
-        outcomes: the outcomes that are kept, oldest first.
-    """
-
-    model: str
-    now: datetime
-    version: int | None
-    published: datetime | None
-    stale: bool
-    next_slot: datetime | None
-    outcomes: Sequence[Outcome]
-
-
-def write_metrics(path: Path, gauges: Gauges) -> None:
+def write_metrics(
+    path: Path, model: str, state: Health, settled: Sequence[Outcome], now: datetime
+) -> None:
     """Write the file as a whole or not at all.
+
+    Args:
+        path: the file.
+        model: the model's name.
+        state: of the schedule.
+        settled: the outcomes that are kept, oldest first.
+        now: the present moment, aware.
 
     Raises:
         ConfigError: its name is none that the collector reads, or its folder cannot be written.
@@ -51,46 +38,34 @@ def write_metrics(path: Path, gauges: Gauges) -> None:
 
     registry = CollectorRegistry()
 
-    def gauge(name: str, text: str, value: float | None) -> None:
+    def gauge(name: str, text: str, value: float | datetime | None) -> None:
         if value is not None:
             labelled = Gauge(f"bnpipe_{name}", text, ["model"], registry=registry)
-            labelled.labels(gauges.model).set(value)
+            seconds = value.timestamp() if isinstance(value, datetime) else value
+            labelled.labels(model).set(seconds)
 
-    gauge("tick_timestamp_seconds", "Time of the last tick.", gauges.now.timestamp())
-    gauge("served_version", "The version that is live.", gauges.version)
+    version, age = state.served or (None, None)
+    published = None if age is None else now - age
+    since = len(list(takewhile(lambda o: o.result not in _GOOD, reversed(settled))))
+    good = settled[: len(settled) - since]
+    success = datetime.fromisoformat(good[-1].ended) if good else None
+    gauge("tick_timestamp_seconds", "Time of the last tick.", now)
+    gauge("served_version", "The version that is live.", version)
+    text = "Time at which the live version was published."
+    gauge("served_model_timestamp_seconds", text, published)
+    text = "1 if the live version is older than configured."
+    gauge("served_model_stale", text, state.stale is not None)
     gauge(
-        "served_model_timestamp_seconds",
-        "Time at which the live version was published.",
-        gauges.published.timestamp() if gauges.published else None,
+        "next_slot_timestamp_seconds", "Time of the next slot.", next(iter(state.next_slots), None)
     )
-    gauge("served_model_stale", "1 if the live version is older than configured.", gauges.stale)
-    gauge(
-        "next_slot_timestamp_seconds",
-        "Time of the next slot.",
-        gauges.next_slot.timestamp() if gauges.next_slot else None,
-    )
-    good = [o for o in gauges.outcomes if o.result in _GOOD]
-    gauge(
-        "last_success_timestamp_seconds",
-        "Time at which a slot last ended with a new version, or with nothing to do.",
-        datetime.fromisoformat(good[-1].ended).timestamp() if good else None,
-    )
-    gauge(
-        "slots_since_success",
-        "Settled slots since then.",
-        len(gauges.outcomes) - 1 - gauges.outcomes.index(good[-1])
-        if good
-        else len(gauges.outcomes),
-    )
-    if gauges.outcomes:
-        last = Gauge(
-            "bnpipe_last_result",
-            "1 for the result of the last settled slot.",
-            ["model", "result"],
-            registry=registry,
-        )
+    text = "Time at which a slot last ended with a new version, or with nothing to do."
+    gauge("last_success_timestamp_seconds", text, success)
+    gauge("slots_since_success", "Settled slots since then.", since)
+    if settled:
+        text = "1 for the result of the last settled slot."
+        last = Gauge("bnpipe_last_result", text, ["model", "result"], registry=registry)
         for result in Result:
-            last.labels(gauges.model, result).set(gauges.outcomes[-1].result is result)
+            last.labels(model, result).set(settled[-1].result is result)
     try:
         write_to_textfile(str(path), registry)
     except OSError as error:

@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -63,18 +63,11 @@ class Message:
 
     def to_json(self) -> dict[str, Any]:
         """The documented payload."""
-        return {
-            "format": FORMAT,
-            "event": self.event,
-            "model": self.model,
-            "time": self.time,
-            "sentence": self.sentence,
-            "outcome": self.outcome.to_json() if self.outcome else None,
-        }
+        return {"format": FORMAT, **asdict(self)}
 
 
 def message_of(outcome: Outcome, model: str, time: str) -> Message | None:
-    """What there is to tell of an outcome; None when nothing happened."""
+    """The message about an outcome; None when nothing happened."""
     event = _EVENTS[outcome.result]
     return Message(event, model, outcome.sentence, time, outcome) if event else None
 
@@ -101,23 +94,23 @@ def notify(
         key = _secret(settings.secret_file, "BNPIPE_WEBHOOK_SECRET", environ)
         if url is not None:
             _post(url, body, key, settings.timeout_seconds)
-    except _NotToldError as error:
+    except _UndeliveredError as error:
         problems.append(f"the webhook was not told of {message.event}: {error}")
     try:
         if settings.command:
             _call(settings.command, body, message.event, settings.timeout_seconds)
-    except _NotToldError as error:
+    except _UndeliveredError as error:
         problems.append(f"{settings.command[0]} was not told of {message.event}: {error}")
     return problems
 
 
 def signature(body: bytes, key: str) -> str:
-    """What `X-Bnpipe-Signature` holds: `sha256=` and the HMAC of the body in hex."""
+    """The value of `X-Bnpipe-Signature`: `sha256=` and the HMAC of the body in hex."""
     return "sha256=" + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
 
 
-class _NotToldError(Exception):
-    """Why, in words that may be logged."""
+class _UndeliveredError(Exception):
+    """A message did not arrive; the text says why and may be logged."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -131,12 +124,12 @@ def _secret(file: str | None, variable: str, environ: Mapping[str, str]) -> str 
     if file is None:
         return environ.get(variable) or None
     try:
-        found = Path(file).expanduser().read_text().strip()
+        secret = Path(file).expanduser().read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise _NotToldError(f"cannot read {file}: {type(error).__name__}") from None
-    if not found:
-        raise _NotToldError(f"{file} is empty")
-    return found
+        raise _UndeliveredError(f"cannot read {file}: {type(error).__name__}") from None
+    if not secret:
+        raise _UndeliveredError(f"{file} is empty")
+    return secret
 
 
 def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
@@ -147,7 +140,7 @@ def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
     except ValueError:
         usable = None
     if not usable or any(c.isspace() for c in url):
-        raise _NotToldError("its URL must be http://... or https://...")
+        raise _UndeliveredError("its URL must be http://... or https://...")
     headers = {"Content-Type": "application/json", "User-Agent": "bnpipe"}
     if key is not None:
         headers[SIGNATURE] = signature(body, key)
@@ -159,12 +152,12 @@ def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
             return
         except urllib.error.HTTPError as error:
             error.close()
-            told, again = f"it answered {error.code}", error.code >= 500 or error.code == 429
+            problem, again = f"it answered {error.code}", error.code >= 500 or error.code == 429
         except (OSError, ValueError) as error:  # its text may hold the URL
             reason = getattr(error, "reason", error)
-            told, again = f"{type(reason).__name__} from {parts.hostname}", True
+            problem, again = f"{type(reason).__name__} from {parts.hostname}", True
         if not again or attempt == _TRIES:
-            raise _NotToldError(told)
+            raise _UndeliveredError(problem)
         time.sleep(0.5 * 2**attempt)
 
 
@@ -180,13 +173,13 @@ def _call(command: tuple[str, ...], body: bytes, event: str, timeout: float) -> 
             start_new_session=True,
         )
     except OSError as error:
-        raise _NotToldError(error.strerror or type(error).__name__) from None
+        raise _UndeliveredError(error.strerror or type(error).__name__) from None
     try:
         _, complaint = child.communicate(body, timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
-        raise _NotToldError(f"no end after {timeout:g} s") from None
+        raise _UndeliveredError(f"no end after {timeout:g} s") from None
     if child.returncode:
         last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        raise _NotToldError(": ".join([f"it ended with {child.returncode}", *last])[:200])
+        raise _UndeliveredError(": ".join([f"it ended with {child.returncode}", *last])[:200])

@@ -1,4 +1,4 @@
-"""What became of a slot: the record that is written once, when the slot is settled for good.
+"""The outcome of a slot: the record that is written once, when the slot is settled for good.
 
 `<home>/schedule/slots/<slot name>.json` holds one `Outcome`, for example
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +24,7 @@ from bnpipe.pipeline.schedule.slot import Slot
 
 
 class Result(StrEnum):
-    """How a slot ended."""
+    """The ways that a slot ends."""
 
     PUSHED = "pushed"
     """A new version is live."""
@@ -64,7 +64,7 @@ class FiredTrigger:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a slot.
+    """The end of a slot.
 
     Attributes:
         slot: when it was due, UTC ISO text; for a run by hand, when it was asked for.
@@ -94,16 +94,16 @@ class Outcome:
 
     @property
     def by_hand(self) -> bool:
-        """Whether somebody asked for it."""
+        """True when somebody asked for it."""
         return any(reason.trigger == HAND for reason in self.reasons)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, by attribute name."""
-        return {**dataclasses.asdict(self), "reasons": reasons_to_json(self.reasons)}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Outcome:
-        """What `to_json` made.
+        """An outcome from what `to_json` made.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
@@ -114,23 +114,25 @@ class Outcome:
         return cls(**fields)
 
 
-def reasons_to_json(reasons: tuple[FiredTrigger, ...]) -> list[dict[str, str]]:
-    """Reasons as plain values."""
-    return [dataclasses.asdict(reason) for reason in reasons]
-
-
 def reasons_from_json(values: list[Mapping[str, str]]) -> tuple[FiredTrigger, ...]:
-    """What `reasons_to_json` made."""
+    """Reasons from their plain values."""
     return tuple(FiredTrigger(v["trigger"], v["sentence"]) for v in values)
 
 
 def slots_folder(home: Path) -> Path:
-    """Where claims (`<slot name>.claim`) and outcomes (`<slot name>.json`) lie."""
+    """The folder of claims (`<slot name>.claim`) and outcomes (`<slot name>.json`)."""
     return home / "schedule" / "slots"
 
 
+def slots_with(home: Path, ending: str) -> list[Slot]:
+    """The slots that have a file with this ending, oldest first."""
+    files = slots_folder(home).glob(f"*{ending}")
+    slots = (Slot.named(path.name.removesuffix(ending)) for path in files)
+    return sorted(slot for slot in slots if slot is not None)
+
+
 def outcome_file(home: Path, slot: Slot) -> Path:
-    """Where the outcome of a slot is written."""
+    """The file of a slot's outcome."""
     return slots_folder(home) / f"{slot.name}.json"
 
 
@@ -147,17 +149,10 @@ def outcomes(
     Raises:
         StoreError: one of them is damaged.
     """
-    slots = sorted(slot for slot in _settled(home) if until is None or slot.at <= until)
+    slots = [s for s in slots_with(home, ".json") if until is None or s.at <= until]
     wanted = slots if count is None else slots[max(len(slots) - count, 0) :]
-    found = (_read(outcome_file(home, slot)) for slot in wanted)
-    return [outcome for outcome in found if outcome is not None]
-
-
-def _settled(home: Path) -> Iterator[Slot]:
-    for path in slots_folder(home).glob("*.json"):
-        slot = Slot.named(path.stem)
-        if slot is not None:
-            yield slot
+    kept = (_read(outcome_file(home, slot)) for slot in wanted)
+    return [outcome for outcome in kept if outcome is not None]
 
 
 def _read(path: Path) -> Outcome | None:

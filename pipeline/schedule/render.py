@@ -21,7 +21,7 @@ from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
 MINUTES: Final = 5
 SLACK_SECONDS: Final = 900
-"""How much longer than the run the whole tick may take, before its scheduler ends it."""
+"""Seconds that the whole tick may take longer than its run, before its scheduler ends it."""
 MEMORY: Final = "4Gi"
 """Twice what a run may use (2 GB)."""
 
@@ -40,7 +40,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """What a scheduler has to call, and where.
+    """The call that a scheduler has to make.
 
     Attributes:
         command: the words of the command.
@@ -73,7 +73,7 @@ class Tick:
 
     @property
     def stop_seconds(self) -> int:
-        """How long a tick that is stopped may take to stop its run and to write that down."""
+        """Seconds that a stopped tick may take to stop its run and to write that down."""
         return math.ceil(self.grace) + 30
 
 

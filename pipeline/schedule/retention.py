@@ -1,4 +1,4 @@
-"""What scheduled runs leave behind: so much of it is kept, or a year of them fills a disk."""
+"""The leftovers of scheduled runs: so much is kept, or a year of them fills a disk."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def keep_newest(store: Store, served: Path, runs: int) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    here = (folder for folder in store.home.glob("served/*") if folder.is_dir())
-    pinned = runs_behind(served, *here)
+    pinned = runs_behind(store.home, served)
     with suppress(LockHeld):
         collect(store, runs, pinned)
         drop_runs(store, runs, pinned)

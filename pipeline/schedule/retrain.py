@@ -1,24 +1,22 @@
-"""What `bnpipe retrain` does: one tick of a home's schedule, or a run by hand."""
+"""The work of `bnpipe retrain`: one tick of a home's schedule, or a run by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.configuration.config import Config
-from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.publishing import served_folder
-from bnpipe.pipeline.configuration.sections import Schedule
-from bnpipe.pipeline.engine.errors import ConfigError, PipelineError, one_line
+from bnpipe.pipeline.engine.errors import PipelineError, one_line
 from bnpipe.pipeline.engine.execute import terminable
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.book import Book
-from bnpipe.pipeline.schedule.health import timetable_of
+from bnpipe.pipeline.schedule.health import require_timetable, timetable_of
 from bnpipe.pipeline.schedule.retention import keep_newest
 from bnpipe.pipeline.schedule.retraining import Retraining
-from bnpipe.pipeline.schedule.tick import Clock, Policy, Tick, Ticker
+from bnpipe.pipeline.schedule.tick import Clock, Tick, Ticker
 
 
 def retrain(
@@ -46,14 +44,9 @@ def retrain(
         PipelineError: the disk refuses; nothing is lost.
         StoreError: a newer bnpipe wrote the book.
     """
-    timetable = timetable_of(config.schedule)
-    if timetable is None and reason is None:
-        raise ConfigError(
-            "nothing is scheduled: schedule.cron or schedule.every says when slots are",
-            hint='--set "schedule.cron=0 3 * * *", or in bnpipe.yaml',
-        )
+    timetable = (require_timetable if reason is None else timetable_of)(config.schedule)
     work = Retraining(config, home, words, quiet=quiet)
-    ticker = Ticker(Book(home), timetable, policy_of(config.schedule), work, clock)
+    ticker = Ticker(Book(home), timetable, config.schedule, work, clock)
     try:
         with terminable():
             done = ticker.due() if reason is None else ticker.by_hand(reason)
@@ -79,16 +72,3 @@ def _tidy(config: Config, home: Path) -> None:
             keep_newest(Store(home), served_folder(config, home), keep)
     except (OSError, BnpipeError) as error:
         ui.warn(f"old runs stay: {one_line(error)}")
-
-
-def policy_of(schedule: Schedule) -> Policy:
-    """How slots are made up for and tried again."""
-    return Policy(
-        catch_up=schedule.catch_up,
-        catch_up_limit=schedule.catch_up_limit,
-        late=timedelta(seconds=schedule.late_seconds),
-        attempts=schedule.attempts,
-        backoff=timedelta(seconds=schedule.backoff_seconds),
-        retry_for=parse_duration(schedule.retry_for),
-        keep=schedule.keep_outcomes,
-    )

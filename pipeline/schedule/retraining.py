@@ -106,25 +106,25 @@ class Retraining:
         return self._come_to(claim, left)
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
-        """How the run of an attempt ended whose end nobody wrote down.
+        """The end of the run of an attempt, where nobody wrote that down.
 
         One that was stopped, because its tick had died, has been cut short like any other.
         """
-        found = self._run_of(claim, claim.open_attempts)
-        if found is None:
+        summary = self._run_of(claim, claim.open_attempts)
+        if summary is None:
             return None
-        number = int(found["trigger"]["attempt"])
-        if found["status"] in _DONE:
-            ran = self._come_to(claim, found)
+        number = int(summary["trigger"]["attempt"])
+        if summary["status"] in _DONE:
+            ran = self._come_to(claim, summary)
             # A canary whose soak was cut short gets another one, in an attempt that is counted.
             soaking = canary.on_trial(self._config, self._store.home) == ran.version is not None
             return None if soaking else (number, ran)
         live = versions.live(self._served)
-        if live is None or self._run_behind(live) != found["id"]:
+        if live is None or self._run_behind(live) != summary["id"]:
             return None
         # The run published its model and was killed before it wrote how it ended.
-        told = f"v{live} is live in {self._served / str(live)}"
-        ran = Ran(exit_code=0, sentence=told, result=Result.PUSHED, run=found["id"], version=live)
+        sentence = f"v{live} is live in {self._served / str(live)}"
+        ran = Ran(sentence=sentence, result=Result.PUSHED, run=summary["id"], version=live)
         return number, ran
 
     def _run_of(self, claim: Claim, attempts: Sequence[int]) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ class Retraining:
         return None
 
     def _come_to(self, claim: Claim, summary: Mapping[str, Any]) -> Ran:
-        """What a run that ended comes to, with what became of its canary since."""
+        """The result of a run that ended, and of its canary since."""
         ran = canary.decided(self._config, self._store.home, summary) or _ran(summary)
         live = versions.live(self._served)
         if ran.result is Result.UNCHANGED and live is not None and self._published(claim, live):
@@ -144,7 +144,7 @@ class Retraining:
         return ran
 
     def _published(self, claim: Claim, version: int) -> bool:
-        """Whether an earlier attempt at this slot published a version, and failed after that."""
+        """True when an earlier attempt at this slot published a version, and failed after that."""
         behind = self._run_behind(version)
         return any(
             summary["id"] == behind
@@ -177,29 +177,33 @@ class Retraining:
 
 
 def _ran(summary: Mapping[str, Any]) -> Ran:
-    """What a run that ended comes to."""
-    code, run = int(summary["exit_code"]), str(summary["id"])
+    """The result of a run that ended."""
+    code, result, version = int(summary["exit_code"]), None, None
     pushed, verdict = summary.get("pushed") or {}, summary.get("verdict") or {}
     if code == ExitCode.OK:
-        told = str(pushed.get("sentence", "done"))
-        if pushed.get("new"):
-            version = int(pushed["version"])
-            return Ran(exit_code=0, sentence=told, result=Result.PUSHED, run=run, version=version)
-        return Ran(exit_code=0, sentence=told, result=Result.UNCHANGED, run=run)
-    if code == ExitCode.VERDICT:
+        sentence = pushed.get("sentence", "done")
+        result = Result.PUSHED if pushed.get("new") else Result.UNCHANGED
+        version = int(pushed["version"]) if pushed.get("new") else None
+    elif code == ExitCode.VERDICT:
         components = {s["name"]: s["component"] for s in summary["steps"]}
         blocked = components.get(str(verdict.get("step"))) == _DATA_GATE
         result = Result.BLOCKED if blocked else Result.NOT_BLESSED
-        told = str(verdict.get("sentence", "a gate said no"))
-        return Ran(exit_code=code, sentence=told, result=result, run=run)
-    told = str(summary.get("error") or summary["status"])
-    return Ran(exit_code=code, sentence=told, run=run)
+        sentence = verdict.get("sentence", "a gate said no")
+    else:
+        sentence = summary.get("error") or summary["status"]
+    return Ran(
+        sentence=str(sentence),
+        exit_code=code,
+        result=result,
+        run=str(summary["id"]),
+        version=version,
+    )
 
 
 def _standing(plan: Plan) -> str:
     """Why there is nothing to do, in the words of the last step that says anything but `same`."""
-    told = [r.sentence for step in plan.steps for r in step.reasons if r.code != "same"]
-    return told[-1] if told else "every step is cached"
+    sentences = [r.sentence for step in plan.steps for r in step.reasons if r.code != "same"]
+    return sentences[-1] if sentences else "every step is cached"
 
 
 def _cut_short(code: int) -> str:

@@ -54,7 +54,7 @@ def iso(moment: datetime) -> str:
 
 
 def parse_iso(text: str) -> datetime:
-    """What `iso` wrote.
+    """Read what `iso` wrote.
 
     Raises:
         ValueError: it is something else.

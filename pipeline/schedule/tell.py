@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +21,8 @@ from bnpipe.pipeline.configuration.publishing import model_name, served_folder
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import try_lock
-from bnpipe.pipeline.schedule.health import health
-from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
+from bnpipe.pipeline.schedule.health import Health, health
+from bnpipe.pipeline.schedule.metrics_file import write_metrics
 from bnpipe.pipeline.schedule.notify import Message, message_of, notify
 from bnpipe.pipeline.schedule.outcome import Outcome, outcomes
 from bnpipe.pipeline.schedule.slot import iso
@@ -34,11 +33,11 @@ NEWEST = 20
 
 
 @dataclass(frozen=True)
-class Told:
-    """What was told.
+class Delivered:
+    """The messages that went out.
 
     Attributes:
-        outcomes: those that were; as many of the last ones as there are outcomes.
+        outcomes: those that were told; as many of the last ones as there are outcomes.
         stale: the version and the day that `stale` was last told of; empty if never.
     """
 
@@ -56,74 +55,49 @@ def tell(config: Config, home: Path, tick: Tick, now: datetime) -> list[str]:
     """
     problems: list[str] = []
     try:
+        state = health(config.schedule, home, served_folder(config, home), now, count=1)
         with try_lock(home / "schedule" / "telling.lock") as mine:
             if mine:  # else another tick is telling; what it misses is left to the next one
-                _tell(config, home, tick, now, problems)
+                _tell(config, home, tick, state, now, problems)
         if config.notify.prometheus_file is not None:
-            write_metrics(Path(config.notify.prometheus_file), _gauges(config, home, now))
+            path = Path(config.notify.prometheus_file)
+            write_metrics(path, model_name(config), state, outcomes(home, until=now), now)
     except (BnpipeError, OSError) as error:
         problems.append(one_line(error))
     return problems
 
 
-def _tell(config: Config, home: Path, tick: Tick, now: datetime, problems: list[str]) -> None:
-    newest = outcomes(home, NEWEST, until=now)
-    told = _read(home)
-    if told is None:  # before there was such a file, others told
-        told = Told(tuple(_key(outcome) for outcome in newest if outcome != tick.outcome))
-    stale = _stale(config, home, now)
-    keys = dict.fromkeys((*told.outcomes, *map(_key, newest)))
-    kept = tuple(keys)[-config.schedule.keep_outcomes :]
-    done = Told(kept, stale[0] if stale else told.stale)
-    for message in _messages(config, newest, told, stale, now):
-        problems += notify(config.notify, message)
-    if done != _read(home):
-        write_json(home / "schedule" / "told.json", dataclasses.asdict(done))
-
-
-def _messages(
-    config: Config, newest: list[Outcome], told: Told, stale: tuple[str, str] | None, now: datetime
-) -> Iterator[Message]:
+def _tell(
+    config: Config, home: Path, tick: Tick, state: Health, now: datetime, problems: list[str]
+) -> None:
     """Every outcome that was not told; `stale` once a day for every version that is."""
+    newest = outcomes(home, NEWEST, until=now)
+    written = _read(home)
+    # Before there was such a file, others told.
+    before = written or Delivered(tuple(_key(o) for o in newest if o != tick.outcome))
+    keys = dict.fromkeys((*before.outcomes, *map(_key, newest)))
+    stale = before.stale
+    if state.stale is not None and state.served is not None:
+        stale = f"v{state.served[0]} {now:%Y-%m-%d}"
+    done = Delivered(tuple(keys)[-config.schedule.keep_outcomes :], stale)
     model = model_name(config)
-    for outcome in newest:
-        message = message_of(outcome, model, iso(now))
-        if message is not None and _key(outcome) not in told.outcomes:
-            yield message
-    if stale is not None and stale[0] != told.stale:
-        yield Message("stale", model, stale[1], iso(now))
-
-
-def _stale(config: Config, home: Path, now: datetime) -> tuple[str, str] | None:
-    """The version with the day, and the sentence; None unless the served model is stale."""
-    found = health(config.schedule, home, served_folder(config, home), now, count=1)
-    if found.stale is None or found.served is None:
-        return None
-    return f"v{found.served[0]} {now:%Y-%m-%d}", found.stale
+    messages = [message_of(o, model, iso(now)) for o in newest if _key(o) not in before.outcomes]
+    if state.stale is not None and stale != before.stale:
+        messages.append(Message("stale", model, state.stale, iso(now)))
+    for message in filter(None, messages):
+        problems += notify(config.notify, message)
+    if done != written:
+        write_json(home / "schedule" / "told.json", dataclasses.asdict(done))
 
 
 def _key(outcome: Outcome) -> str:
     return f"{outcome.slot} {outcome.ended}"
 
 
-def _read(home: Path) -> Told | None:
-    """What was told; None when nobody has written that down."""
+def _read(home: Path) -> Delivered | None:
+    """The record of what was told; None when nobody has written that down."""
     try:
         value = json.loads((home / "schedule" / "told.json").read_text())
-        return Told(tuple(map(str, value["outcomes"])), str(value["stale"]))
+        return Delivered(tuple(map(str, value["outcomes"])), str(value["stale"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _gauges(config: Config, home: Path, now: datetime) -> Gauges:
-    found = health(config.schedule, home, served_folder(config, home), now, count=1)
-    version, age = found.served or (None, None)
-    return Gauges(
-        model=model_name(config),
-        now=now,
-        version=version,
-        published=None if age is None else now - age,
-        stale=found.stale is not None,
-        next_slot=found.next_slots[0] if found.next_slots else None,
-        outcomes=outcomes(home, until=now),
-    )

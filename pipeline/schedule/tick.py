@@ -11,8 +11,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
+from bnpipe.pipeline.configuration.duration import parse_duration
+from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
 from bnpipe.pipeline.schedule.book import Book, State
@@ -35,22 +36,9 @@ _STOPPED = (ExitCode.LOCKED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 """Not the run's fault: it was stopped, or another one was in the way."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """How slots are made up for and tried again; see `configuration.sections.Schedule`."""
-
-    catch_up: Literal["none", "latest", "all"] = "latest"
-    catch_up_limit: int = 10
-    late: timedelta = timedelta(minutes=15)
-    attempts: int = 3
-    backoff: timedelta = timedelta(minutes=5)
-    retry_for: timedelta = timedelta(hours=6)
-    keep: int = 500
-
-
 @dataclass(frozen=True)
 class Tick:
-    """What a tick did.
+    """The result of a tick.
 
     Attributes:
         sentence: one line for people.
@@ -69,7 +57,7 @@ class Ticker:
     Args:
         book: where slots are recorded.
         timetable: which slots there are; None for a home without a schedule.
-        policy: how they are made up for and tried again.
+        schedule: how they are made up for and tried again.
         work: the pipeline.
         clock: tells the time.
         jitter: a random number in [0, 1) that waits are multiplied by.
@@ -79,14 +67,14 @@ class Ticker:
         self,
         book: Book,
         timetable: Timetable | None,
-        policy: Policy,
+        schedule: Schedule,
         work: Work,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._book = book
         self._timetable = timetable
-        self._policy = policy
+        self._schedule = schedule
         self._work = work
         self._clock = clock
         self._jitter = jitter
@@ -134,7 +122,7 @@ class Ticker:
         return self._clock().astimezone(UTC).replace(microsecond=0)
 
     def _current_state(self) -> State:
-        """How far the schedule is; its first tick begins it, and a clock set back is followed."""
+        """The state of the book; the first tick begins it, and a clock set back is followed."""
         now, state = self._now(), self._book.state()
         if state is not None and state.mark <= now:
             return state
@@ -172,13 +160,13 @@ class Ticker:
         return Tick(f"nothing is due; next {iso(following)}" if following else "nothing is due")
 
     def _wanted(self, slots: list[Slot], now: datetime) -> list[Slot]:
-        """The due slots that the policy has done, oldest first."""
-        policy = self._policy
-        if policy.catch_up == "all":
-            return slots[-policy.catch_up_limit :]
+        """The due slots that are to be done by `catch_up`, oldest first."""
         newest = slots[-1:]
-        if policy.catch_up == "none":
-            return [slot for slot in newest if now - slot.at <= policy.late]
+        if self._schedule.catch_up == "all":
+            return slots[-self._schedule.catch_up_limit :]
+        if self._schedule.catch_up == "none":
+            late = timedelta(seconds=self._schedule.late_seconds)
+            return [slot for slot in newest if now - slot.at <= late]
         return newest
 
     def _missed(self, slots: list[Slot]) -> Tick:
@@ -188,17 +176,16 @@ class Ticker:
             sentence = f"{claim.slot.iso} was missed; catch_up is none"
         else:
             sentence = f"{len(slots)} slots from {slots[0].iso} on were missed; catch_up is none"
-        return self._settled(claim, Ran(exit_code=0, sentence=sentence, result=Result.MISSED))
+        return self._settled(claim, Ran(sentence=sentence, result=Result.MISSED))
 
     def _do(self, claim: Claim) -> Tick:
         """Go on with a claim from wherever it is."""
         busy = self._work.busy()
         if busy is not None:
             return Tick(f"{claim.slot.iso} waits: {busy}")
-        found = self._work.ended(claim) if claim.open_attempts else None
-        if found is not None:
-            number, ran = found
-            return self._judge(claim, number, ran)
+        ended = self._work.ended(claim) if claim.open_attempts else None
+        if ended is not None:
+            return self._judge(claim, *ended)
         if claim.not_before is not None:
             wait = parse_iso(claim.not_before) - self._now()
             # A longer wait was written before the clock was set back: it is not waited for.
@@ -207,9 +194,9 @@ class Ticker:
         if self._is_used_up(claim):
             last = claim.attempts[-1]
             why = last.sentence or "the last one was cut short"
-            told = f"{claim.counted} attempts: {why}"
+            sentence = f"{claim.counted} attempts: {why}"
             code = last.exit_code or ExitCode.FAILED
-            return self._settled(claim, Ran(exit_code=code, sentence=told, run=last.run))
+            return self._settled(claim, Ran(exit_code=code, sentence=sentence, run=last.run))
         claim = claim.begin(iso(self._now()))
         self._book.update(claim)
         return self._attempt(claim)
@@ -228,7 +215,7 @@ class Ticker:
             # made it all, and then the run says what came of it, such as the published version.
             nothing = self._work.unchanged() if number == 1 else None
             if nothing is not None:
-                ran = Ran(exit_code=0, sentence=nothing, result=Result.UNCHANGED)
+                ran = Ran(sentence=nothing, result=Result.UNCHANGED)
             else:
                 ran = self._work.run(claim)
         except (KeyboardInterrupt, Terminated) as stop:
@@ -244,16 +231,16 @@ class Ticker:
         if claim.asked is not None:
             return replace(claim, reasons=(FiredTrigger(HAND, claim.asked),))
         looked = self._work.look(claim, self._now())
-        told = "; ".join(looked.otherwise)
         if looked.reasons:
             return replace(claim, reasons=looked.reasons)
+        otherwise = "; ".join(looked.otherwise)
         if looked.failed:
-            return Ran(exit_code=ExitCode.FAILED, sentence=told)
-        return Ran(exit_code=0, sentence=f"no trigger: {told}", result=Result.UNCHANGED)
+            return Ran(exit_code=ExitCode.FAILED, sentence=otherwise)
+        return Ran(sentence=f"no trigger: {otherwise}", result=Result.UNCHANGED)
 
     def _is_used_up(self, claim: Claim) -> bool:
-        """Whether no further attempt may be made."""
-        most = self._policy.attempts
+        """True when no further attempt may be made."""
+        most = self._schedule.attempts
         return claim.counted >= most or len(claim.attempts) >= _TRIES_PER_ATTEMPT * most
 
     def _judge(self, claim: Claim, number: int, ran: Ran) -> Tick:
@@ -261,12 +248,13 @@ class Ticker:
         if ran.result is not None:
             return self._settled(claim, ran)
         how = PUT_BACK if ran.exit_code in _STOPPED else FAILED
-        told = {"sentence": ran.sentence, "run": ran.run, "exit_code": int(ran.exit_code)}
-        claim = claim.end(number, how, **told)
+        code = int(ran.exit_code)
+        claim = claim.end(number, how, sentence=ran.sentence, run=ran.run, exit_code=code)
         final = ran.exit_code in _FINAL or claim.asked is not None
         if how == FAILED:
             again = self._again(claim)
-            final = final or again - parse_iso(claim.attempts[0].at) > self._policy.retry_for
+            latest = parse_iso(claim.attempts[0].at) + parse_duration(self._schedule.retry_for)
+            final = final or again > latest
             claim = replace(claim, not_before=iso(again))
         if final or (how == FAILED and self._is_used_up(claim)):
             many = claim.counted > 1
@@ -279,8 +267,9 @@ class Ticker:
         return Tick(sentence, exit_code=_process_code(ran.exit_code))
 
     def _again(self, claim: Claim) -> datetime:
-        """When the next attempt may begin: exponential backoff with full jitter."""
-        bound = self._policy.backoff * 2.0 ** min(claim.counted - 1, 32)
+        """The time of the next attempt: exponential backoff with full jitter."""
+        first = timedelta(seconds=self._schedule.backoff_seconds)
+        bound = first * 2.0 ** min(claim.counted - 1, 32)
         return self._now() + self._jitter() * min(bound, _LONGEST_WAIT)
 
     def _settled(self, claim: Claim, ran: Ran) -> Tick:
@@ -299,13 +288,12 @@ class Ticker:
             exit_code=int(ran.exit_code),
             missed=claim.missed,
         )
-        self._book.settle(claim, outcome, self._policy.keep)
-        told = outcome.sentence.removeprefix(f"{outcome.result}: ")
-        return Tick(
-            f"{outcome.slot} {outcome.result}: {told}", outcome, _process_code(ran.exit_code)
-        )
+        self._book.settle(claim, outcome, self._schedule.keep_outcomes)
+        sentence = outcome.sentence.removeprefix(f"{outcome.result}: ")
+        code = _process_code(ran.exit_code)
+        return Tick(f"{outcome.slot} {outcome.result}: {sentence}", outcome, code)
 
 
 def _process_code(code: int) -> int:
-    """What a process can exit with: a run that a signal killed has failed."""
+    """A code that a process can exit with: a run that a signal killed has failed."""
     return code if code >= 0 else ExitCode.FAILED

@@ -1,4 +1,4 @@
-"""The triggers: what makes a slot retrain. Those that need numpy or TensorFlow ask in a child."""
+"""The triggers: reasons to retrain. Those that need numpy or TensorFlow ask in a child."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from bnpipe.components import example_gen
 from bnpipe.data.sources.spans import Span
@@ -25,6 +25,14 @@ from bnpipe.pipeline.schedule.work import Looked
 
 _INSPECTED = ("drift", "accuracy")
 _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The answer of a trigger: `fired` if it is a reason to retrain, `remark` if it is none."""
+
+    fired: str = ""
+    remark: str = ""
 
 
 class Triggers:
@@ -43,82 +51,76 @@ class Triggers:
 
     def look(self, claim: Claim, now: datetime) -> Looked:
         """Ask every trigger; one that cannot tell does not keep the others from firing."""
-        looks: dict[str, Callable[[], tuple[str, str]]] = {
-            "clock": lambda: (f"{claim.slot.iso} is a slot", ""),
+        looks: dict[str, Callable[[], Seen]] = {
+            "clock": lambda: Seen(f"{claim.slot.iso} is a slot"),
             "new_span": self._new_span,
             "staleness": lambda: self._staleness(now),
         }
         reasons: list[FiredTrigger] = []
         otherwise: list[str] = []
         failed = False
-        inspected = self._inspected()
         for name in self._config.schedule.triggers:
             try:
-                fired, told = looks[name]() if name in looks else inspected(name)
+                seen = looks[name]() if name in looks else self._inspect(name)
             except subprocess.TimeoutExpired:
-                told = f"{name}: looking took longer than the time limit"
-                fired, failed = "", True
+                seen = Seen(remark=f"{name}: looking took longer than the time limit")
+                failed = True
             except Exception as error:  # the boundary to what lies outside: data, served folder
-                fired, told, failed = "", f"{name}: {one_line(error)}", True
-            if fired:
-                reasons.append(FiredTrigger(name, fired))
-            elif told:
-                otherwise.append(told)
+                seen, failed = Seen(remark=f"{name}: {one_line(error)}"), True
+            if seen.fired:
+                reasons.append(FiredTrigger(name, seen.fired))
+            elif seen.remark:
+                otherwise.append(seen.remark)
         return Looked(tuple(reasons), tuple(otherwise), failed)
 
-    def _inspected(self) -> Callable[[str], tuple[str, str]]:
-        """Asks one child process about all triggers that need one, when the first is asked for."""
+    def _inspect(self, name: str) -> Seen:
+        answer = self._inspected[name]
+        if "error" in answer:
+            raise PipelineError(answer["error"])
+        return Seen(**answer)
 
-        @cache
-        def answers() -> dict[str, dict[str, Any]]:
-            wanted = [n for n in self._config.schedule.triggers if n in _INSPECTED]
-            asked = {
-                "config": self._config.snapshot(),
-                "home": str(self._store.home),
-                "wanted": wanted,
-            }
-            words = [sys.executable, "-P", "-m", "bnpipe.pipeline.schedule.inspection"]
-            limit = self._config.schedule.time_limit
-            done = subprocess.run(
-                words,
-                input=json.dumps(asked),
-                text=True,
-                capture_output=True,
-                timeout=parse_duration(limit).total_seconds() if limit else None,
-            )
-            if done.returncode:
-                last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-                raise PipelineError(f"the inspection failed: {last[0]}")
-            found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-            return found
+    @cached_property
+    def _inspected(self) -> dict[str, dict[str, str]]:
+        """Answers of one child process to all triggers that need one."""
+        asked = {
+            "config": self._config.snapshot(),
+            "home": str(self._store.home),
+            "wanted": [n for n in self._config.schedule.triggers if n in _INSPECTED],
+        }
+        limit = self._config.schedule.time_limit
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "bnpipe.pipeline.schedule.inspection"],
+            input=json.dumps(asked),
+            text=True,
+            capture_output=True,
+            timeout=parse_duration(limit).total_seconds() if limit else None,
+        )
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise PipelineError(f"the inspection failed: {last[0]}")
+        answers: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
+        return answers
 
-        def ask(name: str) -> tuple[str, str]:
-            answer = answers()[name]
-            if answer["failed"]:
-                raise PipelineError(answer["told"].removeprefix(f"{name}: "))
-            return answer["fired"], answer["told"]
-
-        return ask
-
-    def _new_span(self) -> tuple[str, str]:
+    def _new_span(self) -> Seen:
         """Spans that no model was judged on."""
         new = new_spans(self._config, self._store)
         if not new:
-            return "", "no new span"
+            return Seen(remark="no new span")
         if len(new) == 1:
-            return f"span {new[0]} is new", ""
-        return f"{len(new)} spans are new, {new[0]} to {new[-1]}", ""
+            return Seen(f"span {new[0]} is new")
+        return Seen(f"{len(new)} spans are new, {new[0]} to {new[-1]}")
 
-    def _staleness(self, now: datetime) -> tuple[str, str]:
+    def _staleness(self, now: datetime) -> Seen:
         """The age of the served model."""
         assert self._config.schedule.stale_after is not None  # `Schedule` has seen to it
         limit = parse_duration(self._config.schedule.stale_after)
         served = served_age(self._served, now)
         if served is None:
-            return "nothing is served", ""
+            return Seen("nothing is served")
         version, age = served
-        told = f"v{version} is {in_words(age)} old"
-        return (f"{told}, stale after {in_words(limit)}", "") if age > limit else ("", told)
+        text = f"v{version} is {in_words(age)} old"
+        stale = age > limit
+        return Seen(f"{text}, stale after {in_words(limit)}") if stale else Seen(remark=text)
 
 
 def new_spans(config: Config, store: Store) -> list[str]:
@@ -128,16 +130,16 @@ def new_spans(config: Config, store: Store) -> list[str]:
         DataError: a span that cannot be one.
     """
     before = judged_data(store)
-    found = example_gen.probe(config.data, store.cache)
+    now = example_gen.probe(config.data, store.cache)
     return [
         name.removeprefix(Span.PREFIX)
-        for name, content in found.items()
+        for name, content in now.items()
         if name.startswith(Span.PREFIX) and before.get(name) != content
     ]
 
 
 def judged_data(store: Store) -> Mapping[str, str]:
-    """What the data was, by `example_gen.probe`, when a model was last judged; empty if never.
+    """The data by `example_gen.probe` of when a model was last judged; empty if never.
 
     A run that failed on the way has judged nothing: its data is still new to the next one.
     """

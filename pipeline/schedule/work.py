@@ -1,4 +1,4 @@
-"""What a tick asks of the pipeline. `pipeline.schedule.retraining` answers with the product."""
+"""The questions of a tick; `pipeline.schedule.retraining` answers them with the product."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """How one attempt's run ended.
+    """The end of one attempt's run.
 
     Attributes:
-        exit_code: as in `engine.errors.ExitCode`; negative when a signal killed it.
         sentence: one line for people.
+        exit_code: as in `engine.errors.ExitCode`; negative when a signal killed it.
         result: what a run that ended well or by a verdict comes to; None for a fault.
         run: its id; None when it left no record.
         version: what it published, if anything.
     """
 
-    exit_code: int
     sentence: str
+    exit_code: int = 0
     result: Result | None = None
     run: str | None = None
     version: int | None = None
@@ -31,12 +31,12 @@ class Ran:
 
 @dataclass(frozen=True)
 class Looked:
-    """What the triggers say.
+    """The answers of the triggers.
 
     Attributes:
         reasons: of the triggers that fired.
         otherwise: for people: what the others found, and what could not be looked at.
-        failed: whether one could not be looked at.
+        failed: true when one could not be looked at.
     """
 
     reasons: tuple[FiredTrigger, ...]
@@ -60,7 +60,7 @@ class Work(Protocol):
         """Run the pipeline for the last attempt of a claim, in a child process."""
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
-        """How the run of an attempt ended whose end nobody wrote down, with the attempt's number.
+        """The end of the run of an attempt, with its number, where nobody wrote that down.
 
         None when there was no such run, or it was cut short.
         """

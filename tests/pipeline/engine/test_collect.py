@@ -47,21 +47,21 @@ def test_what_is_removed_is_what_was_told(toy: ToyHome) -> None:
 
 def test_finding_changes_nothing(toy: ToyHome) -> None:
     before = files_below(toy.home, toy.served)
-    find_garbage(toy.store, 1, runs_behind(toy.served))
+    find_garbage(toy.store, 1, runs_behind(toy.home, toy.served))
     find_damage(toy.store)
     assert files_below(toy.home, toy.served) == before
 
 
 def test_runs_behind_served_versions_keep_what_they_used(toy: ToyHome) -> None:
-    assert runs_behind(toy.served) == {"0001", "0002", "0003"}
-    assert find_garbage(toy.store, 1, runs_behind(toy.served)).objects == ()
+    assert runs_behind(toy.home, toy.served) == {"0001", "0002", "0003"}
+    assert find_garbage(toy.store, 1, runs_behind(toy.home, toy.served)).objects == ()
     some = find_garbage(toy.store, 1, {"0001"})
     assert 0 < len(some.objects) < len(find_garbage(toy.store, 1).objects)
 
 
 def test_a_version_that_was_put_there_by_hand_pins_nothing(toy: ToyHome) -> None:
     shutil.copytree(toy.served / "1", toy.served / "9")
-    assert runs_behind(toy.served) == {"0001", "0002", "0003"}
+    assert runs_behind(toy.home, toy.served) == {"0001", "0002", "0003"}
 
 
 def test_an_input_from_an_older_run_is_kept(toy: ToyHome) -> None:

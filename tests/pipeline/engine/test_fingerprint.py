@@ -73,6 +73,10 @@ def closure(tree: Path, module: str = "bnpipe.components.step") -> dict[str, str
     return CodeDigests(tree).closure([module])
 
 
+def changed_names(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    return [name for name, _, _ in differences(before, after)]
+
+
 def test_the_closure_is_what_is_imported_and_no_more(tree: Path) -> None:
     assert set(closure(tree)) == {
         "bnpipe.components",
@@ -125,21 +129,21 @@ def test_comments_docstrings_and_layout_do_not_count(
 def test_code_counts(tree: Path, change: Callable[[str], str]) -> None:
     before = closure(tree)
     edit(tree, "components/step.py", change)
-    assert differences(before, closure(tree)) == ["bnpipe.components.step"]
+    assert changed_names(before, closure(tree)) == ["bnpipe.components.step"]
 
 
 @pytest.mark.parametrize("name", ["data/helper.py", "data/deep.py", "serving/other.py"])
 def test_a_helper_changes_what_imports_it_and_nothing_else(tree: Path, name: str) -> None:
     before, alone = closure(tree), closure(tree, "bnpipe.components.alone")
     edit(tree, name, lambda text: text + "\nmore = 1\n")
-    assert differences(before, closure(tree)) == [f"bnpipe.{name[:-3]}".replace("/", ".")]
+    assert changed_names(before, closure(tree)) == [f"bnpipe.{name[:-3]}".replace("/", ".")]
     assert closure(tree, "bnpipe.components.alone") == alone
 
 
 def test_a_package_s_init_counts_for_all_its_modules(tree: Path) -> None:
     before = closure(tree)
     edit(tree, "data/__init__.py", lambda text: "import os\n")
-    assert differences(before, closure(tree)) == ["bnpipe.data"]
+    assert changed_names(before, closure(tree)) == ["bnpipe.data"]
 
 
 def test_unused_modules_do_not_count(tree: Path) -> None:
@@ -210,7 +214,7 @@ def test_looking_again_sees_edits(tree: Path) -> None:
     before = digests.closure(["bnpipe.components.step"])
     edit(tree, "data/deep.py", lambda text: "depth = 2\n")
     assert digests.closure(["bnpipe.components.step"]) == before
-    assert differences(before, digests.again().closure(["bnpipe.components.step"])) == [
+    assert changed_names(before, digests.again().closure(["bnpipe.components.step"])) == [
         "bnpipe.data.deep"
     ]
 
@@ -220,10 +224,11 @@ def test_equal_values_have_equal_digests() -> None:
     assert digest_of({"a": 1}) != digest_of({"a": 1.5}) != digest_of({"a": "1"})
 
 
-def test_differences_are_dotted_names() -> None:
+def test_differences_have_dotted_names_and_both_values() -> None:
     before = {"a": 1, "b": {"c": 2, "d": [1]}, "e": 1}
     after = {"a": 1, "b": {"c": 3, "d": [1]}, "f": 1}
-    assert differences(before, after) == ["b.c", "e", "f"]
+    expected = [("b.c", 2, 3), ("e", 1, None), ("f", None, 1)]
+    assert list(differences(before, after)) == expected
 
 
 def test_the_environment_names_the_libraries_that_compute() -> None:
@@ -277,7 +282,7 @@ def test_an_edited_helper_changes_exactly_the_steps_that_use_it(copied: Path) ->
     using = {name for name in before if "bnpipe.data.preprocessing" in before[name]}
     assert changed == using
     for name in changed:
-        assert differences(before[name], after[name]) == ["bnpipe.data.preprocessing"]
+        assert changed_names(before[name], after[name]) == ["bnpipe.data.preprocessing"]
 
 
 def test_no_step_depends_on_the_machinery_or_on_tests() -> None:

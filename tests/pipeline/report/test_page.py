@@ -81,7 +81,7 @@ def test_every_rule_is_shown_with_its_finding(page: Page, finished: RunFolder):
     evaluation = RunEvaluation.of(finished.report())
     assert evaluation is not None
     cells = page.text("td")
-    for rule in evaluation.rules:
+    for rule in evaluation.blessing["rules"]:
         assert rule["name"] in page.text("th")
         assert rule["sentence"] in cells
         assert str(rule["outcome"]) in cells

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import FiredTrigger, Result
-from bnpipe.pipeline.schedule.tick import Policy, Ticker
+from bnpipe.pipeline.schedule.tick import Ticker
 from bnpipe.pipeline.schedule.work import Looked, Ran
 
 PUSHED = Ran(exit_code=0, sentence="v1 is live", result=Result.PUSHED, run="0001", version=1)
@@ -88,8 +89,8 @@ def ticker(
     cron: str | None = "0 3 * * *",
     timezone: str = "UTC",
     every: timedelta | None = None,
-    **policy: Any,
+    **schedule: Any,
 ) -> Ticker:
     """A ticker over a home in a folder, daily at three unless told otherwise."""
     timetable = make_timetable(None if every else cron, every, timezone)
-    return Ticker(Book(folder / "home"), timetable, Policy(**policy), work, clock, lambda: 1.0)
+    return Ticker(Book(folder / "home"), timetable, Schedule(**schedule), work, clock, lambda: 1.0)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.components.example_validator.params import Checks
 from bnpipe.data.records.examples import encode
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.sources.digit_renderer import draw_chunk
@@ -65,13 +64,13 @@ def log(folder: Path, signature: str = "serve_images", **inputs: Any) -> Path:
 
 
 def test_without_anything_new_there_is_nothing_to_see(look: Inspection) -> None:
-    assert look.drift().told == "drift: no new data and no requests to look at"
+    assert look.drift().remark == "drift: no new data and no requests to look at"
     assert not look.accuracy().fired
 
 
 def test_new_data_of_the_same_kind_is_no_drift(look: Inspection, tmp_path: Path) -> None:
     write_records(tmp_path / "spans" / "7", 5, train=300)
-    assert look.drift().told == "no drift in span 7"
+    assert look.drift().remark == "no drift in span 7"
 
 
 def write_inverted(folder: Path, inverted: int) -> None:
@@ -97,7 +96,7 @@ def test_a_few_damaged_images_of_many_are_drift_too(
     config: Config, look: Inspection, tmp_path: Path, tolerated: float
 ) -> None:
     write_inverted(tmp_path / "spans" / "8", 20)
-    checks = Checks(image_drift="off")
+    checks = replace(config.validator.checks, image_drift="off")
     validator = replace(config.validator, max_outlier_share=tolerated, checks=checks)
     seen = Inspection(replace(config, validator=validator), tmp_path / "home").drift()
     assert " of 300 images in span 8 have " in seen.fired
@@ -106,7 +105,7 @@ def test_a_few_damaged_images_of_many_are_drift_too(
 def test_requests_are_compared_too(look: Inspection, tmp_path: Path) -> None:
     images, _ = draw_chunk(5, "test", 0)
     file = log(tmp_path / "requests", images=images[:300])
-    assert look.drift().told == "no drift in requests"
+    assert look.drift().remark == "no drift in requests"
     file.unlink()
     log(tmp_path / "requests", images=255 - images[:300])
     assert "in requests" in look.drift().fired
@@ -122,7 +121,7 @@ def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
     monkeypatch.setattr("bnpipe.serving.client.restored.class_ids", lambda folder, images: answers)
     seen = look.accuracy()
     assert bool(seen.fired) is fires
-    assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.told
+    assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.remark
 
 
 def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.schedule.metrics_file import Gauges, write_metrics
+from bnpipe.pipeline.schedule.health import Health
+from bnpipe.pipeline.schedule.metrics_file import write_metrics
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 NOW = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
@@ -22,28 +23,25 @@ def outcome(result: Result, hour: int) -> Outcome:
     )  # fmt: skip
 
 
-GAUGES = Gauges(
-    model='a"b\\c\nd',
-    now=NOW,
-    version=3,
-    published=NOW - timedelta(days=2),
-    stale=True,
-    next_slot=NOW + timedelta(hours=1),
-    outcomes=[outcome(Result.PUSHED, 1), outcome(Result.FAILED, 2), outcome(Result.BLOCKED, 3)],
-)
+MODEL = 'a"b\\c\nd'
+STATE = Health(
+    attention=(), stale="v3 is old", next_slots=(NOW + timedelta(hours=1),), last=(), claims=(),
+    working=False, served=(3, timedelta(days=2)), ticked=None,
+)  # fmt: skip
+SETTLED = [outcome(Result.PUSHED, 1), outcome(Result.FAILED, 2), outcome(Result.BLOCKED, 3)]
 
 
 def read(path: Path) -> dict[tuple[str, str | None], float]:
     found = {}
     for family in text_string_to_metric_families(path.read_text()):
         for sample in family.samples:
-            assert sample.labels["model"] == GAUGES.model
+            assert sample.labels["model"] == MODEL
             found[sample.name.removeprefix("bnpipe_"), sample.labels.get("result")] = sample.value
     return found
 
 
 def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "bnpipe.prom", GAUGES)
+    write_metrics(tmp_path / "bnpipe.prom", MODEL, STATE, SETTLED, NOW)
     found = read(tmp_path / "bnpipe.prom")
     assert found["tick_timestamp_seconds", None] == NOW.timestamp()
     assert found["served_version", None] == 3
@@ -56,16 +54,14 @@ def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
-    nothing = replace(
-        GAUGES, version=None, published=None, next_slot=None, outcomes=(), stale=False
-    )
-    write_metrics(tmp_path / "bnpipe.prom", nothing)
+    nothing = replace(STATE, stale=None, next_slots=(), served=None)
+    write_metrics(tmp_path / "bnpipe.prom", MODEL, nothing, [], NOW)
     names = {name for name, _ in read(tmp_path / "bnpipe.prom")}
     assert names == {"tick_timestamp_seconds", "served_model_stale", "slots_since_success"}
 
 
 def test_a_file_that_no_collector_reads_or_none_that_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.prom"):
-        write_metrics(tmp_path / "bnpipe.txt", GAUGES)
+        write_metrics(tmp_path / "bnpipe.txt", MODEL, STATE, SETTLED, NOW)
     with pytest.raises(ConfigError, match="cannot write"):
-        write_metrics(tmp_path / "missing" / "bnpipe.prom", GAUGES)
+        write_metrics(tmp_path / "missing" / "bnpipe.prom", MODEL, STATE, SETTLED, NOW)

@@ -180,7 +180,9 @@ def test_a_command_reads_the_payload(tmp_path: Path) -> None:
     code = f"import os, sys; open({str(kept)!r}, 'w').write(os.environ['BNPIPE_EVENT'] + sys.stdin.read())"  # noqa: E501
     assert notify(Notify(command=python(code)), MESSAGE, {}) == []
     assert kept.read_text().startswith("not_blessed{")
-    assert json.loads(kept.read_text().removeprefix("not_blessed")) == MESSAGE.to_json()
+    assert json.loads(kept.read_text().removeprefix("not_blessed")) == json.loads(
+        json.dumps(MESSAGE.to_json())
+    )
 
 
 @pytest.mark.parametrize(

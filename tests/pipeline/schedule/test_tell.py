@@ -183,7 +183,7 @@ def test_a_scheduler_that_is_not_running_wants_attention(told: Told) -> None:
 
 
 def test_health_shows_slots_to_come_and_a_claim_that_waits(told: Told) -> None:
-    waiting = ticker(told.folder, told.clock, told.work, backoff=timedelta(minutes=5))
+    waiting = ticker(told.folder, told.clock, told.work, backoff_seconds=300.0)
     told.work.answers = [Ran(exit_code=1, sentence="no memory")]
     told.clock.on(hours=3)
     waiting.due()

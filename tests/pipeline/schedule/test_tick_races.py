@@ -18,7 +18,7 @@ EVERY = timedelta(minutes=1)
 def scheduler(folder: Path, slots: int, barrier: Any) -> None:
     """Ticks at every minute of a fake clock, at the same instant as the other one."""
     work, clock = StubWork(folder / f"done-{os.getpid()}"), Clock(2026, 1, 1)
-    mine = ticker(folder, clock, work, every=EVERY, keep=10 * slots)
+    mine = ticker(folder, clock, work, every=EVERY, keep_outcomes=10 * slots)
     for _ in range(slots):
         clock.on(minutes=1)
         barrier.wait()

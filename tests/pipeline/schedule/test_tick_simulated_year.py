@@ -65,7 +65,7 @@ def test_every_due_slot_of_a_year_is_done_once(
     crashes = Crashes(monkeypatch, lot)
     clock, work = Clock(2026, 1, 1), StubWork(memory / "done")
     policy: dict[str, Any] = {"catch_up": "all", "catch_up_limit": 1000, "attempts": 1000}
-    daemon = ticker(memory, clock, work, CRON, ZONE, keep=50, **policy)
+    daemon = ticker(memory, clock, work, CRON, ZONE, keep_outcomes=50, **policy)
 
     def tick() -> None:
         if lot.random() < 0.3:

@@ -5,7 +5,6 @@
 
 import shutil
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 from bnpipe.pipeline.schedule.book import Book
@@ -34,7 +33,7 @@ def main(folder: Path, fault: str) -> int:
 def begin(folder: Path) -> None:
     """A home whose next tick has a slot to do, one to let go and an outcome to prune."""
     clock, work = Clock(2026, 1, 1), StubWork(folder / "done")
-    daily = ticker(folder, clock, work, keep=KEEP)
+    daily = ticker(folder, clock, work, keep_outcomes=KEEP)
     daily.due()
     for _ in range(KEEP):
         clock.on(days=1)
@@ -43,7 +42,7 @@ def begin(folder: Path) -> None:
 
 def tick(folder: Path) -> None:
     clock, work = Clock(2026, 1, 13), StubWork(folder / "done")
-    ticker(folder, clock, work, keep=KEEP, backoff=timedelta(0)).due()
+    ticker(folder, clock, work, keep_outcomes=KEEP, backoff_seconds=0.0).due()
 
 
 def check(folder: Path) -> None:
