@@ -10,7 +10,7 @@ ROOMS = ("pipeline", "components", "data", "serving")
 # What these do is tested where it is used: verbs in tests/pipeline/cli/test_app.py, a step's parts
 # with the step, the stand-in's with the server.
 WITHOUT = """
-components: artifacts base
+components: artifacts
 components/evaluator: assessment evidence golden inference measure params rules rules_absolute
     rules_reference rules_soundness tfma_config work
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
@@ -26,7 +26,7 @@ pipeline/cli: common config diff doctor export gc graph logs plan predict promot
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
 pipeline/engine: capture execute files provenance step
-pipeline/report: charts contents data_charts evaluation_charts matrices serving slices
+pipeline/report: charts contents data_charts evaluation_charts matrices
 pipeline/schedule: book canary claim daemon health outcome retraining slot triggers work
 serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke
