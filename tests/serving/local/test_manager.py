@@ -59,7 +59,7 @@ class Served:
 
     def states(self):
         try:
-            return {s.version: s.state for s in self.manager.statuses("m")}
+            return {s.number: s.state for s in self.manager.statuses("m")}
         except StatusError:
             return {}
 
@@ -100,7 +100,7 @@ def test_the_highest_number_is_served_and_the_one_before_ends(serve, base):
     add(base, 10)
     served.available(10)
     wait_for(lambda: served.states() == {10: State.AVAILABLE, 1: State.END})
-    assert [s.version for s in served.manager.statuses("m")] == [10, 1]
+    assert [s.number for s in served.manager.statuses("m")] == [10, 1]
     assert served.answers() == 10
 
 
