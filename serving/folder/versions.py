@@ -1,7 +1,7 @@
 """The content of a served folder: its versions, those that are live, waiting or on trial.
 
     <base>/7/                  a SavedModel, complete from the instant its name appears
-    <base>/models.config       what TF Serving is told (`folder.model_config`)
+    <base>/models.config       versions and labels for TF Serving (`folder.model_config`)
     <base>/ledger.jsonl        every number ever used (`folder.ledger`)
     <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
     <base>/manifests/7.json    its files and their digests, signed in 7.sig (`folder.manifest`)

@@ -131,8 +131,8 @@ def test_an_empty_folder_ends_with_an_error_and_the_old_version_stays(serve, bas
     served.available(1)
     (base / "4").mkdir()
     wait_for(lambda: served.states().get(4) is State.END)
-    (found,) = served.manager.statuses("m", 4)
-    assert found.error.code is Code.NOT_FOUND
+    (status,) = served.manager.statuses("m", 4)
+    assert status.error.code is Code.NOT_FOUND
     assert served.answers() == 1
     (base / "4/content").write_text("too late")
     time.sleep(0.1)
