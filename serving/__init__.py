@@ -1,1 +1,1 @@
-"""What it becomes: signatures, folding, versions, server configuration, client."""
+"""The serving of a trained network: signatures, folding, versions, server configuration, client."""

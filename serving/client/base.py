@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # whoever publishes asks for states only, and need not load n
     from bnpipe.serving.client.request_log import RequestLog
 
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
+Examples: TypeAlias = Sequence[Mapping[str, Sequence[float]]]
 Classes = list[list[tuple[str, float]]]
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class VersionState:
 
 @dataclass(frozen=True)
 class Options:
-    """How a client asks.
+    """The timeout, retries and log of a client.
 
     Attributes:
         timeout: seconds for one call with all its attempts.
@@ -142,24 +143,47 @@ class Client(abc.ABC):
         self, inputs: Arrays, signature: str, version: int | None, label: str | None
     ) -> Prediction: ...
 
-    @abc.abstractmethod
     def classify(
         self,
-        examples: Sequence[Mapping[str, Sequence[float]]],
+        examples: Examples,
         *,
         signature: str = "classify",
         version: int | None = None,
         label: str | None = None,
     ) -> Classes:
-        """Label and score of every class, for examples given as float features by name."""
+        """Label and score of every class, example by example.
+
+        Args:
+            examples: of each its float features by name.
+            signature: as in `predict`, like what follows.
+            version: which version to ask.
+            label: which label to ask.
+
+        Raises:
+            ServerError: the server refused, or did not answer in time.
+        """
+        return self._classify(examples, signature, version, label)
+
+    @abc.abstractmethod
+    def _classify(
+        self, examples: Examples, signature: str, version: int | None, label: str | None
+    ) -> Classes: ...
 
     @abc.abstractmethod
     def status(self, version: int | None = None) -> list[VersionState]:
-        """What the server says of one version, or of all it ever saw, the highest first."""
+        """The states of one version, or of all that the server ever saw, the highest first.
+
+        Raises:
+            ServerError: there is none, or the server did not answer in time.
+        """
 
     @abc.abstractmethod
     def metadata(self, version: int | None = None, label: str | None = None) -> dict[str, Any]:
-        """The answer to a metadata request, as REST gives it."""
+        """The answer to a metadata request, as REST gives it.
+
+        Raises:
+            ServerError: the server refused, or did not answer in time.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -173,7 +197,7 @@ class Client(abc.ABC):
             return None
 
     def answers(self) -> bool:
-        """Whether there is a server, whatever it says."""
+        """True if there is a server, whatever it says."""
         try:
             self.status()
         except ServerError as error:
@@ -198,14 +222,14 @@ class Client(abc.ABC):
             if now.state == "AVAILABLE":
                 return
             # Without an error it only was unloaded, and may be on its way back.
-            told = (
+            sentence = (
                 f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
                 f"received {now.state} {now.error_message}".rstrip()
             )
             if now.state == "END" and now.error_code != "OK":
-                raise LoadFailed(told, f"{now.error_code}: {now.error_message}")
+                raise LoadFailed(sentence, f"{now.error_code}: {now.error_message}")
             if time.monotonic() > deadline:
-                raise ServerError(told)
+                raise ServerError(sentence)
             time.sleep(0.1)
 
     def _retried(self, call: Callable[[float], T]) -> T:

@@ -9,7 +9,7 @@ from bnpipe.serving.errors import ServingError
 
 
 def connect(address: str, model: str, options: Options | None = None) -> Client:
-    """A client for an address.
+    """The client that asks at an address.
 
     Args:
         address: `http://HOST:PORT` or `grpc://HOST:PORT`.
@@ -19,7 +19,7 @@ def connect(address: str, model: str, options: Options | None = None) -> Client:
     Raises:
         ServingError: the address is neither.
     """
-    parts = urllib.parse.urlsplit(address)
+    parts, options = urllib.parse.urlsplit(address), options or Options()
     if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
         raise ServingError(
             f"server: expected http://HOST:PORT or grpc://HOST:PORT, received {address!r}"
@@ -27,7 +27,7 @@ def connect(address: str, model: str, options: Options | None = None) -> Client:
     if parts.scheme == "grpc":
         from bnpipe.serving.client.grpc import GrpcClient
 
-        return GrpcClient(parts.netloc, model, options or Options())
+        return GrpcClient(parts.netloc, model, options)
     from bnpipe.serving.client.rest import RestClient
 
-    return RestClient(address, model, options or Options())
+    return RestClient(address, model, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from bnpipe.serving.client.base import (
     Arrays,
     Classes,
     Client,
+    Examples,
     Options,
     Prediction,
     ServerError,
@@ -71,15 +72,9 @@ class GrpcClient(Client):
         outputs = {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 
-    def classify(
-        self,
-        examples: Sequence[Mapping[str, Sequence[float]]],
-        *,
-        signature: str = "classify",
-        version: int | None = None,
-        label: str | None = None,
+    def _classify(
+        self, examples: Examples, signature: str, version: int | None, label: str | None
     ) -> Classes:
-        """Label and score of every class, for examples given as float features by name."""
         request = classification_pb2.ClassificationRequest()
         self._fill_spec(request.model_spec, version, label, signature)
         for features in examples:
@@ -93,7 +88,7 @@ class GrpcClient(Client):
         ]
 
     def status(self, version: int | None = None) -> list[VersionState]:
-        """What the server says of one version, or of all it ever saw, the highest first."""
+        """The states of one version, or of all that the server ever saw, the highest first."""
         request = get_model_status_pb2.GetModelStatusRequest()
         self._fill_spec(request.model_spec, version, None)
         response = self._ask(self._models.GetModelStatus, request)
@@ -101,12 +96,12 @@ class GrpcClient(Client):
         codes = {code.value[0]: code.name for code in grpc.StatusCode}
         return [
             VersionState(
-                found.version,
-                state.Name(found.state),
-                codes.get(found.status.error_code, str(found.status.error_code)),
-                found.status.error_message,
+                known.version,
+                state.Name(known.state),
+                codes.get(known.status.error_code, str(known.status.error_code)),
+                known.status.error_message,
             )
-            for found in response.model_version_status
+            for known in response.model_version_status
         ]
 
     def metadata(self, version: int | None = None, label: str | None = None) -> dict[str, Any]:
@@ -116,14 +111,12 @@ class GrpcClient(Client):
         response = self._ask(self._predictions.GetModelMetadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        shown = json_format.MessageToDict(signatures, preserving_proto_field_name=True)
-        spec = response.model_spec
+        spec, shown = (
+            json_format.MessageToDict(message, preserving_proto_field_name=True)
+            for message in (response.model_spec, signatures)
+        )
         return {
-            "model_spec": {
-                "name": spec.name,
-                "signature_name": spec.signature_name,
-                "version": str(spec.version.value),
-            },
+            "model_spec": {"signature_name": "", **spec},
             "metadata": {"signature_def": shown},
         }
 
@@ -145,11 +138,11 @@ class GrpcClient(Client):
             try:
                 return method(request, timeout=left)
             except grpc.RpcError as error:
-                raise self._told(error) from error
+                raise self._refusal(error) from error
 
         return self._retried(call)
 
-    def _told(self, error: Any) -> ServerError:
+    def _refusal(self, error: Any) -> ServerError:
         code = error.code()
         status = int(code.value[0])
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:

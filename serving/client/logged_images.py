@@ -17,7 +17,7 @@ from bnpipe.serving.errors import ServingError
 
 
 def logged_images(folder: Path, height: int, width: int, *, most: int) -> npt.NDArray[np.uint8]:
-    """The images of logged requests, those of the newest files, of any signature that takes images.
+    """The images of the newest logged requests, of any signature that takes images.
 
     Args:
         folder: what `RequestLog` wrote, by any number of processes, some of which may go on.
@@ -35,15 +35,12 @@ def logged_images(folder: Path, height: int, width: int, *, most: int) -> npt.ND
         files = [(p.stat().st_mtime, p) for p in folder.iterdir() if p.suffix == ".tfrecord"]
     except OSError as error:
         raise ServingError(f"cannot read logged requests: {error.strerror}: {folder}") from error
-    found: list[npt.NDArray[np.uint8]] = [np.zeros((0, height * width), np.uint8)]
-    count = 0
+    batches = [np.zeros((0, height * width), np.uint8)]
     for _, path in sorted(files, reverse=True):
-        for images in _images(path, height, width):
-            found.append(images)
-            count += len(images)
-        if count >= most:
+        batches += _images(path, height, width)
+        if sum(map(len, batches)) >= most:
             break
-    return np.concatenate(found)[:most]
+    return np.concatenate(batches)[:most]
 
 
 def _images(path: Path, height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:

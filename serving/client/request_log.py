@@ -51,6 +51,13 @@ class RequestLog:
     ) -> None:
         """Append a predict request with its answer, in one write.
 
+        Args:
+            model: the model that was asked.
+            signature: the signature that was run.
+            version: the version that answered, if it is known.
+            inputs: arrays of any shape and type by name, the batch first.
+            outputs: likewise.
+
         Raises:
             ServingError: the disk refuses.
         """
@@ -68,12 +75,9 @@ class RequestLog:
         for name, array in outputs.items():
             log.predict_log.response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
         record = np.frombuffer(log.SerializeToString(), np.uint8)
-        self._append(frame(record[None]).tobytes())
-
-    def _append(self, data: bytes) -> None:
         try:
             with self._lock:
-                write_all(self._file, data)
+                write_all(self._file, frame(record[None]).tobytes())
         except OSError as error:
             raise ServingError(f"cannot write {self.path}: {error.strerror}") from error
 

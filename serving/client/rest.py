@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from bnpipe.serving.client.base import (
     Arrays,
     Classes,
     Client,
+    Examples,
     Options,
     Prediction,
     ServerError,
@@ -67,15 +67,9 @@ class RestClient(Client):
         named = {next(iter(infos)): answer} if len(infos) == 1 else answer
         return Prediction({k: _from_json(v, infos[k]["dtype"]) for k, v in named.items()}, None)
 
-    def classify(
-        self,
-        examples: Sequence[Mapping[str, Sequence[float]]],
-        *,
-        signature: str = "classify",
-        version: int | None = None,
-        label: str | None = None,
+    def _classify(
+        self, examples: Examples, signature: str, version: int | None, label: str | None
     ) -> Classes:
-        """Label and score of every class, for examples given as float features by name."""
         # A number without a decimal point would be taken for an integer feature.
         shown = [{k: [float(v) for v in values] for k, values in e.items()} for e in examples]
         request = {"signature_name": signature, "examples": shown}
@@ -83,16 +77,16 @@ class RestClient(Client):
         return [[(str(k), float(v)) for k, v in row] for row in answer["results"]]
 
     def status(self, version: int | None = None) -> list[VersionState]:
-        """What the server says of one version, or of all it ever saw, the highest first."""
+        """The states of one version, or of all that the server ever saw, the highest first."""
         answer = self._ask("GET", self._path(version, None))
         return [
             VersionState(
-                int(found["version"]),
-                found["state"],
-                found["status"]["error_code"],
-                found["status"]["error_message"],
+                int(known["version"]),
+                known["state"],
+                known["status"]["error_code"],
+                known["status"]["error_message"],
             )
-            for found in answer["model_version_status"]
+            for known in answer["model_version_status"]
         ]
 
     def metadata(self, version: int | None = None, label: str | None = None) -> dict[str, Any]:
@@ -127,7 +121,7 @@ class RestClient(Client):
                 f"{self._url.geturl()} did not answer within {self.options.timeout:g} s",
                 status=504,
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             self.close()
             why = getattr(error, "strerror", None) or type(error).__name__
             raise ServerError(
@@ -140,9 +134,9 @@ class RestClient(Client):
         except ValueError:
             value = None
         if status != 200 or not isinstance(value, dict):
-            told = value.get("error") if isinstance(value, dict) else None
+            words = value.get("error") if isinstance(value, dict) else None
             raise ServerError(
-                str(told or f"{path}: HTTP status {status}"),
+                str(words or f"{path}: HTTP status {status}"),
                 status=status,
                 transient=status in _TRY_AGAIN,
             )
@@ -151,13 +145,8 @@ class RestClient(Client):
     def _send(self, method: str, path: str, body: bytes | None, left: float) -> tuple[int, bytes]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            kind = (
-                http.client.HTTPSConnection
-                if self._url.scheme == "https"
-                else http.client.HTTPConnection
-            )
-            connection = kind(self._url.netloc, timeout=left)
-            self._local.connection = connection
+            kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
+            connection = self._local.connection = kind(self._url.netloc)
         if connection.sock is not None:
             connection.sock.settimeout(left)
         connection.timeout = left
@@ -170,16 +159,12 @@ class RestClient(Client):
 def _to_json(array: npt.NDArray[Any]) -> Any:
     array = np.asarray(array)
     if array.dtype.kind in "OS":
-        return _bytes_to_json(array.tolist())
+        array = np.asarray(np.frompyfunc(_to_base64, 1, 1)(array), np.object_)
     return array.tolist()
 
 
-def _bytes_to_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_bytes_to_json(element) for element in value]
-    if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()}
-    return value
+def _to_base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
 
 
 def _to_bytes(value: Any) -> Any:

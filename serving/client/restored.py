@@ -1,4 +1,4 @@
-"""A served version, restored in this process: what it answers without a server."""
+"""A served version, restored in this process: its answers without a server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def class_ids(saved_model: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
     try:
         answer = tf.saved_model.load(str(saved_model)).signatures["serve_images"]
-        found = [
+        batches = [
             answer(images=tf.constant(images[at : at + _BATCH]))["class_id"].numpy()
             for at in range(0, len(images), _BATCH)
         ]
@@ -37,4 +37,4 @@ def class_ids(saved_model: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
         raise ServingError(
             f"{saved_model} does not answer serve_images: {type(error).__name__}: {error}"
         ) from error
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    return np.concatenate([np.zeros(0, np.int64), *batches])

@@ -1,4 +1,4 @@
-"""What clients of ours rely on, asked of any server: `bnpipe smoke`.
+"""Checks of any server for all that clients of ours rely on: `bnpipe smoke`.
 
 Every check is asked over REST and, if its address is given, over gRPC. They only ask: nothing on
 the server changes. REST needs numpy and the standard library only.
@@ -45,7 +45,7 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a check: `passed`, `failed` or `skipped`, and why."""
+    """The outcome of a check: `passed`, `failed` or `skipped`, and why."""
 
     check: str
     over: str
@@ -78,12 +78,12 @@ class Session:
 
     @cached_property
     def features(self) -> Arrays:
-        """The image as `serving_default` takes it."""
+        """The image as `serving_default` takes it: float32[1, D] in [0, 1], by its name."""
         return {"features": np.asarray(flatten_and_scale(self.image[None]))}
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """float32[K], what `serving_default` answers for the image."""
+        """float32[K], the answer of `serving_default` for the image."""
         return np.asarray(self.client.predict(self.features).outputs["probabilities"][0])
 
     def expect_probabilities(self, received: Any) -> None:

@@ -32,7 +32,7 @@ _QUICK_MS = 5.0  # latencies below are as good as none: their ratio is the machi
 
 @dataclass(frozen=True)
 class Rules:
-    """What a canary must keep to.
+    """The bounds that a canary must keep to.
 
     Attributes:
         seconds: how long it is probed.
@@ -51,7 +51,7 @@ class Rules:
 
 @dataclass
 class Side:
-    """What became of one label's probes.
+    """The probes of one label, answered or failed.
 
     Attributes:
         milliseconds: of the answered requests.
@@ -63,7 +63,7 @@ class Side:
 
     @property
     def requests(self) -> int:
-        """How many were sent."""
+        """The number of those that were sent."""
         return len(self.milliseconds) + self.errors.total()
 
     @property
@@ -79,7 +79,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Soaked:
-    """How a soak ended.
+    """The end of a soak.
 
     Attributes:
         passed: whether the canary may be promoted.

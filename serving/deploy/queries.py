@@ -16,7 +16,7 @@ _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart of the dashboard: what it shows, in which unit, and legend and query by line."""
+    """A chart of the dashboard: title, description, unit, and legend and query of each line."""
 
     title: str
     description: str
@@ -63,7 +63,7 @@ class Queries:
 
     @property
     def failed_load(self) -> str:
-        """Whether a load failed in the last ten minutes.
+        """True when a load failed in the last ten minutes.
 
         Not `increase`, which does not see a counter appear.
         """
@@ -77,30 +77,20 @@ class Queries:
         by_status = f"sum by (status) (rate({_SERVING}request_count{{{self._model}}}[5m]))"
         runtime = f"rate({_SERVING}runtime_latency_bucket{{{self._model}}}[5m])"
         loads = f"sum by (status) ({_LOADS}{{job={_text(self.job)}}})"
+        percentiles = tuple((f"p{q * 100:g}", self.latency(q)) for q in (0.5, 0.9, 0.99))
+        session_p99 = f"histogram_quantile(0.99, sum by (le) ({runtime})) / 1000"
+        inferences = "That succeeded; Predict is gRPC, predict is REST."
+        requests = "Status requests and probes included."
+        latency = "Of inferences that succeeded, in the server."
         return (
-            Panel(
-                "Inferences",
-                "That succeeded; Predict is gRPC, predict is REST.",
-                "reqps",
-                (("{{API}}", by_api),),
-            ),
-            Panel(
-                "Requests by status",
-                "Status requests and probes included.",
-                "reqps",
-                (("{{status}}", by_status),),
-            ),
-            Panel(
-                "Latency",
-                "Of inferences that succeeded, in the server.",
-                "ms",
-                tuple((f"p{q * 100:g}", self.latency(q)) for q in (0.5, 0.9, 0.99)),
-            ),
+            Panel("Inferences", inferences, "reqps", (("{{API}}", by_api),)),
+            Panel("Requests by status", requests, "reqps", (("{{status}}", by_status),)),
+            Panel("Latency", latency, "ms", percentiles),
             Panel(
                 "Latency of the session",
                 "Of it, what TensorFlow itself takes.",
                 "ms",
-                (("p99", f"histogram_quantile(0.99, sum by (le) ({runtime})) / 1000"),),
+                (("p99", session_p99),),
             ),
             Panel(
                 "Failed requests", "Share of all.", "percentunit", (("failed", self.error_ratio),)

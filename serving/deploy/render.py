@@ -23,22 +23,10 @@ from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deploym
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.model_config import ModelConfig
 
+_OBJECTS = "kustomization configmap deployment service hpa pdb networkpolicy volume writer"
 KINDS = {
     "compose": ("compose.yaml",),
-    "kubernetes": tuple(
-        f"kubernetes/{name}.yaml"
-        for name in (
-            "kustomization",
-            "configmap",
-            "deployment",
-            "service",
-            "hpa",
-            "pdb",
-            "networkpolicy",
-            "volume",
-            "writer",
-        )
-    ),
+    "kubernetes": tuple(f"kubernetes/{name}.yaml" for name in _OBJECTS.split()),
     "kserve": ("kserve/inferenceservice.yaml",),
     "monitoring": tuple(
         f"monitoring/{name}"
@@ -60,6 +48,9 @@ def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None)
         kind: one of KINDS.
         deployment: the values.
         listed: versions and labels of the cluster's ConfigMap; by default the deployment's.
+
+    Raises:
+        ServingError: for KServe, the image has no tag.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -95,7 +86,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def next_step(folder: Path, wanted: ModelConfig) -> ModelConfig:
-    """What the cluster may be told now, given what the ConfigMap in a folder told it.
+    """The next edit that a cluster takes, given the ConfigMap that it has.
 
     A server refuses an edit that lists a version and moves a label to it. Such an edit is cut in
     two: versions are listed first, and labels that exist stay where they are.
@@ -104,7 +95,7 @@ def next_step(folder: Path, wanted: ModelConfig) -> ModelConfig:
         folder: where the files were written before, if they were.
         wanted: versions and labels in the end.
     """
-    before = _told_before(folder / _CONFIGMAP)
+    before = _read_configmap(folder / _CONFIGMAP)
     if before is None:
         return wanted
     versions, labels = before
@@ -122,7 +113,7 @@ def next_step(folder: Path, wanted: ModelConfig) -> ModelConfig:
     return replace(wanted, versions=tuple(sorted({*wanted.versions, *kept.values()})), labels=kept)
 
 
-def _told_before(configmap: Path) -> tuple[list[int], dict[str, int]] | None:
+def _read_configmap(configmap: Path) -> tuple[list[int], dict[str, int]] | None:
     """Versions and labels of a ConfigMap that was written here; None if there is none."""
     try:
         text = configmap.read_text()
@@ -165,10 +156,10 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
 
 def _address(host: str) -> str:
     """Where clients on this machine find what is published on an address, as URLs take it."""
-    found = ipaddress.ip_address(host)
-    if found.is_unspecified:
-        found = ipaddress.ip_address("::1" if found.version == 6 else "127.0.0.1")
-    return f"[{found}]" if found.version == 6 else str(found)
+    ip = ipaddress.ip_address(host)
+    if ip.is_unspecified:
+        ip = ipaddress.ip_address("::1" if ip.version == 6 else "127.0.0.1")
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def _quoted(value: str) -> str:

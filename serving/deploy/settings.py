@@ -1,4 +1,4 @@
-"""What the files of the kit have in common, checked before anything is written."""
+"""The values that the files of the kit share, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Deployment:
         memory_mb: MiB of a server.
         volume_mb: MiB of the claim with the versions.
         storage_uri: where KServe copies the served folder from; None for the claim.
-        max_error_ratio: what raises an alert.
-        max_p99_ms: what raises an alert.
+        max_error_ratio: share of failed requests that raises an alert.
+        max_p99_ms: milliseconds of latency that raise an alert.
         files: monitoring.config and batching.config.
         batching: whether servers batch requests.
 
@@ -110,16 +110,18 @@ class Deployment:
         Raises:
             ServingError: it has none.
         """
-        found = _IMAGE.fullmatch(self.image)
-        if found is None or found["tag"] is None:
+        match = _IMAGE.fullmatch(self.image)
+        if match is None or match["tag"] is None:
             raise ServingError(
                 f"deploy.image: KServe takes a version, expected NAME:TAG, received {self.image!r}",
                 hint="name the other kinds only: --kind kubernetes",
             )
-        return found["tag"]
+        return match["tag"]
 
     def flags(self, config_folder: str) -> list[str]:
         """Flags of a server whose configuration files are in a folder."""
+        file = f"{config_folder}/{BATCHING_CONFIG}"
+        batching = ("--enable_batching=true", f"--batching_parameters_file={file}")
         return [
             f"--port={self.grpc_port}",
             f"--rest_api_port={self.rest_port}",
@@ -131,14 +133,8 @@ class Deployment:
             "--max_num_load_retries=3",
             "--load_retry_interval_micros=5000000",
             f"--monitoring_config_file={config_folder}/{MONITORING_CONFIG}",
-            *(self._batching_flags(config_folder) if self.batching else ()),
+            *(batching if self.batching else ()),
             *self.common_flags(),
-        ]
-
-    def _batching_flags(self, config_folder: str) -> list[str]:
-        return [
-            "--enable_batching=true",
-            f"--batching_parameters_file={config_folder}/{BATCHING_CONFIG}",
         ]
 
     def common_flags(self) -> list[str]:
@@ -156,10 +152,10 @@ class Deployment:
 
 
 def _check_image(image: str) -> None:
-    found = _IMAGE.fullmatch(image)
-    if found is None or (found["tag"] is None and found["digest"] is None):
+    match = _IMAGE.fullmatch(image)
+    if match is None or (match["tag"] is None and match["digest"] is None):
         expected = "NAME:TAG or NAME@sha256:DIGEST"
-    elif found["tag"] == "latest":
+    elif match["tag"] == "latest":
         expected = "a tag that always means the same image"
     else:
         return

@@ -49,8 +49,8 @@ class _Renaming:
                 counts[match["base"]].append(int(match["count"]))
         self._names = {
             f"{base}_{count}": f"{base}_{index}"
-            for base, found in counts.items()
-            for index, count in enumerate(sorted(found))
+            for base, numbers in counts.items()
+            for index, count in enumerate(sorted(numbers))
         }
         # Inside a name too: the placeholders of a loop are named after the loop's function.
         longest_first = sorted(self._names, key=len, reverse=True)

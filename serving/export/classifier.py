@@ -45,7 +45,7 @@ class Classifier(tf.Module):
                     setattr(self, key, variable)
 
     def probabilities(self, features: tf.Tensor) -> tf.Tensor:
-        """float32[N, D] in [0, 1] -> float32[N, K]."""
+        """The softmax of the last layer: float32[N, D] in [0, 1] -> float32[N, K] in [0, 1]."""
         x = features
         for layer in self._layers:
             x = self._apply(layer, x)
@@ -77,13 +77,16 @@ class Classifier(tf.Module):
         return (x - mean) * factor + array("beta")
 
     def serving_default(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features -> probabilities and the most probable class, -1 where there is none."""
+        """Features float32[N, D] -> probabilities float32[N, K] and class_id int64[N].
+
+        The class is the most probable one, -1 where there is none.
+        """
         probabilities, valid = self.checked_probabilities(features)
         class_id = tf.where(tf.squeeze(valid, 1), tf.argmax(probabilities, axis=1), NO_CLASS)
         return {"probabilities": probabilities, "class_id": class_id}
 
     def probabilities_only(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features -> probabilities; a single output is not wrapped in REST answers."""
+        """Features float32[N, D] -> probabilities float32[N, K], which REST does not wrap."""
         return {"probabilities": self.checked_probabilities(features)[0]}
 
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -104,7 +107,10 @@ class Classifier(tf.Module):
         return self.serve_images(images[..., 0])
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized tf.Examples string[N] with `features` -> labels and their probabilities."""
+        """Serialized tf.Examples string[N] with `features` -> labels string[N, K] and scores.
+
+        The scores are the labels' probabilities, float32[N, K].
+        """
         feature = tf.io.FixedLenFeature([self._info.features], tf.float32)
         features = tf.io.parse_example(inputs, {"features": feature})["features"]
         scores, _ = self.checked_probabilities(features)

@@ -1,4 +1,4 @@
-"""The digest of a SavedModel: what makes two models the same."""
+"""The digest of a SavedModel: two models with the same one are the same."""
 
 from __future__ import annotations
 
@@ -43,14 +43,11 @@ def file_digests(folder: Path, *, without: str = "") -> dict[str, FileDigest]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """The plain files below a folder."""
-    waiting = [folder]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            found = list(entries)
-        for entry in found:
+    with os.scandir(folder) as entries:
+        for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
+                yield from _files(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
-                raise ServingError(f"{entry.path}: expected a plain file, found something else")
+                raise ServingError(f"{entry.path}: expected a plain file, received something else")
             else:
                 yield Path(entry.path)

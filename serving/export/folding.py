@@ -73,7 +73,7 @@ Layer: TypeAlias = Dense | BatchNormalization | LayerNormalization | Relu
 
 @dataclass(frozen=True)
 class Folded:
-    """What `fold` made.
+    """A network that `fold` has gone through.
 
     Attributes:
         layers: the network, with the same answers.
@@ -127,7 +127,7 @@ def _fold(dense: Dense, norm: BatchNormalization) -> Dense:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two sets of answers are from each other.
+    """The distance between two sets of answers.
 
     Attributes:
         max_difference: largest difference of a probability.
@@ -141,7 +141,7 @@ class Agreement:
     max_changed_margin: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether all differences, and all margins of changed classes, are below `tolerance`.
+        """True if all differences, and all margins of changed classes, are below `tolerance`.
 
         A NaN is a difference.
         """
@@ -149,7 +149,7 @@ class Agreement:
 
 
 def compare(expected: Floats, received: Floats) -> Agreement:
-    """Compares probabilities[N, K] with other answers to the same rows."""
+    """Compares probabilities, float[N, K] in [0, 1], with other answers to the same rows."""
     if not len(expected):
         return Agreement(0.0, 0, 0.0)
     changed = expected.argmax(axis=1) != received.argmax(axis=1)

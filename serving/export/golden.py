@@ -27,8 +27,8 @@ class Golden:
     """Requests and answers by signature, each an array per input or output.
 
     Attributes:
-        requests: what was asked; the first dimension is the batch.
-        answers: what was answered.
+        requests: by signature and input, of any shape and type; the first dimension is the batch.
+        answers: by signature and output, likewise.
     """
 
     requests: dict[str, Arrays]
@@ -36,7 +36,7 @@ class Golden:
 
     @property
     def rows(self) -> int:
-        """How many rows every request has."""
+        """The number of rows that every request has."""
         first = next(iter(self.requests.values()))
         return len(next(iter(first.values())))
 

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 
 DEFAULT, CLASSIFY = "serving_default", "classify"
-"""What a server runs when no signature is named, and what its Classify interface runs."""
+"""The signature that a server runs when none is named, and that of its Classify interface."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Warmup requests: what a version answers before it is available, so that the first user need not.
+"""Warmup requests: a version answers them before it is available, so the first user need not wait.
 
 They are written with the SavedModel, into `assets.extra/tf_serving_warmup_requests`: a TFRecord
 file of `PredictionLog`, https://www.tensorflow.org/tfx/serving/saved_model_warmup. Every pixel is

@@ -1,4 +1,4 @@
-"""What a served folder takes: the model it belongs to, and bytes that nobody withdrew."""
+"""Admission to a served folder: the model it belongs to, and bytes that nobody withdrew."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def check_not_withdrawn(history: History, digest: str, force: str | None) -> Non
 
 
 def is_intact(folder: Path, history: History, version: int, digest: str) -> bool:
-    """Whether a version is this digest, on the disk as well as in the ledger."""
+    """True if a version is this digest, on the disk as well as in the ledger."""
     recorded = digest_of(folder, history, version)
     return recorded == digest == tree_digest(version_path(folder, version))
 
 
-def require_same(expected: str, found: str, what: str) -> None:
+def require_same(expected: str, received: str, what: str) -> None:
     """Refuse other bytes than the expected ones.
 
     Raises:
         ServingError: the digests differ.
     """
-    if expected != found:
+    if expected != received:
         raise ServingError(
-            f"{what}: expected digest {expected[:12]}, received {found[:12]}", hint="run again"
+            f"{what}: expected digest {expected[:12]}, received {received[:12]}", hint="run again"
         )
 
 

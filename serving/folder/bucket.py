@@ -1,4 +1,4 @@
-"""An object store as the served folder needs it: what is put is read back, graphs go last.
+"""An object store as the served folder needs it: uploads are read back, graphs go last.
 
 Heavy: fsspec, and the package of the store.
 """
@@ -36,11 +36,11 @@ class Bucket:
     def names(self, folder: str = "") -> list[str]:
         """The names of objects and folders right below one."""
         try:
-            found = self.fs.ls(self.path(folder), detail=False)
+            paths = self.fs.ls(self.path(folder), detail=False)
         except FileNotFoundError:
             return []
         # Some stores list an empty object that stands for the folder itself.
-        return sorted({PurePosixPath(p).name for p in found} - {PurePosixPath(folder).name})
+        return sorted({PurePosixPath(p).name for p in paths} - {PurePosixPath(folder).name})
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None if there is none."""
@@ -60,7 +60,11 @@ class Bucket:
             self.fs.pipe_file(self.path(name), content)
 
     def create(self, name: str, content: bytes, url: str) -> None:
-        """Make an object that must not exist yet."""
+        """Make an object that must not exist yet.
+
+        Raises:
+            ServingError: it exists.
+        """
         try:
             self.fs.pipe_file(self.path(name), content, mode="create")
         except FileExistsError:
@@ -74,21 +78,28 @@ class Bucket:
             self.fs.rm(self.path(folder), recursive=True)
 
     def ledger(self) -> bytes:
-        """The ledger's bytes, which its objects hold one after the other."""
-        found = b""
+        """The ledger's bytes, which its objects hold one after the other.
+
+        Raises:
+            ServingError: an object is missing, or is none of the ledger.
+        """
+        lines = b""
         for name in self.names("ledger"):
-            if name != f"{len(found):012d}":
+            if name != f"{len(lines):012d}":
                 raise ServingError(
-                    f"{self.path('ledger')}: expected an object {len(found):012d}, received {name}",
+                    f"{self.path('ledger')}: expected an object {len(lines):012d}, received {name}",
                     hint="restore the objects of ledger/ from a backup",
                 )
-            found += self.read(f"ledger/{name}")
-        return found
+            lines += self.read(f"ledger/{name}")
+        return lines
 
     def upload(self, folder: Path, name: str) -> None:
         """Upload a folder's files that are not there yet, and read back what was sent.
 
         The graph goes last: with it a version is whole, and is not looked at again.
+
+        Raises:
+            ServingError: a file is read back as something else.
         """
         graph = folder / GRAPH
         if graph.is_file() and self.size(f"{name}/{GRAPH}") == graph.stat().st_size:
@@ -99,11 +110,11 @@ class Bucket:
             if self.size(target) == files[path].size and self.sha256(target) == files[path].sha256:
                 continue
             self.fs.put_file(str(folder / path), self.path(target))
-            found = self.sha256(target)
-            if found != files[path].sha256:
+            received = self.sha256(target)
+            if received != files[path].sha256:
                 raise ServingError(
                     f"{self.path(target)}: expected sha256 {files[path].sha256[:12]} after the "
-                    f"upload, received {found[:12]}",
+                    f"upload, received {received[:12]}",
                     hint="run again",
                 )
 
@@ -137,7 +148,11 @@ class Bucket:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Bucket]:
-    """The store of a URL. Whatever goes wrong there is one line."""
+    """The store of a URL.
+
+    Raises:
+        ServingError: whatever goes wrong there, in one line.
+    """
     from fsspec.core import url_to_fs
 
     try:

@@ -130,7 +130,7 @@ def promote(base: Path, version: int, *, label: str = "stable") -> None:
 
 
 def check_promotion(base: Path, version: int, label: str) -> None:
-    """Whether `promote` would take it, without doing it.
+    """Refuse what `promote` would refuse, without promoting.
 
     Raises:
         ServingError: see there.
@@ -151,7 +151,7 @@ def _check_promotion(folder: Path, history: History, version: int, label: str) -
 
 
 def _is_unfinished(history: History, before: int | None, now: int) -> bool:
-    """Whether the last change was a rollback that models.config does not show yet."""
+    """True if the last change was a rollback that models.config does not show yet."""
     return history.last == "rolled_back" and before not in (None, now)
 
 
@@ -169,7 +169,7 @@ def _refuse_waiting(folder: Path, history: History, now: int, to: int | None) ->
 def _take_back_waiting(
     folder: Path, history: History, now: int, to: int | None, reason: str
 ) -> bool:
-    """Whether the rollback was of a version that is not live yet, and is done."""
+    """True if the rollback was of a version that is not live yet, and is done."""
     waiting = _refuse_waiting(folder, history, now, to)
     if waiting is None or to != now:
         return False

@@ -29,7 +29,7 @@ LEDGER = "ledger.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """What was known of a version when its number was taken.
+    """All that was known of a version when its number was taken.
 
     Attributes:
         version: the number.
@@ -68,7 +68,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """Why a digest must not come back by itself."""
+    """The reason for which a digest must not come back by itself."""
 
     version: int
     reason: str
@@ -101,7 +101,7 @@ class History:
     last: str = ""
 
     def entry(self, version: int) -> Entry | None:
-        """What is recorded of a version, published or about to be."""
+        """The record of a version, published or about to be."""
         if self.pending is not None and self.pending.version == version:
             return self.pending
         return self.entries.get(version)

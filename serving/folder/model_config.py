@@ -1,4 +1,4 @@
-"""`models.config`: what TF Serving is told about one model's versions and labels.
+"""`models.config`: one model's versions and labels, for TF Serving to read.
 
 The file lies at the top of the served folder and is replaced atomically, so a server must see
 the folder, not the file: a container that bind-mounts the single file keeps the old one for ever.
@@ -82,10 +82,14 @@ def read_text(base: Path) -> str | None:
 
 
 def label(base: Path, name: str) -> int | None:
-    """The version that a label names in the file; None if there is no file or no such label."""
+    """The version that a label names in the file; None if there is no file or no such label.
+
+    Raises:
+        ServingError: the file cannot be read.
+    """
     pattern = rf'version_labels\s*\{{\s*key:\s*"{name}"\s*value:\s*(\d+)\s*\}}'
-    found = re.search(pattern, read_text(base) or "")
-    return int(found[1]) if found else None
+    match = re.search(pattern, read_text(base) or "")
+    return int(match[1]) if match else None
 
 
 def write(base: Path, config: ModelConfig) -> None:
@@ -97,8 +101,7 @@ def write(base: Path, config: ModelConfig) -> None:
 
 def _quoted(text: str) -> str:
     """A text-format string literal; bytes outside printable ASCII as octal escapes."""
-    return '"{}"'.format(
-        "".join(
-            chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in os.fsencode(text)
-        )
+    letters = (
+        chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in os.fsencode(text)
     )
+    return f'"{"".join(letters)}"'

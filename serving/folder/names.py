@@ -1,4 +1,4 @@
-"""Names in serving: which of them are versions, and what a model may be called."""
+"""Names in serving: those of versions, and those that a model may have."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from bnpipe.serving.errors import ServingError
 LARGEST_VERSION = 2**63 - 1
 
 # absl::SimpleAtoi<int64>, which TF Serving applies to the names in a base path.
-_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
+# Leading zeros apart: Python refuses to convert thousands of digits.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 def parse_version(name: str) -> int | None:
     """The version that TF Serving takes a name for: also `007`, `+7`, ` 7` and `-7` are numbers."""
-    found = _VERSION.fullmatch(name)
-    if found is None:
+    match = _VERSION.fullmatch(name)
+    if match is None:
         return None
-    # Python refuses to convert texts of thousands of digits; those are no versions anyway.
-    digits = found[1].lstrip("+-").lstrip("0") or "0"
-    if len(digits) > len(str(LARGEST_VERSION)):
-        return None
-    number = -int(digits) if found[1].startswith("-") else int(digits)
+    number = int(match[1] + match[2])
     return number if -LARGEST_VERSION - 1 <= number <= LARGEST_VERSION else None
 
 

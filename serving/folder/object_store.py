@@ -47,17 +47,21 @@ MIRRORED = ".mirrored.json"
 
 
 def is_url(base_path: str) -> bool:
-    """Whether a base path names an object store."""
+    """True if a base path names an object store."""
     return "://" in base_path
 
 
 def is_mirrored(base: Path, url: str) -> bool:
-    """Whether the last `mirror` has seen everything that the folder's ledger says. No network."""
+    """True if the last `mirror` has seen everything that the folder's ledger says. No network.
+
+    Raises:
+        ServingError: the ledger is damaged.
+    """
     try:
-        told = json.loads((base / MIRRORED).read_text())
+        mark = json.loads((base / MIRRORED).read_text())
     except (OSError, ValueError):
         return False
-    return bool(told == _mark(base, url))
+    return bool(mark == _mark(base, url))
 
 
 def check(base: Path, url: str) -> None:
@@ -124,7 +128,7 @@ def fetch(base: Path, url: str) -> list[int]:
 
 
 def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
-    """What the folder's ledger has beyond the store's, and where it goes."""
+    """The bytes that the folder's ledger has beyond the store's, and where they go."""
     here, there = _ledger_bytes(base), bucket.ledger()
     if here.startswith(there):
         return here[len(there) :], len(there)
@@ -134,7 +138,7 @@ def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
 
 
 def _mirror_records(folder: Path, bucket: Bucket) -> None:
-    """What is known of the versions, once for each; and the server's other files."""
+    """Upload the records of the versions, once each, and the server's other files."""
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
@@ -146,7 +150,7 @@ def _mirror_records(folder: Path, bucket: Bucket) -> None:
 
 
 def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:
-    """What was lost here must not be taken from the servers too."""
+    """Refuse to take from the servers what was lost here."""
     stable = history.labels.get("stable")
     if stable is not None and stable not in whole:
         raise ServingError(
@@ -156,7 +160,7 @@ def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:
 
 
 def _fetch_version(folder: Path, bucket: Bucket, entry: Entry) -> bool:
-    """Put a version in place, unless it is there; whether it came."""
+    """Put a version in place; False if it is there already."""
     target = version_path(folder, entry.version)
     if target.is_dir():
         if digest_of_files(file_digests(target)) == entry.digest:
@@ -165,11 +169,11 @@ def _fetch_version(folder: Path, bucket: Bucket, entry: Entry) -> bool:
     staged = folder / scratch_name(STAGING)
     bucket.download(str(entry.version), staged)
     files = file_digests(staged)
-    found = digest_of_files(files)
-    if found != entry.digest:
+    received = digest_of_files(files)
+    if received != entry.digest:
         raise ServingError(
             f"{bucket.path(str(entry.version))} is damaged: expected digest {entry.digest[:12]}, "
-            f"received {found[:12]}",
+            f"received {received[:12]}",
             hint="delete it there and publish from the home that has it",
         )
     os.rename(staged, target)

@@ -164,7 +164,7 @@ def prune(base: Path, keep: int) -> list[int]:
 def _goes_on(
     folder: Path, history: History, version: int, digest: str, signer: Signer | None
 ) -> bool:
-    """Whether a version that is not live yet is this model; with a key, signed by it."""
+    """True if a version that is not live yet is this model; with a key, signed by it."""
     if not is_intact(folder, history, version, digest):
         return False
     return signer is None or not verify_version(folder, history, version, signer.verifier).bad

@@ -70,7 +70,7 @@ class Rollout:
         """
         self.check()
         removed = prune(self.base, keep)
-        self._tell()
+        self._mirror()
         return removed
 
     def finish(self, published: Published) -> Published:
@@ -85,7 +85,7 @@ class Rollout:
             ServingError: a server cannot load it, and it is withdrawn; or time ran out.
         """
         version = published.version
-        self._tell()
+        self._mirror()
         if not self.servers or (published.new and published.live and not self._somebody_answers()):
             return published if published.live else self._move(published)
         with self._clients() as clients:
@@ -109,7 +109,7 @@ class Rollout:
         self._check_signature(target)
         self._load(target, "rollback")
         now = labels.rollback(self.base, reason=reason, to=to)
-        self._tell()
+        self._mirror()
         self._follow("stable", now)
         return now
 
@@ -124,7 +124,7 @@ class Rollout:
         self._check_signature(version)
         self._load(version, "promote")
         labels.promote(self.base, version, label=label)
-        self._tell()
+        self._mirror()
         self._follow(label, version)
 
     def complete(self) -> None:
@@ -136,7 +136,7 @@ class Rollout:
         self.check()
         with writing(self.base, create=False) as folder:
             settle(folder)
-        self._tell()
+        self._mirror()
 
     def confirm(self, version: int, *, label: str) -> None:
         """See that the servers have a label where it should be, also if its move was cut short.
@@ -158,7 +158,7 @@ class Rollout:
         """
         self.check()
         labels.withdraw(self.base, version, reason=reason)
-        self._tell()
+        self._mirror()
 
     def check_listed(self) -> None:
         """Refuse to have versions served that are not signed by the key, if there is one.
@@ -178,13 +178,13 @@ class Rollout:
         if not self.servers or version in self._listed():
             return
         labels.list_version(self.base, version, purpose=purpose)
-        self._tell()
+        self._mirror()
         with self._clients() as clients:
             self._catch_up(clients)
             try:
                 self._wait_until_loaded(clients, version)
             except LoadFailed as error:
-                self._withdraw(version, error)
+                self.withdraw(version, reason=f"server: {error.words}")
                 raise ServingError(
                     f"v{version} is withdrawn: the server cannot load it: {error.words}",
                     hint="choose another one: bnpipe versions list",
@@ -196,17 +196,14 @@ class Rollout:
             with self._clients() as clients:
                 self._wait_for_label(clients, label, version)
 
-    def _tell(self) -> None:
+    def _mirror(self) -> None:
         if self.store:
             object_store.mirror(self.base, self.store)
-
-    def _withdraw(self, version: int, error: LoadFailed) -> None:
-        self.withdraw(version, reason=f"server: {error.words}")
 
     def _move(self, published: Published) -> Published:
         self._check_signature(published.version)
         labels.promote(self.base, published.version, label="canary" if self.canary else "stable")
-        self._tell()
+        self._mirror()
         return replace(published, live=not self.canary)
 
     def _catch_up(self, clients: list[Client]) -> None:
@@ -243,14 +240,15 @@ class Rollout:
     def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
         """Withdraw a version that was to become live; says what happened."""
         version = published.version
-        told = f"the server cannot load v{version}: {error.words}"
-        if not published.live:
-            self._withdraw(version, error)
-            return ServingError(
-                f"v{version} is withdrawn, v{versions.live(self.base)} stays live; {told}",
-                hint="publish another model: bnpipe run",
-            )
-        return ServingError(told, hint="nothing else was live before; publish another: bnpipe run")
+        why = f"the server cannot load v{version}: {error.words}"
+        if published.live:
+            hint = "nothing else was live before; publish another: bnpipe run"
+            return ServingError(why, hint=hint)
+        self.withdraw(version, reason=f"server: {error.words}")
+        return ServingError(
+            f"v{version} is withdrawn, v{versions.live(self.base)} stays live; {why}",
+            hint="publish another model: bnpipe run",
+        )
 
     def _wait_until_loaded(self, clients: list[Client], version: int) -> None:
         deadline = time.monotonic() + self.wait_seconds
@@ -270,9 +268,9 @@ class Rollout:
     def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
         deadline = time.monotonic() + self.wait_seconds
         for client, address in zip(clients, self.servers, strict=True):
-            while (found := client.version_behind(label)) != version:
+            while (current := client.version_behind(label)) != version:
                 if time.monotonic() > deadline:
-                    has = "nothing" if found is None else f"v{found}"
+                    has = "nothing" if current is None else f"v{current}"
                     raise ServingError(
                         f"{label} is v{version} in {self.base}, but {address} did not follow "
                         f"within {self.wait_seconds:g} s: there it is {has}",

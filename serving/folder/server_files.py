@@ -22,7 +22,7 @@ _HEAD = "# Generated from the section serving of the configuration by bnpipe.\n"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFiles:
-    """What the two files say.
+    """The content of the two files.
 
     Attributes:
         prometheus_path: the URL path of the metrics.
@@ -90,12 +90,12 @@ def write(base: Path, files: ServerFiles) -> None:
 
 def flags(base: Path, *, batching: bool) -> list[str]:
     """The flags with which TensorFlow Serving reads those that are there; the stand-in has none."""
-    found = []
+    words = []
     if (base / MONITORING_CONFIG).is_file():
-        found.append(f"--monitoring_config_file={base / MONITORING_CONFIG}")
+        words.append(f"--monitoring_config_file={base / MONITORING_CONFIG}")
     if batching and (base / BATCHING_CONFIG).is_file():
-        found += ["--enable_batching", f"--batching_parameters_file={base / BATCHING_CONFIG}"]
-    return found
+        words += ["--enable_batching", f"--batching_parameters_file={base / BATCHING_CONFIG}"]
+    return words
 
 
 def _text(path: Path) -> str | None:

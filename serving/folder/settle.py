@@ -35,7 +35,12 @@ _HINTS = {
 
 @contextlib.contextmanager
 def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
-    """Hold the lock of a served folder; yields its real path. A fault of the disk is one line."""
+    """Hold the lock of a served folder; yields its real path.
+
+    Raises:
+        ServingError: somebody else holds it too long, or there is no such folder; and any fault of
+            the disk while it is held, in one line.
+    """
     try:
         folder = _real_folder(base, create)
         with locked(folder / LOCK, wait=LOCK_WAIT_SECONDS) as descriptor:
@@ -70,7 +75,11 @@ def _real_folder(base: Path, create: bool) -> Path:
 
 
 def settle(folder: Path) -> History:
-    """Bring the folder in line with its ledger, and clear away what killed processes left."""
+    """Bring the folder in line with its ledger, and clear away what killed processes left.
+
+    Raises:
+        ServingError: the ledger is damaged or lost, or a version cannot be read.
+    """
     ledger.repair(folder)
     history = ledger.read(folder)
     for name in os.listdir(folder):

@@ -8,8 +8,9 @@ Keys are unencrypted PEM files, as `openssl genpkey -algorithm ed25519` writes t
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Verifier:
     keys: tuple[Ed25519PublicKey, ...]
 
     def accepts(self, message: bytes, signature: bytes) -> bool:
-        """Whether the holder of one of the private keys signed this message."""
+        """True if the holder of one of the private keys signed this message."""
         from cryptography.exceptions import InvalidSignature
 
         for key in self.keys:
@@ -88,22 +89,12 @@ def load_signer(path: Path) -> Signer:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     path = path.expanduser()
-    pem = _read(path, "signing_key")
-    try:
-        key: Any = load_pem_private_key(pem, password=None)
-    except TypeError:
-        raise ServingError(
-            f"serving.signing_key {path}: expected a key without a passphrase, received one with"
-        ) from None
-    except Exception:  # ValueError, UnsupportedAlgorithm, whatever the key may be
-        raise _wrong(path, "signing_key", "an Ed25519 private key", _kind(pem)) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _wrong(path, "signing_key", "an Ed25519 private key", _name(key))
+    setting = f"serving.signing_key {path}"
+    key = _load(path, setting, Ed25519PrivateKey, lambda pem: load_pem_private_key(pem, None))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ServingError(
-            f"serving.signing_key {path}: expected a file that only its owner may read, "
-            f"received mode {mode:04o}",
+            f"{setting}: expected a file that only its owner may read, received mode {mode:04o}",
             hint=f"chmod 600 {path}",
         )
     return Signer(key)
@@ -119,14 +110,29 @@ def load_public(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     path = path.expanduser()
-    pem = _read(path, "verify_key")
+    return _load(path, f"serving.verify_key {path}", Ed25519PublicKey, load_pem_public_key)
+
+
+def _load(path: Path, setting: str, kind: type, parse: Callable[[bytes], object]) -> Any:
+    """The key in a PEM file; anything else that the file may hold is refused."""
+    expected = f"an {_name(kind)}"
     try:
-        key: Any = load_pem_public_key(pem)
-    except Exception:
-        raise _wrong(path, "verify_key", "an Ed25519 public key", _kind(pem)) from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise _wrong(path, "verify_key", "an Ed25519 public key", _name(key))
-    return key
+        pem = path.read_bytes()
+        key = parse(pem)
+    except OSError as error:
+        expected, received = "a readable PEM file", f"the error {error.strerror!r}"
+    except TypeError:
+        expected, received = "a key without a passphrase", "one with"
+    except Exception:  # ValueError, UnsupportedAlgorithm, whatever the key may be
+        received = _first_line(pem)
+    else:
+        if isinstance(key, kind):
+            return key
+        received = f"a key of another kind ({_name(type(key))})"
+    raise ServingError(
+        f"{setting}: expected {expected}, received {received}",
+        hint="make a pair of keys: bnpipe versions keygen KEY",
+    )
 
 
 def make_keys(path: Path) -> Path:
@@ -167,34 +173,14 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         raise ServingError(f"cannot write the key {path}: {error.strerror}") from error
 
 
-def _read(path: Path, setting: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ServingError(
-            f"serving.{setting} {path}: expected a readable PEM file, received: {error.strerror}",
-            hint="make a pair of keys: bnpipe versions keygen KEY",
-        ) from error
-
-
-def _wrong(path: Path, setting: str, expected: str, received: str) -> ServingError:
-    return ServingError(
-        f"serving.{setting} {path}: expected {expected}, received {received}",
-        hint="make a pair of keys: bnpipe versions keygen KEY",
-    )
-
-
-def _kind(pem: bytes) -> str:
-    """What a file that is not the right kind of PEM calls itself."""
+def _first_line(pem: bytes) -> str:
+    """The kind of file that PEM says it is, in words."""
     first = pem.lstrip().split(b"\n", 1)[0].strip()
     if first.startswith(b"-----BEGIN ") and first.endswith(b"-----") and len(first) < 80:
         return f"a PEM file of a {first[11:-5].decode('ascii', 'replace').lower()}"
     return "something that is not PEM"
 
 
-def _name(key: object) -> str:
-    """`Ed448PrivateKey`, `RSAPrivateKey` in words."""
-    kind = type(key).__name__.lstrip("_")
-    for half in ("Private", "Public"):
-        kind = kind.replace(f"{half}Key", f" {half.lower()} key")
-    return f"a key of another kind ({kind})"
+def _name(kind: type) -> str:
+    """A class such as `Ed448PrivateKey` in words."""
+    return re.sub(r"^_?(.*)(P\w+)Key$", lambda m: f"{m[1]} {m[2].lower()} key", kind.__name__)

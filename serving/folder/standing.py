@@ -1,4 +1,4 @@
-"""What a candidate would be in a served folder: published, held back, and compared with whom.
+"""The standing of a candidate in a served folder: published, held back, and compared with whom.
 
 Like `folder.versions` it only reads and needs no lock: `plan` calls it.
 """
@@ -34,7 +34,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Standing:
-    """What publishing a digest would mean.
+    """The effect that publishing a digest would have.
 
     Attributes:
         needed: whether there is something to do.
@@ -46,16 +46,19 @@ class Standing:
 
 
 def state_of(base: Path, digest: str) -> Standing:
-    """What publishing a SavedModel of this digest would mean now.
+    """The effect that publishing a SavedModel of this digest would have now.
 
     A digest that was published before, is not live and was not withdrawn either is published
     again under a new number: its way back to being live is forward.
+
+    Raises:
+        ServingError: the folder cannot be read.
     """
     version, history = _live_and_history(base)
     withdrawal = history.withdrawn.get(digest)
     if withdrawal is not None:
-        why = f"v{withdrawal.version} withdrawn: {withdrawal.reason}"
-        return Standing(False, f"held back ({why})")
+        sentence = f"held back (v{withdrawal.version} withdrawn: {withdrawal.reason})"
+        return Standing(False, sentence)
     waiting = waiting_version(base, history)
     if waiting is not None and digest_of(base, history, waiting) == digest:
         return Standing(True, f"publish (v{waiting} waits until the server has loaded it)")
@@ -99,10 +102,12 @@ def champion(base: Path, candidate_digest: str | None) -> Champion | None:
 
 
 def _kept(base: Path, history: History, version: int, digest: str, sentence: str) -> Standing:
-    """Nothing to do, if the version is whole and the servers are told of it."""
+    """Nothing to do, if the version is whole and models.config is as it should be."""
     if tree_digest(version_path(base, version)) != digest:
         return Standing(True, f"publish (the bytes of v{version} are damaged)")
-    if history.pending is not None or not _config_is_current(base, history):
+    wanted = wanted_config(base, history)
+    is_current = wanted is None or model_config.read_text(base) == wanted.render()
+    if history.pending is not None or not is_current:
         return Standing(True, f"publish (finish v{version})")
     return Standing(False, sentence)
 
@@ -111,11 +116,6 @@ def _live_and_history(base: Path) -> tuple[int | None, History]:
     """In this order, so that the ledger knows the version, whoever publishes meanwhile."""
     version = live(base)
     return version, ledger.read(base)
-
-
-def _config_is_current(base: Path, history: History) -> bool:
-    wanted = wanted_config(base, history)
-    return wanted is None or model_config.read_text(base) == wanted.render()
 
 
 def _compared_with(history: History, version: int) -> int | None:

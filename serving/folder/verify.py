@@ -1,4 +1,4 @@
-"""Whether versions are what was published: every byte, and who published them.
+"""Verification of versions: every byte as it was published, by the holder of the key.
 
 Reads only, needs no lock. `bnpipe versions verify` shows what it finds.
 """
@@ -32,7 +32,7 @@ DAMAGED, UNKNOWN = "damaged", "not published by bnpipe"
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of one version.
+    """The state of one version, byte by byte.
 
     Attributes:
         version: its number.
@@ -68,7 +68,11 @@ def verify(base: Path, verifier: Verifier | None) -> list[Verification]:
 def verify_version(
     base: Path, history: History, version: int, verifier: Verifier | None
 ) -> Verification:
-    """Look at every byte of one version."""
+    """Look at every byte of one version.
+
+    Raises:
+        ServingError: its manifest or provenance cannot be read.
+    """
     entry = history.entry(version)
     if entry is None:
         return Verification(version, UNKNOWN, bad=verifier is not None)
@@ -97,11 +101,11 @@ def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
     Raises:
         ServingError: it is not.
     """
-    found = verify_version(base, ledger.read(base), version, verifier)
-    if found.bad:
+    checked = verify_version(base, ledger.read(base), version, verifier)
+    if checked.bad:
         raise ServingError(
-            f"v{version} in {base} is refused: {found.status}"
-            + (f": {found.detail}" if found.detail else ""),
+            f"v{version} in {base} is refused: {checked.status}"
+            + (f": {checked.detail}" if checked.detail else ""),
             hint="see all of them: bnpipe versions verify",
         )
 
@@ -109,12 +113,12 @@ def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
 def _damage(
     base: Path, entry: Entry, files: Mapping[str, FileDigest], manifest: bytes | None
 ) -> str:
-    """What differs from the ledger or the manifest; empty if nothing does."""
+    """The first difference from the ledger or the manifest; empty if there is none."""
     if manifest is None:  # published before there were manifests: the ledger has one digest
-        found = digest_of_files(files)
-        if found == entry.digest:
+        digest = digest_of_files(files)
+        if digest == entry.digest:
             return ""
-        return f"expected digest {entry.digest[:12]}, received {found[:12]}"
+        return f"expected digest {entry.digest[:12]}, received {digest[:12]}"
     try:
         content = json.loads(manifest)
         listed = {path: FileDigest(**file) for path, file in content["files"].items()}
@@ -130,28 +134,30 @@ def _damage(
     )
 
 
-def _first_difference(expected: Mapping[str, FileDigest], found: Mapping[str, FileDigest]) -> str:
+def _first_difference(
+    expected: Mapping[str, FileDigest], received: Mapping[str, FileDigest]
+) -> str:
     """The first file that differs, and how many more do."""
-    names = sorted(n for n in {*expected, *found} if expected.get(n) != found.get(n))
+    names = sorted(n for n in {*expected, *received} if expected.get(n) != received.get(n))
     if not names:
         return ""
     first, more = names[0], f" and {len(names) - 1} more" if names[1:] else ""
-    if first not in found:
+    if first not in received:
         return f"{first} is missing{more}"
     if first not in expected:
         return f"{first} was not published{more}"
     return (
         f"{first}: expected sha256 {expected[first].sha256[:12]}, "
-        f"received {found[first].sha256[:12]}{more}"
+        f"received {received[first].sha256[:12]}{more}"
     )
 
 
 def _provenance_damage(base: Path, version: int, manifest: Mapping[str, Any]) -> str:
     path = base / PROVENANCE / f"{version}.json"
-    found = _bytes(path)
-    if found is None:
+    content = _bytes(path)
+    if content is None:
         return f"{path} is missing"
-    if hashlib.sha256(found).hexdigest() != manifest.get("provenance_sha256"):
+    if hashlib.sha256(content).hexdigest() != manifest.get("provenance_sha256"):
         return f"{path} is not what was published"
     return ""
 

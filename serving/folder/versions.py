@@ -1,7 +1,7 @@
-"""What a served folder holds: its versions, and which of them are live, waiting or on trial.
+"""The content of a served folder: its versions, those that are live, waiting or on trial.
 
     <base>/7/                  a SavedModel, complete from the instant its name appears
-    <base>/models.config       what TF Serving is told (`folder.model_config`)
+    <base>/models.config       versions and labels for TF Serving (`folder.model_config`)
     <base>/ledger.jsonl        every number ever used (`folder.ledger`)
     <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
     <base>/manifests/7.json    its files and their digests, signed in 7.sig (`folder.manifest`)
@@ -46,14 +46,21 @@ def complete_versions(base: Path) -> list[int]:
 
 
 def is_complete(base: Path, version: int) -> bool:
-    """Whether a version's folder holds a SavedModel."""
+    """True if a version's folder holds a SavedModel.
+
+    Raises:
+        ServingError: it cannot be read.
+    """
     return is_saved_model(version_path(base, version))
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether a real folder holds a graph and its variables.
+    """True if a real folder holds a graph and its variables.
 
     A server loads a graph without variables, takes the good version away, and fails every request.
+
+    Raises:
+        ServingError: it cannot be read.
     """
     try:
         return not folder.is_symlink() and all(
@@ -70,9 +77,8 @@ def next_version(base: Path, history: History) -> int:
         ServingError: somebody used up the numbers.
     """
     records = (Path(name).stem for name in _names(base / PROVENANCE))
-    found = (parse_version(name) for name in (*_names(base), *records))
-    largest = max((n for n in found if n is not None), default=0)
-    version = max(largest, history.largest, 0) + 1
+    numbers = (parse_version(name) for name in (*_names(base), *records))
+    version = max(history.largest, *(n for n in numbers if n is not None), 0) + 1
     if version > LARGEST_VERSION:
         raise ServingError(
             f"{base}: no version number is left above {version - 1}",
@@ -149,15 +155,15 @@ def check_version(base: Path, version: int, history: History | None = None) -> s
         ServingError: they differ.
     """
     history = history or ledger.read(base)
-    found = tree_digest(version_path(base, version))
+    received = tree_digest(version_path(base, version))
     expected = digest_of(base, history, version)
-    if found != expected:
+    if received != expected:
         raise ServingError(
             f"v{version} in {base} is damaged: expected digest {expected[:12]}, "
-            f"received {found[:12]}",
+            f"received {received[:12]}",
             hint="go back to a version that is whole: bnpipe rollback",
         )
-    return found
+    return received
 
 
 def provenance_of(base: Path, version: int) -> Mapping[str, Any]:
@@ -174,18 +180,12 @@ def provenance_of(base: Path, version: int) -> Mapping[str, Any]:
 
 def provenance_json(entry: ledger.Entry) -> dict[str, Any]:
     """The content of `provenance/<version>.json`."""
-    return {
-        **entry.provenance,
-        "version": entry.version,
-        "model_name": entry.model_name,
-        "digest": entry.digest,
-        "compared_with": entry.compared_with,
-        "force": entry.force,
-    }
+    recorded = ("version", "model_name", "digest", "compared_with", "force")
+    return {**entry.provenance, **{name: getattr(entry, name) for name in recorded}}
 
 
 def wanted_config(base: Path, history: History) -> model_config.ModelConfig | None:
-    """What models.config should say; None while nothing was published here.
+    """The models.config that should be there; None while nothing was published here.
 
     Listed are the labelled versions, what a label is to move to, and the good version before the
     stable one: a rollback to a version that is still loaded takes effect at once.

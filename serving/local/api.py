@@ -14,20 +14,20 @@ from google.protobuf import json_format
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.local import codec, inference
 from bnpipe.serving.local.manager import Manager
 from bnpipe.serving.local.servable import Servable
 from bnpipe.serving.local.status import Code, StatusError, invalid
 
 _INFERENCE = re.compile(
-    r"/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?:(classify|regress|predict)", re.I
+    r"/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?:(classify|predict)", re.I
 )
 _MODELS = re.compile(
     r"/v1/models(?:/([^/:]+))?(?:/versions/([0-9]+)|/labels/([^/:]+))?(?:/(metadata))?", re.I
 )
 _OURS = re.compile(r"/v1/.*", re.I | re.S)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_LARGEST_VERSION = 2**63 - 1
 _LARGEST_BODY = 100 << 20
 _NOT_FOUND = (
     b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
@@ -76,19 +76,16 @@ class RestApi:
             return Reply(Code.INTERNAL.http, codec.error_body(message))
 
     def _answer(self, method: str, path: str, body: bytes) -> bytes:
-        if method == "POST" and (found := _INFERENCE.fullmatch(path)):
-            verb = {
-                "predict": self._predict,
-                "classify": self._classify,
-                "regress": self._regress,
-            }.get(found[4])
+        if method == "POST" and (match := _INFERENCE.fullmatch(path)):
+            verb = {"predict": self._predict, "classify": self._classify}.get(match[4])
             if verb is not None:
-                name = _decoded(found[1]) or ""
-                return verb(name, _version(found[2]), _decoded(found[3]), body)
-        if method == "GET" and (found := _MODELS.fullmatch(path)):
-            name, version = _decoded(found[1]) or "", _version(found[2])
-            if found[4] == "metadata":
-                return self._metadata(name, version, _decoded(found[3]))
+                return verb(*_where(match), body)
+        if method == "GET" and (match := _MODELS.fullmatch(path)):
+            name, version, label = _where(match)
+            if not name:
+                raise invalid("Missing model name in request.")
+            if match[4] == "metadata":
+                return self._metadata(name, version, label)
             return self._status(name, version)
         raise invalid(f"Malformed request: {method} {path}")
 
@@ -106,30 +103,21 @@ class RestApi:
         with self._manager.acquire(name, version, label) as (_, servable):
             return codec.classifications(inference.classify(servable, signature, serialized))
 
-    def _regress(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
-        signature, serialized = _examples(body)
-        with self._manager.acquire(name, version, label) as (_, servable):
-            return codec.regressions(inference.regress(servable, signature, serialized))
-
     def _status(self, name: str, version: int | None) -> bytes:
-        if not name:
-            raise invalid("Missing model name in request.")
         versions = [
             {
-                "version": str(found.version),
-                "state": found.state.name,
+                "version": str(known.number),
+                "state": known.state.name,
                 "status": {
-                    "error_code": found.error.code.name if found.error else "OK",
-                    "error_message": found.error.message if found.error else "",
+                    "error_code": known.error.code.name if known.error else "OK",
+                    "error_message": known.error.message if known.error else "",
                 },
             }
-            for found in self._manager.statuses(name, version)
+            for known in self._manager.statuses(name, version)
         ]
         return _json({"model_version_status": versions})
 
     def _metadata(self, name: str, version: int | None, label: str | None) -> bytes:
-        if not name:
-            raise invalid("Missing model name in request.")
         with self._manager.acquire(name, version, label) as (number, servable):
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
         shown = json_format.MessageToDict(
@@ -143,20 +131,13 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _decoded(part: str | None) -> str | None:
-    if part is None:
-        return None
-    if _BAD_ESCAPE.search(part):
+def _where(match: re.Match[str]) -> tuple[str, int | None, str | None]:
+    """Model, version and label of a URL."""
+    name, digits, label = match[1] or "", match[2], match[3]
+    version = parse_version(digits or "")
+    if _BAD_ESCAPE.search(f"{name} {label}") or (digits and version is None):
         raise BadUrl
-    return urllib.parse.unquote(part)
-
-
-def _version(digits: str | None) -> int | None:
-    if digits is None:
-        return None
-    if len(digits.lstrip("0")) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
-        raise BadUrl
-    return int(digits)
+    return urllib.parse.unquote(name), version, urllib.parse.unquote(label) if label else None
 
 
 def _inflated(headers: Mapping[str, str], body: bytes) -> bytes:
@@ -180,7 +161,7 @@ def _examples(body: bytes) -> tuple[str, list[bytes]]:
     request = codec.parse(body)
     signature = codec.signature_name(request)
     examples, context = codec.examples(request)
-    head = _serialized(context) if context is not None else b""
+    head = _serialized(context)
     return signature, [head + _serialized(example) for example in examples]
 
 

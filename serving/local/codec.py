@@ -14,11 +14,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bnpipe.serving.export.signatures import Array, as_strings
 from bnpipe.serving.local.status import Code, StatusError, invalid
 
-Array = npt.NDArray[Any]
 Specs = Mapping[str, str]
 """Names of inputs and their types, as TensorFlow spells them: `float`, `uint8`, `string`."""
 Example = dict[str, tuple[str, list[Any]]]
@@ -72,6 +71,8 @@ def signature_name(request: Mapping[str, Any]) -> str:
 
 def predict_inputs(request: Mapping[str, Any], specs: Specs) -> tuple[dict[str, Array], bool]:
     """The arrays of a request by input, and whether it came in rows (`instances`).
+
+    The arrays are [N, ...] of the inputs' types; bytes are object arrays.
 
     Raises:
         StatusError: the request does not fit the inputs.
@@ -166,9 +167,7 @@ def _array(flat: list[Any], dtype: str) -> Array:
     if not set(map(type, flat)) <= kinds:
         raise _type_error(next(value for value in flat if type(value) not in kinds), dtype)
     if dtype == "string":
-        strings = np.empty(len(flat), np.object_)
-        strings[:] = [_bytes(value) for value in flat]
-        return strings
+        return as_strings([_bytes(value) for value in flat])
     if dtype in _INTEGERS:
         kind, limits = _INTEGERS[dtype][0], np.iinfo(_INTEGERS[dtype][1])
         if flat and not limits.min <= min(flat) <= max(flat) <= limits.max:
@@ -186,13 +185,13 @@ def _doubles(numbers: list[Any]) -> Array:
         raise invalid("JSON Parse error: Number too big to be stored in double.") from None
 
 
-def examples(request: Mapping[str, Any]) -> tuple[list[Example], Example | None]:
-    """The examples of a classify or regress request, and the context that they share, if any.
+def examples(request: Mapping[str, Any]) -> tuple[list[Example], Example]:
+    """The examples of a classify request, and the context that they share.
 
     Raises:
         StatusError: the request is not one.
     """
-    context = _example(request["context"]) if "context" in request else None
+    context = _example(request.get("context", {}))
     if "examples" not in request:
         raise _wrong(request, "When method is classify, key 'examples' is expected")
     if not isinstance(request["examples"], list):
@@ -235,6 +234,10 @@ def _kind(name: str, value: Any) -> str:
 def predictions(outputs: Mapping[str, Array], *, rows: bool) -> bytes:
     """The answer to predict: rows or whole outputs, by name if there are several outputs.
 
+    Args:
+        outputs: [N, ...] of any type that JSON has, by name; bytes are object arrays.
+        rows: whether the answer goes row by row, which needs N to be the same for all.
+
     Raises:
         StatusError: rows are asked for and an output has none, or a different number of them.
     """
@@ -257,11 +260,6 @@ def classifications(rows: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
     """The answer to classify: label and score of every class, row by row."""
     shown = [[[_text(label), float(str(np.float32(p)))] for label, p in row] for row in rows]
     return _encoded({"results": shown})
-
-
-def regressions(values: Sequence[float]) -> bytes:
-    """The answer to regress."""
-    return _encoded({"results": _values(np.array(values, np.float32), "")})
 
 
 def error_body(message: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a server is told to serve: `ModelServerConfig`, from a file or over gRPC."""
+"""The models that a server serves: `ModelServerConfig`, from a file or over gRPC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.serving.folder.names import parse_version
-from bnpipe.serving.local.status import Code, StatusError, invalid
+from bnpipe.serving.local.status import invalid
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,9 @@ class ModelEntry:
             paths = {v: Path(self.base_path, str(v)) for v in self.specific}
             return {v: path for v, path in paths.items() if path.exists()} or None
         # Of two names for one number the lexicographically later wins.
-        found = {}
-        for name in sorted(os.listdir(self.base_path)):
-            version = parse_version(name)
-            if version is not None:
-                found[version] = Path(self.base_path, name)
-        return {v: found[v] for v in sorted(found, reverse=True)[: self.latest or None]}
+        names = {parse_version(name): name for name in sorted(os.listdir(self.base_path))}
+        versions = sorted((v for v in names if v is not None), reverse=True)
+        return {v: Path(self.base_path, names[v]) for v in versions[: self.latest or None]}
 
 
 def read(path: Path) -> list[ModelEntry]:
@@ -76,9 +73,9 @@ def entries(config: Any) -> list[ModelEntry]:
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
             "ModelConfigList is currently supported"
         )
-    found = [_entry(model) for model in config.model_config_list.config]
-    _check(found)
-    return found
+    models = [_entry(model) for model in config.model_config_list.config]
+    _check(models)
+    return models
 
 
 def _entry(model: Any) -> ModelEntry:
@@ -109,12 +106,3 @@ def _check(models: Sequence[ModelEntry]) -> None:
                 f"Expected model {model.name} to have an absolute path or URI; "
                 f"got base_path()={model.base_path}"
             )
-
-
-def unavailable(label_version: int, model: str) -> StatusError:
-    """A label may not name a version that is not loaded."""
-    return StatusError(
-        Code.FAILED_PRECONDITION,
-        f"Request to assign label to version {label_version} of model {model}, which is not "
-        "currently available for inference",
-    )

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -18,28 +17,17 @@ from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
 
+from bnpipe.serving.export.signatures import DEFAULT
 from bnpipe.serving.local import config, inference
 from bnpipe.serving.local.manager import Manager
 from bnpipe.serving.local.servable import Servable
 from bnpipe.serving.local.status import Code, StatusError, invalid
 
 _LONGEST_MESSAGE = 1024
-_VALUES = {
-    "float32": "float_val",
-    "float64": "double_val",
-    "int64": "int64_val",
-    "int32": "int_val",
-    "int16": "int_val",
-    "int8": "int_val",
-    "uint8": "int_val",
-    "uint32": "uint32_val",
-    "uint64": "uint64_val",
-    "bool": "bool_val",
-    "object": "string_val",
-}
+# Of the numbers that our signatures answer with.
+_TYPED_FIELDS = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_INT64: "int64_val"}
 _THREADS = 16
 _STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
 T = TypeVar("T")
@@ -87,7 +75,7 @@ def _answered(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servi
             return call(self, request)
         except StatusError as error:
             code, message = error.code, error.message
-        except Exception as error:  # a fault of ours is told like any other
+        except Exception as error:  # a fault of ours is answered like any other
             code, message = Code.INTERNAL, f"{type(error).__name__}: {error}"
         if len(message) > _LONGEST_MESSAGE:
             message = f"{message[:_LONGEST_MESSAGE]}...TRUNCATED"
@@ -98,7 +86,7 @@ def _answered(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servi
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Inference; MultiInference is not implemented."""
+    """Inference; Regress and MultiInference are not implemented."""
 
     def __init__(self, manager: Manager[Servable]) -> None:
         self._manager = manager
@@ -121,23 +109,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Label and score of every class."""
         response = classification_pb2.ClassificationResponse()
         examples = inference.serialized_examples(request.input)
-        for row in self._infer(
-            request, response, lambda found, name: inference.classify(found, name, examples)
-        ):
+
+        def classify(servable: Servable, signature: str) -> Any:
+            return inference.classify(servable, signature, examples)
+
+        for row in self._infer(request, response, classify):
             classes = response.result.classifications.add().classes
             for label, score in row:
                 classes.add(label=label, score=score)
-        return response
-
-    @_answered
-    def Regress(self, request: Any) -> Any:  # noqa: N802
-        """One number for every example."""
-        response = regression_pb2.RegressionResponse()
-        examples = inference.serialized_examples(request.input)
-        for value in self._infer(
-            request, response, lambda found, name: inference.regress(found, name, examples)
-        ):
-            response.result.regressions.add(value=value)
         return response
 
     @_answered
@@ -162,11 +141,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Call with the version and the signature that are asked for, and say which they were."""
         spec = request.model_spec
         with self._acquire(spec) as (version, servable):
-            found = call(servable, spec.signature_name)
+            answer = call(servable, spec.signature_name)
         response.model_spec.name = spec.name
-        response.model_spec.signature_name = spec.signature_name or inference.DEFAULT_SIGNATURE
+        response.model_spec.signature_name = spec.signature_name or DEFAULT
         response.model_spec.version.value = version
-        return found
+        return answer
 
     def _acquire(self, spec: Any) -> Any:
         version = spec.version.value if spec.HasField("version") else None
@@ -175,7 +154,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """What is loaded, and what should be."""
+    """The states of versions, and the configuration that says which should be loaded."""
 
     def __init__(self, manager: Manager[Servable]) -> None:
         self._manager = manager
@@ -188,10 +167,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         response = get_model_status_pb2.GetModelStatusResponse()
-        for found in self._manager.statuses(spec.name, version):
-            shown = response.model_version_status.add(version=found.version, state=int(found.state))
-            shown.status.error_message = found.error.message if found.error else ""
-            shown.status.error_code = int(found.error.code) if found.error else 0
+        for known in self._manager.statuses(spec.name, version):
+            shown = response.model_version_status.add(version=known.number, state=int(known.state))
+            shown.status.error_message = known.error.message if known.error else ""
+            shown.status.error_code = int(known.error.code) if known.error else 0
         return response
 
     @_answered
@@ -202,15 +181,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def tensor_proto(array: Any) -> Any:
-    """A tensor in typed fields, as the server sends it (`make_tensor_proto` would pack bytes)."""
-    array = np.asarray(array)
-    field = _VALUES.get(array.dtype.name)
-    if field is None:
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    getattr(proto, field).extend(array.ravel().tolist())
+    """A tensor as the server sends it: numbers in typed fields, which some clients read."""
+    proto = tf.make_tensor_proto(array)
+    field = _TYPED_FIELDS.get(proto.dtype)
+    if field is not None:
+        getattr(proto, field)[:] = tf.make_ndarray(proto).ravel().tolist()
+        proto.ClearField("tensor_content")
     return proto
 
 

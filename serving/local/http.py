@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http
 import http.server
 import socket
 import threading
@@ -13,7 +12,6 @@ from bnpipe.serving.local.api import Reply, RestApi
 
 _IDLE_SECONDS = 300
 _MOST_DIGITS = 9  # of a body's length: under a gigabyte
-_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 class RestServer:
@@ -122,16 +120,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         if self.server.stopping:
             self.close_connection = True
-        lines = [
-            f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}",
-            f"Content-Type: {reply.content_type}",
-            f"Content-Length: {len(reply.body)}",
-            f"Date: {self.date_time_string()}",
-        ]
+        self.send_response_only(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Date", self.date_time_string())
         if self.close_connection:
-            lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        self.wfile.write(head if self.command == "HEAD" else head + reply.body)
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged."""

@@ -1,4 +1,4 @@
-"""Predict, classify and regress on a loaded version, with TF Serving's checks and texts."""
+"""Predict and classify on a loaded version, with TF Serving's checks and texts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bnpipe.serving.local.servable import Servable, as_strings, dtype_name
+from bnpipe.serving.export.signatures import DEFAULT, as_strings
+from bnpipe.serving.local.servable import Servable, dtype_name
 from bnpipe.serving.local.status import Code, StatusError, invalid
 
-DEFAULT_SIGNATURE = "serving_default"
 Arrays = dict[str, Any]
 
 
@@ -21,13 +21,11 @@ def input_specs(servable: Servable, signature: str) -> dict[str, str]:
     Raises:
         StatusError: there is no such signature.
     """
-    name = signature or DEFAULT_SIGNATURE
-    found = servable.signatures.get(name)
-    if found is None:
+    name = signature or DEFAULT
+    if name not in servable.signatures:
         raise invalid(f'Serving signature name: "{name}" not found in signature def')
-    if not found.inputs:
-        raise invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
-    return {key: dtype_name(info.dtype) for key, info in found.inputs.items()}
+    inputs = servable.signatures[name].inputs
+    return {key: dtype_name(info.dtype) for key, info in inputs.items()}
 
 
 def predict(
@@ -47,22 +45,20 @@ def predict(
     Raises:
         StatusError: the request does not fit the signature, or a kernel fails.
     """
-    name = signature or DEFAULT_SIGNATURE
-    found = servable.signatures.get(name)
-    if found is None:
+    name = signature or DEFAULT
+    if name not in servable.signatures:
         raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    _check_names(found, inputs)
-    outputs = _outputs(found, output_filter)
-    feeds = {info.name: inputs[key] for key, info in found.inputs.items()}
-    for index, (key, info) in enumerate(found.inputs.items()):
-        expected, received = dtype_name(info.dtype), _dtype_of(inputs[key])
+    definition = servable.signatures[name]
+    _check_names(definition, inputs)
+    outputs = _outputs(definition, output_filter)
+    feeds = {}
+    for index, (key, info) in enumerate(definition.inputs.items()):
+        dtype = tf.as_dtype(np.asarray(inputs[key]).dtype).as_datatype_enum
+        expected, received = dtype_name(info.dtype), dtype_name(dtype)
         if expected != received:
             raise invalid(f"Expects arg[{index}] to be {expected} but {received} is provided")
+        feeds[info.name] = inputs[key]
     return dict(zip(outputs, servable.run(feeds, list(outputs.values())), strict=True))
-
-
-def _dtype_of(array: Any) -> str:
-    return dtype_name(tf.as_dtype(np.asarray(array).dtype).as_datatype_enum)
 
 
 def _check_names(signature: Any, inputs: Mapping[str, Any]) -> None:
@@ -114,56 +110,25 @@ def classify(
     Raises:
         StatusError: the signature cannot classify, or a kernel fails.
     """
-    found = _signature(servable, signature)
-    if len(found.inputs) != 1:
-        raise invalid("Expected one input Tensor.")
-    if len(found.outputs) not in (1, 2):
-        raise invalid(f"Expected one or two output Tensors, found {len(found.outputs)}")
-    if "inputs" not in found.inputs:
-        raise invalid(f"No classification inputs found in SignatureDef: {found}")
-    names = {k: found.outputs[k].name for k in ("classes", "scores") if k in found.outputs}
-    if not names:
+    name = signature or DEFAULT
+    if name not in servable.signatures:
+        raise invalid(f"No signature was found with the name: {name}")
+    definition = servable.signatures[name]
+    if set(definition.inputs) != {"inputs"}:
+        raise invalid(f"No classification inputs found in SignatureDef: {definition}")
+    if set(definition.outputs) != {"classes", "scores"}:
         raise invalid(
-            "Expected classification signature outputs to contain at least one of "
-            f'"classes" or "scores". Signature was: {found}'
+            'Expected classification signature outputs to contain "classes" and "scores". '
+            f"Signature was: {definition}"
         )
-    computed = _run_on_examples(servable, found, names, examples)
-    for key, expected in (("classes", "string"), ("scores", "float")):
-        if key in computed:
-            _check_matrix(key, computed[key], expected, len(examples))
-    classes, scores = computed.get("classes"), computed.get("scores")
-    shape = next(iter(computed.values())).shape
-    classes = np.full(shape, b"", np.object_) if classes is None else classes
-    scores = np.zeros(shape, np.float32) if scores is None else scores
+    if not examples:
+        raise invalid("Input is empty.")
+    feeds = {definition.inputs["inputs"].name: as_strings(examples)}
+    fetches = [definition.outputs[key].name for key in ("classes", "scores")]
     return [
         [(label, float(score)) for label, score in zip(*row, strict=True)]
-        for row in zip(classes, scores, strict=True)
+        for row in zip(*servable.run(feeds, fetches), strict=True)
     ]
-
-
-def regress(servable: Servable, signature: str, examples: Sequence[bytes]) -> list[float]:
-    """One number for every example.
-
-    Raises:
-        StatusError: the signature cannot regress, or a kernel fails.
-    """
-    found = _signature(servable, signature)
-    if len(found.inputs) != 1:
-        raise invalid("Expected one input Tensor.")
-    if len(found.outputs) != 1:
-        raise invalid("Expected one output Tensor.")
-    if "inputs" not in found.inputs:
-        raise invalid(f"No regression inputs found in SignatureDef: {found}")
-    if "outputs" not in found.outputs:
-        raise invalid(f"No regression outputs found in SignatureDef: {found}")
-    names = {"outputs": found.outputs["outputs"].name}
-    values = _run_on_examples(servable, found, names, examples)["outputs"]
-    if np.shape(values) not in ((len(examples),), (len(examples), 1)):
-        raise invalid(
-            f"Expected output Tensor shape to be either [{len(examples)}] or "
-            f"[{len(examples)}, 1] but got {list(np.shape(values))}"
-        )
-    return [float(v) for v in np.ravel(values)]
 
 
 def serialized_examples(given: Any) -> list[bytes]:
@@ -176,30 +141,3 @@ def serialized_examples(given: Any) -> list[bytes]:
             head = shared.context.SerializeToString()
             return [head + e.SerializeToString() for e in shared.examples]
     return []
-
-
-def _signature(servable: Servable, signature: str) -> Any:
-    name = signature or DEFAULT_SIGNATURE
-    if name not in servable.signatures:
-        raise invalid(f"No signature was found with the name: {name}")
-    return servable.signatures[name]
-
-
-def _run_on_examples(
-    servable: Servable, signature: Any, names: Mapping[str, str], examples: Sequence[bytes]
-) -> Arrays:
-    if not examples:
-        raise invalid("Input is empty.")
-    feeds = {signature.inputs["inputs"].name: as_strings(examples)}
-    return dict(zip(names, servable.run(feeds, list(names.values())), strict=True))
-
-
-def _check_matrix(key: str, array: Any, expected: str, rows: int) -> None:
-    if array.ndim != 2:
-        shape = ",".join(map(str, array.shape))
-        raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got [{shape}]")
-    if _dtype_of(array) != expected:
-        kind = f"DT_{expected.upper()}"
-        raise invalid(f"Expected {key} Tensor of {kind}. Got: DT_{_dtype_of(array).upper()}")
-    if len(array) != rows:
-        raise invalid(f"Expected {key} output batch size of {rows}. Got: {len(array)}")

@@ -21,7 +21,6 @@ from bnpipe.data.parent import end_with_parent
 NOTICE = (
     "This is bnpipe's stand-in for TensorFlow Serving: for laptops and tests, not for production."
 )
-_FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,9 +67,9 @@ def _serve(flags: argparse.Namespace, stop: threading.Event) -> int:
         return 0
     except (StatusError, OSError) as error:
         ports = f" (REST port {flags.rest_api_port}, gRPC port {flags.port})"
-        told = ports if isinstance(error, OSError) else ""
-        sys.stderr.write(f"Failed to start server. Error: {error}{told}\n")
-        return _FAILED
+        where = ports if isinstance(error, OSError) else ""
+        sys.stderr.write(f"Failed to start server. Error: {error}{where}\n")
+        return 1
     host = f"[{flags.host}]" if ":" in flags.host else flags.host
     _say(f"serving rest=http://{host}:{server.rest_port} grpc={host}:{server.grpc_port}")
     while not stop.wait(3600):
@@ -107,19 +106,11 @@ def _flags() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=float, default=default)
     parser.add_argument("--max_num_load_retries", type=int, default=5)
-    parser.add_argument(
-        "--allow_version_labels_for_unavailable_models",
-        type=_bool,
-        nargs="?",
-        const=True,
-        default=False,
-    )
-    parser.add_argument(
-        "--exit_with_parent",
-        type=_bool,
-        nargs="?",
-        const=True,
-        default=False,
-        help="stop when the process that started this one is gone",
-    )
+    for name, text in (
+        ("allow_version_labels_for_unavailable_models", "a new label need not wait for a load"),
+        ("exit_with_parent", "stop when the process that started this one is gone"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_bool, nargs="?", const=True, default=False, help=text
+        )
     return parser

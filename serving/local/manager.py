@@ -1,4 +1,4 @@
-"""Which versions are loaded: polling, policies, labels, and swaps that fail no request.
+"""The loaded versions: polling, policies, labels, and swaps that fail no request.
 
 A new version loads fully before the old one goes, and the old one goes only when its last request
 is answered. A version number's bytes are read once.
@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Generic
 
 from bnpipe.serving.local import config
 from bnpipe.serving.local.config import ModelEntry
-from bnpipe.serving.local.states import Settings, State, T, Version, VersionStatus
+from bnpipe.serving.local.states import Settings, State, T, Version
 from bnpipe.serving.local.status import Code, StatusError, invalid, not_found
 
 _log = logging.getLogger(__name__)
@@ -63,11 +65,9 @@ class Manager(Generic[T]):
         self._poller.join()
         self._workers.shutdown(wait=True, cancel_futures=True)
         with self._changed:
-            for versions in self._versions.values():
-                for version in versions.values():
-                    if version.servable is not None:
-                        version.servable.close()
-                        version.servable = None
+            for version in chain.from_iterable(v.values() for v in self._versions.values()):
+                if version.servable is not None:
+                    version.servable.close()
 
     def wait_until_available(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until every model has a loaded version; False if cancelled.
@@ -82,7 +82,7 @@ class Manager(Generic[T]):
                 if not waiting:
                     return True
                 if all(failed.values()):
-                    reasons = "".join(f"{r}, " for found in failed.values() for r in found)
+                    reasons = "".join(f"{r}, " for model in failed.values() for r in model)
                     raise StatusError(
                         Code.UNKNOWN,
                         f"{len(failed)} servable(s) did not become available: {{{reasons}}}",
@@ -123,7 +123,11 @@ class Manager(Generic[T]):
                 new = now.get(label, version) == version
                 if version in available or (self._settings.allow_labels_for_unavailable and new):
                     continue
-                raise config.unavailable(version, entry.name)
+                raise StatusError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {entry.name}, which is "
+                    "not currently available for inference",
+                )
 
     @contextlib.contextmanager
     def acquire(
@@ -135,15 +139,15 @@ class Manager(Generic[T]):
             StatusError: there is none.
         """
         with self._changed:
-            found = self._find(name, version, label)
-            found.in_flight += 1
-            servable = found.servable
+            acquired = self._find(name, version, label)
+            acquired.in_flight += 1
+            servable = acquired.servable
             assert servable is not None  # AVAILABLE versions have one
         try:
-            yield found.number, servable
+            yield acquired.number, servable
         finally:
             with self._changed:
-                found.in_flight -= 1
+                acquired.in_flight -= 1
                 self._changed.notify_all()
 
     def _find(self, name: str, version: int | None, label: str | None) -> Version[T]:
@@ -153,26 +157,25 @@ class Manager(Generic[T]):
             version = self._labels.get(name, {}).get(label)
             if version is None:
                 raise invalid(f"Unrecognized servable version label: {label}")
-        available = self._available(name)
-        found = [v for v in available if version in (None, v.number)]
-        if not found:
+        candidates = [v for v in self._available(name) if version in (None, v.number)]
+        if not candidates:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise not_found(f"Servable not found for request: {wanted}")
-        return max(found, key=lambda v: v.number)
+        return max(candidates, key=lambda v: v.number)
 
-    def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """Every version ever seen, the highest first; only one if a version is named.
+    def statuses(self, name: str, version: int | None = None) -> list[Version[T]]:
+        """Copies of every version ever seen, the highest first; only one if a version is named.
 
         Raises:
             StatusError: there is none.
         """
         with self._changed:
-            found = sorted(self._versions.get(name, {}).values(), key=lambda v: -v.number)
-            chosen = [v for v in found if version in (None, v.number)]
+            versions = self._versions.get(name, {}).values()
+            chosen = [replace(v) for v in versions if version in (None, v.number)]
             if not chosen:
                 what = "any versions" if version is None else f"version {version}"
                 raise not_found(f"Could not find {what} of model {name}")
-            return [VersionStatus(v.number, v.state, v.error) for v in chosen]
+            return sorted(chosen, key=lambda v: -v.number)
 
     def _available(self, name: str) -> list[Version[T]]:
         return [v for v in self._versions.get(name, {}).values() if v.state is State.AVAILABLE]

@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 
 from bnpipe.serving.local.status import Code, StatusError, invalid, not_found
-
-_SERVE = "serve"
 
 
 def dtype_name(dtype: int) -> str:
@@ -49,7 +46,7 @@ class Servable:
         self._session = tf.compat.v1.Session(graph=graph)
         try:
             with graph.as_default():
-                loaded = tf.compat.v1.saved_model.load(self._session, {_SERVE}, str(path))
+                loaded = tf.compat.v1.saved_model.load(self._session, {"serve"}, str(path))
         except RuntimeError as error:  # its message names the tags that there are
             self._session.close()
             raise not_found(
@@ -59,7 +56,10 @@ class Servable:
             ) from error
         except (tf.errors.OpError, OSError, ValueError) as error:
             self._session.close()
-            raise _load_error(path, error) from error
+            if isinstance(error, tf.errors.OpError):
+                raise StatusError(Code(error.error_code), error.message) from error
+            text = f"Can't parse {path}/saved_model.pb as binary proto"
+            raise StatusError(Code.DATA_LOSS, text) from error
         self.signatures: Mapping[str, Any] = dict(loaded.signature_def)
         self._lock = threading.Lock()
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
@@ -79,28 +79,14 @@ class Servable:
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
         with self._lock:
-            found = self._callables.get((feeds, fetches))
-            if found is None:
+            if (feeds, fetches) not in self._callables:
                 options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
                 # The public make_callable compares shapes in Python before the kernels see them.
-                found = self._session._make_callable_from_options(options)
-                self._callables[feeds, fetches] = found
-            return found
+                function = self._session._make_callable_from_options(options)
+                self._callables[feeds, fetches] = function
+            return self._callables[feeds, fetches]
 
     def close(self) -> None:
         """Give the session back."""
         self._callables.clear()
         self._session.close()
-
-
-def _load_error(path: Path, error: Exception) -> StatusError:
-    if isinstance(error, tf.errors.OpError):
-        return StatusError(Code(error.error_code), error.message)
-    return StatusError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto")
-
-
-def as_strings(values: Sequence[bytes]) -> Any:
-    """A string tensor, `object[N]`."""
-    array = np.empty(len(values), np.object_)
-    array[:] = values
-    return array

@@ -11,7 +11,7 @@ from bnpipe.serving.local.status import StatusError
 
 
 class Loaded(Protocol):
-    """What a loader gives for a folder."""
+    """A loaded version, as a loader makes it of a folder."""
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -41,15 +41,6 @@ class Version(Generic[T]):
     servable: T | None = None
     in_flight: int = 0
     wanted: bool = True
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """What clients are told about a version."""
-
-    version: int
-    state: State
-    error: StatusError | None
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,10 @@ class StatusError(Exception):
 
 
 def invalid(message: str) -> StatusError:
-    """What the caller sent cannot be used."""
+    """The error for a request that cannot be used."""
     return StatusError(Code.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> StatusError:
-    """What the caller asked for is not there."""
+    """The error for a model, version or folder that is not there."""
     return StatusError(Code.NOT_FOUND, message)

@@ -16,28 +16,22 @@ from bnpipe.serving.local.status import Code, StatusError, invalid
 
 
 def load_and_warm_up(path: Path) -> Servable:
-    """Load a version and replay its warmup requests.
+    """A version that has answered its warmup requests, if it has any.
 
     Raises:
-        StatusError: it cannot be loaded, or a request fails.
+        StatusError: it cannot be loaded; there are too many requests, one is damaged or fails.
     """
     servable = Servable(path)
     try:
-        warm_up(servable, path / WARMUP_FILE)
+        if (path / WARMUP_FILE).is_file():
+            _warm_up(servable, path / WARMUP_FILE)
     except BaseException:
         servable.close()
         raise
     return servable
 
 
-def warm_up(servable: Servable, file: Path) -> None:
-    """Replay recorded requests; nothing if there is no file.
-
-    Raises:
-        StatusError: there are too many, one is damaged or fails.
-    """
-    if not file.is_file():
-        return
+def _warm_up(servable: Servable, file: Path) -> None:
     try:
         for index, log in enumerate(read(file)):
             if index == MOST_RECORDS:
@@ -59,18 +53,8 @@ def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
             inference.predict(servable, request.model_spec.signature_name, arrays)
         case "classify_log":
             request = log.classify_log.request
-            inference.classify(
-                servable,
-                request.model_spec.signature_name,
-                inference.serialized_examples(request.input),
-            )
-        case "regress_log":
-            request = log.regress_log.request
-            inference.regress(
-                servable,
-                request.model_spec.signature_name,
-                inference.serialized_examples(request.input),
-            )
+            examples = inference.serialized_examples(request.input)
+            inference.classify(servable, request.model_spec.signature_name, examples)
         case None:
             return
         case other:

@@ -1,4 +1,4 @@
-"""What the lint finds in a SavedModel, and that nothing makes it fail itself."""
+"""The lint names every defect of a SavedModel, and nothing makes it fail itself."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def records(folder: Path, logs: list[Any]) -> None:
     (folder / WARMUP).write_bytes(b"".join(frame(row[None]).tobytes() for row in rows))
 
 
-def told(folder: Path) -> str:
+def defects(folder: Path) -> str:
     return "\n".join(f"{f.code}: {f.sentence}" for f in lint(folder))
 
 
@@ -137,11 +137,11 @@ def test_files_that_are_not_as_they_must_be(
     folder: Path, damage: Callable[[Path], object], expected: str
 ) -> None:
     damage(folder)
-    assert re.search(expected, told(folder)), told(folder)
+    assert re.search(expected, defects(folder)), defects(folder)
 
 
 def test_a_folder_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
-    assert "unreadable" in told(tmp_path / "none")
+    assert "unreadable" in defects(tmp_path / "none")
 
 
 def add_op(op: str, where: str = "__inference_serving_default") -> Callable[[Any], object]:
@@ -309,7 +309,7 @@ def test_graphs_that_are_not_served(
     folder: Path, change: Callable[[Any], object], expected: str
 ) -> None:
     edit(folder, change)
-    assert re.search(expected, told(folder)), told(folder)
+    assert re.search(expected, defects(folder)), defects(folder)
 
 
 def test_two_graphs_are_one_too_many(folder: Path) -> None:
@@ -317,7 +317,7 @@ def test_two_graphs_are_one_too_many(folder: Path) -> None:
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     model.meta_graphs.add()
     path.write_bytes(model.SerializeToString())
-    assert told(folder) == "tags: saved_model.pb: expected one graph, received 2"
+    assert defects(folder) == "tags: saved_model.pb: expected one graph, received 2"
 
 
 def predict_log(signature: str, key: str = "features", dtype: int = types_pb2.DT_FLOAT) -> Any:
@@ -344,7 +344,7 @@ def test_warmup_requests_that_a_server_refuses(
     folder: Path, logs: list[Any], expected: str
 ) -> None:
     records(folder, logs)
-    assert re.search(expected, told(folder)), told(folder)
+    assert re.search(expected, defects(folder)), defects(folder)
 
 
 def test_damaged_bytes_are_findings_or_harmless_never_exceptions(folder: Path) -> None:

@@ -26,14 +26,14 @@ class Answers(Client):
     def predict(self, inputs: Any, *, label: str | None = None, **_: Any) -> Prediction:
         assert label is not None
         self.asked.append(label)
-        found = int(inputs["features"][0, 0])
+        class_id = int(inputs["features"][0, 0])
         if label in self.special:
-            found = self.special[label](found)
-        return Prediction({"class_id": np.array([found])}, None)
+            class_id = self.special[label](class_id)
+        return Prediction({"class_id": np.array([class_id])}, None)
 
     def _predict(self, *_: Any, **__: Any) -> Any: ...
 
-    def classify(self, *_: Any, **__: Any) -> Any: ...
+    def _classify(self, *_: Any, **__: Any) -> Any: ...
 
     def status(self, *_: Any, **__: Any) -> Any: ...
 
@@ -44,7 +44,7 @@ class Answers(Client):
 
 def every(number: int, otherwise: Callable[[int], int]) -> Callable[[int], int]:
     turns = itertools.count(1)
-    return lambda found: otherwise(found) if next(turns) % number == 0 else found
+    return lambda class_id: otherwise(class_id) if next(turns) % number == 0 else class_id
 
 
 def fail(_: int) -> int:
@@ -57,30 +57,30 @@ def soaked(client: Client, rules: Rules = RULES, **more: Any) -> Soaked:
 
 def test_a_canary_like_the_stable_version_passes() -> None:
     client = Answers()
-    found = soaked(client)
-    assert found.passed
-    assert (found.pairs, found.agreement) == (200, 1.0)
+    outcome = soaked(client)
+    assert outcome.passed
+    assert (outcome.pairs, outcome.agreement) == (200, 1.0)
     assert client.asked.count("stable") == client.asked.count("canary") == 200
     assert client.asked[:4] == ["canary", "stable", "stable", "canary"]
-    assert found.canary.requests == found.stable.requests == 200
+    assert outcome.canary.requests == outcome.stable.requests == 200
 
 
 def test_a_canary_that_fails_is_refused_with_the_servers_words() -> None:
-    found = soaked(Answers(canary=every(10, fail)))
-    assert not found.passed
-    assert "failed 20 of 200 requests, the stable version 0: Servable not found" in found.sentence
+    outcome = soaked(Answers(canary=every(10, fail)))
+    assert not outcome.passed
+    assert "failed 20 of 200 requests, the stable version 0: Servable not found" in outcome.sentence
 
 
 def test_failures_that_both_share_are_not_the_canarys() -> None:
-    found = soaked(Answers(canary=every(10, fail), stable=every(10, fail)))
-    assert found.passed
+    outcome = soaked(Answers(canary=every(10, fail), stable=every(10, fail)))
+    assert outcome.passed
 
 
 def test_a_canary_of_another_opinion_is_refused() -> None:
-    found = soaked(Answers(canary=every(5, lambda found: found + 1)))
-    assert not found.passed
-    assert "40 of 200 images something else" in found.sentence
-    assert soaked(Answers(canary=every(20, lambda found: found + 1))).passed
+    outcome = soaked(Answers(canary=every(5, lambda class_id: class_id + 1)))
+    assert not outcome.passed
+    assert "40 of 200 images something else" in outcome.sentence
+    assert soaked(Answers(canary=every(20, lambda class_id: class_id + 1))).passed
 
 
 def test_a_slow_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,16 +88,16 @@ def test_a_slow_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnpipe.serving.client.soak.time.perf_counter", lambda: clock[0])
 
     def take(seconds: float) -> Callable[[int], int]:
-        def answer(found: int) -> int:
+        def answer(class_id: int) -> int:
             clock[0] += seconds
-            return found
+            return class_id
 
         return answer
 
     assert soaked(Answers(stable=take(0.01), canary=take(0.02))).passed
-    found = soaked(Answers(stable=take(0.01), canary=take(0.04)))
-    assert not found.passed
-    assert "40.0 ms (p95), the stable version 10.0 ms" in found.sentence
+    outcome = soaked(Answers(stable=take(0.01), canary=take(0.04)))
+    assert not outcome.passed
+    assert "40.0 ms (p95), the stable version 10.0 ms" in outcome.sentence
     # Both are instant; the ratio would be noise.
     assert soaked(Answers(stable=take(0.0001), canary=take(0.004))).passed
 
@@ -112,7 +112,7 @@ def test_a_server_that_is_down_decides_nothing() -> None:
 def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
     def dying() -> Callable[[int], int]:
         turns = itertools.count()
-        return lambda found: found if next(turns) < 50 else fail(found)
+        return lambda class_id: class_id if next(turns) < 50 else fail(class_id)
 
     with pytest.raises(ServingError, match=f"failed {FEWEST} of {50 + FEWEST} probes"):
         soaked(Answers(stable=dying(), canary=dying()))

@@ -1,4 +1,4 @@
-"""What the cases ask with: a REST request with all its bytes, gRPC's messages, values by name."""
+"""Helpers of the cases: a REST request with all its bytes, gRPC's messages, values by name."""
 
 import base64
 import http.client
@@ -47,7 +47,7 @@ VALUES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back over REST."""
+    """An answer over REST."""
 
     status: int
     content_type: str | None
@@ -138,7 +138,7 @@ class Target:
 
 
 def same(left: Any, right: Any, tolerance: float = 1e-6) -> bool:
-    """Whether two JSON values are equal, floating point numbers nearly so."""
+    """True if two JSON values are equal, floating point numbers nearly so."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[k], right[k], tolerance) for k in left)
     if isinstance(left, list) and isinstance(right, list):

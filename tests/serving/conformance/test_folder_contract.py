@@ -1,4 +1,4 @@
-"""What a server makes of folders and labels that change under it (cases 88 to 99)."""
+"""A server follows folders and labels that change under it (cases 88 to 99)."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""What REST refuses, with which status and words (cases 3 to 16, 39 to 63 and 66 to 74)."""
+"""Refusals over REST, with their status and words (cases 3 to 16, 39 to 63 and 66 to 74)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What makes two models the same."""
+"""The digest of a SavedModel: the same for the same model, and for no other."""
 
 from pathlib import Path
 

@@ -73,7 +73,7 @@ def _rollback(to: int) -> Callable[[Path, Path], None]:
 
 
 def _push_in_two_edits(base: Path, models: Path) -> None:
-    """What `folder.rollout` does about a running server, without the waiting in between."""
+    """The edits that `folder.rollout` makes for a running server, without the waiting."""
     published = push(base, models / "b", hold=True)
     assert published.live or _lists(base, published.version)
     if not published.live:
@@ -150,33 +150,33 @@ def _stopped(change: Callable[[], None], fault: str, at: int) -> int:
 
 
 def _broken_after_fault(scenario: Scenario, base: Path, digests: dict[str, str]) -> list[str]:
-    found = torn(base)
+    defects = torn(base)
     live = versions.live(base)
     if live != scenario.before:
         digest = tree_digest(base / str(live)) if live else "none"
         if digest != digests[scenario.live]:
-            found.append(f"live is {live}, neither the old version nor the new one")
-    return found
+            defects.append(f"live is {live}, neither the old version nor the new one")
+    return defects
 
 
 def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[str]:
     scenario = SCENARIOS[name]
-    found = torn(base) + leftovers(base)
+    defects = torn(base) + leftovers(base)
     live = versions.live(base)
     if live is None or tree_digest(base / str(live)) != digests[scenario.live]:
-        found.append(f"after the re-run live is {live}, not {scenario.live}")
+        defects.append(f"after the re-run live is {live}, not {scenario.live}")
     names = visible(base)
     if [n for n in scenario.numbers if n != "X"] != names[: len(names) - ("X" in scenario.numbers)]:
-        found.append(f"after the re-run the versions are {names}")
+        defects.append(f"after the re-run the versions are {names}")
     reserved = [number for event, number in events(base) if event == "reserved"]
     if reserved != sorted(set(reserved)):
-        found.append(f"a number was used twice: {reserved}")
-    found += [str(f) for f in verify(base, None) if f.bad]
+        defects.append(f"a number was used twice: {reserved}")
+    defects += [str(f) for f in verify(base, None) if f.bad]
     if name == "signed push":
-        found += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad]
+        defects += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad]
     if list(base.glob("provenance/*")) and len(reserved) < len(list(base.glob("provenance/*"))):
-        found.append("a provenance file has no version")
-    return found
+        defects.append("a provenance file has no version")
+    return defects
 
 
 def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
@@ -201,13 +201,13 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
         refused += status == REFUSED
         if status not in (-signal.SIGKILL, DONE, REFUSED):
             broken.append(f"point {points}: exit status {status}")
-        found = _broken_after_fault(scenario, base, digests)
+        defects = _broken_after_fault(scenario, base, digests)
         if fault == "kill twice":
             _stopped(lambda: scenario.change(base, models), fault, dice.randint(1, 100))
-            found += _broken_after_fault(scenario, base, digests)
+            defects += _broken_after_fault(scenario, base, digests)
         scenario.change(base, models)
-        found += _broken_after_rerun(name, base, digests)
-        broken += [f"point {points}: {f}" for f in found]
+        defects += _broken_after_rerun(name, base, digests)
+        broken += [f"point {points}: {f}" for f in defects]
 
 
 def main() -> None:

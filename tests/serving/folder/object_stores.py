@@ -1,4 +1,4 @@
-"""What the tests of object stores share: publishing there, and what is there."""
+"""Helpers for tests of object stores: publishing there, and listing the objects."""
 
 import re
 import uuid
@@ -35,14 +35,14 @@ def config_there(url: str) -> tuple[list[int], dict[str, int]]:
 
 def broken_there(url: str, digests: set[str], tmp_path: Path) -> list[str]:
     """Versions that models.config names and that are not whole."""
-    found = contents(url)
-    if "models.config" not in found:
+    objects = contents(url)
+    if "models.config" not in objects:
         return []
     numbers, named = config_there(url)
     broken = []
     for number in {*numbers, *named.values()}:
         copy = tmp_path / "copy" / uuid.uuid4().hex
-        for name, content in found.items():
+        for name, content in objects.items():
             if name.startswith(f"{number}/"):
                 file = copy / name.partition("/")[2]
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the tests of the served folder share: fake models, and what must hold."""
+"""Helpers for tests of the served folder: fake models, and the promises that must hold."""
 
 import json
 import re
@@ -70,20 +70,20 @@ def leftovers(base: Path) -> list[str]:
 
 
 def torn(base: Path) -> list[str]:
-    """What a server must never see: numbered folders or labelled versions that are not whole."""
+    """Numbered folders and labelled versions that are not whole, which no server may ever see."""
     history = ledger.read(base)
-    found = []
+    defects = []
     for name in visible(base):
         entry = history.entry(int(name))
         if entry is None or tree_digest(base / name) != entry.digest:
-            found.append(f"version {name} is not what was published")
+            defects.append(f"version {name} is not what was published")
     text = model_config.read_text(base)
     for number in re.findall(r"(?:versions|value): (\d+)", text or ""):
         if not versions.is_complete(base, int(number)):
-            found.append(f"models.config names {number}, which is not complete")
+            defects.append(f"models.config names {number}, which is not complete")
     if text is not None and not text.endswith("  }\n}\n"):
-        found.append("models.config is cut")
-    return found
+        defects.append("models.config is cut")
+    return defects
 
 
 def events(base: Path) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""What the ledger survives, and what it refuses."""
+"""The ledger survives killed writers, and refuses damage."""
 
 import errno
 import os

@@ -29,15 +29,15 @@ def test_a_push_is_there_with_its_records_and_the_config_names_the_url(
     assert publish(base, url, model("a")) == 1
     server_files.write(base, ServerFiles())
     assert publish(base, url, model("b")) == 2
-    found = contents(url)
+    objects = contents(url)
     for name in ("monitoring.config", "batching.config"):
-        assert found[name] == (base / name).read_bytes()
+        assert objects[name] == (base / name).read_bytes()
     for path in (base / "2").rglob("*.*"):
-        assert found[path.relative_to(base).as_posix()] == path.read_bytes()
+        assert objects[path.relative_to(base).as_posix()] == path.read_bytes()
     assert config_there(url) == ([1, 2], {"stable": 2})
-    assert found["provenance/2.json"] == (base / "provenance/2.json").read_bytes()
-    assert found["manifests/2.json"] == (base / "manifests/2.json").read_bytes()
-    whole = b"".join(v for k, v in sorted(found.items()) if k.startswith("ledger/"))
+    assert objects["provenance/2.json"] == (base / "provenance/2.json").read_bytes()
+    assert objects["manifests/2.json"] == (base / "manifests/2.json").read_bytes()
+    whole = b"".join(v for k, v in sorted(objects.items()) if k.startswith("ledger/"))
     assert whole == (base / ledger.LEDGER).read_bytes()
     assert torn(base) == leftovers(base) == []
 

@@ -87,9 +87,9 @@ def test_who_finds_the_ledger_object_taken_is_refused(
     """The rival comes between our look and our claim."""
 
     def late(self: Bucket) -> bytes:
-        found = real(self)
-        self.fs.pipe_file(self.path(f"ledger/{len(found):012d}"), b"{}\n")
-        return found
+        lines = real(self)
+        self.fs.pipe_file(self.path(f"ledger/{len(lines):012d}"), b"{}\n")
+        return lines
 
     real = Bucket.ledger
     publish(base, memory, model("a"))

@@ -65,12 +65,12 @@ CASES = [
 def test_stopped_at_every_file_system_call(
     scenario: str, fault: str, record_property: Callable[[str, object], None]
 ) -> None:
-    found = json.loads(output(python("-m", "tests.serving.folder.crash_points", scenario, fault)))
-    record_property("crash points", found["points"])
-    assert found["broken"] == []
-    assert found["points"] >= (3 if fault == "tear" else 90)
+    result = json.loads(output(python("-m", "tests.serving.folder.crash_points", scenario, fault)))
+    record_property("crash points", result["points"])
+    assert result["broken"] == []
+    assert result["points"] >= (3 if fault == "tear" else 90)
     # Most faults must reach the user as one line; those in clean-up may be absorbed.
-    assert found["refused"] >= (found["points"] * 0.7 if fault in ("enospc", "eio") else 0)
+    assert result["refused"] >= (result["points"] * 0.7 if fault in ("enospc", "eio") else 0)
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ _STARTUP: dict[str, int] = {}
 
 
 def _calls_at_startup(call: str, folder: Path) -> int:
-    """How often the interpreter makes a call before it can publish anything."""
+    """The number of calls that the interpreter makes before it can publish anything."""
     if call not in _STARTUP:
         log = folder / "startup.log"
         strace = ("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}")
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_line_and_leaves_room_again(tmp_path: Path) -> None:
     saved_model(tmp_path / "a", "a")
     saved_model(tmp_path / "b", "b")
     saved_model(tmp_path / "big", "big" * 3000)
-    told = on_small_disk(
+    message = on_small_disk(
         disk,
         f"models = Path({str(tmp_path)!r})\n"
         "push(base, models / 'a')\n"
@@ -226,8 +226,8 @@ def test_a_full_disk_is_one_line_and_leaves_room_again(tmp_path: Path) -> None:
         "assert push(base, models / 'b').version == 2\n"
         "assert torn(base) == [] and visible(base) == ['1', '2']\n",
     )
-    assert "No space left on device" in told and "free some space and run again" in told
-    assert len(told.splitlines()) == 1
+    assert "No space left on device" in message and "free some space and run again" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> N
     disk.mkdir()
     saved_model(tmp_path / "a", "a")
     saved_model(tmp_path / "b", "b")
-    told = on_small_disk(
+    message = on_small_disk(
         disk,
         f"models = Path({str(tmp_path)!r})\n"
         "push(base, models / 'a')\n"
@@ -250,8 +250,8 @@ def test_a_read_only_disk_is_one_line_and_can_still_be_read(tmp_path: Path) -> N
         "assert standing.state_of(base, a).sentence == 'up to date (v1 live)'\n"
         "assert standing.champion(base, None).digest == a\n",
     )
-    assert [line.count("Read-only file system") for line in told.splitlines()] == [1, 1]
-    assert "make the disk writable" in told
+    assert [line.count("Read-only file system") for line in message.splitlines()] == [1, 1]
+    assert "make the disk writable" in message
 
 
 # ------------------------------------------------------------------------------ readers, rivals

@@ -128,8 +128,8 @@ def test_time_that_runs_out_withdraws_nothing_and_the_same_push_goes_on(world):
         world.push("b", wait=0.3)
     assert versions.live(world.base) == 1 and versions.waiting(world.base) == 2
     digest = tree_digest(world.model("b"))
-    found = standing.state_of(world.base, digest)
-    assert found.needed and "v2 waits until the server has loaded it" in found.sentence
+    publishing = standing.state_of(world.base, digest)
+    assert publishing.needed and "v2 waits until the server has loaded it" in publishing.sentence
     world.restart(FOLLOWING)
     done = world.push("b")
     assert (done.version, done.new, done.live) == (2, True, True)

@@ -1,4 +1,4 @@
-"""What a candidate would be in a served folder, and whom it is compared with."""
+"""The standing of a candidate in a served folder, and the version it is compared with."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ def signed(base: Path, model: MakeModel, signer: Signer) -> Path:
     return base
 
 
-def found(base: Path, verifier: Verifier | None, version: int = 2) -> tuple[str, str, bool]:
+def verified(base: Path, verifier: Verifier | None, version: int = 2) -> tuple[str, str, bool]:
     (finding,) = (f for f in verify.verify(base, verifier) if f.version == version)
     return finding.status, finding.detail, finding.bad
 
@@ -52,7 +52,7 @@ def test_what_waits_unsigned_is_published_anew_once_there_is_a_key(
     for _ in range(2):  # the second time it is signed, and goes on
         done = push(base, waiting, hold=True, signer=signer)
         assert (done.version, done.live) == (3, False)
-    assert found(base, signer.verifier, 3) == ("ok", "", False)
+    assert verified(base, signer.verifier, 3) == ("ok", "", False)
 
 
 def test_the_signature_is_checked_by_openssl_alone(signed: Path, tmp_path: Path) -> None:
@@ -96,34 +96,34 @@ def test_a_changed_byte_is_named(
 ) -> None:
     path = signed / "2" / file
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    status, told, bad = found(signed, signer.verifier if with_key else None)
-    assert (status, bad) == ("damaged", True) and told.startswith(detail)
-    assert found(signed, signer.verifier, version=1) == ("ok", "", False)
+    status, sentence, bad = verified(signed, signer.verifier if with_key else None)
+    assert (status, bad) == ("damaged", True) and sentence.startswith(detail)
+    assert verified(signed, signer.verifier, version=1) == ("ok", "", False)
 
 
 def test_missing_and_foreign_files_are_named(signed: Path, signer: Signer) -> None:
     (signed / "2/assets/extra").write_text("x")
-    assert found(signed, None) == ("damaged", "assets/extra was not published", True)
+    assert verified(signed, None) == ("damaged", "assets/extra was not published", True)
     (signed / "2/saved_model.pb").unlink()
-    assert found(signed, None)[1] == "assets/extra was not published and 1 more"
+    assert verified(signed, None)[1] == "assets/extra was not published and 1 more"
     (signed / "2/assets/extra").unlink()
-    assert found(signed, signer.verifier)[:2] == ("damaged", "saved_model.pb is missing")
+    assert verified(signed, signer.verifier)[:2] == ("damaged", "saved_model.pb is missing")
     (signed / "2/saved_model.pb").symlink_to("/etc/hostname")
-    assert "expected a plain file" in found(signed, None)[1]
+    assert "expected a plain file" in verified(signed, None)[1]
 
 
 def test_a_listed_version_that_is_gone_is_bad(signed: Path) -> None:
     shutil.rmtree(signed / "1/variables")
-    assert found(signed, None, version=1)[0] == "damaged"
+    assert verified(signed, None, version=1)[0] == "damaged"
 
 
 def test_another_provenance_is_told(signed: Path, signer: Signer) -> None:
     path = signed / "provenance/2.json"
     path.write_text(path.read_text().replace("mnist", "other"))
-    status, told, _ = found(signed, signer.verifier)
-    assert status == "damaged" and told.endswith("provenance/2.json is not what was published")
+    status, sentence, _ = verified(signed, signer.verifier)
+    assert status == "damaged" and sentence.endswith("provenance/2.json is not what was published")
     path.unlink()
-    assert found(signed, None)[1].endswith("provenance/2.json is missing")
+    assert verified(signed, None)[1].endswith("provenance/2.json is missing")
 
 
 def test_bytes_that_were_changed_together_with_the_manifest_have_a_bad_signature(
@@ -135,10 +135,10 @@ def test_bytes_that_were_changed_together_with_the_manifest_have_a_bad_signature
     after = verify.file_digests(signed / "2")["saved_model.pb"].sha256
     manifest = signed / "manifests/2.json"
     manifest.write_text(manifest.read_text().replace(before, after))
-    status, told, bad = found(signed, signer.verifier)
-    assert (status, bad) == ("bad signature", True) and "was not signed by this key" in told
+    status, sentence, bad = verified(signed, signer.verifier)
+    assert (status, bad) == ("bad signature", True) and "was not signed by this key" in sentence
     # Without a key the ledger still knows better.
-    assert found(signed, None) == ("damaged", "the ledger has another digest", True)
+    assert verified(signed, None) == ("damaged", "the ledger has another digest", True)
 
 
 def test_the_manifest_of_another_version_is_no_proof(signed: Path, signer: Signer) -> None:
@@ -146,37 +146,37 @@ def test_the_manifest_of_another_version_is_no_proof(signed: Path, signer: Signe
         shutil.copy(signed / f"manifests/1.{suffix}", signed / f"manifests/2.{suffix}")
     shutil.rmtree(signed / "2")
     shutil.copytree(signed / "1", signed / "2")
-    status, told, _ = found(signed, signer.verifier)
-    assert status == "damaged" and told.endswith("2.json is of another version")
+    status, sentence, _ = verified(signed, signer.verifier)
+    assert status == "damaged" and sentence.endswith("2.json is of another version")
 
 
 def test_a_signature_by_somebody_else_is_bad(signed: Path, tmp_path: Path) -> None:
     make_keys(tmp_path / "other")
     other = load_signer(tmp_path / "other")
-    assert found(signed, other.verifier)[0] == "bad signature"
+    assert verified(signed, other.verifier)[0] == "bad signature"
     (signed / "manifests/2.sig").write_bytes(b"short")
-    assert found(signed, other.verifier)[0] == "bad signature"
+    assert verified(signed, other.verifier)[0] == "bad signature"
 
 
 def test_without_a_signature_a_version_is_unsigned_and_bad_only_with_a_key(
     base: Path, model: MakeModel, signer: Signer
 ) -> None:
     push(base, model("a"))
-    assert found(base, None, 1) == ("ok", "", False)
-    assert found(base, signer.verifier, 1) == ("unsigned", "", True)
+    assert verified(base, None, 1) == ("ok", "", False)
+    assert verified(base, signer.verifier, 1) == ("unsigned", "", True)
 
 
 def test_a_signature_that_was_taken_away_is_missed(signed: Path, signer: Signer) -> None:
     (signed / "manifests/2.sig").unlink()
-    assert found(signed, signer.verifier) == ("unsigned", "", True)
+    assert verified(signed, signer.verifier) == ("unsigned", "", True)
 
 
 def test_what_somebody_put_there_by_hand_is_bad_only_with_a_key(
     signed: Path, signer: Signer
 ) -> None:
     shutil.copytree(signed / "2", signed / "7")
-    assert found(signed, None, 7) == ("not published by bnpipe", "", False)
-    assert found(signed, signer.verifier, 7)[2] is True
+    assert verified(signed, None, 7) == ("not published by bnpipe", "", False)
+    assert verified(signed, signer.verifier, 7)[2] is True
 
 
 def test_versions_from_before_there_were_manifests_are_compared_as_a_whole(
@@ -184,15 +184,15 @@ def test_versions_from_before_there_were_manifests_are_compared_as_a_whole(
 ) -> None:
     push(base, model("a"))
     shutil.rmtree(base / "manifests")
-    assert found(base, None, 1) == ("ok", "", False)
+    assert verified(base, None, 1) == ("ok", "", False)
     (base / "1/saved_model.pb").write_text("?")
-    assert found(base, None, 1)[1].startswith("expected digest")
+    assert verified(base, None, 1)[1].startswith("expected digest")
 
 
 def test_a_manifest_that_is_no_json_is_told(signed: Path) -> None:
     for text in ("", "[]", '{"files": {"a": 1}}'):
         (signed / "manifests/2.json").write_text(text)
-        assert found(signed, None)[1].endswith("2.json cannot be read")
+        assert verified(signed, None)[1].endswith("2.json cannot be read")
 
 
 def test_a_push_whose_bytes_change_after_they_were_signed_is_refused(
@@ -234,4 +234,4 @@ def test_a_killed_signed_push_is_finished_without_the_key(
         push(base, model("b"), signer=signer)
     monkeypatch.setattr(os, "rename", rename)
     assert publish.prune(base, 5) == []
-    assert found(base, signer.verifier) == ("ok", "", False)
+    assert verified(base, signer.verifier) == ("ok", "", False)

@@ -33,9 +33,9 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def status(capsys: pytest.CaptureFixture[str]) -> dict[int, str]:
-    found = answer(capsys, "versions", "verify")
-    assert found["signatures"]
-    return {version["version"]: version["status"] for version in found["versions"]}
+    answered = answer(capsys, "versions", "verify")
+    assert answered["signatures"]
+    return {version["version"]: version["status"] for version in answered["versions"]}
 
 
 def test_every_version_is_listed_with_where_it_came_from(

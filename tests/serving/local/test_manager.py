@@ -59,7 +59,7 @@ class Served:
 
     def states(self):
         try:
-            return {s.version: s.state for s in self.manager.statuses("m")}
+            return {s.number: s.state for s in self.manager.statuses("m")}
         except StatusError:
             return {}
 
@@ -100,7 +100,7 @@ def test_the_highest_number_is_served_and_the_one_before_ends(serve, base):
     add(base, 10)
     served.available(10)
     wait_for(lambda: served.states() == {10: State.AVAILABLE, 1: State.END})
-    assert [s.version for s in served.manager.statuses("m")] == [10, 1]
+    assert [s.number for s in served.manager.statuses("m")] == [10, 1]
     assert served.answers() == 10
 
 
@@ -131,8 +131,8 @@ def test_an_empty_folder_ends_with_an_error_and_the_old_version_stays(serve, bas
     served.available(1)
     (base / "4").mkdir()
     wait_for(lambda: served.states().get(4) is State.END)
-    (found,) = served.manager.statuses("m", 4)
-    assert found.error.code is Code.NOT_FOUND
+    (status,) = served.manager.statuses("m", 4)
+    assert status.error.code is Code.NOT_FOUND
     assert served.answers() == 1
     (base / "4/content").write_text("too late")
     time.sleep(0.1)

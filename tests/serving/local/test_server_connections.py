@@ -4,13 +4,14 @@ import http.client
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from bnpipe.serving.client import base as client
+from bnpipe.serving.client.connect import connect as client_of
 from bnpipe.serving.local.grpc_service import GrpcServer
 from bnpipe.serving.local.http import RestServer
-from bnpipe.serving.local.states import State, VersionStatus
+from bnpipe.serving.local.states import State, Version
 from tests.waiting import PATIENCE
 
 
@@ -71,14 +72,14 @@ class SlowManager:
     def statuses(self, name, version):
         self.asked.set()
         time.sleep(0.5)
-        return [VersionStatus(3, State.AVAILABLE, None)]
+        return [Version(3, Path(), State.AVAILABLE)]
 
 
 def test_a_stop_answers_what_is_in_flight_over_grpc():
     manager = SlowManager()
     server = GrpcServer(manager, "127.0.0.1", 0)
     found = []
-    with client.connect(f"grpc://127.0.0.1:{server.port}", "m") as asking:
+    with client_of(f"grpc://127.0.0.1:{server.port}", "m") as asking:
         thread = threading.Thread(target=lambda: found.extend(asking.status()))
         thread.start()
         assert manager.asked.wait(PATIENCE)

@@ -131,9 +131,9 @@ def test_the_process_with_labels_needs_the_flag(served, capsys):
 
     flags = [f"--model_config_file={served}/models.config", "--rest_api_port=0", "--port=0"]
     assert main(flags) == 1
-    told = capsys.readouterr()
-    assert "stand-in for TensorFlow Serving" in told.out
-    assert told.err.splitlines()[-1] == (
+    printed = capsys.readouterr()
+    assert "stand-in for TensorFlow Serving" in printed.out
+    assert printed.err.splitlines()[-1] == (
         "Failed to start server. Error: FAILED_PRECONDITION: Request to assign label to version 1 "
         "of model mnist, which is not currently available for inference"
     )
@@ -146,7 +146,7 @@ def resident_mb():
 
 @pytest.mark.slow
 def test_memory_levels_off_over_many_swaps(server, client, base, exports):
-    """What 50 swaps leave behind is less than what the first ten did."""
+    """50 swaps leave less behind than the first ten did."""
     sizes = []
     for version in range(2, 52):
         push(base, exports[version % 2], version)

@@ -90,19 +90,19 @@ def test_predict_logs(rest_url, images, tmp_path):
 
 def test_smoke_passes_over_rest(rest_url, capsys):
     assert call(["smoke", "--url", rest_url, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["failed"], found["skipped"]) == (0, 0)
-    assert found["passed"] == len(found["checks"]) > 12
-    assert {row["over"] for row in found["checks"]} == {"REST"}
+    report = json.loads(capsys.readouterr().out)
+    assert (report["failed"], report["skipped"]) == (0, 0)
+    assert report["passed"] == len(report["checks"]) > 12
+    assert {row["over"] for row in report["checks"]} == {"REST"}
 
 
 def test_smoke_passes_over_grpc_too(rest_url, grpc_url, capsys):
     address = grpc_url.removeprefix("grpc://")
     assert call(["smoke", "--url", rest_url, "--grpc", address, "--all"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"\d\d passed, 0 failed, 0 skipped", told)
+    printed = capsys.readouterr().out
+    assert re.search(r"\d\d passed, 0 failed, 0 skipped", printed)
     for line in ("by label stable +REST +passed", "by label stable +gRPC +passed"):
-        assert re.search(line, told)
+        assert re.search(line, printed)
 
 
 def test_smoke_says_what_is_wrong(rest_url, grpc_url, capsys, monkeypatch):
@@ -119,8 +119,8 @@ def test_smoke_says_what_is_wrong(rest_url, grpc_url, capsys, monkeypatch):
     monkeypatch.setattr(inference, "predict", crooked)
     address = grpc_url.removeprefix("grpc://")
     assert call(["smoke", "--url", rest_url, "--grpc", address, "--json"]) == 7
-    found = json.loads(capsys.readouterr().out)
-    wrong = [row for row in found["checks"] if row["outcome"] == "failed"]
+    report = json.loads(capsys.readouterr().out)
+    wrong = [row for row in report["checks"] if row["outcome"] == "failed"]
     assert [(row["check"], row["over"]) for row in wrong] == [
         ("serve_images: as serving_default", over) for over in ("REST", "gRPC")
     ]
@@ -148,12 +148,12 @@ def test_smoke_finds_every_kind_of_fault(rest_url, capsys, monkeypatch, fault):
 
     monkeypatch.setattr(inference, "predict", broken)
     assert call(["smoke", "--url", rest_url]) == 7
-    told = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     assert {
         "half an answer": "cannot read the answer",
         "a refusal": "a kernel of the server is broken",
         "no refusal": "expected a refusal, received an answer",
-    }[fault] in told
+    }[fault] in printed
 
 
 def test_smoke_without_a_server_or_a_model(rest_url):
