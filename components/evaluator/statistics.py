@@ -64,7 +64,7 @@ def mcnemar_worse(only_candidate: Counts, only_reference: Counts) -> FloatArray:
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Holm's adjusted p-values (1979): reject where they are at most the family's level."""
+    """Holm's adjusted p-values (1979), float64[n]: reject where one is at most the level."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     steps = p[order] * np.arange(p.size, 0, -1)
@@ -124,26 +124,27 @@ def weighted_sums(values: FloatArray, resamples: int, rng: np.random.Generator) 
     return sums
 
 
-def calibration_bins(
-    confidence: npt.NDArray[np.floating], bins: int = CALIBRATION_BINS
-) -> npt.NDArray[np.int64]:
-    """The equal-width bin of each confidence: (0, 1/bins], ..., (1 - 1/bins, 1]."""
-    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+def calibration_bins(confidence: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """The equal-width bin of each confidence in [0, 1], int64: bin b is (b/15, (b + 1)/15]."""
+    bins = np.ceil(np.asarray(confidence) * CALIBRATION_BINS).astype(np.int64) - 1
+    return np.clip(bins, 0, CALIBRATION_BINS - 1)
 
 
-def bin_gaps(
-    confidence: FloatArray, correct: npt.NDArray[np.bool_], bins: int = CALIBRATION_BINS
-) -> FloatArray:
+def bin_gaps(confidence: FloatArray, correct: npt.NDArray[np.bool_]) -> FloatArray:
     """One column per bin, holding `correct - confidence` where the row is in that bin.
 
     The absolute column sums, added up and divided by the number of rows, are the expected
     calibration error; so `weighted_sums` of this matrix gives its bootstrap.
 
+    Args:
+        confidence: float64[n] in [0, 1].
+        correct: bool[n].
+
     Returns:
-        float64[n, bins].
+        float64[n, CALIBRATION_BINS].
     """
-    gaps = np.zeros((confidence.shape[0], bins))
-    gaps[np.arange(confidence.shape[0]), calibration_bins(confidence, bins)] = correct - confidence
+    gaps = np.zeros((confidence.size, CALIBRATION_BINS))
+    gaps[np.arange(confidence.size), calibration_bins(confidence)] = correct - confidence
     return gaps
 
 
@@ -158,6 +159,10 @@ def area_under_roc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bo
     """Area under the ROC curve as the Mann-Whitney statistic, ties counted half.
 
     NaN when one of the two classes is empty.
+
+    Args:
+        scores: of the positive class, float[n].
+        positive: bool[n], true for the images of that class.
     """
     positives = int(positive.sum())
     negatives = positive.size - positives
