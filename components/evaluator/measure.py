@@ -96,18 +96,18 @@ class Measurement:
         }
 
     def calibration_error(self, model: str) -> tuple[float, FloatArray]:
-        """Expected calibration error of the most probable class: the value and its resamples."""
+        """Expected calibration error of the top class: the value, its resamples float64[R]."""
         n, gaps = self.predictions.labels.size, (model, "gaps")
         resampled = np.abs(self._sums[gaps]).sum(axis=1) / n
         return float(np.abs(self._points[gaps]).sum() / n), resampled
 
     def loss(self, model: str) -> tuple[float, FloatArray]:
-        """Mean cross-entropy: the value and its resamples."""
+        """Mean cross-entropy in nats: the value, and its resamples float64[R]."""
         n = self.predictions.labels.size
         return float(self._points[model, "loss"][0] / n), self._sums[model, "loss"][:, 0] / n
 
     def macro_f1(self, model: str) -> tuple[float, FloatArray]:
-        """Mean F1 over the classes: the value and its resamples.
+        """Mean F1 over the classes: the value, and its resamples float64[R].
 
         F1 = 2 * hits / (guesses + truths), which equals the harmonic mean of precision and recall.
         """
@@ -118,7 +118,7 @@ class Measurement:
         return float(point.mean()), resampled.mean(axis=-1)
 
     def interval(self, resampled: FloatArray) -> list[float] | None:
-        """The reported two-sided interval of a resampled statistic.
+        """The reported two-sided interval of a resampled statistic, float64[R].
 
         None when all resamples are equal, as when every image is right: that shows how few images
         there are, not how exactly the value is known.

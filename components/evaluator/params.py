@@ -96,7 +96,7 @@ class Params:
     """Seed of the bootstrap."""
 
     rules: Rules = Rules()
-    """Which rules block, which only warn, and which are off."""
+    """The level of every rule: block, warn or off."""
 
     golden_images: Annotated[int, Ge(1)] = 16
     """Images in each request of `golden.npz`."""

@@ -59,7 +59,11 @@ class Predictions:
 
     @classmethod
     def read(cls, *paths: Path) -> Predictions:
-        """Reads what `write` wrote; several files are one after the other."""
+        """Reads files that `write` wrote, one after the other.
+
+        Raises:
+            OSError, ValueError, KeyError: a file is missing or holds something else.
+        """
         parts: dict[str, list[npt.NDArray[Any]]] = {}
         for path in paths:
             with np.load(path, allow_pickle=False) as stored:

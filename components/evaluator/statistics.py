@@ -1,7 +1,8 @@
 """The statistics of the gate: intervals, tests and calibration, on counts and arrays.
 
 Everything is vectorised over leading axes, so that a simulation of a thousand evaluations costs
-no more code than one evaluation. Nothing here knows of models, rules or files.
+no more code than one evaluation: counts are integers [...] that broadcast, results float64[...].
+Nothing here knows of models, rules or files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Interval(NamedTuple):
 
 
 def clopper_pearson(successes: Counts, trials: Counts, confidence: float) -> Interval:
-    """The exact two-sided interval of a proportion (Clopper and Pearson, 1934).
+    """The exact two-sided interval of a proportion, float64[...] (Clopper and Pearson, 1934).
 
     Each side is a one-sided bound at confidence `(1 + confidence) / 2`. No trials at all give
     (0, 1): nothing is known.
@@ -44,7 +45,7 @@ def clopper_pearson(successes: Counts, trials: Counts, confidence: float) -> Int
 
 
 def lower_bound(successes: Counts, trials: Counts, level: float) -> FloatArray:
-    """The one-sided Clopper-Pearson lower bound of a proportion at confidence `1 - level`."""
+    """The one-sided Clopper-Pearson lower bound, float64[...], at confidence `1 - level`."""
     return clopper_pearson(successes, trials, 1.0 - 2.0 * level).low
 
 
@@ -149,7 +150,7 @@ def bin_gaps(confidence: FloatArray, correct: npt.NDArray[np.bool_]) -> FloatArr
 
 
 def percentile_interval(resampled: FloatArray, confidence: float) -> Interval:
-    """The two-sided percentile interval over the first axis (Efron, 1979)."""
+    """The two-sided percentile interval of float64[R, ...] over the first axis (Efron, 1979)."""
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
     return Interval(low, high)

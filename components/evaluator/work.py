@@ -14,19 +14,12 @@ import numpy.typing as npt
 
 from bnpipe.components.artifacts import Blessing, TransformedExamples
 from bnpipe.components.base import Context, Decision, Facts, plain
-from bnpipe.components.evaluator import (
-    golden,
-    inference,
-    measure,
-    pictures,
-    rules_reference,
-    tfma_config,
-    tfma_eval,
-)
+from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
 from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions, problem
+from bnpipe.components.evaluator.rules_reference import detectable_loss
 from bnpipe.components.evaluator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.records.examples import read_transformed
@@ -113,6 +106,9 @@ def measured(
     """The content of `metrics.json` and the evidence for the gate, from usable answers alone.
 
     `expected` names values that a column must have beside those that occur.
+
+    Raises:
+        DataError: a slicing names a column that cannot be sliced by.
     """
     if CANDIDATE not in answers.probabilities:
         return {"models": {}, "slices": {}, "against": {}}, Evidence(overall=None)
@@ -125,7 +121,7 @@ def measured(
         "models": {name: measurement.model(name) for name in answers.probabilities},
         "against": {
             name: measure.comparison(overall, name, params)
-            | {"smallest_detectable_loss": rules_reference.detectable_loss(overall, name, params)}
+            | {"smallest_detectable_loss": detectable_loss(overall, name, params)}
             for name in references
         },
         "slices": measure.slice_metrics(answers, slices, counted, params),
