@@ -1,1 +1,1 @@
-"""What is run: one module per step, a package where a step has parts."""
+"""The steps that are run: one module per step, a package where a step has parts."""

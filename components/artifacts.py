@@ -40,6 +40,8 @@ class Artifact:
 
     undigested: ClassVar[tuple[str, ...]] = ()
     """Glob patterns of files whose bytes differ between equal runs: kept, not in the digest."""
+    required: ClassVar[tuple[str, ...]] = ()
+    """Files and folders that must be there and hold something."""
     served_subtree: ClassVar[str] = ""
     """The folder in it that is served, by whose digest it is known outside; empty: all of it."""
 
@@ -62,6 +64,7 @@ class Artifact:
 
     def check(self) -> None:
         """Raises ArtifactError unless the folder holds what the kind promises."""
+        self.need(*self.required)
         if not any(self.path.iterdir()):
             raise ArtifactError(f"{self.producer} is an empty folder")
 
@@ -85,7 +88,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate decided, in one sentence."""
+    """A gate's decision, in one sentence."""
 
     passed: bool
     sentence: str
@@ -98,7 +101,11 @@ class VerdictArtifact(Artifact):
     verdict_file: ClassVar[str] = "verdict.json"
 
     def verdict(self) -> Verdict:
-        """The verdict that the folder holds."""
+        """The verdict that the folder holds.
+
+        Raises:
+            OSError, ValueError, KeyError: there is none that can be read.
+        """
         stored = self.read_json(self.verdict_file)
         return Verdict(bool(stored["passed"]), str(stored["sentence"]))
 
@@ -127,14 +134,14 @@ class _Records(Artifact):
         return {str(k): int(v) for k, v in self.read_json("dataset.json")["shards"].items()}
 
     def check(self) -> None:
-        """The shards on disk are those that `dataset.json` lists."""
+        """Raises ArtifactError unless the shards on disk are those that `dataset.json` lists."""
         self.need("dataset.json", *(f"Split-{s}" for s in SPLITS))
         listed = set(self.record_counts())
-        found = {str(p.relative_to(self.path)) for s in SPLITS for p in self.shards(s)}
-        if listed != found:
+        present = {str(p.relative_to(self.path)) for s in SPLITS for p in self.shards(s)}
+        if listed != present:
             raise ArtifactError(
                 f"{self.producer}: dataset.json lists {len(listed)} shards, the folders hold "
-                f"{len(found)}: {', '.join(sorted(listed ^ found)[:3])}"
+                f"{len(present)}: {', '.join(sorted(listed ^ present)[:3])}"
             )
 
 
@@ -169,9 +176,7 @@ class TransformedExamples(_Records):
 class Statistics(Artifact):
     """`Split-*/FeatureStats.pb`: tensorflow_metadata DatasetFeatureStatisticsList."""
 
-    def check(self) -> None:
-        """Every split has its statistics."""
-        self.need(*(f"Split-{s}/FeatureStats.pb" for s in SPLITS))
+    required = tuple(f"Split-{s}/FeatureStats.pb" for s in SPLITS)
 
 
 @dataclass(frozen=True)
@@ -190,21 +195,18 @@ class Model(Artifact):
     # TensorFlow writes a random UUID there; nothing that serves or evaluates reads it.
     undigested: ClassVar[tuple[str, ...]] = ("saved_model/fingerprint.pb",)
     served_subtree: ClassVar[str] = "saved_model"
+    required = (
+        "saved_model/saved_model.pb",
+        "saved_model/variables/variables.index",
+        "training.weights.h5",
+        "history.json",
+        "model_card.json",
+    )
 
     @property
     def saved_model(self) -> Path:
         """The SavedModel folder."""
         return self.path / self.served_subtree
-
-    def check(self) -> None:
-        """The SavedModel has its graph and variables, and the rest is there."""
-        self.need(
-            "saved_model/saved_model.pb",
-            "saved_model/variables/variables.index",
-            "training.weights.h5",
-            "history.json",
-            "model_card.json",
-        )
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ class ServedModel(Artifact):
     """A version in the served folder: the SavedModel lies at its top."""
 
     undigested: ClassVar[tuple[str, ...]] = ("fingerprint.pb",)
+    required = ("saved_model.pb", "variables/variables.index")
 
     @property
     def saved_model(self) -> Path:
@@ -223,14 +226,10 @@ class ServedModel(Artifact):
         """The version number, which is the folder's name."""
         return int(self.path.name)
 
-    def check(self) -> None:
-        """The SavedModel has its graph and variables."""
-        self.need("saved_model.pb", "variables/variables.index")
-
 
 @dataclass(frozen=True)
 class Evaluation(Artifact):
-    """What the evaluator measured.
+    """The evaluator's measurements.
 
     Layout: `metrics.json` (per model: overall and per slice), `tfma/` (standard TFMA output),
     `predictions.npz` (ids, labels, probabilities per model), `golden.npz` (requests and answers
@@ -240,10 +239,7 @@ class Evaluation(Artifact):
 
     # TFMA writes absolute model and data paths there.
     undigested: ClassVar[tuple[str, ...]] = ("tfma/eval_config.json",)
-
-    def check(self) -> None:
-        """All that the report and the infra validator read is there."""
-        self.need("metrics.json", "tfma", "predictions.npz", "golden.npz", "pictures.npz")
+    required = ("metrics.json", "tfma", "predictions.npz", "golden.npz", "pictures.npz")
 
 
 @dataclass(frozen=True)
@@ -259,7 +255,7 @@ class _MarkedVerdict(VerdictArtifact):
         return cls.markers[0 if passed else 1]
 
     def check(self) -> None:
-        """Also: the marker file says what the verdict says."""
+        """Also raises ArtifactError unless the marker file agrees with the verdict."""
         super().check()
         said = {name for name in self.markers if (self.path / name).exists()}
         expected = self.marker(self.verdict().passed)
@@ -289,6 +285,4 @@ class InfraBlessing(_MarkedVerdict):
 class PushedModel(Artifact):
     """`pushed.json`: version, base_path, digest of what was published."""
 
-    def check(self) -> None:
-        """The push is recorded."""
-        self.need("pushed.json")
+    required = ("pushed.json",)

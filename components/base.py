@@ -1,4 +1,4 @@
-"""What a component is: four names in one module, and one `COMPONENT = Component(...)` line.
+"""A component: four names in one module, and one `COMPONENT = Component(...)` line.
 
 A step module declares frozen dataclasses `Inputs`, `Outputs` and `Params`, and a plain
 `run(inputs, outputs, params, ctx) -> Facts`. There is nothing to inherit and nothing to register:
@@ -21,7 +21,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from bnpipe.data.errors import DataError
 
 Facts = Mapping[str, "float | int | str | bool | None"]
-"""What a step tells about itself: a flat dict of numbers and texts. Not part of any digest."""
+"""A step's account of itself: a flat dict of numbers and texts. Not part of any digest."""
 
 I = TypeVar("I")  # noqa: E741 - Inputs, Outputs, Params
 O = TypeVar("O")  # noqa: E741
@@ -38,6 +38,15 @@ def configured_as(key: str, default: Any, *, in_key: bool = True) -> Any:
     return field(default=default, metadata={"config": key, "in_key": in_key})
 
 
+def plain(value: Any) -> Any:
+    """The same tree with null for numbers that JSON cannot say (NaN and infinities)."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def key_params(params: Any) -> dict[str, Any]:
     """`params` as a plain dict, without its `machine_local` fields (nested dataclasses too)."""
     kept: dict[str, Any] = {}
@@ -50,7 +59,7 @@ def key_params(params: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Context:
-    """What a running step may use of the world. The runner makes one for every attempt.
+    """The part of the world that a running step may use; the runner makes one per attempt.
 
     Attributes:
         step: the step's name in the graph, e.g. `baseline` (its component may be `trainer`).
@@ -132,10 +141,10 @@ class Component(Generic[I, O, P]):
 
 
 Level = Literal["block", "warn", "off"]
-"""What config lets a rule or check of a gate do: stop the run, only warn, or not be asked."""
+"""The power that config gives a rule or check: to stop the run, only to warn, or none."""
 
 Grade = Literal["off", "not checked", "ok", "warn", "block"]
-"""What a rule or check came to."""
+"""The outcome of a rule or check."""
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
 """From what says nothing to what stops the run."""
@@ -152,7 +161,7 @@ _FORMER_GRADES = {
 
 @dataclass(frozen=True)
 class Ruling:
-    """What one rule or check of a gate says.
+    """The outcome of one rule or check of a gate.
 
     Attributes:
         name: as in config.
@@ -173,14 +182,11 @@ class Ruling:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a number that is not finite becomes null."""
-        return {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in dataclasses.asdict(self).items()
-        }
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Ruling:
-        """What `to_json` made, or what each gate wrote in words of its own before.
+        """Reads what `to_json` made, or what each gate wrote in words of its own before.
 
         Raises:
             DataError: it is neither.
@@ -219,6 +225,6 @@ def objection(rulings: Sequence[Ruling]) -> str:
 
 
 def caveat(rulings: Sequence[Ruling]) -> str:
-    """What a verdict says of the rulings that warn, at its end; empty when none does."""
+    """The end of a verdict that names the rulings that warn; empty when none does."""
     named = ", ".join(ruling.name for ruling in rulings if ruling.outcome == "warn")
     return f", warned of {named}" if named else ""

@@ -33,7 +33,7 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What the step makes."""
+    """The examples that the step makes."""
 
     examples: Examples
 
@@ -53,7 +53,7 @@ class Params:
     """Number of images to draw, test split included; for rendered_digits only (default 12,000)."""
 
     seed: Annotated[int, Ge(0)] = 0
-    """What rendered_digits draws from; other data sets do not use it."""
+    """The seed that rendered_digits draws from; other data sets do not use it."""
 
     validation_fraction: Annotated[float, Gt(0.0), Lt(1.0)] = 1 / 12
     """Share of the train split that is held out as validation, chosen by a hash of the pixels. A
@@ -65,7 +65,7 @@ class Params:
     """Files per split, and pieces of work that Beam can hand out."""
 
     max_bad_records: Annotated[int, Ge(0)] = 0
-    """How many unusable records may be set aside in quarantine/ before the step fails. Where a
+    """The most unusable records that may be set aside in quarantine/ before the step fails. Where a
     file is broken, all that it held from there on counts."""
 
     schema: str | None = machine_local(None)
@@ -78,14 +78,14 @@ class Params:
     date, with {train,test}/<label>/*.png or TFRecords {train,test}/* (features image and label)."""
 
     span_window: Annotated[int, Ge(1)] | None = machine_local(None)
-    """How many of the newest spans to take; by default all."""
+    """The number of newest spans to take; by default all."""
 
     first_span: Annotated[int, Ge(1)] = machine_local(1)
     """Spans with smaller numbers are left out; the number of 2026-11-20 is 20261120."""
 
     span_settle_seconds: Annotated[float, Ge(0)] = machine_local(300.0)
-    """How long a span must have been left alone to be complete, unless it holds the file _SUCCESS:
-    write that one last."""
+    """The time for which a span must have been left alone to be complete, unless it holds the file
+    _SUCCESS: write that one last."""
 
 
 def probe(params: Params, cache: Path) -> Mapping[str, str]:
@@ -121,9 +121,9 @@ def _registered(params: Params) -> dict[str, str]:
     registered = registered_archives(params.dataset)[0]
     named = {"registered checksums": hashlib.sha256(registered.encode()).hexdigest()}
     if params.archives:
-        found = local_archives(params.dataset, Path(params.archives))
-        if found.usable:
-            named |= {f"archive {n}": f"sha256 {got}" for n, (_, got) in found.damaged.items()}
+        local = local_archives(params.dataset, Path(params.archives))
+        if local.usable:
+            named |= {f"archive {n}": f"sha256 {got}" for n, (_, got) in local.damaged.items()}
     return named
 
 
@@ -137,12 +137,16 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     """Prepares the data set through TFDS, then splits, encodes and writes it and spans on Beam."""
     from bnpipe.data.beam_ingest import LEAKED, ingest
     from bnpipe.data.records.shards import merged, read_reports, remove_parts
-    from bnpipe.data.sources.tfds_source import describe
+    from bnpipe.data.sources.tfds_source import describe, prepare
 
     outside = probe(params, ctx.cache) if ctx.outside is None else ctx.outside
     spans = _planned_spans(params, outside)
     _check_unchanged(spans, outside, ctx.cache)
-    builder = _prepare(params, ctx)
+    ctx.progress(0, 0, f"preparing {params.dataset}")
+    archives = Path(params.archives) if params.archives else None
+    builder = prepare(
+        params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
+    )
     info = describe(builder)
     left_out = _left_out(info, ctx)
     plan = _plan(builder, info, spans, params, outputs.examples.path)
@@ -158,8 +162,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     bad = counts["bad_records"]
     _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
-    told = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
-    text = info.to_json(shards=shards, spans=told, **left_out)
+    added = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
+    text = info.to_json(shards=shards, spans=added, **left_out)
     (outputs.examples.path / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {
@@ -167,7 +171,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         "dataset_version": info.version,
         "synthetic": info.synthetic,
         **splits,
-        **{key: _told(splits) for key, splits in left_out.items()},
+        **{key: _listed(splits) for key, splits in left_out.items()},
         **({"spans": ", ".join(span.name for span in spans)} if spans else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
@@ -182,30 +186,19 @@ def _planned_spans(params: Params, outside: Mapping[str, str]) -> list[Span]:
 
 
 def _check_unchanged(spans: Sequence[Span], outside: Mapping[str, str], cache: Path) -> None:
-    """What is read must be what the step key names.
+    """Makes sure that the spans are still those that the step key names.
 
     Raises:
         DataError: a span has changed or is gone.
     """
+    now = _named(spans, cache)
     planned = {key: digest for key, digest in outside.items() if key.startswith(Span.PREFIX)}
-    found = _named(spans, cache)
-    changed = [key for key in planned if planned[key] != found.get(key)]
+    changed = [key for key, digest in planned.items() if digest != now.get(key)]
     if changed:
         raise DataError(
             f"{changed[0]} has changed since the run was planned",
             hint="run again when it is complete",
         )
-
-
-def _prepare(params: Params, ctx: Context) -> Any:
-    """The prepared TFDS builder."""
-    from bnpipe.data.sources.tfds_source import prepare
-
-    ctx.progress(0, 0, f"preparing {params.dataset}")
-    archives = Path(params.archives) if params.archives else None
-    return prepare(
-        params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
-    )
 
 
 def _records(shards: Mapping[str, int], split: str) -> int:
@@ -215,7 +208,7 @@ def _records(shards: Mapping[str, int], split: str) -> int:
 def _plan(
     builder: Any, info: DatasetInfo, spans: Sequence[Span], params: Params, folder: Path
 ) -> Any:
-    """The data.beam_ingest.IngestPlan: what is read, and where it goes."""
+    """The data.beam_ingest.IngestPlan: the sources by split, and where they go."""
     from bnpipe.data.beam_ingest import IngestPlan, arrange
     from bnpipe.data.sources.span_layout import span_sources
     from bnpipe.data.sources.tfds_source import source
@@ -234,21 +227,21 @@ def _plan(
 
 def _left_out(info: DatasetInfo, ctx: Context) -> dict[str, dict[str, int]]:
     """Splits of the data set that are no part of the examples, `{"left_out": {name: images}}`."""
-    found = {split: count for split, count in info.splits.items() if split not in SPLITS}
-    if not found:
+    others = {split: count for split, count in info.splits.items() if split not in SPLITS}
+    if not others:
         return {}
-    ctx.log.warning("%s: splits that are left out: %s", info.name, _told(found))
-    return {"left_out": found}
+    ctx.log.warning("%s: splits that are left out: %s", info.name, _listed(others))
+    return {"left_out": others}
 
 
-def _told(splits: Mapping[str, int]) -> str:
+def _listed(splits: Mapping[str, int]) -> str:
     return ", ".join(f"{split} ({count:,} images)" for split, count in sorted(splits.items()))
 
 
 def _check_counts(
     total: int, splits: Mapping[str, int], bad: int, allowed: int, folder: Path
 ) -> None:
-    """Nothing is dropped silently: what came in went out or was set aside, within the budget."""
+    """Makes sure that nothing is dropped: all came out or was set aside, within the budget."""
     if sum(splits.values()) + bad != total:
         raise DataError(
             f"expected {total} records, but {sum(splits.values())} were written and {bad} set aside"
@@ -271,6 +264,4 @@ def _check_counts(
             )
 
 
-COMPONENT = Component(
-    name="example_gen", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run, probe=probe
-)
+COMPONENT = Component("example_gen", Inputs, Outputs, Params, run, probe=probe)

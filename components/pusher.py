@@ -38,14 +38,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was published."""
+    """The record of the push."""
 
     pushed: PushedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Where the model is served from."""
+    """The served folder, the servers that follow it, and the keys."""
 
     base_path: str = machine_local("")
     """Folder of the numbered versions; the runner's default is `.bnpipe/served/<model name>`."""
@@ -60,7 +60,7 @@ class Params:
     """Addresses of the running servers, which load a version before it becomes live."""
 
     server_wait_seconds: Annotated[float, Ge(0)] = machine_local(60.0)
-    """How long a server may take to load a version, in seconds."""
+    """The longest that a server may take to load a version, in seconds."""
 
     signing_key: str = machine_local("")
     """Ed25519 private key (PEM) that versions are signed with; empty for none."""
@@ -69,24 +69,24 @@ class Params:
     """Ed25519 public keys (PEM); empty takes the one that belongs to the signing key."""
 
     canary: bool = machine_local(False)
-    """Whether a new version is only the canary at first; the servers must be named then."""
+    """Makes a new version only the canary at first; the servers must be named then."""
 
     store_url: str = machine_local("")
     """Object store that the folder is mirrored to, gs://BUCKET/PATH or the like; empty for none."""
 
     server_files: ServerFiles = machine_local(ServerFiles())
-    """What the server's configuration for monitoring and batching says."""
+    """The server's configuration for monitoring and batching."""
 
 
 def effect(inputs: Inputs, params: Params) -> Effect:
-    """What publishing would mean, from the served folder alone."""
+    """The effect that publishing would have, from the served folder alone."""
     digest = tree_digest(inputs.model.saved_model)
     base = _base_path(params)
-    found = standing.state_of(base, digest)
-    is_live = not found.needed and digest not in ledger.read(base).withdrawn
+    state = standing.state_of(base, digest)
+    is_live = not state.needed and digest not in ledger.read(base).withdrawn
     if is_live and params.store_url and not object_store.is_mirrored(base, params.store_url):
         return Effect(True, f"publish (finish the upload to {params.store_url})")
-    return Effect(found.needed, found.sentence)
+    return Effect(state.needed, state.sentence)
 
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
@@ -155,12 +155,9 @@ def publish_model(
             "serving.verify_key is set, but the version would be unsigned",
             hint="set serving.signing_key",
         )
-    verdict = _read(blessing, blessing.verdict_file)
     digest = tree_digest(model.saved_model)
-    _check_blessing(verdict, digest, force)
-    trial = _read(infra_blessing, infra_blessing.verdict_file) if infra_blessing else None
-    if trial is not None:
-        _check_blessing(trial, digest, force)
+    verdict = _blessing(blessing, digest, force)
+    trial = _blessing(infra_blessing, digest, force) if infra_blessing else None
     dataset = _read(model, "model_card.json").get("dataset")
     if not isinstance(dataset, dict) or "name" not in dataset:
         raise ServingError(
@@ -193,7 +190,7 @@ def publish_model(
 
 
 def _rollout(params: Params, verifier: Verifier | None = None) -> Rollout:
-    """Who follows the folder."""
+    """The servers and the store that follow the folder."""
     return Rollout(
         _base_path(params),
         params.servers,
@@ -213,16 +210,17 @@ def _base_path(params: Params) -> Path:
 def _read(artifact: Model | VerdictArtifact, name: str) -> Mapping[str, Any]:
     """A JSON object of an artifact."""
     try:
-        found = artifact.read_json(name)
+        value = artifact.read_json(name)
     except (OSError, ValueError) as error:
         raise ServingError(f"{artifact.producer}: cannot read {name}: {error}") from error
-    if not isinstance(found, dict):
-        raise ServingError(f"{artifact.producer}: {name}: expected an object, received {found!r}")
-    return found
+    if not isinstance(value, dict):
+        raise ServingError(f"{artifact.producer}: {name}: expected an object, received {value!r}")
+    return value
 
 
-def _check_blessing(blessing: Mapping[str, Any], digest: str, force: str | None) -> None:
-    """Only a blessing of these very bytes counts."""
+def _blessing(artifact: VerdictArtifact, digest: str, force: str | None) -> Mapping[str, Any]:
+    """The verdict of a gate on the model; only one on these very bytes counts."""
+    blessing = _read(artifact, artifact.verdict_file)
     if blessing.get("passed") is not True and force is None:
         raise ServingError(f"the model is not blessed: {blessing.get('sentence', 'no verdict')}")
     if blessing.get("model") != digest:
@@ -231,6 +229,7 @@ def _check_blessing(blessing: Mapping[str, Any], digest: str, force: str | None)
             f"received {str(blessing.get('model'))[:12]}",
             hint="evaluate again: bnpipe run --force evaluator",
         )
+    return blessing
 
 
 def _champion_version(

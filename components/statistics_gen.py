@@ -1,4 +1,4 @@
-"""statistics_gen: what the examples hold, per split and span, in one pass over the data.
+"""statistics_gen: the statistics of the examples, by split and span, in one pass over the data.
 
 Every split gets `FeatureStats.pb`, which TFDV and Facets read, and beside it `summary.json` and
 `arrays.npz` with what a proto has no place for: mean images, exact histograms, content hashes.
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the step reads."""
+    """The examples to summarise."""
 
     examples: Examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What the step makes."""
+    """The statistics that the step makes."""
 
     statistics: Statistics
 
@@ -83,4 +83,4 @@ def _facts(split: str, summary: SplitSummary) -> dict[str, int | float]:
     }
 
 
-COMPONENT = Component(name="statistics_gen", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)
+COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run)

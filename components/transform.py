@@ -16,14 +16,14 @@ from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the step reads."""
+    """The examples to scale."""
 
     examples: Examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What the step makes."""
+    """The features that the step makes."""
 
     transformed: TransformedExamples
 
@@ -59,4 +59,4 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return {"images": total, "features": info.features, "ink_cuts": json.dumps(cuts)}
 
 
-COMPONENT = Component(name="transform", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)
+COMPONENT = Component("transform", Inputs, Outputs, Params, run)

@@ -1,4 +1,4 @@
-"""How a rule of the gate assesses a model, and the words that rules share."""
+"""A rule's assessment of a model, and the words that the rules of the gate share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCE_NAMES = {
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a rule says of a model, before config says whether it blocks.
+    """A rule's opinion of a model, before config decides if it blocks.
 
     Attributes:
         passed: None when there was nothing to check.
@@ -43,14 +43,14 @@ def points(share: float, *, signed: bool = False) -> str:
 
 
 def called(reference: str, evidence: Evidence) -> str:
-    """What a reference is called in a sentence; the champion with its version."""
+    """A reference's name in a sentence; the champion with its version."""
     if reference == CHAMPION and evidence.champion:
         return f"the champion ({evidence.champion})"
     return REFERENCE_NAMES[reference]
 
 
 def part_name(part: SliceEvidence) -> str:
-    """What a slice is called in a sentence: `ink_quartile:0 x label:3` for a crossed one."""
+    """A slice's name in a sentence: `ink_quartile:0 x label:3` for a crossed one."""
     values = part.name.partition(":")[2].split("_X_")
     if len(values) != len(part.columns):
         return part.name  # `overall`, or a value that holds the separator itself
@@ -67,7 +67,7 @@ def no_slices(wanted: str, missing: str, rule: str, bound: float) -> Assessment:
 
 
 def hollow_floor(floor: float, guessing: float) -> str:
-    """Why a floor of an accuracy is none; empty when a model that ignores the images fails it."""
+    """Says that a model which ignores the images reaches a floor; empty when it does not."""
     if floor > guessing:
         return ""
     return f"a model that ignores the images reaches {guessing:.4f}, the floor is {floor:g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bnpipe.components.evaluator import statistics
 from bnpipe.components.evaluator.predictions import Predictions, Slice
@@ -13,8 +14,7 @@ BASELINE = "baseline"
 CHAMPION = "champion"
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Candidate and reference on the same images.
 
     Attributes:
@@ -28,7 +28,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class SliceEvidence:
-    """How the candidate does on a part of the images.
+    """The candidate's counts on a part of the images.
 
     Attributes:
         name: as `Slice.name`.
@@ -55,14 +55,13 @@ class SliceEvidence:
 
     def difference(self, reference: str) -> float:
         """Accuracy minus the reference's; NaN for an empty slice."""
-        pair = self.against[reference]
-        wins = pair.only_candidate - pair.only_reference
-        return wins / self.images if self.images else float("nan")
+        won, lost = self.against[reference]
+        return (won - lost) / self.images if self.images else float("nan")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the gate looks at.
+    """All numbers that the gate decides on.
 
     Attributes:
         overall: the whole split; None when the candidate has no usable answers.
@@ -73,7 +72,7 @@ class Evidence:
         batch_difference: largest change of a probability when a row is asked for alone.
         problems: why a model has no usable answers, by model.
         champion: what the champion is called, e.g. `version 3`; empty when there is none.
-        tfma_failures: the thresholds that TFMA's own validation found broken, as sentences; None
+        tfma_failures: the thresholds that are broken by TFMA's own validation, as sentences; None
             when TFMA did not validate.
     """
 

@@ -33,10 +33,9 @@ def decide(evidence: Evidence, params: Params) -> Decision:
 
 
 def _judges_quality(ruling: Ruling) -> bool:
-    """Whether the rule was checked, could block, and says that the candidate is any good."""
-    if ruling.name == USABLE_MODELS or ruling.name in PROVE_NO_QUALITY:
-        return False
-    return ruling.level == "block" and ruling.outcome in ("ok", "block")
+    """True for a rule that was checked, could block, and proves that the candidate is any good."""
+    could_block = ruling.level == "block" and ruling.outcome in ("ok", "block")
+    return could_block and ruling.name not in (USABLE_MODELS, *PROVE_NO_QUALITY)
 
 
 def _no_thresholds(rulings: Sequence[Ruling]) -> Ruling:
@@ -50,7 +49,7 @@ def _no_thresholds(rulings: Sequence[Ruling]) -> Ruling:
 
 
 def _usable_models(evidence: Evidence) -> Ruling:
-    """Whether candidate and baseline gave answers that can be evaluated."""
+    """Candidate and baseline gave answers that can be evaluated."""
     problems = {name: why for name, why in evidence.problems.items() if name != CHAMPION}
     if not problems:
         sentence = "candidate and baseline answered every image with probabilities"

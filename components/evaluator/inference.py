@@ -27,7 +27,7 @@ def load(saved_model: str) -> Any:
 
 
 def unusable(saved_model: Path, info: DatasetInfo) -> str:
-    """Why a SavedModel cannot answer for the images of a data set; empty when it can."""
+    """Says what keeps a SavedModel from answering for a data set's images; empty if nothing."""
     if not (saved_model / "saved_model.pb").is_file():
         return "there is no SavedModel in its folder"
     try:
@@ -40,8 +40,8 @@ def unusable(saved_model: Path, info: DatasetInfo) -> str:
     specs = signatures[DEFAULT].structured_input_signature[1]
     received = specs.get("features")
     if set(specs) != {"features"} or not received.is_compatible_with(expected):
-        told = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in sorted(specs.items()))
-        return f"it expects {told}, the examples are features float32{expected.shape}"
+        inputs = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in sorted(specs.items()))
+        return f"it expects {inputs}, the examples are features float32{expected.shape}"
     answer = signatures[DEFAULT].structured_outputs.get("probabilities")
     if answer is None or answer.shape.rank != 2 or answer.shape[1] not in (None, info.classes):
         shape = "none" if answer is None else str(answer.shape)
@@ -53,7 +53,7 @@ def unusable(saved_model: Path, info: DatasetInfo) -> str:
 
 
 def _other_labels(signatures: Mapping[str, Any], info: DatasetInfo) -> str:
-    """Whether a model that names its classes names others than the data set."""
+    """Says which classes a model names if they are not the data set's; empty if they are."""
     if CLASSIFY not in signatures:
         return ""
     request = SIGNATURES[CLASSIFY].request(np.zeros((1, info.height, info.width), np.uint8))
@@ -65,8 +65,8 @@ def _other_labels(signatures: Mapping[str, Any], info: DatasetInfo) -> str:
     expected = [name.encode() for name in info.label_names]
     if named == expected:
         return ""
-    told, wanted = (", ".join(n.decode(errors="replace") for n in x) for x in (named, expected))
-    return f"its classes are called {told}, those of the data set {wanted}"
+    listed = ", ".join(name.decode(errors="replace") for name in named)
+    return f"its classes are called {listed}, those of the data set {', '.join(info.label_names)}"
 
 
 def ask(saved_model: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -144,10 +144,10 @@ def predict(
             f"expected images in {len(shards)} shards of the evaluated split, received none",
             hint="evaluate another split: bnpipe run --set evaluator.split=validation",
         )
-    found = Predictions.read(*parts)
+    answers = Predictions.read(*parts)
     for part in parts:
         part.unlink()
-    return found
+    return answers
 
 
 def batch_difference(saved_model: str, features: npt.NDArray[np.float32]) -> float:

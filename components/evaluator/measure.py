@@ -1,4 +1,4 @@
-"""`metrics.json`: what the models are worth on the evaluated split, with intervals.
+"""`metrics.json`: every model's accuracy, loss and calibration on the split, with intervals.
 
 Accuracies carry exact intervals; everything else comes from one bootstrap that draws the same
 images for every model. TFMA computes the same point values by its own code, and a test holds the
@@ -7,7 +7,6 @@ two against one another.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,10 +41,13 @@ def confusion_matrix(predictions: Predictions, model: str) -> npt.NDArray[np.int
 
 
 def per_class(matrix: npt.NDArray[Any]) -> Mapping[str, FloatArray]:
-    """Precision, recall and F1 of every class, from confusion matrices [..., K, K].
+    """Precision, recall and F1 of every class, float64[..., K].
 
     A class that is never predicted has precision 0, one without images recall 0, as in
     scikit-learn.
+
+    Args:
+        matrix: confusion matrices, [..., K, K] of counts.
     """
     hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
     precision = hits / np.maximum(matrix.sum(axis=-2), 1)
@@ -66,18 +68,17 @@ class Measurement:
     def __init__(self, predictions: Predictions, params: Params) -> None:
         self.predictions = predictions
         self.params = params
-        self._names = tuple(predictions.probabilities)
-        self._columns: dict[tuple[str, str], slice] = {}
-        parts: list[FloatArray] = []
-        width = 0
-        for name in self._names:
-            for kind, values in self._statistics(name).items():
-                self._columns[name, kind] = slice(width, width + values.shape[1])
-                width += values.shape[1]
-                parts.append(values)
-        self._values = np.concatenate(parts, axis=1)
+        columns = {
+            (name, kind): values
+            for name in predictions.probabilities
+            for kind, values in self._statistics(name).items()
+        }
         rng = np.random.default_rng(params.seed)
-        self._resampled = statistics.weighted_sums(self._values, params.resamples, rng)
+        values = np.concatenate(list(columns.values()), axis=1)
+        resampled = statistics.weighted_sums(values, params.resamples, rng)
+        ends = np.cumsum([part.shape[1] for part in columns.values()])[:-1]
+        self._sums = dict(zip(columns, np.split(resampled, ends, axis=1), strict=True))
+        self._points = {key: part.sum(axis=0) for key, part in columns.items()}
 
     def _statistics(self, model: str) -> dict[str, FloatArray]:
         """The columns whose sums over images give every bootstrapped statistic of a model."""
@@ -94,44 +95,38 @@ class Measurement:
             "truths": truth,
         }
 
-    def _sums(self, model: str, kind: str) -> tuple[FloatArray, FloatArray]:
-        columns = self._columns[model, kind]
-        return self._values[:, columns].sum(axis=0), self._resampled[:, columns]
-
     def calibration_error(self, model: str) -> tuple[float, FloatArray]:
-        """Expected calibration error of the most probable class: the value and its resamples."""
-        n = self._values.shape[0]
-        point, resampled = self._sums(model, "gaps")
-        return float(np.abs(point).sum() / n), np.abs(resampled).sum(axis=1) / n
+        """Expected calibration error of the top class: the value, its resamples float64[R]."""
+        n, gaps = self.predictions.labels.size, (model, "gaps")
+        resampled = np.abs(self._sums[gaps]).sum(axis=1) / n
+        return float(np.abs(self._points[gaps]).sum() / n), resampled
 
     def loss(self, model: str) -> tuple[float, FloatArray]:
-        """Mean cross-entropy: the value and its resamples."""
-        n = self._values.shape[0]
-        point, resampled = self._sums(model, "loss")
-        return float(point[0] / n), resampled[:, 0] / n
+        """Mean cross-entropy in nats: the value, and its resamples float64[R]."""
+        n = self.predictions.labels.size
+        return float(self._points[model, "loss"][0] / n), self._sums[model, "loss"][:, 0] / n
 
     def macro_f1(self, model: str) -> tuple[float, FloatArray]:
-        """Mean F1 over the classes: the value and its resamples.
+        """Mean F1 over the classes: the value, and its resamples float64[R].
 
         F1 = 2 * hits / (guesses + truths), which equals the harmonic mean of precision and recall.
         """
-        sums = [self._sums(model, kind) for kind in ("hits", "guesses", "truths")]
         point, resampled = (
-            (2 * hits / np.maximum(guesses + truths, 1)).mean(axis=-1)
-            for hits, guesses, truths in zip(*sums, strict=True)
+            2 * sums[model, "hits"] / np.maximum(sums[model, "guesses"] + sums[model, "truths"], 1)
+            for sums in (self._points, self._sums)
         )
-        return float(point), resampled
+        return float(point.mean()), resampled.mean(axis=-1)
 
     def interval(self, resampled: FloatArray) -> list[float] | None:
-        """The reported two-sided interval of a resampled statistic.
+        """The reported two-sided interval of a resampled statistic, float64[R].
 
         None when all resamples are equal, as when every image is right: that shows how few images
         there are, not how exactly the value is known.
         """
         if np.ptp(resampled) == 0:
             return None
-        low, high = statistics.percentile_interval(resampled, self.params.confidence)
-        return [float(low), float(high)]
+        interval = statistics.percentile_interval(resampled, self.params.confidence)
+        return [float(end) for end in interval]
 
     def model(self, name: str) -> Json:
         """Everything about one model on the whole split."""
@@ -142,7 +137,7 @@ class Measurement:
         shares = per_class(matrix)
         top_2 = (np.argsort(-p, axis=1, kind="stable")[:, :2] == labels[:, None]).any(axis=1)
         truth = np.eye(p.shape[1])[labels]
-        told: Json = {
+        metrics: Json = {
             "accuracy": float(correct.mean()),
             "accuracy_interval": _proportion(
                 int(correct.sum()), correct.size, self.params.confidence
@@ -157,17 +152,17 @@ class Measurement:
             ("macro_f1", self.macro_f1(name)),
             ("calibration_error", self.calibration_error(name)),
         ):
-            told[key] = value
-            told[f"{key}_interval"] = self.interval(resampled)
+            metrics[key] = value
+            metrics[f"{key}_interval"] = self.interval(resampled)
         areas = [statistics.area_under_roc(p[:, k], labels == k) for k in range(p.shape[1])]
-        told["macro_precision"] = float(shares["precision"].mean())
-        told["macro_recall"] = float(shares["recall"].mean())
-        told["macro_auc"] = float(np.mean(areas))
-        told["classes"] = [
+        metrics["macro_precision"] = float(shares["precision"].mean())
+        metrics["macro_recall"] = float(shares["recall"].mean())
+        metrics["macro_auc"] = float(np.mean(areas))
+        metrics["classes"] = [
             {key: float(values[k]) for key, values in shares.items()} | {"auc": areas[k]}
             for k in range(p.shape[1])
         ]
-        return told
+        return metrics
 
     def _reliability(self, model: str) -> list[Json]:
         """The reliability diagram: images, mean confidence and accuracy of every filled bin."""
@@ -187,28 +182,20 @@ class Measurement:
 
 def comparison(part: SliceEvidence, reference: str, params: Params) -> Json:
     """Candidate against a reference on one slice: difference, interval and tests."""
-    pair = part.against[reference]
-    b, c, n = pair.only_candidate, pair.only_reference, part.images
+    (b, c), n = part.against[reference], part.images
     rng = np.random.default_rng(params.seed)
     resampled = statistics.paired_bootstrap(b, c, n, params.resamples, rng)
-    low, high = paired.difference_interval(b, c, n, params.confidence, resampled)
+    interval = paired.difference_interval(b, c, n, params.confidence, resampled)
     return {
         "difference": part.difference(reference),
-        "interval": [float(low), float(high)],
+        "interval": [float(end) for end in interval],
         "lower_bound": rules_reference.lower_bound(part, reference, params),
         "only_candidate": b,
         "only_reference": c,
         "p_worse": float(statistics.mcnemar_worse(b, c)),
         "p_worse_than_margin": paired.worse_than_margin(b, c, n, params.slice_margin),
         "p_better": float(statistics.mcnemar_worse(c, b)),
-        "better": rules_reference.is_better(pair, params),
-    }
-
-
-def overall_comparison(overall: SliceEvidence, reference: str, params: Params) -> Json:
-    """Candidate against a reference on the whole split: also what loss it could have shown."""
-    return comparison(overall, reference, params) | {
-        "smallest_detectable_loss": rules_reference.detectable_loss(overall, reference, params),
+        "better": rules_reference.is_better(part.against[reference], params),
     }
 
 
@@ -219,11 +206,11 @@ def slice_metrics(
     params: Params,
 ) -> Json:
     """Accuracy and loss of every model on every slice, and the differences, by slice name."""
-    told: Json = {}
+    metrics: Json = {}
     model_losses = {name: losses(predictions, name) for name in predictions.probabilities}
     right = {name: predictions.correct(name) for name in predictions.probabilities}
     for part, counts in zip(slices, counted, strict=True):
-        told[part.name] = {
+        metrics[part.name] = {
             "columns": list(part.columns),
             "images": counts.images,
             "models": {
@@ -240,16 +227,7 @@ def slice_metrics(
                 name: comparison(counts, name, params) for name in counts.against if counts.images
             },
         }
-    return told
-
-
-def plain(value: Any) -> Any:
-    """The same tree with null for numbers that JSON cannot say (NaN and infinities)."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return metrics
 
 
 def _mean(values: npt.NDArray[Any]) -> float:
@@ -257,5 +235,4 @@ def _mean(values: npt.NDArray[Any]) -> float:
 
 
 def _proportion(successes: int, trials: int, confidence: float) -> list[float]:
-    low, high = statistics.clopper_pearson(successes, trials, confidence)
-    return [float(low), float(high)]
+    return [float(end) for end in statistics.clopper_pearson(successes, trials, confidence)]

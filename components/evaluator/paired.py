@@ -76,7 +76,7 @@ def difference_interval(
         only_reference: images that only the reference gets right.
         images: all images, at least one.
         confidence: of the interval.
-        resampled: what `paired_bootstrap` drew for these counts.
+        resampled: float64[R] that `paired_bootstrap` drew for these counts.
     """
     tail = (1.0 - confidence) / 2.0
     low, high = percentile_interval(resampled, confidence)

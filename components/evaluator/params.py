@@ -1,4 +1,4 @@
-"""The evaluator's section of the config: what is measured and what the gate demands."""
+"""The evaluator's section of the config: measurements, and the demands of the gate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ErrorLevel = Annotated[float, Gt(0.0), Lt(0.5)]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What each rule of the gate may do: block, only warn, or be off."""
+    """The level of each rule of the gate: block, only warn, or be off."""
 
     usable_champion: Level = "block"
     """The champion, if there is one, gave answers that can be evaluated."""
@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """What is measured, and what a candidate must show to be blessed."""
+    """The measurements, and all that a candidate must show to be blessed."""
 
     split: Literal["train", "validation", "test"] = "test"
     """The split that is evaluated."""
@@ -78,7 +78,7 @@ class Params:
     comes to about 2 points on some class. Of 86 pairs of them, 22 are blocked at a margin of 0, 10
     at half a point and none from 1 point on."""
     judge_crossed_slices: bool = True
-    """Whether slices by several columns are judged too, or only reported."""
+    """Judges slices by several columns too; false only reports them."""
     max_calibration_error: Share = 0.05
     """Ceiling of the expected calibration error: its upper bound at `level` must stay below it."""
     batch_tolerance: Annotated[float, Ge(0.0)] = 1e-5
@@ -96,7 +96,7 @@ class Params:
     """Seed of the bootstrap."""
 
     rules: Rules = Rules()
-    """Which rules block, which only warn, and which are off."""
+    """The level of every rule: block, warn or off."""
 
     golden_images: Annotated[int, Ge(1)] = 16
     """Images in each request of `golden.npz`."""

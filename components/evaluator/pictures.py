@@ -48,7 +48,7 @@ def write(
 
 
 def choose(predictions: Predictions, count: int) -> Mapping[str, Rows]:
-    """Rows by group: mistakes by loss, disagreements by total variation distance."""
+    """Rows int64[n] by group: mistakes by loss, disagreements by total variation distance."""
     if CANDIDATE not in predictions.probabilities:
         return {}
     ours = predictions.probabilities[CANDIDATE]
@@ -69,12 +69,12 @@ def _worst(eligible: npt.NDArray[np.bool_], score: npt.NDArray[np.float64], coun
 
 def _images(shards: Sequence[Path], rows: Rows, info: DatasetInfo) -> npt.NDArray[np.uint8]:
     """uint8[len(rows), H, W]: the images of some rows, given in ascending order."""
-    found = np.empty((len(rows), info.height, info.width), np.uint8)
+    images = np.empty((len(rows), info.height, info.width), np.uint8)
     start = 0
     for shard in shards:
         features = read_transformed([shard]).features
         here = (rows >= start) & (rows < start + len(features))
         pixels = unscale(features[rows[here] - start])
-        found[here] = pixels.reshape(-1, info.height, info.width)
+        images[here] = pixels.reshape(-1, info.height, info.width)
         start += len(features)
-    return found
+    return images

@@ -1,4 +1,4 @@
-"""What the models answered, image by image: the arrays that everything else is computed from."""
+"""The models' answers, image by image: the arrays that everything else is computed from."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ class Predictions:
 
     @classmethod
     def read(cls, *paths: Path) -> Predictions:
-        """Reads what `write` wrote; several files are one after the other."""
+        """Reads files that `write` wrote, one after the other.
+
+        Raises:
+            OSError, ValueError, KeyError: a file is missing or holds something else.
+        """
         parts: dict[str, list[npt.NDArray[Any]]] = {}
         for path in paths:
             with np.load(path, allow_pickle=False) as stored:
@@ -79,11 +83,11 @@ class Predictions:
         return replace(self, probabilities=kept)
 
     def correct(self, model: str) -> npt.NDArray[np.bool_]:
-        """bool[N]: whether the model's most probable class is the true one."""
+        """bool[N]: true where the model's most probable class is the true one."""
         return np.asarray(self.probabilities[model].argmax(axis=1) == self.labels)
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A slice column.
+        """A slice column, [N].
 
         Raises:
             DataError: there is no such column, or it has too many values to slice by.
@@ -121,7 +125,7 @@ class Predictions:
         Raises:
             DataError: a slicing names a column that cannot be sliced by.
         """
-        found = [Slice("overall", (), np.ones(self.labels.size, dtype=bool))]
+        slices = [Slice("overall", (), np.ones(self.labels.size, dtype=bool))]
         for names in distinct_slicings(slicings):
             arrays = [self.column(name) for name in names]
             keys = set(zip(*(a.tolist() for a in arrays), strict=True))
@@ -133,8 +137,8 @@ class Predictions:
                 rows = np.logical_and.reduce(
                     [np.asarray(a == v) for a, v in zip(arrays, key, strict=True)]
                 )
-                found.append(Slice(slice_name(names, key), names, rows))
-        return found
+                slices.append(Slice(slice_name(names, key), names, rows))
+        return slices
 
 
 def distinct_slicings(slicings: Sequence[str]) -> list[tuple[str, ...]]:
@@ -143,15 +147,15 @@ def distinct_slicings(slicings: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         DataError: a column stands twice in a slicing, or a slicing twice in the list.
     """
-    found = [tuple(sorted(slicing.split("*"))) for slicing in slicings]
-    for names, slicing in zip(found, slicings, strict=True):
-        if len(set(names)) < len(names) or found.count(names) > 1:
+    columns = [tuple(sorted(slicing.split("*"))) for slicing in slicings]
+    for names, slicing in zip(columns, slicings, strict=True):
+        if len(set(names)) < len(names) or columns.count(names) > 1:
             raise DataError(
                 f"evaluator.slices: expected different columns and slicings, received {slicing!r} "
                 f"in {', '.join(slicings)}",
                 hint="name each column once in a slicing, and each slicing once",
             )
-    return found
+    return columns
 
 
 def slice_name(columns: Sequence[str], values: Sequence[Any]) -> str:
@@ -161,7 +165,13 @@ def slice_name(columns: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def problem(probabilities: npt.NDArray[np.float32], images: int, classes: int) -> str:
-    """What makes a model's answers unusable, in words; empty when they are usable."""
+    """The fault that makes a model's answers unusable, in words; empty when they are usable.
+
+    Args:
+        probabilities: what it answered, expected float32[images, classes] with rows that sum to 1.
+        images: number of images that it was asked for.
+        classes: number of the data set's classes.
+    """
     if probabilities.shape != (images, classes):
         return (
             f"it answered with shape {probabilities.shape}, expected {images} images x "

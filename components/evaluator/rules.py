@@ -33,13 +33,7 @@ RULES: Mapping[str, Rule] = {
 """Every rule, in the order in which they are reported."""
 
 PROVE_NO_QUALITY = frozenset(
-    {
-        "usable_champion",
-        "no_empty_slice",
-        "calibration",
-        "batch_invariance",
-        "tfma_validation",
-    }
+    {"usable_champion", "no_empty_slice", "calibration", "batch_invariance", "tfma_validation"}
 )
 """Rules that bless nothing by themselves: a model that ignores the images can pass them all, and
 be perfectly calibrated."""

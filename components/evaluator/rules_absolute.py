@@ -18,10 +18,9 @@ def accuracy_floor(evidence: Evidence, overall: SliceEvidence, params: Params) -
     bound = overall.lower_bound(params.level)
     floor = params.min_accuracy
     passed = bound >= floor
-    below = overall.accuracy < floor
     if passed:
         sentence = f"accuracy {overall.accuracy:.4f} reaches the floor {floor:g}"
-    elif below:
+    elif overall.accuracy < floor:
         sentence = f"accuracy {overall.accuracy:.4f} is below the floor {floor:g}"
     else:
         sentence = (
@@ -71,11 +70,8 @@ def _lowest(parts: list[SliceEvidence], floor: float, level: float, vacuous: str
 
 def calibration(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """The upper bound of the expected calibration error stays below its ceiling."""
-    error, bound, ceiling = (
-        evidence.calibration_error,
-        evidence.calibration_bound,
-        params.max_calibration_error,
-    )
+    error, bound = evidence.calibration_error, evidence.calibration_bound
+    ceiling = params.max_calibration_error
     passed = bound <= ceiling
     relation = "below" if passed else "not below"
     sentence = (

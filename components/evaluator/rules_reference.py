@@ -28,8 +28,7 @@ def non_inferior(
     reference: str, evidence: Evidence, overall: SliceEvidence, params: Params
 ) -> Assessment:
     """The lower bound of the paired difference of accuracy stays above minus `margin`."""
-    pair = overall.against.get(reference)
-    if pair is None:
+    if reference not in overall.against:
         return _absent(reference, evidence)
     bound = lower_bound(overall, reference, params)
     difference = points(overall.difference(reference), signed=True)
@@ -53,7 +52,7 @@ def not_worse(
     pair = overall.against.get(reference)
     if pair is None:
         return _absent(reference, evidence)
-    p = float(statistics.mcnemar_worse(pair.only_candidate, pair.only_reference))
+    p = float(statistics.mcnemar_worse(*pair))
     level = params.overall_level / references_judged(overall, params)
     passed = p > level
     detectable = detectable_loss(overall, reference, params)
@@ -86,10 +85,10 @@ def slices_not_worse(
     parts = [p for p in filled if params.judge_crossed_slices or len(p.columns) == 1]
     if not parts:
         return no_slices("a single column", "label", f"{reference}_slices", level)
-    margin, p_values = params.slice_margin, []
-    for part in parts:
-        b, c = part.against[reference].only_candidate, part.against[reference].only_reference
-        p_values.append(paired.worse_than_margin(b, c, part.images, margin))
+    margin = params.slice_margin
+    p_values = [
+        paired.worse_than_margin(*part.against[reference], part.images, margin) for part in parts
+    ]
     adjusted = statistics.holm(p_values)
     worse = [part_name(part) for part, p in zip(parts, adjusted, strict=True) if p <= level]
     losses = [part.difference(reference) for part in parts]
@@ -113,7 +112,7 @@ def lower_bound(part: SliceEvidence, reference: str, params: Params) -> float:
 
     The bootstrap alone shrinks to a point when hardly any image sets the two apart.
     """
-    b, c = part.against[reference].only_candidate, part.against[reference].only_reference
+    b, c = part.against[reference]
     rng = np.random.default_rng(params.seed)
     resampled = statistics.paired_bootstrap(b, c, part.images, params.resamples, rng)
     score = paired.score_lower_bound(b, c, part.images, params.level)
@@ -121,7 +120,7 @@ def lower_bound(part: SliceEvidence, reference: str, params: Params) -> float:
 
 
 def references_judged(part: SliceEvidence, params: Params) -> int:
-    """How many references could block by a test for a loss: they share the error level.
+    """The number of references that could block by a test for a loss: they share the level.
 
     Else an equal model would be blocked at up to twice the level once there is a champion.
     """
@@ -136,14 +135,13 @@ def references_judged(part: SliceEvidence, params: Params) -> int:
 
 def detectable_loss(part: SliceEvidence, reference: str, params: Params) -> float:
     """The smallest true loss that `not_worse` finds with `power`, at the observed discordance."""
-    pair = part.against[reference]
-    discordance = (pair.only_candidate + pair.only_reference) / max(part.images, 1)
+    discordance = sum(part.against[reference]) / max(part.images, 1)
     level = params.overall_level / references_judged(part, params)
     return paired.smallest_detectable(discordance, part.images, level, params.power)
 
 
 def is_better(pair: Pair, params: Params) -> bool:
-    """Whether McNemar's test calls the candidate better, at the level of the reported interval."""
+    """True if McNemar's test calls the candidate better, at the level of the interval reported."""
     p = statistics.mcnemar_worse(pair.only_reference, pair.only_candidate)
     return bool(p <= (1 - params.confidence) / 2)
 
@@ -157,15 +155,14 @@ def _absent(reference: str, evidence: Evidence) -> Assessment:
     if reference == CHAMPION and not evidence.champion:
         sentence = "nothing is served yet, so there is no champion to compare with"
         return Assessment(None, None, None, sentence)
+    passed = None if reference == CHAMPION else False
     why = evidence.problems.get(reference, "it is missing")
     sentence = f"no comparison with {called(reference, evidence)}: {why}"
-    if reference == CHAMPION:
-        return Assessment(None, None, None, sentence)
-    return Assessment(False, None, None, sentence)
+    return Assessment(passed, None, None, sentence)
 
 
 def _hollow_loss(loss: float, reference: str, evidence: Evidence, overall: SliceEvidence) -> str:
-    """Why a rule that lets a loss pass is none; empty when it would catch a model that guesses."""
+    """Says that a model that guesses would pass a rule about a loss; empty when it would not."""
     left = overall.accuracy - overall.difference(reference) - loss
     if left > evidence.guessing:
         return ""

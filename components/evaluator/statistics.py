@@ -1,7 +1,8 @@
 """The statistics of the gate: intervals, tests and calibration, on counts and arrays.
 
 Everything is vectorised over leading axes, so that a simulation of a thousand evaluations costs
-no more code than one evaluation. Nothing here knows of models, rules or files.
+no more code than one evaluation: counts are integers [...] that broadcast, results float64[...].
+Nothing here knows of models, rules or files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Interval(NamedTuple):
 
 
 def clopper_pearson(successes: Counts, trials: Counts, confidence: float) -> Interval:
-    """The exact two-sided interval of a proportion (Clopper and Pearson, 1934).
+    """The exact two-sided interval of a proportion, float64[...] (Clopper and Pearson, 1934).
 
     Each side is a one-sided bound at confidence `(1 + confidence) / 2`. No trials at all give
     (0, 1): nothing is known.
@@ -44,7 +45,7 @@ def clopper_pearson(successes: Counts, trials: Counts, confidence: float) -> Int
 
 
 def lower_bound(successes: Counts, trials: Counts, level: float) -> FloatArray:
-    """The one-sided Clopper-Pearson lower bound of a proportion at confidence `1 - level`."""
+    """The one-sided Clopper-Pearson lower bound, float64[...], at confidence `1 - level`."""
     return clopper_pearson(successes, trials, 1.0 - 2.0 * level).low
 
 
@@ -64,7 +65,7 @@ def mcnemar_worse(only_candidate: Counts, only_reference: Counts) -> FloatArray:
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Holm's adjusted p-values (1979): reject where they are at most the family's level."""
+    """Holm's adjusted p-values (1979), float64[n]: reject where one is at most the level."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     steps = p[order] * np.arange(p.size, 0, -1)
@@ -124,31 +125,32 @@ def weighted_sums(values: FloatArray, resamples: int, rng: np.random.Generator) 
     return sums
 
 
-def calibration_bins(
-    confidence: npt.NDArray[np.floating], bins: int = CALIBRATION_BINS
-) -> npt.NDArray[np.int64]:
-    """The equal-width bin of each confidence: (0, 1/bins], ..., (1 - 1/bins, 1]."""
-    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+def calibration_bins(confidence: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """The equal-width bin of each confidence in [0, 1], int64: bin b is (b/15, (b + 1)/15]."""
+    bins = np.ceil(np.asarray(confidence) * CALIBRATION_BINS).astype(np.int64) - 1
+    return np.clip(bins, 0, CALIBRATION_BINS - 1)
 
 
-def bin_gaps(
-    confidence: FloatArray, correct: npt.NDArray[np.bool_], bins: int = CALIBRATION_BINS
-) -> FloatArray:
+def bin_gaps(confidence: FloatArray, correct: npt.NDArray[np.bool_]) -> FloatArray:
     """One column per bin, holding `correct - confidence` where the row is in that bin.
 
     The absolute column sums, added up and divided by the number of rows, are the expected
     calibration error; so `weighted_sums` of this matrix gives its bootstrap.
 
+    Args:
+        confidence: float64[n] in [0, 1].
+        correct: bool[n].
+
     Returns:
-        float64[n, bins].
+        float64[n, CALIBRATION_BINS].
     """
-    gaps = np.zeros((confidence.shape[0], bins))
-    gaps[np.arange(confidence.shape[0]), calibration_bins(confidence, bins)] = correct - confidence
+    gaps = np.zeros((confidence.size, CALIBRATION_BINS))
+    gaps[np.arange(confidence.size), calibration_bins(confidence)] = correct - confidence
     return gaps
 
 
 def percentile_interval(resampled: FloatArray, confidence: float) -> Interval:
-    """The two-sided percentile interval over the first axis (Efron, 1979)."""
+    """The two-sided percentile interval of float64[R, ...] over the first axis (Efron, 1979)."""
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
     return Interval(low, high)
@@ -158,6 +160,10 @@ def area_under_roc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bo
     """Area under the ROC curve as the Mann-Whitney statistic, ties counted half.
 
     NaN when one of the two classes is empty.
+
+    Args:
+        scores: of the positive class, float[n].
+        positive: bool[n], true for the images of that class.
     """
     positives = int(positive.sum())
     negatives = positive.size - positives

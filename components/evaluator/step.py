@@ -22,7 +22,7 @@ from bnpipe.components.evaluator.params import Params
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is compared, on which data."""
+    """The models to compare, and the data to ask them for."""
 
     examples: TransformedExamples
     candidate: Model
@@ -32,7 +32,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was measured, and the verdict."""
+    """The measurements, and the verdict."""
 
     evaluation: Evaluation
     blessing: Blessing
@@ -50,11 +50,4 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return evaluate(inputs, outputs, params, ctx)
 
 
-COMPONENT = Component(
-    name="evaluator",
-    Inputs=Inputs,
-    Outputs=Outputs,
-    Params=Params,
-    run=run,
-    gate=True,
-)
+COMPONENT = Component("evaluator", Inputs, Outputs, Params, run, gate=True)

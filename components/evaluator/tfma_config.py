@@ -1,4 +1,4 @@
-"""What TFMA is asked to compute: one EvalConfig over all models.
+"""TFMA's task: one EvalConfig over all models.
 
 TFMA computes every metric of a config on every slice of it, so it is asked for those that it takes
 for many images at once; what is known per class comes from our own arrays (`measure.py`).
@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 from tensorflow_model_analysis.proto import config_pb2
 
-from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
+from bnpipe.components.evaluator.evidence import CANDIDATE
 from bnpipe.components.evaluator.params import Params
 
 Json = Mapping[str, Any]
@@ -22,8 +22,6 @@ PREDICTIONS_ONLY = "materialized_prediction"
 
 WEIGHT_KEY = "weight"
 """The feature that tells images from what fills a block up."""
-
-MARGIN_RULES = {BASELINE: "baseline_non_inferior", CHAMPION: "champion_non_inferior"}
 
 
 def prediction_key(model: str) -> str:
@@ -90,23 +88,17 @@ def _thresholds(params: Params, reference: str | None) -> list[Json]:
     overall: dict[str, Any] = {}
     if blocks("accuracy_floor"):
         overall["value_threshold"] = {"lower_bound": params.min_accuracy}
-    if reference and blocks(MARGIN_RULES[reference]):
-        overall["change_threshold"] = {
-            "direction": "HIGHER_IS_BETTER",
-            "absolute": -params.margin,
-        }
+    if reference and blocks(f"{reference}_non_inferior"):
+        overall["change_threshold"] = {"direction": "HIGHER_IS_BETTER", "absolute": -params.margin}
     thresholds: list[Json] = []
     if overall:
         thresholds.append({"slicing_specs": [{}], "threshold": overall})
+    of_classes = "worst_class", params.min_class_accuracy
+    of_others = "slice_floor", params.min_slice_accuracy
     for column in params.slices:
-        rule = "worst_class" if column == "label" else "slice_floor"
-        if "*" in column or not blocks(rule):
-            continue
-        floor = params.min_class_accuracy if column == "label" else params.min_slice_accuracy
-        thresholds.append(
-            {
-                "slicing_specs": [{"feature_keys": [column]}],
-                "threshold": {"value_threshold": {"lower_bound": floor}},
-            }
-        )
+        rule, floor = of_classes if column == "label" else of_others
+        if "*" not in column and blocks(rule):
+            threshold = {"value_threshold": {"lower_bound": floor}}
+            slicing = {"feature_keys": [column]}
+            thresholds.append({"slicing_specs": [slicing], "threshold": threshold})
     return thresholds

@@ -71,7 +71,7 @@ class ReadBlocks(beam.DoFn):
 def slice_order(
     stored: Predictions, columns: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
-    """An order of the rows in which equal slices are together, and its blocks as ranges."""
+    """An order of the rows, int64[N], that puts equal slices together, and its blocks as ranges."""
     keys = [stored.column(name) for name in columns]
     order = np.lexsort(keys) if keys else np.arange(stored.labels.size)
     changes = np.zeros(order.size, dtype=bool)
@@ -144,13 +144,10 @@ def _canonical(folder: Path) -> None:
 
 
 def _sort_validation(result: Any) -> None:
-    for part in result.metric_validations_per_slice:
+    validated, details = result.metric_validations_per_slice, result.validation_details
+    for part in validated:
         part.failures.sort(key=_bytes)
-    for parts in (
-        result.metric_validations_per_slice,
-        result.missing_slices,
-        result.validation_details.slicing_details,
-    ):
+    for parts in (validated, result.missing_slices, details.slicing_details):
         parts.sort(key=_bytes)
 
 
@@ -159,7 +156,7 @@ def _bytes(message: Any) -> bytes:
 
 
 def failures(config: config_pb2.EvalConfig, folder: Path) -> tuple[str, ...] | None:
-    """The thresholds that TFMA found broken, as sentences; None when the config has none.
+    """The thresholds that are broken by TFMA's validation, as sentences; None without thresholds.
 
     Args:
         config: what TFMA was asked.
@@ -171,16 +168,10 @@ def failures(config: config_pb2.EvalConfig, folder: Path) -> tuple[str, ...] | N
     result = tfma.load_validation_result(str(folder))
     if result.missing_thresholds:
         return ("its output says that it checked no threshold, but it has some",)
-    return tuple(sorted(set(_failures(result))))
-
-
-def _failures(result: Any) -> list[str]:
-    told = []
+    broken = {f"slice {spec} has no image" for spec in result.missing_slices}
     for part in result.metric_validations_per_slice:
         name = tfma.slicer.stringify_slice_key(tfma.slicer.deserialize_slice_key(part.slice_key))
-        for failure in part.failures:
-            told.append(f"{failure.metric_key.name} on {name}: {failure.message}")
-    told += [f"slice {spec} has no image" for spec in result.missing_slices]
-    if not result.validation_ok and not told:
-        told.append("not ok, without a reason")
-    return told
+        broken |= {f"{f.metric_key.name} on {name}: {f.message}" for f in part.failures}
+    if not result.validation_ok and not broken:
+        return ("not ok, without a reason",)
+    return tuple(sorted(broken))

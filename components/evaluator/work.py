@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.artifacts import Blessing, TransformedExamples
-from bnpipe.components.base import Context, Decision, Facts
+from bnpipe.components.base import Context, Decision, Facts, plain
 from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
 from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions, problem
+from bnpipe.components.evaluator.rules_reference import detectable_loss
 from bnpipe.components.evaluator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.records.examples import read_transformed
@@ -44,7 +45,8 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
 
     ctx.progress(1, 3, "measuring")
     metrics, evidence = measured(usable, info, params, _expected_values(inputs.examples))
-    evidence = replace(evidence, problems=problems, champion=_champion_name(inputs))
+    champion = f"version {inputs.champion.version}" if inputs.champion is not None else ""
+    evidence = replace(evidence, problems=problems, champion=champion)
     first = _first_rows(shards, max(BATCH_CHECK_IMAGES, params.golden_images))
     candidate = None if CANDIDATE in problems else models[CANDIDATE]
     golden.write(candidate, first[: params.golden_images], info, folder / "golden.npz")
@@ -104,6 +106,9 @@ def measured(
     """The content of `metrics.json` and the evidence for the gate, from usable answers alone.
 
     `expected` names values that a column must have beside those that occur.
+
+    Raises:
+        DataError: a slicing names a column that cannot be sliced by.
     """
     if CANDIDATE not in answers.probabilities:
         return {"models": {}, "slices": {}, "against": {}}, Evidence(overall=None)
@@ -114,7 +119,11 @@ def measured(
     error, resampled = measurement.calibration_error(CANDIDATE)
     metrics = {
         "models": {name: measurement.model(name) for name in answers.probabilities},
-        "against": {name: measure.overall_comparison(overall, name, params) for name in references},
+        "against": {
+            name: measure.comparison(overall, name, params)
+            | {"smallest_detectable_loss": detectable_loss(overall, name, params)}
+            for name in references
+        },
         "slices": measure.slice_metrics(answers, slices, counted, params),
     }
     evidence = Evidence(
@@ -142,32 +151,21 @@ def _saved_models(inputs: Inputs) -> dict[str, Path]:
     return models
 
 
-def _champion_name(inputs: Inputs) -> str:
-    return f"version {inputs.champion.version}" if inputs.champion is not None else ""
-
-
 def _first_rows(shards: Sequence[Path], rows: int) -> npt.NDArray[np.float32]:
     """float32[min(rows, N), D]: the first images of the split."""
-    found: list[npt.NDArray[np.float32]] = []
+    parts: list[npt.NDArray[np.float32]] = []
     for shard in shards:
-        found.append(read_transformed([shard]).features[:rows])
-        rows -= len(found[-1])
+        parts.append(read_transformed([shard]).features[:rows])
+        rows -= len(parts[-1])
         if rows <= 0:
             break
-    return np.concatenate([part for part in found if len(part)])
+    return np.concatenate([part for part in parts if len(part)])
 
 
 def _dataset(info: DatasetInfo, split: str, images: int) -> dict[str, Any]:
-    return {
-        "name": info.name,
-        "version": info.version,
-        "synthetic": info.synthetic,
-        "split": split,
-        "images": images,
-        "label_names": list(info.label_names),
-        "height": info.height,
-        "width": info.width,
-    }
+    described = asdict(info) | {"split": split, "images": images}
+    del described["splits"]  # only one is evaluated
+    return described
 
 
 def _write_blessing(
@@ -197,16 +195,16 @@ def _digest(saved_model: Path) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(measure.plain(value), indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(plain(value), indent=1, sort_keys=True, allow_nan=False)
     path.write_text(text + "\n")
 
 
 def _facts(decision: Decision, metrics: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
-    """What the terminal shows about this step."""
-    told: dict[str, float | int | str | bool] = {"blessed": decision.passed}
+    """The numbers of this step that the terminal shows."""
+    facts: dict[str, float | int | str | bool] = {"blessed": decision.passed}
     for name, values in metrics["models"].items():
-        told[f"{name}_accuracy"] = round(values["accuracy"], 6)
+        facts[f"{name}_accuracy"] = round(values["accuracy"], 6)
     for name, values in metrics["against"].items():
-        told[f"difference_to_{name}"] = round(values["difference"], 6)
-        told[f"smallest_detectable_loss_{name}"] = round(values["smallest_detectable_loss"], 6)
-    return told
+        facts[f"difference_to_{name}"] = round(values["difference"], 6)
+        facts[f"smallest_detectable_loss_{name}"] = round(values["smallest_detectable_loss"], 6)
+    return facts

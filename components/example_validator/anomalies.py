@@ -1,4 +1,4 @@
-"""What the gate found as tensorflow_metadata Anomalies, the protos that TFX and TFDV show."""
+"""The gate's observations as tensorflow_metadata Anomalies, the protos that TFX and TFDV show."""
 
 from __future__ import annotations
 
@@ -61,18 +61,16 @@ def _add(info: Any, observation: Observation) -> None:
 
 
 def _measured(proto: Any, observation: Observation) -> None:
-    """Records a distance whether or not it is too large.
+    """Records a distance, also one that is not too large.
 
     In TFDV's words a change from the champion's data is drift; one from train, in the same run, is
     skew.
     """
-    drift = next((d for d in proto.drift_skew_info if d.path.step == [observation.feature]), None)
-    if drift is None:
-        drift = proto.drift_skew_info.add()
-        drift.path.step.append(observation.feature)
-    measurements = drift.skew_measurements
-    if observation.against == "champion":
-        measurements = drift.drift_measurements
-    measurements.add(
+    info = next((d for d in proto.drift_skew_info if d.path.step == [observation.feature]), None)
+    if info is None:
+        info = proto.drift_skew_info.add()
+        info.path.step.append(observation.feature)
+    drifted = observation.against == "champion"
+    (info.drift_measurements if drifted else info.skew_measurements).add(
         type=_DISTANCES[observation.code], value=observation.value, threshold=observation.bound
     )

@@ -1,4 +1,4 @@
-"""Whether two samples differ: three distances, each with what chance alone makes of it.
+"""Three distances between two samples, each with the value that chance alone makes of it.
 
 A distance between two samples is never zero, and how far from zero it lies when nothing has
 changed depends on how many there are. So every distance comes with a `noise` bound: the value that
@@ -6,7 +6,8 @@ two samples of one distribution exceed with probability `level` at most. What ex
 Whether that difference matters is another question, answered by a tolerance: `exceeds` adds it to
 the noise, so that a distance above is shown to be larger than tolerated, not only seen to be.
 
-All functions work along the last axis, so that a thousand simulated samples are one call.
+All functions work along the last axis: counts and others are [..., K], results float64[...]. So a
+thousand simulated samples are one call.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BISECTIONS = 40
 
 
 def shares(counts: npt.ArrayLike) -> FloatArray:
-    """Counts as shares of their sum; zeros where there is nothing to share."""
+    """Counts as shares of their sum, float64[..., K]; zeros where there is nothing to share."""
     counts = np.asarray(counts, np.float64)
     return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1.0)
 
@@ -35,7 +36,7 @@ def infinity_distance(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArra
 
 
 def infinity_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
-    """What chance makes of `infinity_distance`.
+    """The value that `infinity_distance` has by chance.
 
     The difference t of the shares of one class has variance p (1 - p) (1/n + 1/m), p estimated from
     both samples together. Rare classes have longer tails than a normal distribution; Bernstein's
@@ -65,7 +66,7 @@ def divergence(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArray:
 
 
 def divergence_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
-    """What chance makes of `divergence`.
+    """The value that `divergence` has by chance.
 
     To second order the divergence is sum((p - q)**2 / r) / (8 ln 2), r the common shares, and that
     sum is distributed as (1/n + 1/m) chi2 with one degree of freedom less than there are classes.
@@ -89,7 +90,7 @@ def ks_distance(counts: npt.ArrayLike, others: npt.ArrayLike) -> FloatArray:
 
 
 def ks_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> FloatArray:
-    """What chance makes of `ks_distance`: P(D > t) <= 2 exp(-2 t**2 / (1/n + 1/m)).
+    """The value that `ks_distance` has by chance: P(D > t) <= 2 exp(-2 t**2 / (1/n + 1/m)).
 
     The two-sample form of the Dvoretzky-Kiefer-Wolfowitz inequality (Wei and Dudley, 2012).
     """
@@ -111,7 +112,7 @@ def exceeds_divergence(noise: npt.ArrayLike, tolerance: float) -> FloatArray:
 
 
 def outside_noise(size: int, others: int, level: float) -> int:
-    """How many of `size` values by chance lie outside the range of `others` values.
+    """The number of `size` values that by chance lie outside the range of `others` values.
 
     Whatever the distribution, the ranks of exchangeable values are a random permutation, in which
     as many of the n precede the first and follow the last of the m others as precede the second:
@@ -125,7 +126,7 @@ def outside_noise(size: int, others: int, level: float) -> int:
 
 
 def allowed_count(size: int, share: float, level: float) -> int:
-    """How many of `size` are seen by chance, with probability `level`, if the true share is this.
+    """The most of `size` that chance shows, with probability `level`, if this is the true share.
 
     The upper quantile of the binomial distribution: a tolerated share is a statement about the
     source of the data, and a small sample of a good source may hold more.
@@ -138,7 +139,7 @@ def allowed_count(size: int, share: float, level: float) -> int:
 
 
 def least_count(size: int, share: float, level: float) -> int:
-    """How few of `size` are seen by chance if the true share is this: the lower quantile."""
+    """The fewest of `size` that chance shows if this is the true share: the lower quantile."""
     return size - allowed_count(size, 1.0 - share, level)
 
 

@@ -1,4 +1,4 @@
-"""Checks of one part of the data against another: has what comes in changed?
+"""Checks of one part of the data against another: they notice that what comes in has changed.
 
 Every part, each split of the data set and of each span, is compared with the data that the champion
 was trained on, and with what the data set itself brought to train, which is there on the first run
@@ -21,7 +21,7 @@ from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS
 from bnpipe.data.statistics.summary import SplitSummary
 
 CHECKS = 4
-"""How many checks share the error level."""
+"""Number of checks that share the error level."""
 
 WORTH_A_WORD = 0.2
 """The part of what is tolerated that is not even warned of: large samples of one source differ by
@@ -49,15 +49,15 @@ class Comparison(NamedTuple):
 
 def comparisons(profile: Profile) -> list[Comparison]:
     """Every part against the champion's data, and against the data set's own train records."""
-    found: list[Comparison] = []
+    made: list[Comparison] = []
     if profile.champion is not None:
         named = ("champion", "the champion's data", profile.champion)
-        found.extend(Comparison(part, *named) for part in profile.parts)
+        made.extend(Comparison(part, *named) for part in profile.parts)
     base = profile.base(_TRAIN)
     if base is not None:
         others = (part for part in profile.parts if part is not base)
-        found.extend(Comparison(part, _TRAIN, base.name, base.summary) for part in others)
-    return found
+        made.extend(Comparison(part, _TRAIN, base.name, base.summary) for part in others)
+    return made
 
 
 def label_drift(profile: Profile) -> Iterator[Observation]:
@@ -73,12 +73,12 @@ def label_drift(profile: Profile) -> Iterator[Observation]:
     for row in _worst_first(values / bounds):
         comparison, label = compared[row], int(labels[row])
         name = profile.label(label) if label < profile.info.classes else f"label {label}"
-        told = (
+        measured = (
             f"{name} makes up {now[row, label]:.1%} of {comparison.part.name}, "
             f"{before[row, label]:.1%} of {comparison.name}: "
         )
         numbers = values[row], words[row], bounds[row]
-        yield _observation(comparison, *numbers, told, "COMPARATOR_L_INFTY_HIGH", "label")
+        yield _observation(comparison, *numbers, measured, "COMPARATOR_L_INFTY_HIGH", "label")
 
 
 def label_divergence(profile: Profile) -> Iterator[Observation]:
@@ -92,11 +92,12 @@ def label_divergence(profile: Profile) -> Iterator[Observation]:
     bounds = drift.exceeds_divergence(noises, tolerance)
     code = "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH"
     for row in _worst_first(values / bounds):
-        told = (
+        measured = (
             f"Jensen-Shannon divergence of the shares of classes in {compared[row].part.name} "
             f"from {compared[row].name}: "
         )
-        yield _observation(compared[row], values[row], words[row], bounds[row], told, code, "label")
+        numbers = values[row], words[row], bounds[row]
+        yield _observation(compared[row], *numbers, measured, code, "label")
 
 
 def image_drift(profile: Profile) -> Iterator[Observation]:
@@ -112,12 +113,12 @@ def image_drift(profile: Profile) -> Iterator[Observation]:
     for place in _worth_telling(values, words, bounds):
         comparison, statistic = compared[place[0]], STATISTICS[place[1]]
         now, before = (_mean(s, place[1]) for s in (comparison.part.summary, comparison.reference))
-        told = (
+        measured = (
             f"{statistic.name} ({statistic.meaning}) has mean {now:.3g} in {comparison.part.name}, "
             f"{before:.3g} in {comparison.name}: "
         )
         numbers = values[place], words[place], bounds[place]
-        yield _observation(comparison, *numbers, told, feature=statistic.name)
+        yield _observation(comparison, *numbers, measured, feature=statistic.name)
 
 
 def image_outliers(profile: Profile) -> Iterator[Observation]:
@@ -147,20 +148,14 @@ def image_outliers(profile: Profile) -> Iterator[Observation]:
             f"{comparison.name} has: by chance up to {words[place]:,}, blocks above {bound:,}"
         )
         small = below[place] > above[place]
-        yield Observation(
-            split=comparison.part.split,
-            outcome=graded(number, int(words[place]), bound),
-            value=number,
-            bound=bound,
-            sentence=sentence,
-            code="FLOAT_TYPE_SMALL_FLOAT" if small else "FLOAT_TYPE_BIG_FLOAT",
-            feature=statistic.name,
-            against=comparison.against,
-        )
+        code = "FLOAT_TYPE_SMALL_FLOAT" if small else "FLOAT_TYPE_BIG_FLOAT"
+        grade = graded(number, int(words[place]), bound)
+        split, against = comparison.part.split, comparison.against
+        yield Observation(split, grade, number, bound, sentence, code, statistic.name, against)
 
 
 def _outside(summary: SplitSummary, reference: SplitSummary) -> npt.NDArray[np.int64]:
-    """How many images are in bins below and above those that the reference reaches, int64[2, S]."""
+    """int64[2, S]: images in the bins below and above those that the reference reaches."""
     bins = np.arange(BINS)
     low, high = (np.minimum(e * BINS // STEPS, BINS - 1) for e in (reference.low, reference.high))
     beyond = bins < low[:, None], bins > high[:, None]
@@ -175,7 +170,7 @@ def _table(rows: list[Any]) -> npt.NDArray[Any]:
 def _worth_telling(
     values: npt.NDArray[Any], words: npt.NDArray[Any], bounds: npt.NDArray[Any]
 ) -> Iterator[tuple[int, int]]:
-    """Where in a table the worst value is, and all that are not harmless, the worst first."""
+    """The places in a table of the worst value and of all that are not harmless, worst first."""
     order = np.argsort(-values / np.maximum(bounds, 1e-9), axis=None, kind="stable")
     for number, place in enumerate(order.tolist()):
         at = divmod(place, values.shape[1])
@@ -191,19 +186,14 @@ def _classes(
     profile: Profile,
 ) -> tuple[list[Comparison], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The comparisons, and the class counts of both sides as int64[C, K]."""
-    compared = [
-        c
-        for c in comparisons(profile)
-        if c.part.summary.classes.any() and c.reference.classes.any()
-    ]
-    number = max([profile.info.classes, *(len(c.reference.classes) for c in compared)])
-    sides = np.zeros((2, len(compared), number), np.int64)
-    for row, comparison in enumerate(compared):
-        for side, summary in zip(
-            sides, (comparison.part.summary, comparison.reference), strict=True
-        ):
-            side[row, : len(summary.classes)] = summary.classes
-    return compared, sides[0], sides[1]
+    pairs = [(c, c.part.summary.classes, c.reference.classes) for c in comparisons(profile)]
+    pairs = [(c, now, before) for c, now, before in pairs if now.any() and before.any()]
+    number = max([profile.info.classes, *(len(before) for _, _, before in pairs)])
+    counts, others = np.zeros((2, len(pairs), number), np.int64)
+    for row, (_, now, before) in enumerate(pairs):
+        counts[row, : len(now)] = now
+        others[row, : len(before)] = before
+    return [c for c, _, _ in pairs], counts, others
 
 
 def _drawn(profile: Profile) -> list[Comparison]:
@@ -217,8 +207,7 @@ def _mean(summary: SplitSummary, row: int) -> float:
 
 def _worst_first(severity: npt.NDArray[np.float64]) -> Iterable[int]:
     """The first observation of those that are equally bad speaks for its check."""
-    order: list[int] = np.argsort(-severity, kind="stable").tolist()
-    return order
+    return np.argsort(-severity, kind="stable").tolist()
 
 
 def _observation(
@@ -226,19 +215,11 @@ def _observation(
     value: float,
     word: float,
     bound: float,
-    told: str,
+    measured: str,
     code: str = "CUSTOM_VALIDATION",
     feature: str = "image",
 ) -> Observation:
-    sentence = f"{told}distance {value:.3g}, warns above {word:.3g}, blocks above {bound:.3g}"
-    grade = graded(value, word, bound)
-    return Observation(
-        split=comparison.part.split,
-        outcome=grade,
-        value=float(value),
-        bound=float(bound),
-        sentence=sentence,
-        code=code,
-        feature=feature,
-        against=comparison.against,
-    )
+    sentence = f"{measured}distance {value:.3g}, warns above {word:.3g}, blocks above {bound:.3g}"
+    split, against = comparison.part.split, comparison.against
+    grade, value, bound = graded(value, word, bound), float(value), float(bound)
+    return Observation(split, grade, value, bound, sentence, code, feature, against)

@@ -27,12 +27,7 @@ CHECKS: Mapping[str, Callable[[Profile], Iterator[Observation]]] = {
     "image_drift": drift_checks.image_drift,
     "image_outliers": drift_checks.image_outliers,
 }
-DRIFT_CHECKS = (
-    "label_drift",
-    "label_divergence",
-    "image_drift",
-    "image_outliers",
-)
+DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift", "image_outliers")
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class DataDecision(Decision):
     """The verdict on the data.
 
     Attributes:
-        observations: what the checks observed; of harmless observations at least the worst.
+        observations: those of all checks; of harmless observations at least the worst.
     """
 
     observations: tuple[Observation, ...]
@@ -55,18 +50,16 @@ def decide(profile: Profile) -> DataDecision:
         if level == "off":
             rulings.append(Ruling(name, level, "off", "switched off in config"))
             continue
-        observed = [_capped(observation, level) for observation in check(profile)]
+        # A check that may only warn does not block.
+        observed = [
+            replace(observation, outcome=level) if observation.outcome == "block" else observation
+            for observation in check(profile)
+        ]
         observations.extend(observed)
         rulings.append(_ruling(name, level, observed))
     why_not = objection(rulings)
     sentence = f"data blocked: {why_not}" if why_not else _passed(profile, rulings)
     return DataDecision(not why_not, sentence, tuple(rulings), tuple(observations))
-
-
-def _capped(observation: Observation, level: Level) -> Observation:
-    """An observation of a check that may only warn does not block."""
-    blocks = observation.outcome == "block"
-    return replace(observation, outcome=level) if blocks else observation
 
 
 def _ruling(name: str, level: Level, observed: Sequence[Observation]) -> Ruling:
@@ -80,5 +73,5 @@ def _ruling(name: str, level: Level, observed: Sequence[Observation]) -> Ruling:
 def _passed(profile: Profile, rulings: Sequence[Ruling]) -> str:
     images = sum(summary.images for summary in profile.splits.values())
     made = sum(ruling.outcome not in ("off", "not checked") for ruling in rulings)
-    passed = f"data passed: {images:,} images of {profile.info.name}, {made} checks"
-    return passed + caveat(rulings)
+    name = profile.info.name
+    return f"data passed: {images:,} images of {name}, {made} checks{caveat(rulings)}"

@@ -1,4 +1,4 @@
-"""The validator's section of the config: what blocks, what warns, and by which bounds."""
+"""The validator's section of the config: the level of every check, and its bounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Share = Annotated[float, Ge(0.0), Le(1.0)]
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """What each check of the data may do: block, only warn, or be off.
+    """The level of each check of the data: block, only warn, or be off.
 
     The first that blocks, in this order, becomes the verdict's sentence.
     """
@@ -64,7 +64,7 @@ class Params:
     """A schema file (tensorflow_metadata Schema, text format) instead of the data set's own."""
 
     checks: Checks = Checks()
-    """Which checks block, which only warn, and which are off."""
+    """The level of every check: block, warn or off."""
 
     level: Annotated[float, Gt(0.0), Lt(0.5)] = 0.01
     """Probability that data without a fault trips the last four checks (together), or any other

@@ -1,4 +1,4 @@
-"""What the checks see of the data, and what they observe in it."""
+"""The data as the checks see it, and their observations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bnpipe.data.statistics.summary import BASE, SplitSummary
 
 
 class Part(NamedTuple):
-    """What one source brought to one split: the data set itself, or a span.
+    """One source's share of one split; the source is the data set itself, or a span.
 
     Attributes:
         split: the split.
@@ -71,7 +71,7 @@ class Profile:
         return self.params.level / max(len(self.parts), 1)
 
     def base(self, split: str) -> Part | None:
-        """What the data set itself brought to a split, if anything."""
+        """The data set's own share of a split, if it has one."""
         return next((p for p in self.parts if p.name in (split, f"{split}/{BASE}")), None)
 
     def images(self, *splits: str) -> Images:
@@ -85,14 +85,14 @@ class Profile:
         )
 
     def label(self, label: int) -> str:
-        """How a class is called: `label 7`, or `label 7 (Sneaker)` if its name says more."""
+        """A class's name in a sentence: `label 7`, or `label 7 (Sneaker)` if its name says more."""
         name = self.info.label_names[label]
         return f"label {label}" if name == str(label) else f"label {label} ({name})"
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one check observed in one split.
+    """An observation of one check in one split.
 
     Attributes:
         split: the split.
@@ -118,7 +118,7 @@ class Observation:
 
 
 def graded(value: float, warn_above: float, block_above: float) -> Grade:
-    """What a value that should be small comes to."""
+    """The grade of a value that should be small."""
     if value > block_above:
         return "block"
     return "warn" if value > warn_above else "ok"

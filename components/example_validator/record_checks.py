@@ -130,7 +130,7 @@ def value_range(profile: Profile) -> Iterator[Observation]:
 
 
 def _outside(profile: Profile, part: Part) -> Iterator[Observation]:
-    """How many images lie outside the schema's range of an image statistic.
+    """The images that lie outside the schema's range of an image statistic.
 
     The schema tolerates a share of them, and a small part may by chance hold more than that share;
     the error level is shared by the statistics that have a range.

@@ -1,4 +1,4 @@
-"""Checks of many records together: how many, of each class, how often the same image."""
+"""Checks of many records together: their number, in all and by class, and equal images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.example_validator.drift import allowed_count, least_count
-from bnpipe.components.example_validator.profile import Observation, Profile, graded
+from bnpipe.components.example_validator.profile import Images, Observation, Profile, graded
 
 _TRAIN = "train"
 _NAMED = 5
-"""How many images of an observation are named."""
+"""Number of images of an observation that are named."""
 _PLACES = 3
-"""How many places of leaked images are named; the verdict has the ids."""
+"""Number of places of leaked images that are named; the verdict has the ids."""
 _LEAKS = {"test": ("train", "validation"), "validation": ("train",)}
 """Splits that must not share an image with those that come before them."""
 
@@ -79,18 +79,20 @@ def count(profile: Profile) -> Iterator[Observation]:
         yield Observation(split, grade, size, bound, sentence, "DATASET_LOW_NUM_EXAMPLES", "")
     if champion is not None and champion.records:
         size = profile.splits[_TRAIN].records
-        told = f"train has {size:,} examples, the champion's had {champion.records:,}"
+        counted = f"train has {size:,} examples, the champion's had {champion.records:,}"
         low, high = params.min_count_ratio, params.max_count_ratio
         # What is trained on is known, not drawn: no chance but the middle.
-        yield _ratio(told, size, champion.records, low, high, 0.5)
+        yield _ratio(counted, size, champion.records, low, high, 0.5)
     chance = params.level / max(len(profile.spans) - 1, 1)
     for (before, records), (name, size) in pairwise(profile.spans.items()):
-        told = f"span {name} has {size:,} examples, span {before} before it has {records:,}"
+        counted = f"span {name} has {size:,} examples, span {before} before it has {records:,}"
         low, high = params.min_span_ratio, params.max_span_ratio
-        yield _ratio(told, size, max(records, 1), low, high, chance)
+        yield _ratio(counted, size, max(records, 1), low, high, chance)
 
 
-def _ratio(told: str, size: int, before: int, low: float, high: float, level: float) -> Observation:
+def _ratio(
+    counted: str, size: int, before: int, low: float, high: float, level: float
+) -> Observation:
     """The observation about a count and the one before it.
 
     If deliveries really shrink to a share `low`, each of the examples of both belongs to the later
@@ -101,12 +103,12 @@ def _ratio(told: str, size: int, before: int, low: float, high: float, level: fl
     if ratio <= 1.0:
         word = (1.0 + low) / 2.0
         least, few = (least_count(total, r / (1.0 + r), level) for r in (low, word))
-        sentence = f"{told}, expected {low:g} times as many or more"
+        sentence = f"{counted}, expected {low:g} times as many or more"
         grade, bound = graded(-size, -few, -least), low
         code = "COMPARATOR_LOW_NUM_EXAMPLES"
     else:
         most = allowed_count(total, high / (1.0 + high), level)
-        sentence = f"{told}, expected {high:g} times as many at most"
+        sentence = f"{counted}, expected {high:g} times as many at most"
         grade, bound = graded(size, most, most), high
         code = "COMPARATOR_HIGH_NUM_EXAMPLES"
     return Observation(_TRAIN, grade, ratio, bound, sentence, code, "")
@@ -115,55 +117,54 @@ def _ratio(told: str, size: int, before: int, low: float, high: float, level: fl
 def constant_images(profile: Profile) -> Iterator[Observation]:
     """Few images have only one grey level."""
     for split, part, summary in profile.parts:
-        size, tolerated = summary.images, profile.params.max_constant_share
-        allowed = allowed_count(size, tolerated, profile.level_of_part)
+        tolerated = profile.params.max_constant_share
+        allowed = allowed_count(summary.images, tolerated, profile.level_of_part)
         text = f"images in {part} are constant"
-        yield _some(split, summary.constant, allowed, size, text)
+        yield _some(split, summary.constant, allowed, summary.images, text)
 
 
 def duplicates(profile: Profile) -> Iterator[Observation]:
     """Few images repeat another one of their split, of their own part or of an earlier one."""
     tolerated = profile.params.max_duplicate_share
     for split in profile.splits:
-        hashes, _, owner = profile.images(split)
-        order = np.lexsort((owner, hashes))
-        hashes, owner = hashes[order], owner[order]
-        text = "images in {} repeat another one"
-        again = _as_before(hashes)
-        yield from _by_part(profile, split, again, hashes, owner, tolerated, text)
+        images = _sorted(profile.images(split), "part", "hashes")
+        text, again = "images in {} repeat another one", _as_before(images.hashes)
+        yield from _by_part(profile, split, images, again, tolerated, text)
 
 
 def label_conflicts(profile: Profile) -> Iterator[Observation]:
     """Few images of a part, equal ones counted once, have another label somewhere in the data."""
-    hashes, labels, owner = profile.images(*profile.splits)
-    order = np.lexsort((labels, owner, hashes))
-    hashes, labels, owner = hashes[order], labels[order], owner[order]
+    images = _sorted(profile.images(*profile.splits), "labels", "part", "hashes")
+    hashes, labels, part = images
     same = _as_before(hashes)
-    conflict = np.isin(hashes, hashes[same & ~_as_before(labels)]) & ~(same & _as_before(owner))
+    conflict = np.isin(hashes, hashes[same & ~_as_before(labels)]) & ~(same & _as_before(part))
     text, tolerated = "images in {} occur with two labels", profile.params.max_conflict_share
     for split in profile.splits:
-        yield from _by_part(profile, split, conflict, hashes, owner, tolerated, text, "label")
+        yield from _by_part(profile, split, images, conflict, tolerated, text, "label")
 
 
 def leak(profile: Profile) -> Iterator[Observation]:
     """No image of a split occurs in a split that is trained or tuned on."""
     for split, earlier in _LEAKS.items():
-        hashes, _, owner = profile.images(split)
-        before = profile.images(*earlier)
-        found = np.isin(hashes, before.hashes)
-        where = np.unique(before.part[np.isin(before.hashes, hashes)]).tolist()
+        images, before = profile.images(split), profile.images(*earlier)
+        leaked = np.isin(images.hashes, before.hashes)
+        where = np.unique(before.part[np.isin(before.hashes, images.hashes)]).tolist()
         places = [profile.parts[row].name for row in where[:_PLACES]] or earlier
         text = f"images in {{}} also occur in {' or '.join(places)}"
         text += f" or {len(where) - _PLACES} more" if len(where) > _PLACES else ""
         published = PUBLISHED_LEAKS.get(profile.info.name, 0) if split == "test" else 0
         tolerated = profile.params.max_leak_share
-        yield from _by_part(
-            profile, split, found, hashes, owner, tolerated, text, published=published
-        )
+        yield from _by_part(profile, split, images, leaked, tolerated, text, published=published)
+
+
+def _sorted(images: Images, *by: str) -> Images:
+    """The images in the order of some of their columns; the last one counts first."""
+    order = np.lexsort([getattr(images, column) for column in by])
+    return Images(images.hashes[order], images.labels[order], images.part[order])
 
 
 def _as_before(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which values are equal to the one before them."""
+    """bool[N]: true for values that are equal to the one before them."""
     same = np.zeros(len(values), bool)
     same[1:] = values[1:] == values[:-1]
     return same
@@ -172,19 +173,18 @@ def _as_before(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def _by_part(
     profile: Profile,
     split: str,
+    images: Images,
     chosen: npt.NDArray[np.bool_],
-    hashes: npt.NDArray[np.uint64],
-    owner: npt.NDArray[np.int64],
     tolerated: float,
     text: str,
     feature: str = "image",
     published: int = 0,
 ) -> Iterator[Observation]:
-    """One observation for every part of a split: how many of its images are among the chosen."""
+    """One observation for every part of a split: the number of its images among the chosen."""
     for row, part in enumerate(profile.parts):
         if part.split == split:
             size = len(part.summary.hashes)
-            mine = hashes[chosen & (owner == row)]
+            mine = images.hashes[chosen & (images.part == row)]
             allowed = allowed_count(size, tolerated, profile.level_of_part)
             allowed = max(allowed, published if part is profile.base(split) else 0)
             yield _some(split, len(mine), allowed, size, text.format(part.name), feature, mine)
@@ -192,7 +192,7 @@ def _by_part(
 
 def _some(
     split: str,
-    found: int,
+    number: int,
     allowed: int,
     size: int,
     text: str,
@@ -200,9 +200,9 @@ def _some(
     hashes: npt.NDArray[np.uint64] | None = None,
 ) -> Observation:
     """An observation about things of which there should be none and may be a few."""
-    sentence = f"{found:,} of {size:,} {text}"
-    if found:
+    sentence = f"{number:,} of {size:,} {text}"
+    if number:
         sentence += f", tolerated are {allowed:,}"
     few = () if hashes is None else tuple(np.unique(hashes)[:_NAMED].tolist())
-    grade = graded(found, 0, allowed)
-    return Observation(split, grade, found, allowed, sentence, feature=feature, hashes=few)
+    grade = graded(number, 0, allowed)
+    return Observation(split, grade, number, allowed, sentence, feature=feature, hashes=few)

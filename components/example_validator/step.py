@@ -16,10 +16,12 @@ from bnpipe.components.base import Component, Context, Facts
 from bnpipe.components.example_validator.params import Params
 from bnpipe.data.errors import RequestError
 
+SCHEMA = "data/statistics/schema.pbtxt"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is checked, and the statistics of what the champion was trained on."""
+    """The data to check, and the statistics of what the champion was trained on."""
 
     examples: Examples
     statistics: Statistics
@@ -46,7 +48,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     except OSError as error:
         raise RequestError(
             f"data.schema: cannot read {params.schema}: {error.strerror}",
-            hint="data/statistics/schema.pbtxt is an example",
+            hint=f"{SCHEMA} is an example",
         ) from error
 
 
@@ -63,12 +65,5 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
 
 
 COMPONENT = Component(
-    name="example_validator",
-    Inputs=Inputs,
-    Outputs=Outputs,
-    Params=Params,
-    run=run,
-    gate=True,
-    probe=probe,
-    data_files=("data/statistics/schema.pbtxt",),
+    "example_validator", Inputs, Outputs, Params, run, gate=True, probe=probe, data_files=(SCHEMA,)
 )

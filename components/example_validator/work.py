@@ -10,10 +10,10 @@ import numpy as np
 from google.protobuf import text_format
 
 from bnpipe.components.artifacts import SPLITS, Examples, Statistics
-from bnpipe.components.base import Context, Facts
+from bnpipe.components.base import Context, Decision, Facts
 from bnpipe.components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
 from bnpipe.components.example_validator.anomalies import anomalies
-from bnpipe.components.example_validator.gate import DRIFT_CHECKS, DataDecision, decide
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide
 from bnpipe.components.example_validator.params import Params
 from bnpipe.components.example_validator.profile import Observation, Part, Profile
 from bnpipe.components.example_validator.step import Inputs, Outputs
@@ -44,27 +44,43 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     )
     ctx.progress(1, 2, "checking")
     decision = decide(profile)
-    named = equal_images(inputs.examples, decision.observations)
-    _write(outputs.anomalies.path, decision, profile, origin, named)
+    verdict = {
+        "passed": decision.passed,
+        "sentence": decision.sentence,
+        "checks": [ruling.to_json() for ruling in decision.rulings],
+        "dataset": info.name,
+        "schema": origin,
+        "champion": profile.champion is not None,
+        "parts": {part.name: part.summary.records for part in profile.parts},
+        "equal_images": equal_images(inputs.examples, decision.observations),
+    }
+    folder = outputs.anomalies.path
+    (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
+    (folder / "schema.pbtxt").write_text(text_format.MessageToString(schema))
+    for split in SPLITS:
+        proto = anomalies(split, decision.observations, profile)
+        path = folder / f"Split-{split}" / SCHEMA_DIFF
+        path.parent.mkdir()
+        path.write_bytes(proto.SerializeToString(deterministic=True))
     ctx.progress(2, 2, decision.sentence)
     return _facts(decision, origin)
 
 
 def _parts(statistics: Statistics, splits: Mapping[str, SplitSummary]) -> list[Part]:
-    """What the data set and each span brought to each split."""
+    """The splits by source: the data set's share of each, and every span's."""
     parts: list[Part] = []
     for split, whole in splits.items():
-        found = read_parts(statistics.path / f"Split-{split}")
-        parts.extend(Part(split, f"{split}/{name}", part) for name, part in found.items())
-        if not found:
+        sources = read_parts(statistics.path / f"Split-{split}")
+        parts.extend(Part(split, f"{split}/{name}", part) for name, part in sources.items())
+        if not sources:
             parts.append(Part(split, split, whole))
     return parts
 
 
 def _spans(examples: Examples) -> dict[str, int]:
     """Number of records of every span by name, from old to new."""
-    told = examples.read_json(FILE_NAME).get("spans", {})
-    ordered = sorted(told.items(), key=lambda item: int(item[1]["number"]))
+    spans = examples.read_json(FILE_NAME).get("spans", {})
+    ordered = sorted(spans.items(), key=lambda item: int(item[1]["number"]))
     return {name: sum(counts[split] for split in SPLITS) for name, counts in ordered}
 
 
@@ -108,33 +124,7 @@ def equal_images(examples: Examples, observations: Sequence[Observation]) -> lis
     return [ids[number][:_NAMED] for number in wanted]
 
 
-def _write(
-    folder: Path,
-    decision: DataDecision,
-    profile: Profile,
-    origin: str,
-    named: list[list[str]],
-) -> None:
-    verdict = {
-        "passed": decision.passed,
-        "sentence": decision.sentence,
-        "checks": [ruling.to_json() for ruling in decision.rulings],
-        "dataset": profile.info.name,
-        "schema": origin,
-        "champion": profile.champion is not None,
-        "parts": {part.name: part.summary.records for part in profile.parts},
-        "equal_images": named,
-    }
-    (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
-    (folder / "schema.pbtxt").write_text(text_format.MessageToString(profile.schema))
-    for split in SPLITS:
-        (folder / f"Split-{split}").mkdir()
-        proto = anomalies(split, decision.observations, profile)
-        path = folder / f"Split-{split}" / SCHEMA_DIFF
-        path.write_bytes(proto.SerializeToString(deterministic=True))
-
-
-def _facts(decision: DataDecision, origin: str) -> Facts:
+def _facts(decision: Decision, origin: str) -> Facts:
     values = {ruling.name: ruling.value for ruling in decision.rulings}
     outcomes = [ruling.outcome for ruling in decision.rulings]
     return {

@@ -39,7 +39,7 @@ class PortTaken(Exception):
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a server answers."""
+    """The addresses of a server: REST as a URL, gRPC as HOST:PORT."""
 
     rest: str
     grpc: str
@@ -57,7 +57,7 @@ class Process:
     def __init__(self, server: Server, base: Path, log: Path) -> None:
         self._server, self._base, self._log = server, base, log
         rest, grpc = _free_ports()
-        self._addresses = Addresses(f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}")
+        self._addresses = Addresses(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
         self._launch = servers.launch(server, base, rest, grpc)
         self._unread = b""
         with log.open("wb") as output:
@@ -78,12 +78,11 @@ class Process:
         """
         while (line := self._line(deadline)) is not None:
             if line.startswith("["):  # a library may have written before
-                findings: list[dict[str, str]] = json.loads(line)
-                return findings
+                return json.loads(line)
         raise self.fault("ended before it had looked at the model")
 
     def wait_until_serving(self, deadline: float) -> Addresses:
-        """Where it answers, once it has loaded the model.
+        """Its addresses, once it has loaded the model.
 
         Raises:
             Refused: the server says that the model cannot be loaded.
@@ -112,8 +111,11 @@ class Process:
             hint="read its last lines: bnpipe logs latest infra_validator",
         )
 
-    def stop(self) -> None:
-        """End it and all that it started, at once: nothing is in flight any more."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it and all that it started, at once: nothing is in flight any more."""
         if self._launch.ending and self._child.poll() is None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 subprocess.run(
@@ -128,18 +130,12 @@ class Process:
         if self._child.stdout is not None:
             self._child.stdout.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def _announced(self, deadline: float) -> Addresses:
         """The stand-in chooses free ports itself and writes them."""
         while (line := self._line(deadline)) is not None:
             if line.startswith("serving "):
                 words = dict(word.split("=", 1) for word in line.split()[1:])
-                return Addresses(words["rest"], f"grpc://{words['grpc']}")
+                return Addresses(words["rest"], words["grpc"])
         raise self._not_started()
 
     def _poll(self, deadline: float) -> Addresses:
@@ -161,12 +157,10 @@ class Process:
             return PortTaken()
         for line in lines:
             if "did not become available" in line and _START_FAILED in line:
-                return Refused(self._shown(line.partition(_START_FAILED)[2]))
+                # The scratch folder's path says nothing.
+                reason = line.partition(_START_FAILED)[2].replace(f"{self._base}/", "")
+                return Refused(reason.strip().rstrip(","))
         return self.fault("ended before it served")
-
-    def _shown(self, text: str) -> str:
-        """Without the scratch folder's path, which says nothing."""
-        return text.replace(f"{self._base}/", "").strip().rstrip(",")
 
     def _line(self, deadline: float) -> str | None:
         """The next line that it wrote for us; None when there will be no more."""

@@ -1,8 +1,8 @@
 """Asks a running server what the evaluator asked, and compares. Heavy: gRPC's messages.
 
 Warmup requests need no check: a server that serves has replayed them while it loaded the model.
-Every check ends in words: what agreed and how far, or the first thing that did not. A server that
-gives no answer at all is a fault and ends the replay.
+Every check ends in words: the largest difference, or the first thing that did not agree. A server
+that gives no answer at all is a fault and ends the replay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from bnpipe.serving.export.signatures import CLASSIFY, DEFAULT
 TOLERANCE = 1e-5
 LARGE_BATCH = 64
 _NO_ANSWER = (0, 4, 14, 504)  # no connection; gRPC's DEADLINE_EXCEEDED and UNAVAILABLE; HTTP's
-_MILLISECONDS = 1e3
 
 
 class WrongAnswer(Exception):
@@ -54,7 +53,7 @@ def latency(client: Client, golden: Golden, count: int) -> tuple[float, float]:
         started = time.perf_counter()
         client.predict(row)
         seconds.append(time.perf_counter() - started)
-    median, slowest = np.percentile(seconds, (50, 99)) * _MILLISECONDS
+    median, slowest = np.percentile(seconds, (50, 99)) * 1e3
     return round(float(median), 3), round(float(slowest), 3)
 
 

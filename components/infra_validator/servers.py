@@ -1,4 +1,4 @@
-"""Which server a model is tried on, and how it is started. Standard library only."""
+"""The server that a model is tried on, and the command that starts it. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bnpipe.serving.errors import ServingError
 BINARY = "tensorflow_model_server"
 STAND_IN = "stand-in"
 MODEL = "candidate"
-"""What the model is called while it is tried."""
+"""The model's name while it is tried."""
 
 DOCKER_ANSWER_SECONDS = 3.0
 LONGEST_TRIAL_SECONDS = 900
@@ -42,13 +42,13 @@ class Server:
 
     @property
     def real(self) -> bool:
-        """Whether it is TensorFlow Serving."""
+        """True for TensorFlow Serving, false for the stand-in."""
         return self.name != STAND_IN
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started and, beyond its process, ended.
+    """The commands that start a server and, beyond its process, end it.
 
     Attributes:
         command: what to execute.
@@ -90,7 +90,7 @@ def find(binary: str | None) -> Server:
 def _image(docker: str) -> str | None:
     """The image's id, if an engine answers and has it; nothing is pulled."""
     try:
-        found = subprocess.run(
+        answer = subprocess.run(
             [docker, "image", "inspect", "--format={{.Id}}", IMAGE],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -99,11 +99,11 @@ def _image(docker: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
 
 
 def launch(server: Server, base: Path, rest_port: int, grpc_port: int) -> Launch:
-    """How to serve the versions in a folder.
+    """The commands that serve the versions in a folder.
 
     Args:
         server: which.
@@ -111,11 +111,7 @@ def launch(server: Server, base: Path, rest_port: int, grpc_port: int) -> Launch
         rest_port: a free port; the stand-in chooses its own and says which.
         grpc_port: another.
     """
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     # -P: nothing is imported from the current folder.
     python = [sys.executable, "-P", "-m"]
     parent = str(os.getpid())

@@ -21,7 +21,7 @@ from bnpipe.components.infra_validator import servers
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is served, whose bytes were blessed, and what it must answer."""
+    """The model to serve, the blessing of its bytes, and the answers that it must give."""
 
     model: Model
     blessing: Blessing
@@ -37,22 +37,22 @@ class Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Which server, and how patiently."""
+    """The server to ask, and the patience with it."""
 
     server_binary: str | None = configured_as("serving.server_binary", None, in_key=False)
     """The tensorflow_model_server; by default the one on PATH, then Docker's image."""
     require_real_server: bool = configured_as("serving.require_real_server", False)
-    """Whether the stand-in's word is not enough."""
+    """Demands TensorFlow Serving: the stand-in's word is not enough."""
     start_seconds: Annotated[float, Gt(0)] = machine_local(120.0)
-    """How long a server may take until it serves."""
+    """The longest that a server may take until it serves."""
     answer_seconds: Annotated[float, Gt(0)] = machine_local(30.0)
-    """How long it may take for one answer."""
+    """The longest that it may take for one answer."""
     timed_requests: Annotated[int, Ge(1)] = machine_local(100)
     """Requests per protocol that latency is measured with."""
 
 
 def probe(params: Params, cache: Path) -> Mapping[str, str]:
-    """Which server there is: a better one, or another release, is a reason to ask it."""
+    """Names the server that there is: a better one, or another release, is a reason to ask it."""
     return {"server": servers.find(params.server_binary).identity}
 
 
@@ -69,13 +69,9 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return judge(inputs, outputs, params, ctx)
 
 
+PROGRAMS = ("bnpipe.components.infra_validator.fresh", "bnpipe.components.infra_validator.tied")
+"""Modules that are started by name, each as a process of its own."""
+
 COMPONENT = Component(
-    name="infra_validator",
-    Inputs=Inputs,
-    Outputs=Outputs,
-    Params=Params,
-    run=run,
-    gate=True,
-    probe=probe,
-    uses=("bnpipe.components.infra_validator.fresh", "bnpipe.components.infra_validator.tied"),
+    "infra_validator", Inputs, Outputs, Params, run, gate=True, probe=probe, uses=PROGRAMS
 )

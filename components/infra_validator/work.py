@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,16 +35,24 @@ VERSION = "1"
 
 
 @dataclass
-class Record:
-    """What was found, as it grows.
+class _Trial:
+    """The trial of one model, with its outcome as it grows.
 
     Attributes:
+        inputs: the model, its blessing, and the evaluator's answers.
+        params: which server, and how patiently.
+        ctx: the step's context; the model is staged in its scratch folder.
+        blessed: the digest that was blessed.
         findings: the lint's, each with its code and its sentence.
         checks: by server, in the order they were made.
         refusal: why a server did not load the model; None if it did.
         facts: numbers for the log.
     """
 
+    inputs: Inputs
+    params: Params
+    ctx: Context
+    blessed: str
     findings: Sequence[dict[str, str]] = ()
     checks: dict[str, list[Ruling]] = field(default_factory=dict)
     refusal: str | None = None
@@ -53,11 +60,91 @@ class Record:
 
     def complaints(self) -> list[str]:
         """All that speaks against the model, the worst first."""
-        found = [finding["sentence"] for finding in self.findings]
-        found += [self.refusal] if self.refusal is not None else []
+        complaints = [finding["sentence"] for finding in self.findings]
+        complaints += [self.refusal] if self.refusal is not None else []
         for server, rulings in self.checks.items():
-            found += [f"{server}: {r.sentence}" for r in rulings if r.outcome == "block"]
-        return found
+            complaints += [f"{server}: {r.sentence}" for r in rulings if r.outcome == "block"]
+        return complaints
+
+    def run(self, server: Server) -> None:
+        """Try it in a fresh process, and on the real server if there is one."""
+        self._base = _stage(self.inputs.model, self.ctx.scratch)
+        self._log = self.ctx.scratch / "server.log"
+        self._in_fresh_process()
+        if server.real and not self.complaints():
+            self._on(server)
+
+    def _in_fresh_process(self) -> None:
+        """Lint, restore, replay; this process prepares its requests while that one starts."""
+        started, deadline = time.monotonic(), self._deadline()
+        stand_in = Server(STAND_IN, STAND_IN)
+        with Process(stand_in, self._base, self._log) as process:
+            self._golden = Golden.read(self.inputs.evaluation.path / "golden.npz")
+            import bnpipe.serving.client.grpc  # noqa: F401 - seconds, if nobody had TensorFlow
+
+            self.findings = process.findings(deadline)
+            if self.findings:
+                return
+            self._check_bytes()
+            try:
+                addresses = process.wait_until_serving(deadline)
+                start_seconds = round(time.monotonic() - started, 2)
+                self._ask(stand_in, process, addresses)
+                self.facts["start_seconds"] = start_seconds
+            except Refused as error:
+                self.refusal = f"it cannot be loaded: {error}"
+            self._keep_log(process)
+
+    def _on(self, server: Server) -> None:
+        try:
+            with serving(server, self._base, self._log, self._deadline()) as (process, addresses):
+                self._ask(server, process, addresses)
+                self._keep_log(process)
+        except Refused as error:
+            self.refusal = f"{server.name} cannot load it: {error}"
+
+    def _ask(self, server: Server, process: Process, addresses: Addresses) -> None:
+        from bnpipe.components.infra_validator.replay import latency, replay
+        from bnpipe.serving.client.grpc import GrpcClient
+
+        options = Options(timeout=self.params.answer_seconds, attempts=1)
+        with (
+            RestClient(addresses.rest, MODEL, options) as rest,
+            GrpcClient(addresses.grpc, MODEL, options) as grpc,
+        ):
+            try:
+                self.checks[server.name] = replay(self._golden, rest, grpc)
+                if not self.complaints():
+                    for name, client in (("rest", rest), ("grpc", grpc)):
+                        times = latency(client, self._golden, self.params.timed_requests)
+                        self.facts[f"{name}_p50_ms"], self.facts[f"{name}_p99_ms"] = times
+            except ServerError as error:
+                self._log_tail(process)
+                process.check_alive()
+                raise process.fault(f"gave no answer: {error.headline}") from error
+        process.check_alive()
+
+    def _check_bytes(self) -> None:
+        """Makes sure that the served bytes are those that were judged."""
+        served = tree_digest(self._base / VERSION)
+        if served != self.blessed:
+            raise ServingError(
+                f"the blessing is for another model: expected digest {served[:12]}, "
+                f"received {self.blessed[:12]}",
+                hint="evaluate again: bnpipe run --force evaluator",
+            )
+
+    def _keep_log(self, process: Process) -> None:
+        """Logs the server's last lines, and keeps them as a fact, if the model is refused."""
+        if self.complaints():
+            self._log_tail(process)
+            self.facts["server_log"] = "\n".join(process.tail())
+
+    def _log_tail(self, process: Process) -> None:
+        self.ctx.log.error("the server's last lines:\n%s", "\n".join(process.tail()))
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.params.start_seconds
 
 
 def judge(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
@@ -69,17 +156,17 @@ def judge(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Fac
             f"now it is {server.identity}",
             hint="run again: bnpipe run",
         )
-    blessed = _digest_of(inputs)
-    record = Record(facts={"server": server.name, "weaker": not server.real})
+    trial = _Trial(inputs, params, ctx, _digest_of(inputs))
+    trial.facts |= {"server": server.name, "weaker": not server.real}
     if params.require_real_server and not server.real:
-        record.refusal = (
+        trial.refusal = (
             f"serving.require_real_server is set: expected a {BINARY} on PATH or the image {IMAGE} "
             "in Docker, found neither"
         )
     else:
-        _Trial(inputs, params, ctx, blessed, record).run(server)
-    _write(outputs.infra_blessing, record, server, blessed)
-    return record.facts
+        trial.run(server)
+    _write(outputs.infra_blessing, trial, server)
+    return trial.facts
 
 
 def _digest_of(inputs: Inputs) -> str:
@@ -91,98 +178,6 @@ def _digest_of(inputs: Inputs) -> str:
         raise ServingError(
             f"{inputs.blessing.producer}: cannot read {inputs.blessing.verdict_file}: {error}"
         ) from error
-
-
-class _Trial:
-    """The trial of one model; what it finds goes into a record."""
-
-    def __init__(
-        self, inputs: Inputs, params: Params, ctx: Context, blessed: str, record: Record
-    ) -> None:
-        self._inputs, self._params, self._ctx, self._record = inputs, params, ctx, record
-        self._blessed = blessed
-        self._base = _stage(inputs.model, ctx.scratch)
-        self._log = ctx.scratch / "server.log"
-
-    def run(self, server: Server) -> None:
-        """Try it in a fresh process, and on the real server if there is one."""
-        self._in_fresh_process()
-        if server.real and not self._record.complaints():
-            self._on(server)
-
-    def _in_fresh_process(self) -> None:
-        """Lint, restore, replay; this process prepares its requests while that one starts."""
-        started, deadline = time.monotonic(), self._deadline()
-        stand_in = Server(STAND_IN, STAND_IN)
-        with Process(stand_in, self._base, self._log) as process:
-            self._golden = Golden.read(self._inputs.evaluation.path / "golden.npz")
-            import bnpipe.serving.client.grpc  # noqa: F401 - seconds, if nobody had TensorFlow
-
-            self._record.findings = process.findings(deadline)
-            if self._record.findings:
-                return
-            self._check_bytes()
-            try:
-                addresses = process.wait_until_serving(deadline)
-                start_seconds = round(time.monotonic() - started, 2)
-                self._ask(stand_in, process, addresses)
-                self._record.facts["start_seconds"] = start_seconds
-            except Refused as error:
-                self._record.refusal = f"it cannot be loaded: {error}"
-            self._tell(process)
-
-    def _on(self, server: Server) -> None:
-        try:
-            with serving(server, self._base, self._log, self._deadline()) as (process, addresses):
-                self._ask(server, process, addresses)
-                self._tell(process)
-        except Refused as error:
-            self._record.refusal = f"{server.name} cannot load it: {error}"
-
-    def _ask(self, server: Server, process: Process, addresses: Addresses) -> None:
-        from bnpipe.components.infra_validator.replay import latency, replay
-        from bnpipe.serving.client.grpc import GrpcClient
-
-        options = Options(timeout=self._params.answer_seconds, attempts=1)
-        facts = self._record.facts
-        with ExitStack() as opened:
-            rest = opened.enter_context(RestClient(addresses.rest, MODEL, options))
-            grpc = opened.enter_context(
-                GrpcClient(addresses.grpc.removeprefix("grpc://"), MODEL, options)
-            )
-            try:
-                self._record.checks[server.name] = replay(self._golden, rest, grpc)
-                if not self._record.complaints():
-                    for name, client in (("rest", rest), ("grpc", grpc)):
-                        times = latency(client, self._golden, self._params.timed_requests)
-                        facts[f"{name}_p50_ms"], facts[f"{name}_p99_ms"] = times
-            except ServerError as error:
-                self._log_tail(process)
-                process.check_alive()
-                raise process.fault(f"gave no answer: {error.headline}") from error
-        process.check_alive()
-
-    def _check_bytes(self) -> None:
-        """What is served here is what was judged."""
-        served = tree_digest(self._base / VERSION)
-        if served != self._blessed:
-            raise ServingError(
-                f"the blessing is for another model: expected digest {served[:12]}, "
-                f"received {self._blessed[:12]}",
-                hint="evaluate again: bnpipe run --force evaluator",
-            )
-
-    def _tell(self, process: Process) -> None:
-        """Log the server's last lines, when something speaks against the model."""
-        if self._record.complaints():
-            self._log_tail(process)
-            self._record.facts["server_log"] = "\n".join(process.tail())
-
-    def _log_tail(self, process: Process) -> None:
-        self._ctx.log.error("the server's last lines:\n%s", "\n".join(process.tail()))
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._params.start_seconds
 
 
 def _stage(model: Model, scratch: Path) -> Path:
@@ -205,9 +200,9 @@ def _stage(model: Model, scratch: Path) -> Path:
     return base
 
 
-def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str) -> None:
+def _write(blessing: InfraBlessing, trial: _Trial, server: Server) -> None:
     """`verdict.json` and TFX's marker; no times, no places."""
-    complaints = record.complaints()
+    complaints = trial.complaints()
     weaker = "" if server.real else " (weaker: no TensorFlow Serving here)"
     if complaints:
         sentence = f"not served: {complaints[0]}"
@@ -221,11 +216,11 @@ def _write(blessing: InfraBlessing, record: Record, server: Server, digest: str)
     verdict: dict[str, Any] = {
         "passed": not complaints,
         "sentence": sentence,
-        "model": digest,
+        "model": trial.blessed,
         "server": server.name,
         "weaker": not server.real,
-        "findings": list(record.findings),
-        "checks": {name: [r.to_json() for r in made] for name, made in record.checks.items()},
+        "findings": list(trial.findings),
+        "checks": {name: [r.to_json() for r in made] for name, made in trial.checks.items()},
     }
     (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")
     (blessing.path / blessing.marker(not complaints)).touch()

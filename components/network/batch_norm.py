@@ -38,6 +38,9 @@ class BatchNorm(keras.layers.Layer):
         center: whether there is a learned offset beta.
         scale: whether there is a learned factor gamma.
 
+    Raises:
+        ValueError: axis is not one integer, or momentum or epsilon is out of range.
+
     Call arguments:
         inputs: tensor of rank 2 or more.
         training: a Python bool; whether to use, and learn from, the statistics of the batch.
@@ -69,7 +72,11 @@ class BatchNorm(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates gamma, beta and the moving statistics, one of each per channel."""
+        """Creates gamma, beta and the moving statistics, one of each per channel.
+
+        Raises:
+            ValueError: the inputs have no such axis, or its size is not known.
+        """
         rank = len(input_shape)
         if not -rank <= self.axis < rank:
             raise ValueError(

@@ -20,7 +20,7 @@ FILE_NAME = "checkpoint.npz"
 
 @dataclass
 class Position:
-    """How far training has come.
+    """The point that training has reached.
 
     Attributes:
         epoch: epochs that are complete.

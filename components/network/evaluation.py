@@ -1,4 +1,4 @@
-"""How well a network does on a split, in inference mode."""
+"""Loss and accuracy of a network on a split, in inference mode."""
 
 from __future__ import annotations
 

@@ -26,30 +26,26 @@ BLOCK_ROWS = 8192  # rows that are evaluated at a time
 
 
 class Split(Protocol):
-    """One split of the examples: rows of float32 features, with int32 labels."""
+    """One split of the examples: N rows of D features in [0, 1], with labels in [0, K)."""
 
     @property
     def size(self) -> int:
         """Number of rows."""
-        ...
 
     @property
     def labels(self) -> Integers:
-        """The labels of all rows."""
-        ...
+        """The labels of all rows, int32[N]."""
 
     def rows(self, order: npt.NDArray[np.int64]) -> tuple[Floats, Integers]:
-        """The features[n, D] and labels[n] of some rows, in the order given."""
-        ...
+        """Features float32[n, D] and labels int32[n] of the rows int64[n], in the order given."""
 
     def blocks(self) -> Iterator[tuple[Floats, Integers]]:
-        """All rows in order, some thousands at a time."""
-        ...
+        """All rows in order, some thousands at a time: float32[n, D] and int32[n]."""
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """A split that is held in memory."""
+    """A split that is held in memory: features float32[N, D] in [0, 1], labels int32[N]."""
 
     features: Floats
     labels: Integers
@@ -158,7 +154,7 @@ def open_splits(
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
-    """The order of the examples in one epoch (from 0): a permutation of range(size)."""
+    """The order of the examples in one epoch (from 0): int64[size], a permutation."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
     return generator.permutation(size)
 

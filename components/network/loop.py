@@ -96,7 +96,7 @@ class Trainer:
         self._check_weights()
 
     def _train_epoch(self) -> None:
-        """What is left of the epoch under way."""
+        """Trains the rest of the epoch under way."""
         position, batch = self.position, self.params.batch_size
         order = epoch_order(self.params.seed, position.epoch, self.train.size)
         while position.step < self.full_steps:
@@ -203,7 +203,7 @@ class Trainer:
         )
 
     def _close_epoch(self) -> None:
-        """Evaluates the epoch that has just ended, and decides whether another one follows."""
+        """Evaluates the epoch that has just ended; early stopping may make it the last."""
         position = self.position
         loss, accuracy = evaluate(self.model, self.validation)
         position.epoch += 1

@@ -20,9 +20,9 @@ class Params:
     """The network and how it is trained. The defaults are the source article's."""
 
     normalization: Literal["batch", "custom_batch", "layer", "none"] = "batch"
-    """What follows every hidden Dense layer; `batch` is Keras' layer, `custom_batch` is ours."""
+    """The kind that follows every hidden Dense layer; `batch` is Keras', `custom_batch` is ours."""
     normalization_position: Literal["before_activation", "after_activation"] = "before_activation"
-    """On which side of the activation it stands."""
+    """The side of the activation on which it stands."""
     hidden_units: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (64, 64)
     """Units of the hidden layers."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -32,13 +32,13 @@ class Params:
     epsilon: Annotated[float, Gt(0)] = 1e-3
     """Added to the variance by which a normalisation divides."""
     precise_statistics: bool = False
-    """Whether to replace the moving statistics by those of the whole train split at the end."""
+    """Replaces the moving statistics by those of the whole train split at the end."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """The optimizer, with Keras' defaults but for the learning rate."""
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     """The learning rate, at the start if it has a schedule."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on; `cosine` ends at 0 with the last epoch."""
+    """The course of the learning rate; `cosine` ends at 0 with the last epoch."""
     epochs: Annotated[int, Ge(1)] = 10
     """Passes over the train split."""
     batch_size: Annotated[int, Ge(1)] = 32
@@ -54,11 +54,11 @@ class Params:
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     """Decides the initial weights, the order of the examples and the dropout."""
     device: Annotated[str, MinLen(1)] = "cpu"
-    """Where to train: `cpu`, `gpu`, `gpu:1`."""
+    """The device to train on: `cpu`, `gpu`, `gpu:1`."""
     dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
     """Keras' name of the precision; what is exported is float32 in any case."""
     fold_batch_norm: bool = configured_as("serving.fold_batch_norm", True)
-    """Whether the exported model has its batch normalisation folded into the Dense layers."""
+    """Folds the batch normalisation of the exported model into its Dense layers."""
     memory_budget_mb: Annotated[int, Ge(1)] = machine_local(512)
     """Features of more megabytes than this stay on disk; the result is the same."""
     checkpoint_seconds: Annotated[float, Ge(0)] = machine_local(30.0)

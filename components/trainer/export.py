@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,35 +37,18 @@ LATENCY_CALLS = 200
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported.
+    """An exported model.
 
     Attributes:
         folded: names of the normalisations that were folded.
         left: names of the batch normalisations that are still in the graph.
-        agreement: how far its answers are from the trained model's.
-        images_compared: number of images on which they were compared.
-        latency_us: median microseconds of one call with one example, as exported.
-        unfolded_latency_us: the same before folding, if anything was folded.
+        facts: facts for the step: agreement with the trained model, and the median microseconds
+            of one call with one example, as exported and, if anything was folded, before.
     """
 
     folded: tuple[str, ...]
     left: tuple[str, ...]
-    agreement: Agreement
-    images_compared: int
-    latency_us: float
-    unfolded_latency_us: float | None
-
-    def facts(self) -> dict[str, float | int | None]:
-        """As facts of the step."""
-        return {
-            "folded_normalizations": len(self.folded),
-            "unfolded_normalizations": len(self.left),
-            "export_images_compared": self.images_compared,
-            "export_max_difference": self.agreement.max_difference,
-            "export_changed_classes": self.agreement.changed,
-            "latency_us": self.latency_us,
-            "unfolded_latency_us": self.unfolded_latency_us,
-        }
+    facts: Mapping[str, float | int | None]
 
 
 def export_verified(
@@ -81,8 +64,8 @@ def export_verified(
         model: the trained model.
         folder: where the SavedModel goes.
         info: the data set.
-        blocks: the features[n, D] on which to compare, some at a time.
-        fold_batch_norm: whether to fold what can be folded.
+        blocks: the features, float32[n, D] in [0, 1], on which to compare, some at a time.
+        fold_batch_norm: true to fold all that can be folded.
 
     Raises:
         ServingError: a probability differs by 1e-5 or more, or the most probable class of an
@@ -103,18 +86,25 @@ def export_verified(
     if result and result.folded:
         measured.append(classifier.Classifier(layers, info).signature("probabilities_only"))
     latency, *unfolded_latency = _latencies_us(measured, info.features)
-    return Exported(
-        folded=result.folded if result else (),
-        left=result.left if result else tuple(_names(layers)),
-        agreement=agreement,
-        images_compared=images_compared,
-        latency_us=latency,
-        unfolded_latency_us=unfolded_latency[0] if unfolded_latency else None,
-    )
+    folded, left = (result.folded, result.left) if result else ((), _batch_normalizations(layers))
+    facts = {
+        "folded_normalizations": len(folded),
+        "unfolded_normalizations": len(left),
+        "export_images_compared": images_compared,
+        "export_max_difference": agreement.max_difference,
+        "export_changed_classes": agreement.changed,
+        "latency_us": latency,
+        "unfolded_latency_us": unfolded_latency[0] if unfolded_latency else None,
+    }
+    return Exported(folded, left, facts)
 
 
 def layers_of(model: keras.Model) -> list[Layer]:
-    """The model's inference mode as plain float64 or float32 arrays, without dropout."""
+    """The model's inference mode as plain float64 or float32 arrays, without dropout.
+
+    Raises:
+        ServingError: there is a layer that cannot be exported.
+    """
     layers: list[Layer] = []
     for layer in model.layers:
         match layer:
@@ -144,12 +134,11 @@ def layers_of(model: keras.Model) -> list[Layer]:
 
 
 def _array(variable: keras.Variable) -> npt.NDArray[np.floating]:
-    array: npt.NDArray[np.floating] = variable.numpy()
-    return array
+    return variable.numpy()
 
 
-def _names(layers: list[Layer]) -> list[str]:
-    return [layer.name for layer in layers if isinstance(layer, BatchNormalization)]
+def _batch_normalizations(layers: list[Layer]) -> tuple[str, ...]:
+    return tuple(layer.name for layer in layers if isinstance(layer, BatchNormalization))
 
 
 def _agreement(

@@ -1,4 +1,4 @@
-"""`history.json` and `model_card.json`: what the model is, in a form that programs can read."""
+"""`model_card.json`: the model's origin, network and metrics, for programs to read."""
 
 from __future__ import annotations
 
@@ -13,29 +13,10 @@ from typing import Any
 import keras
 
 from bnpipe.components.base import key_params
-from bnpipe.components.network.checkpoint import Position
 from bnpipe.components.network.params import Params
 from bnpipe.data.dataset_info import DatasetInfo
 
 FORMAT = 1
-LIBRARIES = ("tensorflow", "keras", "numpy")
-
-
-def write_history(path: Path, position: Position) -> None:
-    """Writes the metrics of every epoch.
-
-    Args:
-        path: the file.
-        position: where training ended.
-    """
-    write_json(
-        path,
-        {
-            "epochs": position.history,
-            "best_epoch": position.best_epoch or None,
-            "stopped_early": position.stopped,
-        },
-    )
 
 
 def model_card(
@@ -71,7 +52,7 @@ def model_card(
         "metrics": dict(metrics),
         "versions": {
             "python": platform.python_version(),
-            **{library: version(library) for library in LIBRARIES},
+            **{library: version(library) for library in ("tensorflow", "keras", "numpy")},
         },
     }
 

@@ -11,10 +11,10 @@ from bnpipe.components.network.params import Params
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is read.
+    """The examples, and the model to start from.
 
     Attributes:
-        examples: what to train, validate and verify on.
+        examples: those to train, validate and verify on.
         start: the model whose weights training begins with; None for random ones.
     """
 
@@ -24,7 +24,7 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What is written."""
+    """The trained model."""
 
     model: Model
 
@@ -42,4 +42,4 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return train_and_export(inputs, outputs.model, params, ctx)
 
 
-COMPONENT = Component(name="trainer", Inputs=Inputs, Outputs=Outputs, Params=Params, run=run)
+COMPONENT = Component("trainer", Inputs, Outputs, Params, run)

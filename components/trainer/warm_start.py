@@ -42,16 +42,16 @@ def _read(model: Model) -> Weights:
     """The arrays of every layer by its name.
 
     Not `load_weights`: it goes by the order of layers of one class, and may leave out, with no
-    more than a warning, what it does not find.
+    more than a warning, those that it does not recognise.
     """
-    found: Weights = {}
+    weights: Weights = {}
     with h5py.File(model.path / "training.weights.h5") as file:
         for group in file["layers"].values():
             arrays = group["vars"]
             if len(arrays):
                 names = sorted(arrays, key=int)
-                found[str(arrays.attrs["name"])] = [arrays[name][()] for name in names]
-    return found
+                weights[str(arrays.attrs["name"])] = [arrays[name][()] for name in names]
+    return weights
 
 
 def _described(shapes: list[tuple[int, ...]]) -> str:

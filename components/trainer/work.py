@@ -1,4 +1,4 @@
-"""What `run` does: read, train, export, verify, and write the Model artifact."""
+"""The trainer's work, in order: read, train, export, verify, and write the Model artifact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bnpipe.components.network.loop import Trainer
 from bnpipe.components.network.params import Params, TrainingError
 from bnpipe.components.network.precise_statistics import estimate_statistics
 from bnpipe.components.trainer.export import export_verified
-from bnpipe.components.trainer.model_card import model_card, write_history, write_json
+from bnpipe.components.trainer.model_card import model_card, write_json
 from bnpipe.components.trainer.step import Inputs
 from bnpipe.components.trainer.warm_start import take_weights
 from bnpipe.data.dataset_info import DatasetInfo
@@ -48,8 +48,9 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     exported = export_verified(served, model.saved_model, info, blocks, params.fold_batch_norm)
     if exported.left:
         ctx.log.info("exported without folding: %s", ", ".join(exported.left))
+    position = trainer.position
     # Early stopping returns to the best epoch, else the last one counts.
-    final = trainer.position.history[trainer.position.best_epoch - 1]
+    final = position.history[position.best_epoch - 1]
     metrics = {
         "train_loss": final["train_loss"],
         "train_accuracy": final["train_accuracy"],
@@ -57,18 +58,23 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         "validation_accuracy": accuracy,
     }
     net.save_weights(model.path / "training.weights.h5")
-    write_history(model.path / "history.json", trainer.position)
+    history = {
+        "epochs": position.history,
+        "best_epoch": position.best_epoch or None,
+        "stopped_early": position.stopped,
+    }
+    write_json(model.path / "history.json", history)
     card = model_card(info, ctx.input_digests, params, net, metrics, exported.folded)
     write_json(model.path / "model_card.json", card)
     return {
         "train_seconds": train_seconds,
         "compile_seconds": trainer.compile_seconds,
         "steps_per_second": trainer.steps_run / trainer.loop_seconds if trainer.steps_run else None,
-        "epochs": trainer.position.epoch,
+        "epochs": position.epoch,
         "steps": trainer.steps_run,
         "steps_from_checkpoint": trainer.resumed_from,
         **metrics,
-        **exported.facts(),
+        **exported.facts,
     }
 
 
@@ -113,10 +119,10 @@ def _device(name: str) -> tf.device:
     kind, _, index = name.partition(":")
     if kind.lower() == "cpu":
         _use_one_thread()
-    found = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
-    if f"{kind.upper()}:{index or 0}" not in found:
+    devices = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
+    if f"{kind.upper()}:{index or 0}" not in devices:
         raise TrainingError(
-            f"trainer.device: expected one of {', '.join(d.lower() for d in found)}, "
+            f"trainer.device: expected one of {', '.join(d.lower() for d in devices)}, "
             f"received {name}",
             hint="train on the processor with: --set trainer.device=cpu",
         )

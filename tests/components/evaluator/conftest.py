@@ -49,7 +49,7 @@ def without_tfma(monkeypatch: pytest.MonkeyPatch) -> None:
     from bnpipe.components.evaluator import tfma_eval
 
     monkeypatch.setattr(tfma_eval, "evaluate", lambda *_: None)
-    monkeypatch.setattr(tfma_eval, "failures", lambda _: ())
+    monkeypatch.setattr(tfma_eval, "failures", lambda *_: ())
 
 
 @pytest.fixture(scope="session")

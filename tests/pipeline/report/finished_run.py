@@ -19,9 +19,8 @@ from bnpipe.components.artifacts import (
     Model,
     Statistics,
 )
-from bnpipe.components.base import Ruling
+from bnpipe.components.base import Ruling, plain
 from bnpipe.components.evaluator.gate import decide
-from bnpipe.components.evaluator.measure import plain
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.components.evaluator.work import measured
