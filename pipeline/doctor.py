@@ -91,7 +91,7 @@ def _archives(dataset: str, folder: Path) -> Check:
     except DataError as error:
         return Check("archives", False, str(error))
     if found.foreign:
-        return Check("archives", False, found.told_foreign(dataset))
+        return Check("archives", False, found.describe_foreign(dataset))
     states = {
         "damaged": sorted(found.damaged),
         "intact": sorted(found.intact),

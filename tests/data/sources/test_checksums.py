@@ -75,7 +75,7 @@ def test_another_data_sets_archives_are_named_and_not_used(mnist_archives: Path)
     found = check_archives("fashion_mnist", mnist_archives)
     assert (found.usable, len(found.missing)) == (None, 4)
     assert list(found.foreign.values()) == ["mnist"] * 4
-    told = found.told_foreign("fashion_mnist")
+    told = found.describe_foreign("fashion_mnist")
     assert told.endswith("-ubyte.gz is the archive of mnist, not of fashion_mnist")
 
 
