@@ -1,1 +1,1 @@
-"""What it is run on: TFDS sources, codecs, preprocessing, statistics, Beam transforms."""
+"""The data of the pipeline: TFDS sources, codecs, preprocessing, statistics, Beam transforms."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.records.examples import encode
+from bnpipe.data.records.examples import Column, encode
 from bnpipe.data.records.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
 from bnpipe.data.records.shards import ShardWriter, UnitReport, shard_name, write_reports
 from bnpipe.data.records.tfrecord import frame
@@ -30,12 +30,12 @@ from bnpipe.data.sources.spans import Span
 PREFIX = "data_tfrecord"
 LEAKED = "test_images_in_train_or_validation"
 _BUCKETS = 16
-_SPAN_SHARD = 10_000  # records in a shard of a span, from which on it has several
+_SPAN_SHARD = 10_000  # a span has one shard for this many records
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one source adds to one split.
+    """The share of one source in one split.
 
     Attributes:
         split: the split of the data set, or of a span, that it reads.
@@ -56,7 +56,7 @@ class Part:
     shards: int = 1
 
     def slice(self, index: int) -> tuple[int, int]:
-        """Which records of the source an instruction covers."""
+        """The records of the source, (start, stop), that an instruction covers."""
         size = self.source.size
         return index * size // self.shards, (index + 1) * size // self.shards
 
@@ -98,7 +98,7 @@ def arrange(
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What every worker needs to know.
+    """The work of a whole ingest; every worker has it.
 
     Attributes:
         parts: the sources, those of one split in the order of their shards.
@@ -117,21 +117,21 @@ class IngestPlan:
         return [(n, index) for n, part in enumerate(self.parts) for index in range(part.shards)]
 
     def counts(self, span: int, shards: Mapping[str, int]) -> dict[str, int]:
-        """What came in and what was written of a span.
+        """Number of records of a span that were written, by split, and of those left out.
 
         Args:
             span: its number.
             shards: number of records by shard.
         """
-        found = {"number": span, "train": 0, "validation": 0, "test": 0, "bad_records": 0}
+        counts = {"number": span, "train": 0, "validation": 0, "test": 0, "bad_records": 0}
         for part in self.parts:
             if part.span == span:
-                found["bad_records"] += part.source.size
+                counts["bad_records"] += part.source.size
                 for name in (n for i in range(part.shards) for n in self.shards(part, i)):
                     split = name.partition("/")[0].removeprefix("Split-")
-                    found[split] += shards[name]
-                    found["bad_records"] -= shards[name]
-        return found
+                    counts[split] += shards[name]
+                    counts["bad_records"] -= shards[name]
+        return counts
 
     def shards(self, part: Part, index: int) -> list[str]:
         """The shards that an instruction writes, one for each target of its part."""
@@ -146,7 +146,7 @@ class IngestPlan:
         return sum(other.shards for other in before if target in other.targets) + index
 
     def total(self, target: str) -> int:
-        """How many instructions write a split."""
+        """Number of instructions that write a split."""
         return sum(part.shards for part in self.parts if target in part.targets)
 
 
@@ -184,10 +184,8 @@ class WriteShards(beam.DoFn):
         try:
             yield slice_writer.run()
             yield from slice_writer.hashes_by_bucket()
-        except BnpipeError as error:
+        except (BnpipeError, OSError) as error:
             yield UnitReport.failed(unit, error)
-        except OSError as error:
-            yield UnitReport.failed(unit, DataError(f"{unit}: {error}"))
 
 
 class _SliceWriter:
@@ -223,8 +221,12 @@ class _SliceWriter:
         hashes = content_hashes(batch.images)
         self.hashes.append(as_numbers(hashes))
         pixels = batch.images.reshape(len(hashes), -1)
-        for rows, named in self._ids(batch):
-            columns = {
+        if batch.names is None:
+            batch_ids = ids(self.part.ids, batch.numbers)
+        else:
+            batch_ids = named_ids(self.part.ids, batch.names)
+        for rows, named in batch_ids:
+            columns: dict[str, Column] = {
                 "image": pixels[rows],
                 "label": batch.labels[rows],
                 "id": named,
@@ -238,11 +240,6 @@ class _SliceWriter:
             for writer, chosen in zip(writers, (~held_out, held_out), strict=True):
                 if chosen.any():
                     writer.write(encode({k: column[chosen] for k, column in columns.items()}))
-
-    def _ids(self, batch: LabelledImages) -> Iterator[tuple[slice, Any]]:
-        if batch.names is None:
-            return ids(self.part.ids, batch.numbers)
-        return named_ids(self.part.ids, batch.names)
 
     def _on_bad(self, record: BadRecord) -> None:
         record = record._replace(file=f"{self.part.place}{record.file}")
@@ -264,15 +261,16 @@ class _SliceWriter:
         if self.bad:
             path = folder / "quarantine" / self.unit
             path.parent.mkdir(exist_ok=True)
-            told = [record._asdict() for record in self.bad]
-            contents = [np.frombuffer(line.pop("content"), np.uint8) for line in told]
-            path.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+            records = [record._asdict() for record in self.bad]
+            contents = [np.frombuffer(record.pop("content"), np.uint8) for record in records]
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            path.with_suffix(".jsonl").write_text(lines)
             framed = b"".join(frame(content[None]).tobytes() for content in contents)
             path.with_suffix(".tfrecord").write_bytes(framed)
 
     def hashes_by_bucket(self) -> Iterator[Any]:
         """(bucket, (is test, hashes as bytes)) for the leak check: 8 bytes per image."""
-        hashes = np.concatenate(self.hashes) if self.hashes else np.zeros(0, np.uint64)
+        hashes = np.concatenate([np.zeros(0, np.uint64), *self.hashes])
         bucket = hashes >> np.uint64(60)
         for number in range(_BUCKETS):
             part = hashes[bucket == number].tobytes()
@@ -280,9 +278,14 @@ class _SliceWriter:
 
 
 def count_leaks(bucket: int, parts: Iterable[tuple[bool, bytes]]) -> UnitReport:
-    """Counts the test images of a bucket whose pixels also occur in train or validation."""
-    hashes: dict[bool, list[Any]] = {True: [], False: []}
+    """Counts the test images of a bucket whose pixels also occur in train or validation.
+
+    Args:
+        bucket: number of the bucket.
+        parts: (is test, hashes uint64[N] as bytes).
+    """
+    hashes = {True: bytearray(), False: bytearray()}
     for is_test, part in parts:
-        hashes[is_test].append(np.frombuffer(part, np.uint64))
-    test, train = (np.concatenate(hashes[key] or [np.zeros(0, np.uint64)]) for key in (True, False))
+        hashes[is_test] += part
+    test, train = (np.frombuffer(hashes[is_test], np.uint64) for is_test in (True, False))
     return UnitReport(f"leaks-{bucket:02d}", counts={LEAKED: int(np.isin(test, train).sum())})

@@ -1,4 +1,4 @@
-"""How this project makes Beam pipelines: one safe local default, every other runner by flags."""
+"""Beam pipelines as this project makes them: a safe local default, other runners by flags."""
 
 from __future__ import annotations
 
@@ -54,22 +54,20 @@ def check_flags(flags: Sequence[str]) -> list[str]:
 
     Raises:
         BeamFlagError: there is no such runner, a flag is unknown to the local runner, or its value
-            is of the wrong kind.
-            Other runners have options of their own, which only their job server knows, so unknown
-            flags are handed on to them.
+            is of the wrong kind. Flags that are unknown to Beam are handed on to other runners:
+            their job servers have options of their own.
     """
-    flags = list(flags)
     options, unknown, known = _parse(flags)
     if _runner_class(options.runner or "FnApiRunner").lower() in LOCAL_RUNNERS:
         if unknown:
             raise _unknown_flag(unknown[0], known)
-        return [*_without(flags, "runner"), "--runner=FnApiRunner"]
-    if not any(getattr(options, name, None) for name in _SHIPS_OWN_CODE):
-        flags.append(f"--setup_file={_setup_file()}")
-    return flags
+        return [*flags, "--runner=FnApiRunner"]  # of several the last one counts
+    if any(getattr(options, name, None) for name in _SHIPS_OWN_CODE):
+        return list(flags)
+    return [*flags, f"--setup_file={_setup_file()}"]
 
 
-def _parse(flags: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+def _parse(flags: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
     """Beam's own parse of the flags: the options, what it does not know, what it could know."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -120,20 +118,6 @@ def _unknown_flag(flag: str, known: list[str]) -> BeamFlagError:
         f"expected flags that Beam's local runner knows behind '--', received {name}",
         hint=f"did you mean {near[0]}?" if near else "Beam lists its flags in PipelineOptions",
     )
-
-
-def _without(flags: list[str], name: str) -> list[str]:
-    """The flags without `--name value` and `--name=value`."""
-    kept: list[str] = []
-    skip = False
-    for flag in flags:
-        if skip:
-            skip = False
-        elif flag == f"--{name}":
-            skip = True
-        elif not flag.startswith(f"--{name}="):
-            kept.append(flag)
-    return kept
 
 
 def _setup_file() -> Path:

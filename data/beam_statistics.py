@@ -14,9 +14,8 @@ from typing import Any
 import apache_beam as beam
 
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.records.examples import read_batches
-from bnpipe.data.records.shards import UnitReport, write_reports
+from bnpipe.data.errors import BnpipeError
+from bnpipe.data.records.shards import UnitReport, read_shard, write_reports
 from bnpipe.data.statistics.statistics_proto import write_statistics
 from bnpipe.data.statistics.summary import SplitSummary, by_span
 
@@ -39,11 +38,14 @@ def summarize(
 
     Args:
         pipeline: the Beam pipeline.
-        source: the Examples folder.
+        source: the Examples folder, with `dataset.json`.
         target: the Statistics folder.
         shards: (split, path in source, expected number of records) of every shard.
         spans: the names of spans by number.
         reports: a UnitReport per shard.
+
+    Raises:
+        DataError: `dataset.json` cannot be read.
     """
     info = DatasetInfo.read(source)
     read = (
@@ -73,26 +75,12 @@ class ReadShard(beam.DoFn):
     def process(self, shard: tuple[str, str, int]) -> Iterator[Any]:
         """Handles one shard."""
         split, name, expected = shard
-        path = self._source / name
-        count = 0
         try:
-            for batch in read_batches(path):
-                if not batch.columns:
-                    raise DataError(
-                        f"{path} at offset {batch.offset}: expected a tf.Example with features, "
-                        "received one without"
-                    )
-                count += len(next(iter(batch.columns.values())))
+            for batch in read_shard(self._source / name, expected):
                 yield split, batch.columns
-            if count != expected:
-                raise DataError(
-                    f"{path}: expected {expected} records, received {count}: the file is cut short",
-                )
-            report = UnitReport(name, {name: count})
-        except BnpipeError as error:
-            report = UnitReport.failed(name, DataError(error.headline, hint=error.hint or _AGAIN))
-        except OSError as error:
-            report = UnitReport.failed(name, DataError(f"{path}: {error}"))
+            report = UnitReport(name, {name: expected})
+        except (BnpipeError, OSError) as error:
+            report = UnitReport.failed(name, error, hint=_AGAIN)
         yield beam.pvalue.TaggedOutput("reports", report)
 
 
@@ -100,7 +88,7 @@ class Summarize(beam.CombineFn):
     """Adds batches and summaries up to the summaries of a split, one for each span in it."""
 
     def __init__(self, info: DatasetInfo) -> None:
-        self._info = info
+        self._summary = partial(SplitSummary, info.height, info.width, info.classes)
 
     def create_accumulator(self, *args: Any, **kwargs: Any) -> Parts:
         """No span yet."""
@@ -109,7 +97,7 @@ class Summarize(beam.CombineFn):
     def add_input(self, accumulator: Parts, element: Any, *args: Any, **kwargs: Any) -> Parts:
         """Takes the columns of one batch."""
         for number, columns in by_span(element):
-            self._part(accumulator, number).add(columns)
+            accumulator.setdefault(number, self._summary()).add(columns)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Parts], *args: Any, **kwargs: Any) -> Parts:
@@ -117,15 +105,9 @@ class Summarize(beam.CombineFn):
         total = self.create_accumulator()
         for accumulator in accumulators:
             for number, summary in accumulator.items():
-                self._part(total, number).merge(summary)
+                total.setdefault(number, self._summary()).merge(summary)
         return total
 
     def extract_output(self, accumulator: Parts, *args: Any, **kwargs: Any) -> Parts:
         """The summaries themselves."""
         return accumulator
-
-    def _part(self, parts: Parts, number: int) -> SplitSummary:
-        if number not in parts:
-            info = self._info
-            parts[number] = SplitSummary(info.height, info.width, info.classes)
-        return parts[number]

@@ -13,9 +13,8 @@ import numpy.typing as npt
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.preprocessing import PIXEL_MAX, flatten_and_scale
-from bnpipe.data.records.examples import encode, read_batches
-from bnpipe.data.records.shards import ShardWriter, UnitReport, write_reports
-from bnpipe.data.records.tfrecord import DamagedRecordError
+from bnpipe.data.records.examples import Batch, encode, read_batches
+from bnpipe.data.records.shards import ShardWriter, UnitReport, read_shard, write_reports
 
 PREFIX = "transformed_examples"
 _COLUMNS = ("image", "label", "id", "span")
@@ -37,7 +36,10 @@ def transform(
         source: the Examples folder.
         target: the TransformedExamples folder.
         shards: (path in source, path in target, expected number of records) of every shard.
-        reports: a UnitReport per shard, and one with the ink cuts.
+        reports: a UnitReport per shard, with the ink cuts in it.
+
+    Raises:
+        DataError: `dataset.json` in `source` cannot be read.
     """
     info = DatasetInfo.read(source)
     train = [name for name, _, _ in shards if name.startswith("Split-train/")]
@@ -65,12 +67,12 @@ def transform(
 
 def mean_ink(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Mean intensity of every image in [0, 1]; uint8[N, D] -> float64[N], exact sums."""
-    ink = pixels.sum(axis=1, dtype=np.int64).astype(np.float64)
-    return ink / float(pixels.shape[1] * PIXEL_MAX)
+    ink: npt.NDArray[np.int64] = pixels.sum(axis=1, dtype=np.int64)
+    return ink / (pixels.shape[1] * PIXEL_MAX)
 
 
 def _are_images(column: npt.NDArray[Any]) -> bool:
-    """Whether a column holds bytes, and not numbers."""
+    """True for a column of bytes, false for one of numbers."""
     return column.ndim == 2 and column.dtype == np.uint8
 
 
@@ -95,15 +97,16 @@ class CountInk(beam.DoFn):
 
 
 def add_counts(histograms: Iterable[Counts]) -> Counts:
-    """Adds histograms; integers, so the order of merging cannot matter."""
-    total = np.zeros(INK_BINS, np.int64)
-    for histogram in histograms:
-        total += histogram
-    return total
+    """Adds histograms int64[INK_BINS]; of integers, so the order of merging cannot matter."""
+    return sum(histograms, np.zeros(INK_BINS, np.int64))
 
 
 def ink_cuts(counts: Counts) -> list[float]:
-    """The three mean intensities that cut the train images into four equal parts."""
+    """The three mean intensities that cut the train images into four equal parts.
+
+    Args:
+        counts: histogram of the mean intensities of the train images, int64[INK_BINS].
+    """
     below = np.cumsum(counts)
     wanted = np.array([1, 2, 3]) * below[-1] / 4
     cuts: list[float] = ((np.searchsorted(below, wanted) + 1) / (INK_BINS - 1)).tolist()
@@ -121,37 +124,25 @@ class TransformShard(beam.DoFn):
         name, result, expected = shard
         try:
             with ShardWriter(self._target, result) as writer:
-                for batch in read_batches(self._source / name):
+                for batch in read_shard(self._source / name, expected):
                     self._write(batch, cuts, writer)
-                if writer.count != expected:
-                    raise DataError(
-                        f"{self._source / name}: expected {expected} records, received "
-                        f"{writer.count}: the file is cut short",
-                        hint=_AGAIN,
-                    )
             yield UnitReport(name, {result: writer.count}, cuts=cuts)
-        except DamagedRecordError as error:
-            yield UnitReport.failed(name, DataError(error.headline, hint=_AGAIN))
-        except BnpipeError as error:
-            yield UnitReport.failed(name, error)
-        except OSError as error:
-            yield UnitReport.failed(name, DataError(f"{self._source / name}: {error}"))
+        except (BnpipeError, OSError) as error:
+            yield UnitReport.failed(name, error, hint=_AGAIN)
 
-    def _write(self, batch: Any, cuts: list[float], writer: ShardWriter) -> None:
+    def _write(self, batch: Batch, cuts: list[float], writer: ShardWriter) -> None:
         missing = [name for name in _COLUMNS if name not in batch.columns]
         if missing:
             raise DataError(
                 f"{batch.path} at offset {batch.offset}: expected the features "
-                f"{', '.join(_COLUMNS)}, received none named {missing[0]}",
-                hint=_AGAIN,
+                f"{', '.join(_COLUMNS)}, received none named {missing[0]}"
             )
         pixels = batch.columns["image"]
         if not _are_images(pixels) or pixels.shape[1] != self._info.features:
             received = f"{pixels.shape[1]} bytes" if _are_images(pixels) else str(pixels.dtype)
             raise DataError(
                 f"{batch.path} at offset {batch.offset}: expected an image of "
-                f"{self._info.features} bytes, received {received}",
-                hint=_AGAIN,
+                f"{self._info.features} bytes, received {received}"
             )
         images = pixels.reshape(-1, self._info.height, self._info.width)
         columns = {

@@ -1,4 +1,4 @@
-"""What a folder of examples holds: `dataset.json`, which example_gen and transform write."""
+"""The data set in a folder of examples: `dataset.json`, which example_gen and transform write."""
 
 from __future__ import annotations
 
@@ -71,5 +71,4 @@ class DatasetInfo:
 
     def to_json(self, **extra: Any) -> str:
         """The text of `dataset.json`; `extra` adds keys such as `shards`."""
-        fields = asdict(self) | {"label_names": list(self.label_names)}
-        return json.dumps(fields | extra, indent=2, sort_keys=True) + "\n"
+        return json.dumps(asdict(self) | extra, indent=2, sort_keys=True) + "\n"

@@ -28,7 +28,11 @@ def fsync(path: Path) -> None:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write every byte; a nearly full disk may take only some of them at a time."""
+    """Write every byte; a nearly full disk may take only some of them at a time.
+
+    Raises:
+        OSError: it took no more.
+    """
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -46,6 +50,9 @@ def replacing(path: Path, *, staging: Path | None = None, durable: bool = True) 
 
     Yields:
         the descriptor of a new file, which takes the name when the block ends without an error.
+
+    Raises:
+        OSError: the file cannot be written; the old one is as it was.
     """
     temporary = (staging or path.parent) / scratch_name(STAGING)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -87,11 +94,14 @@ def copy_tree(source: Path, target: Path) -> None:
     The copy is readable by everyone, because servers run as another user, and writable by its
     owner, because the source may be a read-only object of the store and the copy must be
     removable.
+
+    Raises:
+        OSError: the target exists, or something cannot be read or written.
     """
     os.mkdir(target)
-    with os.scandir(source) as entries:
-        found = sorted(entries, key=lambda e: e.name)
-    for entry in found:
+    with os.scandir(source) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             copy_tree(Path(entry.path), target / entry.name)
             continue

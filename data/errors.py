@@ -4,9 +4,11 @@ It stands in the lowest layer so that `data`, `serving` and `components` can rai
 `engine.errors` adds the orchestrator's own errors and maps all of them to exit codes.
 """
 
+from functools import partial
+
 
 class BnpipeError(Exception):
-    """Something a person can act on, told in one line.
+    """An error that a person can act on, in one line.
 
     Args:
         headline: what was wrong, what was expected and what was received.
@@ -23,7 +25,7 @@ class BnpipeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # A keyword-only argument is lost by the default reduction when Beam pickles the error.
-        return (_rebuild, (type(self), self.headline, self.hint))
+        return (partial(type(self), hint=self.hint), (self.headline,))
 
 
 class DataError(BnpipeError):
@@ -31,12 +33,8 @@ class DataError(BnpipeError):
 
 
 class RequestError(BnpipeError):
-    """What was asked for does not exist: a data set's name, a flag for Beam."""
+    """A request for something that does not exist: a data set's name, a flag for Beam."""
 
 
 class DataRequestError(DataError, RequestError):
     """The data that was asked for cannot exist: no such data set, no such folder."""
-
-
-def _rebuild(cls: type[BnpipeError], headline: str, hint: str) -> BnpipeError:
-    return cls(headline, hint=hint)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Seconds: between attempts during the first moment, and between those after it.
 _MOMENT = 0.2
 _OFTEN, _SELDOM = 0.005, 0.1
 
@@ -25,6 +26,9 @@ def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
 
     Yields:
         the file's descriptor, for reading and writing; None if the lock was not to be had.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -34,7 +38,7 @@ def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process has the lock of a file; makes nothing."""
+    """True while a process has the lock of a file; the file is not made."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -10,7 +10,6 @@ Format: https://www.w3.org/TR/png-3, zlib: RFC 1950, deflate stored blocks: RFC 
 
 from __future__ import annotations
 
-import functools
 import io
 import struct
 import zlib
@@ -35,16 +34,15 @@ def encode_stored(image: Bytes) -> bytes:
 
     Args:
         image: uint8[H, W] or uint8[H, W, 1].
+
+    Returns:
+        the file.
     """
     height, width = image.shape[:2]
     rows = np.zeros((height, 1 + width), np.uint8)  # the first byte of a row names its filter
     rows[:, 1:] = image.reshape(height, width)
-    return _head(height, width) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), level=0)) + _END
-
-
-@functools.cache
-def _head(height: int, width: int) -> bytes:
-    return SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return SIGNATURE + head + _chunk(b"IDAT", zlib.compress(rows.tobytes(), level=0)) + _END
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -77,30 +75,12 @@ def decode_stored(pngs: Bytes, height: int, width: int) -> Bytes | None:
     return None if rows[:, :, 0].any() else rows[:, :, 1:]
 
 
-def are_png(files: Bytes) -> npt.NDArray[np.bool_]:
-    """Which rows of uint8[N, k] begin as PNG files do, bool[N]."""
-    signature = np.frombuffer(SIGNATURE, np.uint8)
-    equal: npt.NDArray[np.bool_] = (files[:, : len(signature)] == signature).all(axis=1)
-    return equal if files.shape[1] >= len(signature) else np.zeros(len(files), bool)
-
-
 def largest_file(height: int, width: int) -> int:
-    """How many bytes a PNG of this size may have: all its pixels and some metadata."""
+    """The most bytes that a PNG of this size may have: all its pixels and some metadata."""
     return _PIXELS_AT + 2 * height * (1 + width) + _METADATA
 
 
-def check_file(png: bytes, height: int, width: int) -> None:
-    """Checks that a PNG file is whole and of the right kind, before anything is decoded.
-
-    Args:
-        png: the file.
-        height: expected height.
-        width: expected width.
-
-    Raises:
-        ValueError: not a PNG file, of another size or kind than 8-bit grey, too long, cut short,
-            or a checksum is wrong. (Pillow itself skips the checksums of pixels.)
-    """
+def _check_head(png: bytes, height: int, width: int) -> None:
     if png[:16] != _HEAD_START or len(png) < _HEAD_BYTES:
         raise ValueError(f"expected a PNG image, received {len(png)} bytes that are none")
     columns, rows, depth, color = struct.unpack(">IIBB", png[16:26])
@@ -115,10 +95,10 @@ def check_file(png: bytes, height: int, width: int) -> None:
             f"expected a PNG image of at most {largest_file(height, width)} bytes, "
             "received a longer one"
         )
-    _check_chunks(png)
 
 
 def _check_chunks(png: bytes) -> None:
+    """Checks what Pillow leaves unchecked: the checksums of pixels, and that nothing is missing."""
     at = len(SIGNATURE)
     while at + _CHUNK_BYTES <= len(png):
         length, name = struct.unpack_from(">I4s", png, at)
@@ -142,14 +122,22 @@ def decode_png(file: bytes, height: int, width: int) -> Bytes:
         uint8[H, W].
 
     Raises:
-        ValueError: not a PNG image, damaged, or one of another size or kind.
+        ValueError: not a PNG image, damaged, too long, or of another size or kind than 8-bit grey.
     """
-    check_file(file, height, width)
+    _check_head(file, height, width)
+    _check_chunks(file)
     return _decode(file, "PNG", height, width)
 
 
 def decode_any(file: bytes, height: int, width: int) -> Bytes:
-    """Decodes one file of a format in which TFDS stores images, PNG or JPEG; see `decode_png`."""
+    """Decodes one file of a format in which TFDS stores images: PNG or JPEG.
+
+    Returns:
+        uint8[H, W].
+
+    Raises:
+        ValueError: as `decode_png`.
+    """
     if file.startswith(SIGNATURE):
         return decode_png(file, height, width)
     return _decode(file, "JPEG", height, width)

@@ -1,4 +1,4 @@
-"""Were pixels scaled exactly once: what TransformedExamples promise."""
+"""A check of what TransformedExamples promise: pixels were scaled exactly once."""
 
 from __future__ import annotations
 

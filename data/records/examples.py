@@ -28,6 +28,7 @@ from bnpipe.data.records.tfrecord import Bytes, DamagedRecordError, RecordRun, r
 Column = npt.NDArray[Any]
 
 _BYTES, _FLOAT, _INT64 = 1, 2, 3  # field numbers in tensorflow.Feature
+_KINDS = {"u": _BYTES, "f": _FLOAT, "i": _INT64}  # by the numpy kind of a column
 _LONGEST_VARINT = 10  # bytes of a 64-bit integer, 7 bits in each
 
 
@@ -70,25 +71,17 @@ def encode(columns: Mapping[str, Column]) -> Bytes:
     Returns:
         uint8[N, L], one serialized tf.Example per row, features in the order given.
     """
-    payloads = {name: _wire_payload(column) for name, column in columns.items()}
-    template = b""
-    starts: dict[str, int] = {}
-    for name, payload in payloads.items():
-        head, size = _entry_head(name, _kind(columns[name]), payload.shape[1])
-        starts[name] = len(template) + len(head)
-        template += head + bytes(size)
-    envelope = b"\x0a" + _varint(len(template))
-    count = len(next(iter(payloads.values())))
-    records = np.empty((count, len(envelope) + len(template)), np.uint8)
-    records[:] = np.frombuffer(envelope + template, np.uint8)
-    for name, payload in payloads.items():
-        at = len(envelope) + starts[name]
-        records[:, at : at + payload.shape[1]] = payload
-    return records
+    blocks: list[Bytes] = []
+    for name, column in columns.items():
+        payload = _wire_payload(column)
+        head = _entry_head(name, _KINDS[column.dtype.kind], payload.shape[1])
+        blocks += [_repeated(head, len(payload)), payload]
+    envelope = b"\x0a" + _varint(sum(block.shape[1] for block in blocks))
+    return np.concatenate([_repeated(envelope, len(blocks[0])), *blocks], axis=1)
 
 
-def _kind(column: Column) -> int:
-    return {"u": _BYTES, "f": _FLOAT, "i": _INT64}[column.dtype.kind]
+def _repeated(row: bytes, count: int) -> Bytes:
+    return np.broadcast_to(np.frombuffer(row, np.uint8), (count, len(row)))
 
 
 def _wire_payload(column: Column) -> Bytes:
@@ -106,13 +99,13 @@ def _wire_payload(column: Column) -> Bytes:
     return wire
 
 
-def _entry_head(name: str, kind: int, size: int) -> tuple[bytes, int]:
+def _entry_head(name: str, kind: int, size: int) -> bytes:
     """The bytes of a map entry up to its payload of `size` bytes."""
     values = b"\x0a" + _varint(size)  # field 1 of BytesList, FloatList and Int64List alike
     feature = bytes([kind << 3 | 2]) + _varint(len(values) + size) + values
     key = b"\x0a" + _varint(len(name)) + name.encode()
     value = b"\x12" + _varint(len(feature) + size) + feature
-    return b"\x0a" + _varint(len(key) + len(value) + size) + key + value, size
+    return b"\x0a" + _varint(len(key) + len(value) + size) + key + value
 
 
 def _varint(value: int) -> bytes:
@@ -126,9 +119,9 @@ def _varint(value: int) -> bytes:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the features of a record stand, as (kind, start, stop), and what is not payload."""
+    """The byte positions of the features in a record, and of all that is not payload."""
 
-    fields: dict[str, tuple[int, int, int]]
+    fields: dict[str, tuple[int, int, int]]  # (kind, start, stop) of a feature's payload
     structure: npt.NDArray[np.int64]  # byte positions that must be equal in all rows
     varints: npt.NDArray[np.int64]  # positions whose continuation bit must be equal in all rows
 
@@ -219,7 +212,7 @@ def _single_value(record: bytes, start: int, stop: int) -> tuple[int, int, int] 
 
 def _submessages(record: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
     """The fields of a message as (number, start, stop); ValueError if it is none."""
-    found = []
+    fields = []
     while at < end:
         tag = record[at]
         at += 1
@@ -235,9 +228,9 @@ def _submessages(record: bytes, at: int, end: int) -> list[tuple[int, int, int]]
                 break
         if at + size > end:
             raise ValueError("field is longer than its message")
-        found.append((tag >> 3, at, at + size))
+        fields.append((tag >> 3, at, at + size))
         at += size
-    return found
+    return fields
 
 
 def read_batches(path: Path) -> Iterator[Batch]:

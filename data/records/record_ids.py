@@ -84,9 +84,16 @@ def as_numbers(hashes: Bytes) -> npt.NDArray[np.uint64]:
 
 
 def in_validation(hashes: Bytes, fraction: float) -> npt.NDArray[np.bool_]:
-    """Which images belong to the validation split: those whose hash is in the lowest `fraction`.
+    """Marks the images of the validation split: those whose hash is in the lowest `fraction`.
 
     It depends on the pixels only: equal images stay together, and new data moves no image.
+
+    Args:
+        hashes: uint8[N, 8].
+        fraction: share of the images that is held out.
+
+    Returns:
+        bool[N].
     """
     below: npt.NDArray[np.bool_] = as_numbers(hashes) < np.uint64(fraction * 2**64)
     return below

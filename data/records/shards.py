@@ -8,7 +8,8 @@ into a trace of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any, Self
 
 from bnpipe.data.durable import STAGING, replace_text, replacing, write_all
 from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.records.examples import Batch, read_batches
 from bnpipe.data.records.tfrecord import Bytes, frame
 
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What a worker tells about one unit of work.
+    """The outcome of one unit of a worker's work.
 
     Attributes:
         unit: which unit, e.g. `train-00000`.
@@ -40,9 +42,11 @@ class UnitReport:
     hint: str = ""
 
     @classmethod
-    def failed(cls, unit: str, error: BnpipeError) -> UnitReport:
-        """The report of a unit that failed."""
-        return cls(unit, error=error.headline, hint=error.hint)
+    def failed(cls, unit: str, error: BnpipeError | OSError, hint: str = "") -> UnitReport:
+        """The report of a unit that failed; `hint` is for bad data that does not say what to do."""
+        if isinstance(error, OSError):
+            return cls(unit, error=f"{unit}: {error}")
+        return cls(unit, error=error.headline, hint=error.hint or hint)
 
 
 def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
@@ -67,11 +71,9 @@ def read_reports(path: Path) -> list[UnitReport]:
 
 def merged(reports: Iterable[UnitReport], what: str) -> dict[str, int]:
     """The `shards` or `counts` of all reports together, sorted by name; equal names add up."""
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for report in reports:
-        values: Mapping[str, int] = getattr(report, what)
-        for name, count in values.items():
-            total[name] = total.get(name, 0) + count
+        total.update(getattr(report, what))
     return dict(sorted(total.items()))
 
 
@@ -84,6 +86,31 @@ def remove_parts(folder: Path) -> None:
 def shard_name(split: str, prefix: str, index: int, shards: int) -> str:
     """`Split-train/data_tfrecord-00000-of-00004`."""
     return f"Split-{split}/{prefix}-{index:05d}-of-{shards:05d}"
+
+
+def read_shard(path: Path, expected: int) -> Iterator[Batch]:
+    """Reads a shard of tf.Examples in batches of at most about 1 MB.
+
+    Args:
+        path: the shard.
+        expected: number of records that it was written with.
+
+    Raises:
+        DataError: as `read_batches`; or a record has no feature, or their number is another.
+    """
+    received = 0
+    for batch in read_batches(path):
+        if not batch.columns:
+            raise DataError(
+                f"{path} at offset {batch.offset}: expected a tf.Example with features, "
+                "received one without"
+            )
+        received += len(next(iter(batch.columns.values())))
+        yield batch
+    if received != expected:
+        raise DataError(
+            f"{path}: expected {expected} records, received {received}: the file is cut short"
+        )
 
 
 class ShardWriter:
@@ -103,7 +130,11 @@ class ShardWriter:
         return self
 
     def write(self, records: Bytes) -> None:
-        """Adds serialized records, uint8[N, L]."""
+        """Adds serialized records, uint8[N, L].
+
+        Raises:
+            OSError: they cannot be written.
+        """
         if self._file is None:
             raise RuntimeError("ShardWriter.write outside its with block")
         write_all(self._file, frame(records).reshape(-1).data)

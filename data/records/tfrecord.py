@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -36,7 +35,7 @@ class DamagedRecordError(DataError):
 
 
 class BrokenFramingError(DamagedRecordError):
-    """A file is cut short or a record's length is damaged: nothing behind it can be found.
+    """A file is cut short or a record's length is damaged: the records behind it are lost.
 
     Attributes:
         row: how many whole records precede it.
@@ -52,7 +51,7 @@ class BrokenFramingError(DamagedRecordError):
 
     @property
     def lost(self) -> int:
-        """As how many records the rest counts: those of the mean length of the ones before it."""
+        """Number of records that the rest counts as, by the mean length of those before it."""
         return max(math.ceil(self.rest * self.row / self.offset), 1) if self.row else 1
 
 
@@ -84,7 +83,7 @@ def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:
         rows: uint8[N, L].
 
     Returns:
-        uint32[N], rotated and offset as the TFRecord format wants it.
+        uint32[N], rotated and shifted by a constant, as the TFRecord format wants it.
     """
     crc = np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows))
     masked = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(_MASK_DELTA)
@@ -120,9 +119,12 @@ def read_runs(path: Path, skip: int = 0) -> Iterator[RecordRun]:
         path: the file.
         skip: how many records to step over; only their lengths are looked at.
 
+    Yields:
+        records uint8[N, L] with the indices of damaged rows.
+
     Raises:
         BrokenFramingError: the file is cut short or a record's length is damaged. A record whose
-            payload alone is damaged is listed in `damaged`.
+            payload alone is damaged does not raise: it is listed in the run's `damaged`.
     """
     row = 0
     for offset, framed in _framed(path):
@@ -149,68 +151,43 @@ def _framed(path: Path) -> Iterator[tuple[int, Bytes]]:
     """Equally long records with their frames, as (offset, uint8[N, 12 + L + 4])."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
+        block = np.zeros(0, np.uint8)  # what was read of the file, from `offset` on
         offset = row = 0
+
+        def at_least(length: int) -> Bytes:
+            if len(block) >= length:
+                return block
+            file.seek(offset)
+            return np.frombuffer(file.read(max(length, _BLOCK)), np.uint8)
+
         while offset < size:
-            for rows in _framed_in_block(_Place(path, file, size, offset, row)):
-                yield offset, rows
-                offset += rows.size
-                row += len(rows)
+            block = at_least(HEADER)
+            stride = _stride(path, block[:HEADER], offset, size - offset, row)
+            block = at_least(stride)
+            rows = block[: len(block) // stride * stride].reshape(-1, stride)
+            same = (rows[:, :HEADER] == rows[0, :HEADER]).all(axis=1)
+            rows = rows[: len(rows) if same.all() else int(np.argmin(same))]
+            yield offset, rows
+            offset += rows.size
+            row += len(rows)
+            block = block[rows.size :]
 
 
-class _Place(NamedTuple):
-    """Where a block of records begins: `row` records end at `offset`."""
-
-    path: Path
-    file: IO[bytes]
-    size: int
-    offset: int
-    row: int
-
-    def read(self, length: int) -> Bytes:
-        self.file.seek(self.offset)
-        return np.frombuffer(self.file.read(length), np.uint8)
-
-
-def _framed_in_block(place: _Place) -> Iterator[Bytes]:
-    """The complete records of one block; at least one record, however long it is."""
-    block = place.read(_BLOCK)
-    first = _stride(place, block, 0, 0)
-    if first > len(block):
-        block = place.read(first)
-    at = row = 0
-    while at + HEADER <= len(block):
-        stride = _stride(place, block, at, row)
-        rows = block[at : at + (len(block) - at) // stride * stride].reshape(-1, stride)
-        if not len(rows):
-            return
-        same = (rows[:, :HEADER] == rows[0, :HEADER]).all(axis=1)
-        rows = rows[: len(rows) if same.all() else int(np.argmin(same))]
-        yield rows
-        at += rows.size
-        row += len(rows)
-
-
-def _stride(place: _Place, block: Bytes, at: int, row: int) -> int:
-    """The bytes that the record at `at` takes; its length is checked against its own checksum."""
-    offset = place.offset + at
-    rest = place.size - offset
-
-    def broken(what: str) -> BrokenFramingError:
-        told = f"{place.path} is {what}"
-        return BrokenFramingError(told, row=place.row + row, offset=offset, rest=rest)
-
-    header = block[at : at + HEADER]
+def _stride(path: Path, header: Bytes, offset: int, rest: int, row: int) -> int:
+    """The bytes of a record with its frame; its length is checked against its own checksum."""
+    length = int.from_bytes(header[:8].tobytes(), "little")
+    stride = HEADER + length + FOOTER
     if len(header) < HEADER:
-        raise broken(
+        damage = (
             f"cut short at offset {offset}: expected a record header of {HEADER} bytes, "
             f"received {rest}"
         )
-    length = int.from_bytes(header[:8].tobytes(), "little")
-    if not np.array_equal(header, _header(length)):
-        raise broken(f"damaged at offset {offset}: the checksum of the record length is wrong")
-    stride = HEADER + length + FOOTER
-    if stride > rest:
-        raise broken(
+    elif not np.array_equal(header, _header(length)):
+        damage = f"damaged at offset {offset}: the checksum of the record length is wrong"
+    elif stride > rest:
+        damage = (
             f"cut short at offset {offset}: expected a record of {stride} bytes, received {rest}"
         )
-    return stride
+    else:
+        return stride
+    raise BrokenFramingError(f"{path} is {damage}", row=row, offset=offset, rest=rest)

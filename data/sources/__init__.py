@@ -1,1 +1,1 @@
-"""Where images come from: data sets, spans of newer data."""
+"""Sources of images: data sets, spans of newer data."""

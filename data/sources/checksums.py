@@ -1,4 +1,4 @@
-"""What TFDS registers about a data set's archives, read by path: standard library only.
+"""The archives that TFDS registers for a data set, read by path: standard library only.
 
 Importing tensorflow_datasets takes a second; `plan` has less than that for everything. So the
 registered checksums are read from TFDS's files, and archives are hashed here.
@@ -40,7 +40,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class LocalArchives:
-    """Which archives of a data set lie in a folder.
+    """The archives of a data set that lie in a folder, and those that do not.
 
     Data sets share file names (mnist, fashion_mnist and kmnist do), so `<folder>/<data set>` is
     looked at first, and a folder with another data set's archives counts as empty: TFDS would take
@@ -65,7 +65,7 @@ class LocalArchives:
         """The folder, for TFDS to take archives from."""
         return None if self.foreign else self.folder
 
-    def told_foreign(self, dataset: str) -> str:
+    def describe_foreign(self, dataset: str) -> str:
         """One of the foreign archives, as a clause."""
         name, other = next(iter(self.foreign.items()))
         return f"{self.folder}/{name} is the archive of {other}, not of {dataset}"
@@ -97,6 +97,9 @@ def registered_archives(dataset: str) -> tuple[str, list[Archive]]:
 
     Returns:
         the text of TFDS's checksum file (empty when it registers none), and its lines.
+
+    Raises:
+        DataError: TFDS is not installed.
     """
     name = dataset.partition("/")[0]
     root = _tfds_root()
@@ -145,15 +148,15 @@ def check_archives(dataset: str, folder: Path | None) -> LocalArchives:
     Raises:
         DataError: the folder does not exist, or an archive in it is damaged.
     """
-    found = local_archives(dataset, folder)
-    if found.usable is not None:
-        for name, (expected, received) in found.damaged.items():
+    local = local_archives(dataset, folder)
+    if local.usable is not None:
+        for name, (expected, received) in local.damaged.items():
             raise DataError(
-                f"{found.usable / name} is damaged: expected sha256 {expected}, "
+                f"{local.usable / name} is damaged: expected sha256 {expected}, "
                 f"received {received}",
                 hint=f"fetch it again, or remove it so that TFDS downloads it, or {RENDERED_HINT}",
             )
-    return found
+    return local
 
 
 def _other_owner(dataset: str, sha256: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether a TFDS data set is what the pipeline takes, told before anything runs.
+"""A check that a TFDS data set suits the pipeline, before anything runs.
 
 Only TFDS knows shapes, labels and configurations. Importing it takes longer than `plan` may, so
 it is asked in a process of its own, and not for sets that are known to fit or prepared already.

@@ -9,7 +9,7 @@ smaller one.
 from __future__ import annotations
 
 import functools
-import importlib.util
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +44,15 @@ def draw_chunk(seed: int, split: str, chunk: int) -> tuple[Images, npt.NDArray[n
 
     Returns:
         uint8[CHUNK, 28, 28] with ink 255 on 0, and the digits int64[CHUNK].
+
+    Raises:
+        DataError: matplotlib does not ship one of the fonts.
     """
     rng = np.random.default_rng([seed, _SPLITS.index(split), chunk])
     digits = rng.integers(0, 10, CHUNK)
-    glyph = (
-        rng.integers(0, _STROKES, CHUNK) * len(FONTS) + rng.integers(0, len(FONTS), CHUNK)
-    ) * 10
-    ink = _resample(_glyphs(), glyph + digits, *_source_positions(rng))
+    stroke, font = rng.integers(0, _STROKES, CHUNK), rng.integers(0, len(FONTS), CHUNK)
+    glyph = (stroke * len(FONTS) + font) * 10 + digits
+    ink = _resample(_glyphs(), glyph, *_source_positions(rng))
     ink /= np.maximum(ink.max(axis=1, keepdims=True), 1e-3)
     # Half of the images keep full contrast, so that every split of some size spans [0, 255].
     contrast = np.maximum(rng.uniform(0.5, 1.5, (CHUNK, 1)), 0.5).astype(np.float32).clip(max=1.0)
@@ -61,7 +63,7 @@ def draw_chunk(seed: int, split: str, chunk: int) -> tuple[Images, npt.NDArray[n
 
 
 def _source_positions(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Where on the glyph canvas every pixel looks, float32[CHUNK, 784] each for x and y."""
+    """The place on the glyph canvas of every pixel, float32[CHUNK, 784] each for x and y."""
 
     def uniform(low: float, high: float) -> Floats:
         return rng.uniform(low, high, (CHUNK, 1)).astype(np.float32)
@@ -124,15 +126,9 @@ def _glyph(font_file: Path, digit: str) -> Floats:
 
 
 def _font_files() -> list[Path]:
-    """The font files, found without importing matplotlib."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise DataError(
-            "rendered_digits draws with matplotlib's fonts, but matplotlib is not installed",
-            hint="pip install -r requirements.lock",
-        )
-    folder = Path(spec.origin).parent / "mpl-data/fonts/ttf"
-    files = [folder / f"{name}.ttf" for name in FONTS]
+    """The font files of matplotlib, which need not be imported for them."""
+    folder = distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")
+    files = [Path(str(folder), f"{name}.ttf") for name in FONTS]
     for file in files:
         if not file.is_file():
             raise DataError(

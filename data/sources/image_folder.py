@@ -76,6 +76,7 @@ def image_names(folder: Path) -> list[str]:
 
     Raises:
         DataError: there is a folder among them.
+        OSError: the folder cannot be read.
     """
     names = []
     with os.scandir(folder) as entries:

@@ -35,13 +35,14 @@ def drawing_digest() -> str:
 
 
 class RenderedDigitsConfig(tfds.core.BuilderConfig):
-    """How many digits, from which seed. A sixth of them is the test split.
+    """Number of digits, and the seed that they are drawn from. A sixth is the test split.
 
     The name is that of the prepared folder; with the digest in it, digits that were prepared by
     other code are never taken for those that this code draws.
     """
 
-    def __init__(self, size: int = DEFAULT_SIZE, seed: int = 0) -> None:
+    def __init__(self, size: int | None = None, seed: int = 0) -> None:
+        size = DEFAULT_SIZE if size is None else size
         super().__init__(
             name=f"{size}_seed{seed}_{drawing_digest()}",
             description=f"{size} digits of seed {seed}",

@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.png import are_png, decode_any, decode_stored
-from bnpipe.data.records.examples import Batch, decode_run
+from bnpipe.data.png import SIGNATURE, decode_any, decode_stored
+from bnpipe.data.records.examples import Batch, as_strings, decode_run
 from bnpipe.data.records.tfrecord import BrokenFramingError, RecordRun, count_records, read_runs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 _KEPT_OF_REST = 1 << 26
-"""How many bytes of the unreadable rest of a file go to quarantine."""
+"""The most bytes of the unreadable rest of a file that go to quarantine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,10 @@ class ImageSource(ABC):
         Args:
             start: first index.
             stop: one behind the last index.
-            on_bad: is told of every record that cannot be used; it may raise.
+            on_bad: called with every record that cannot be used; it may raise.
+
+        Yields:
+            the images uint8[N, H, W] with their labels int64[N].
 
         Raises:
             DataError: a piece is missing, or holds more or other records than when it was counted.
@@ -107,7 +110,7 @@ class Source(ImageSource):
                     yield from _decode(self, _rows(run, 0, high - row), first + row, on_bad)
                 row += len(run.payload)
                 if row >= high and high < length:
-                    return  # the last slice reads on: what stands behind its records is no rest
+                    return  # what is wrong behind its records the last slice reports
         except BrokenFramingError as error:
             if error.row >= length:
                 raise DataError(error.headline, hint=self.hint) from error
@@ -165,7 +168,7 @@ OnBad = Callable[[BadRecord], None]
 def _rest(
     path: Path, error: BrokenFramingError, low: int, high: int, length: int, first: int
 ) -> BadRecord:
-    """What a slice loses of a file that cannot be read to its end."""
+    """The records that a slice loses of a file that cannot be read to its end."""
     row, lost = max(error.row, low), length - error.row
     reason = error.headline.replace(str(path), "the file", 1)
     if lost > 1:
@@ -179,7 +182,7 @@ def _rest(
 
 
 def _missing(path: Path, low: int, high: int, length: int, first: int) -> BadRecord:
-    """What a slice loses of a file that ends between two records, but too early."""
+    """The records that a slice loses of a file that ends between two records, but too early."""
     received = count_records(path)
     row = max(received, low)
     reason = f"expected {length} records, received {received}: the file is cut short"
@@ -246,7 +249,8 @@ def _pixels(source: Source, encoded: Images) -> Images:
     stored = decode_stored(encoded, height, width)
     if stored is not None:
         return stored
-    if source.raw and encoded.shape[1] == height * width and not are_png(encoded).any():
+    has_all_pixels = source.raw and encoded.shape[1] == height * width
+    if has_all_pixels and not np.char.startswith(as_strings(encoded), SIGNATURE).any():
         return encoded.reshape(-1, height, width)
     try:
         return np.stack([decode_any(row.tobytes(), height, width) for row in encoded])

@@ -1,4 +1,4 @@
-"""What lies in the folder of a span: the sources of its splits."""
+"""The layout of a span's folder: the sources of its splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bnpipe.data.sources.source import ImageSource, Source
 from bnpipe.data.sources.spans import Span, is_data
 
 SPLITS = ("train", "test")
-IMAGE, LABEL = "image", "label"
 _GZIP = b"\x1f\x8b\x08"
 _LAYOUT = "the layout of a span is {train,test}/<label>/*.png or {train,test}/* (TFRecords)"
 
@@ -39,10 +38,9 @@ def span_sources(span: Span, info: DatasetInfo) -> dict[str, ImageSource]:
             f"span {span.name}: expected the folders {' and '.join(SPLITS)}, received {unknown[0]}",
             hint=f"{_LAYOUT}; names that begin with _ are left alone",
         )
-    found = {
-        split: _source(span, split, info) for split in SPLITS if span.folder / split in entries
-    }
-    sources = {split: source for split, source in found.items() if source.size}
+    present = [split for split in SPLITS if span.folder / split in entries]
+    sources = {split: _source(span, split, info) for split in present}
+    sources = {split: source for split, source in sources.items() if source.size}
     if not sources:
         raise DataError(f"span {span.name} is empty: {span.folder} holds no record", hint=_LAYOUT)
     return sources
@@ -57,8 +55,8 @@ def _source(span: Span, split: str, info: DatasetInfo) -> ImageSource:
         return Source(
             files=tuple(map(str, entries)),
             lengths=tuple(_records(path, hint) for path in entries),
-            image=IMAGE,
-            label=LABEL,
+            image="image",
+            label="label",
             height=info.height,
             width=info.width,
             classes=info.classes,
@@ -71,12 +69,11 @@ def _source(span: Span, split: str, info: DatasetInfo) -> ImageSource:
             f"span {span.name}: {folder} holds label folders, but also the file {strange.name}",
             hint=_LAYOUT,
         )
-    labels = {_label(path, span, info): path for path in folders}
-    ordered = sorted(labels)
+    labelled = sorted((_label(path, span, info), path) for path in folders)
     return ImageFolder(
-        folders=tuple(str(labels[label]) for label in ordered),
-        labels=tuple(ordered),
-        lengths=tuple(len(image_names(labels[label])) for label in ordered),
+        folders=tuple(str(path) for _, path in labelled),
+        labels=tuple(label for label, _ in labelled),
+        lengths=tuple(len(image_names(path)) for _, path in labelled),
         height=info.height,
         width=info.width,
         hint=hint,
@@ -100,7 +97,7 @@ def _label(folder: Path, span: Span, info: DatasetInfo) -> int:
 
 
 def _records(path: Path, hint: str) -> int:
-    """How many records a file holds; what cannot be found in it counts as records, too."""
+    """The number of records in a file; those behind a broken one are estimated."""
     try:
         with path.open("rb") as file:
             if file.read(3) == _GZIP:

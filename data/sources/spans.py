@@ -59,12 +59,12 @@ class Span:
 
     @property
     def key(self) -> str:
-        """How plans name it."""
+        """Its name in plans."""
         return f"{self.PREFIX}{self.name}"
 
 
 class _File(NamedTuple):
-    """A file of a span, named from the span's folder, and what the file system says about it."""
+    """A file of a span: its name below the span's folder, and its state in the file system."""
 
     name: str
     size: int
@@ -115,7 +115,7 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     """
     memo_file = cache / _MEMO_FILE
     memo = _read_memo(memo_file)
-    found, learnt = {}, {}
+    digests, learnt = {}, {}
     for span in spans:
         started = time.time_ns()
         try:
@@ -125,21 +125,23 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
                     f"span {span.name} is empty: {span.folder} holds no data",
                     hint=f"expected train/<label>/*.png in it; remove {MARKER} while it is written",
                 )
-            seen = hashlib.sha256(repr([tuple(file) for file in files]).encode()).hexdigest()
-            found[span.name] = memo.get(seen) or _content(span.folder, files)
+            state = hashlib.sha256(repr([tuple(file) for file in files]).encode()).hexdigest()
+            digests[span.name] = memo.get(state) or _content(span.folder, files)
         except OSError as error:
             raise DataError(
                 f"span {span.name} cannot be read: {error.filename}: {error.strerror}"
             ) from error
-        if seen not in memo and max(f.changed for f in files) < started - _RACY_NS:
-            learnt[seen] = found[span.name]
+        if state not in memo and max(f.changed for f in files) < started - _RACY_NS:
+            learnt[state] = digests[span.name]
     if learnt:
-        _write_memo(memo_file, memo | learnt)
-    return found
+        newest = dict(list((memo | learnt).items())[-_MEMO_ENTRIES:])
+        with suppress(OSError):
+            replace_text(memo_file, json.dumps(newest), durable=False)
+    return digests
 
 
 def is_data(name: str) -> bool:
-    """Whether a file or folder of this name holds data: not a marker, nor hidden."""
+    """True if a file or folder of this name holds data: not a marker, nor hidden."""
     return not name.startswith((".", "_"))
 
 
@@ -200,7 +202,7 @@ def _is_complete(span: Span, settle: float) -> bool:
 
 
 def _last_change(folder: Path) -> float:
-    """When anything in a folder changed last, data or not.
+    """The time at which anything in a folder, data or not, changed last.
 
     By the change time, because tools that copy set the modification time to that of the original.
     """
@@ -267,9 +269,3 @@ def _read_memo(path: Path) -> dict[str, str]:
     with suppress(OSError, ValueError, AttributeError):
         return {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
     return {}
-
-
-def _write_memo(path: Path, memo: dict[str, str]) -> None:
-    newest = dict(list(memo.items())[-_MEMO_ENTRIES:])
-    with suppress(OSError):
-        replace_text(path, json.dumps(newest), durable=False)

@@ -63,22 +63,27 @@ def prepare(
     """
     check_dataset_name(dataset)
     # Also when prepared data exists: say it now, not later.
-    found = check_archives(dataset, None if dataset == RENDERED else archives)
+    local = check_archives(dataset, None if dataset == RENDERED else archives)
     builder = find(dataset, cache / "tfds", size=size, seed=seed)
     image_and_label(builder)
     if not builder.is_prepared():
         if log:
             log.info("preparing %s in %s", dataset, builder.data_dir)
-            if found.foreign:
-                log.info("%s: downloading", found.told_foreign(dataset))
-        _remove_leftovers(Path(builder.data_dir))
-        _check_reachable(dataset, found, cache / "tfds" / _DOWNLOADS)
-        _download_and_prepare(builder, dataset, found, cache / "tfds")
+            if local.foreign:
+                log.info("%s: downloading", local.describe_foreign(dataset))
+        for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):  # of a killed prepare
+            shutil.rmtree(leftover, ignore_errors=True)
+        _check_reachable(dataset, local, cache / "tfds" / _DOWNLOADS)
+        _download_and_prepare(builder, dataset, local, cache / "tfds")
     return builder
 
 
 def describe(builder: Any) -> DatasetInfo:
-    """What the builder holds, in its own splits."""
+    """The data set of a builder, in its own splits.
+
+    Raises:
+        DataError: as `image_and_label`.
+    """
     image, label = image_and_label(builder)
     features = builder.info.features
     name = dataset_name(builder)
@@ -102,7 +107,7 @@ def dataset_name(builder: Any) -> str:
 
 
 def source(builder: Any, split: str) -> Source:
-    """Where a split's records lie.
+    """The source of a prepared split: its files, and what their records hold.
 
     Raises:
         DataError: the data set has no such split.
@@ -115,10 +120,10 @@ def source(builder: Any, split: str) -> Source:
             hint=RENDERED_HINT,
         )
     image, label = image_and_label(builder)
-    found = builder.info.splits[split]
+    prepared = builder.info.splits[split]
     return Source(
-        files=tuple(str(path) for path in found.filepaths),
-        lengths=tuple(found.shard_lengths),
+        files=tuple(str(path) for path in prepared.filepaths),
+        lengths=tuple(prepared.shard_lengths),
         image=image,
         label=label,
         height=info.height,
@@ -168,13 +173,9 @@ def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every choice it makes
     if dataset == RENDERED:
-        from bnpipe.data.sources.rendered_digits import (
-            DEFAULT_SIZE,
-            RenderedDigits,
-            RenderedDigitsConfig,
-        )
+        from bnpipe.data.sources.rendered_digits import RenderedDigits, RenderedDigitsConfig
 
-        wanted = RenderedDigitsConfig(DEFAULT_SIZE if size is None else size, seed)
+        wanted = RenderedDigitsConfig(size, seed)
         # TFDS wants its own object for a configuration that the class declares.
         config = RenderedDigits.builder_configs.get(wanted.name, wanted)
         return RenderedDigits(data_dir=str(data_dir), config=config)
@@ -195,12 +196,12 @@ def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0
         ) from error
 
 
-def _download_and_prepare(builder: Any, dataset: str, found: LocalArchives, tfds_dir: Path) -> None:
+def _download_and_prepare(builder: Any, dataset: str, local: LocalArchives, tfds_dir: Path) -> None:
     import tensorflow_datasets as tfds
 
     _store_uncompressed(builder)
     config = tfds.download.DownloadConfig(
-        manual_dir=str(found.usable) if found.usable else None,
+        manual_dir=str(local.usable) if local.usable else None,
         num_shards=_SHARDS,
         try_download_gcs=False,  # copies of prepared data come without a checksum
         force_checksums_validation=False,
@@ -214,7 +215,7 @@ def _download_and_prepare(builder: Any, dataset: str, found: LocalArchives, tfds
     except BnpipeError:
         raise
     except OSError as error:
-        raise _unreachable(dataset, found, error) from error
+        raise _unreachable(dataset, local, error) from error
     except Exception as error:
         # TFDS wraps whatever a builder raises; the step's log has the traceback.
         raise DataError(
@@ -222,12 +223,10 @@ def _download_and_prepare(builder: Any, dataset: str, found: LocalArchives, tfds
         ) from error
 
 
-def _check_reachable(dataset: str, found: LocalArchives, downloads: Path) -> None:
+def _check_reachable(dataset: str, local: LocalArchives, downloads: Path) -> None:
     """Tries once to reach what TFDS would download; TFDS itself would try for minutes."""
-    infos = [info.read_text() for info in downloads.rglob("*.INFO")] if downloads.exists() else []
-    missing = [
-        archive for archive in found.missing if not any(archive.url in info for info in infos)
-    ]
+    infos = [info.read_text() for info in downloads.rglob("*.INFO")]
+    missing = [a for a in local.missing if not any(a.url in info for info in infos)]
     if not missing:
         return
     import requests
@@ -235,20 +234,20 @@ def _check_reachable(dataset: str, found: LocalArchives, downloads: Path) -> Non
     try:
         requests.get(missing[0].url, stream=True, timeout=_CONNECT_SECONDS).close()
     except requests.RequestException as error:
-        raise _unreachable(dataset, found, error) from error
+        raise _unreachable(dataset, local, error) from error
 
 
-def _unreachable(dataset: str, found: LocalArchives, error: OSError) -> DataError:
+def _unreachable(dataset: str, local: LocalArchives, error: OSError) -> DataError:
     """The error for archives that are neither in the folder nor to be had from the network."""
-    if isinstance(error, (FileNotFoundError, PermissionError)) or not found.missing:
+    if isinstance(error, (FileNotFoundError, PermissionError)) or not local.missing:
         return DataError(f"TFDS could not prepare {dataset}: {_one_line(error)}")
-    first = found.missing[0]
-    told = f"could not reach {first.url} to download {dataset} ({type(error).__name__})"
-    if found.foreign:
-        told += f", and {found.told_foreign(dataset)}"
-    elif found.folder:
-        told += f", and {found.folder} does not hold {first.name}"
-    return DataError(told, hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}")
+    first = local.missing[0]
+    headline = f"could not reach {first.url} to download {dataset} ({type(error).__name__})"
+    if local.foreign:
+        headline += f", and {local.describe_foreign(dataset)}"
+    elif local.folder:
+        headline += f", and {local.folder} does not hold {first.name}"
+    return DataError(headline, hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}")
 
 
 def _store_uncompressed(builder: Any) -> None:
@@ -279,12 +278,6 @@ def _encoded(examples: Iterator[tuple[Any, Any]], image: str) -> Iterator[tuple[
         if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8:
             example = {**example, image: encode_stored(pixels)}
         yield key, example
-
-
-def _remove_leftovers(data_dir: Path) -> None:
-    """Removes what a killed prepare left beside the folder of this version."""
-    for leftover in data_dir.parent.glob("incomplete.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _one_line(error: Exception) -> str:

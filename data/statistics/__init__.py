@@ -1,1 +1,1 @@
-"""What a split holds, and what it must look like."""
+"""Statistics of a split, and the schema that it is held against."""

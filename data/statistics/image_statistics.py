@@ -1,4 +1,4 @@
-"""What one image looks like in a few numbers: how much ink, how bright, where, how slanted.
+"""The look of an image in a few numbers: how much ink, how bright, where, how slanted.
 
 Drift is looked for in these statistics, not in single pixels: hundreds of tests would need
 thresholds so wide that they see nothing. Every change that breaks a model of small images moves at
@@ -82,7 +82,7 @@ def measure(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     variance_columns = np.maximum(mass * columns2 - columns * columns, 0.0)
     covariance = mass * both - rows * columns
     spread = np.sqrt(variance_rows * variance_columns)
-    found = (
+    values = (
         mass / pixels.shape[1],
         mass / nonzero,
         nonzero / pixels.shape[1],
@@ -94,7 +94,7 @@ def measure(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     )
     low = np.array([s.low for s in STATISTICS])
     high = np.array([s.high for s in STATISTICS])
-    steps = np.rint((np.stack(found, axis=1) - low) / (high - low) * STEPS)
+    steps = np.rint((np.stack(values, axis=1) - low) / (high - low) * STEPS)
     return np.clip(steps, 0, STEPS).astype(np.int64)
 
 
@@ -122,7 +122,7 @@ def _moments(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def histograms(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many images fall into each bin; int64[N, S] -> int64[S, BINS]."""
+    """Number of images in each bin of each statistic; int64[N, S] in steps -> int64[S, BINS]."""
     bins = np.minimum(steps // (STEPS // BINS), BINS - 1)
     offsets = np.arange(len(STATISTICS)) * BINS
     counts = np.bincount((bins + offsets).ravel(), minlength=len(STATISTICS) * BINS)

@@ -68,21 +68,19 @@ def read(path: Path) -> Any:
 
 def derived(info: DatasetInfo) -> Any:
     """The schema that follows from a data set's shape and classes."""
-    schema = schema_pb2.Schema()
-    features = {
-        name: schema.feature.add(name=name, type=kind)
-        for name, kind in (
-            ("image", schema_pb2.BYTES),
-            ("label", schema_pb2.INT),
-            ("id", schema_pb2.BYTES),
-            ("content_hash", schema_pb2.BYTES),
-            ("span", schema_pb2.INT),
-        )
+    kinds = {
+        "image": "bytes",
+        "label": "int",
+        "id": "bytes",
+        "content_hash": "bytes",
+        "span": "int",
     }
-    for added in features.values():
-        added.presence.min_fraction, added.presence.min_count = 1.0, 1
-    features["image"].image_domain.max_image_byte_size = info.features
-    label = features["label"]
+    schema = schema_pb2.Schema()
+    for name, kind in kinds.items():
+        presence = schema_pb2.FeaturePresence(min_fraction=1.0, min_count=1)
+        schema.feature.add(name=name, type=TYPE_NAMES[kind], presence=presence)
+    image, label = schema.feature[:2]
+    image.image_domain.max_image_byte_size = info.features
     label.int_domain.min, label.int_domain.max = 0, info.classes - 1
     label.int_domain.is_categorical = True
     return schema
@@ -94,6 +92,6 @@ def feature(schema: Any, name: str) -> Any | None:
 
 
 def is_derived(described: Any) -> bool:
-    """Whether a feature is computed for validation, not held by the records."""
+    """True for a feature that is computed for validation, and not held by the records."""
     stage: int = described.lifecycle_stage
     return stage == schema_pb2.VALIDATION_DERIVED

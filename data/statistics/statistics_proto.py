@@ -24,7 +24,7 @@ from bnpipe.data.statistics.summary import BASE, Counts, FeatureSummary, SplitSu
 FILE_NAME = "FeatureStats.pb"
 DERIVER = "image_statistics"
 WHOLE = "All Examples"
-"""What TFDV calls the whole in a proto that has slices too; it refuses to validate others."""
+"""TFDV's name for the whole in a proto that has slices too; it refuses to validate others."""
 
 PIXELS = "pixels"
 """Name of the derived feature that holds the grey levels of all pixels."""
@@ -86,25 +86,19 @@ def dataset_statistics(name: str, summary: SplitSummary, info: DatasetInfo) -> A
 
 
 def _stored_feature(stats: Any, feature: FeatureSummary, records: int) -> None:
-    """What holds for any feature; of mixed kinds the commonest counts."""
+    """Fills in what any feature has; of mixed kinds the commonest counts."""
     kind = max(feature.kinds, key=lambda k: (feature.kinds[k], k))
-    total = sum(length * count for length, count in feature.lengths.items())
+    missing = records - feature.records
     if kind == "bytes":
         stats.type = _TYPES.BYTES
-        common = stats.bytes_stats.common_stats
-        stats.bytes_stats.avg_num_bytes = total / feature.records
-        stats.bytes_stats.min_num_bytes = min(feature.lengths)
-        stats.bytes_stats.max_num_bytes = max(feature.lengths)
-        stats.bytes_stats.max_num_bytes_int = max(feature.lengths)
-        _common(common, feature.records, records - feature.records, 1)
+        lengths = stats.bytes_stats
+        lengths.avg_num_bytes = sum(n * c for n, c in feature.lengths.items()) / feature.records
+        lengths.min_num_bytes, lengths.max_num_bytes = min(feature.lengths), max(feature.lengths)
+        lengths.max_num_bytes_int = max(feature.lengths)
+        _common(lengths.common_stats, feature.records, missing, 1)
         return
     stats.type = _TYPES.FLOAT if kind == "float" else _TYPES.INT
-    _common(
-        stats.num_stats.common_stats,
-        feature.records,
-        records - feature.records,
-        max(feature.lengths),
-    )
+    _common(stats.num_stats.common_stats, feature.records, missing, max(feature.lengths))
     if feature.low is not None and feature.high is not None:
         stats.num_stats.min, stats.num_stats.max = feature.low, feature.high
     if feature.nan:
@@ -124,12 +118,9 @@ def _image(stats: Any, summary: SplitSummary) -> None:
     distinct = len(summary.hashes) - summary.duplicates
     if stats.type == _TYPES.BYTES:
         stats.bytes_stats.unique = distinct
-    for name, number in (
-        ("constant_images", summary.constant),
-        ("distinct_images", distinct),
-        ("duplicate_images", summary.duplicates),
-    ):
-        stats.custom_stats.add(name=name, num=number)
+    stats.custom_stats.add(name="constant_images", num=summary.constant)
+    stats.custom_stats.add(name="distinct_images", num=distinct)
+    stats.custom_stats.add(name="duplicate_images", num=summary.duplicates)
 
 
 def _label(stats: Any, summary: SplitSummary, info: DatasetInfo) -> None:
@@ -193,7 +184,7 @@ def _moments(stats: Any, values: npt.NDArray[np.float64], counts: Counts) -> Non
 
 
 def _quantiles(edges: npt.NDArray[np.float64], counts: Counts, parts: int) -> Any:
-    """Where a histogram is cut into equal parts, linear within its bins; float64[parts + 1]."""
+    """The edges of equal parts of a histogram, linear within its bins; float64[parts + 1]."""
     seen = np.flatnonzero(counts)
     below = np.concatenate([[0], np.cumsum(counts[seen[0] : seen[-1] + 1])])
     return np.interp(np.linspace(0, below[-1], parts + 1), below, edges[seen[0] : seen[-1] + 2])

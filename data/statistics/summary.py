@@ -1,4 +1,4 @@
-"""What a split holds, in numbers that can be added up: the statistics of one pass over the data.
+"""Statistics of a split, in numbers that can be added up: one pass over the data gives them.
 
 A `SplitSummary` takes batches of decoded records and merges with others. All sums are sums of
 integers, so batches and merges may come in any order and give the same bytes. A split that spans
@@ -45,7 +45,7 @@ _ARRAYS = (*_SUMS, "low", "high", "hashes", "labels")
 
 @dataclass
 class FeatureSummary:
-    """What the records hold under one name.
+    """One feature of the records.
 
     Attributes:
         kinds: number of records by kind: bytes, float or int.
@@ -69,7 +69,7 @@ class FeatureSummary:
         return sum(self.kinds.values())
 
     def add(self, column: Column) -> None:
-        """Takes one batch."""
+        """Takes one batch: uint8[N, k], float32[N, D] or int64[N]."""
         kind, count = KINDS[column.dtype.kind], len(column)
         length = column.shape[1] if column.ndim > 1 else 1
         part = FeatureSummary({kind: count}, {length: count})
@@ -92,7 +92,7 @@ class FeatureSummary:
 
 
 def by_span(columns: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, Column]]]:
-    """A batch by the span that its records came with; 0 is the data set, and who does not say."""
+    """A batch by the span of its records; 0 is the data set, and records without a span."""
     spans = columns.get("span")
     if spans is None or spans.dtype.kind != "i":
         yield 0, columns
@@ -143,7 +143,12 @@ class SplitSummary:
         self._in_order = False
 
     def add(self, columns: Mapping[str, Column]) -> None:
-        """Takes a batch of records: features by name, as `records.examples` decodes them."""
+        """Takes a batch of records.
+
+        Args:
+            columns: features by name: uint8[N, k], float32[N, D] or int64[N], as
+                `records.examples` decodes them.
+        """
         count = len(next(iter(columns.values())))
         self.records += count
         for name, column in columns.items():

@@ -16,7 +16,11 @@ from bnpipe.data.beam_io import BeamFlagError, check_flags, pipeline
     ],
 )
 def test_local_means_in_this_process(flags: list[str]) -> None:
-    assert check_flags(flags) == ["--runner=FnApiRunner"]
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    with pipeline(flags) as p:
+        assert p.options.view_as(StandardOptions).runner == "FnApiRunner"
+        assert type(p.runner).__name__ == "FnApiRunner"
 
 
 def test_a_pipeline_runs_without_flags() -> None:

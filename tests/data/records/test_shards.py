@@ -73,3 +73,12 @@ def test_a_workers_error_comes_home_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_reports(path)
     assert (caught.value.headline, caught.value.hint) == ("file x is damaged", "fetch it again")
+
+
+def test_a_failed_unit_says_what_to_do_about_bad_data_only() -> None:
+    again = "run example_gen again"
+    damaged = UnitReport.failed("u", DataError("x is damaged"), hint=again)
+    assert (damaged.error, damaged.hint) == ("x is damaged", again)
+    assert UnitReport.failed("u", DataError("x", hint="fetch it"), hint=again).hint == "fetch it"
+    full = UnitReport.failed("u", OSError(28, "No space left on device"), hint=again)
+    assert (full.error, full.hint) == ("u: [Errno 28] No space left on device", "")

@@ -41,13 +41,13 @@ def test_mnist_has_four_registered_archives() -> None:
 
 
 def test_a_missing_archive_is_not_damaged(tmp_path: Path) -> None:
-    found = local_archives("mnist", tmp_path)
-    assert found.damaged == {}
-    assert len(found.missing) == 4
+    local = local_archives("mnist", tmp_path)
+    assert local.damaged == {}
+    assert len(local.missing) == 4
     (tmp_path / LABELS).touch()
-    found = local_archives("mnist", tmp_path)
-    assert list(found.damaged) == [LABELS]
-    assert LABELS not in [a.name for a in found.missing]
+    local = local_archives("mnist", tmp_path)
+    assert list(local.damaged) == [LABELS]
+    assert LABELS not in [a.name for a in local.missing]
 
 
 def test_a_damaged_archive_is_named_with_both_digests(tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_the_real_archives_are_intact(mnist_archives: Path) -> None:
 
 
 def test_another_data_sets_archives_are_named_and_not_used(mnist_archives: Path) -> None:
-    found = check_archives("fashion_mnist", mnist_archives)
-    assert (found.usable, len(found.missing)) == (None, 4)
-    assert list(found.foreign.values()) == ["mnist"] * 4
-    told = found.told_foreign("fashion_mnist")
-    assert told.endswith("-ubyte.gz is the archive of mnist, not of fashion_mnist")
+    local = check_archives("fashion_mnist", mnist_archives)
+    assert (local.usable, len(local.missing)) == (None, 4)
+    assert list(local.foreign.values()) == ["mnist"] * 4
+    clause = local.describe_foreign("fashion_mnist")
+    assert clause.endswith("-ubyte.gz is the archive of mnist, not of fashion_mnist")
 
 
 def test_a_folder_of_the_data_sets_name_is_looked_at_first(

@@ -171,8 +171,8 @@ def test_the_unreadable_rest_of_a_file_is_counted_once(
     assert all(b.reason.startswith(reason.format(end=end)) for b in bad)
     assert b"".join(b.content for b in bad) == content[end:]
     if damage is flip_a_length:
-        told = "nothing behind it can be found, which counts as 4 records"
-        assert all(b.reason.endswith(told) for b in bad)
+        ending = "nothing behind it can be found, which counts as 4 records"
+        assert all(b.reason.endswith(ending) for b in bad)
 
 
 def test_bytes_behind_the_last_record_are_refused(tmp_path: Path) -> None:

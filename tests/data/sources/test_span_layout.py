@@ -35,11 +35,11 @@ def records(images: np.ndarray) -> bytes:
 
 def test_label_folders_become_a_source_per_split(tmp_path: Path) -> None:
     for name in ("test/ring/a.png", "train/ring/a.png", "train/dot/b.png", "train/T_shape/c.png"):
-        found = write(tmp_path, name)
+        span = write(tmp_path, name)
     write(tmp_path, "train/ring/.hidden")
     write(tmp_path, "_SUCCESS")
     (tmp_path / "test" / "dot").mkdir()
-    sources = span_sources(found, INFO)
+    sources = span_sources(span, INFO)
     assert list(sources) == ["train", "test"]
     train, test = sources["train"], sources["test"]
     assert isinstance(train, ImageFolder)
@@ -50,8 +50,8 @@ def test_label_folders_become_a_source_per_split(tmp_path: Path) -> None:
 
 def test_files_become_a_source_of_records(tmp_path: Path) -> None:
     write(tmp_path, "train/b.tfrecord", records(IMAGES[:2]))
-    found = write(tmp_path, "train/a.tfrecord", records(IMAGES[2:]))
-    source = span_sources(found, INFO)["train"]
+    span = write(tmp_path, "train/a.tfrecord", records(IMAGES[2:]))
+    source = span_sources(span, INFO)["train"]
     assert isinstance(source, Source)
     assert source.lengths == (3, 2)
     bad: list[object] = []
@@ -107,15 +107,15 @@ def test_a_file_that_is_cut_short_has_a_bad_record_more(
 ) -> None:
     content = records(IMAGES)
     length = int(len(content) // 5 * kept)
-    found = write(tmp_path, "train/a.tfrecord", content[:length])
-    assert span_sources(found, INFO)["train"].size == size
+    span = write(tmp_path, "train/a.tfrecord", content[:length])
+    assert span_sources(span, INFO)["train"].size == size
 
 
 def test_what_cannot_be_found_behind_a_damaged_length_counts_by_its_bytes(tmp_path: Path) -> None:
     content = bytearray(records(IMAGES))
     content[2 * (len(content) // 5)] ^= 1
-    found = write(tmp_path, "train/a.tfrecord", bytes(content))
-    source = span_sources(found, INFO)["train"]
+    span = write(tmp_path, "train/a.tfrecord", bytes(content))
+    source = span_sources(span, INFO)["train"]
     assert source.size == 5
     bad: list[BadRecord] = []
     (batch,) = source.read_slice(0, 5, bad.append)

@@ -24,8 +24,8 @@ def make(folder: Path, *files: str, complete: bool = True) -> Path:
     return folder
 
 
-def names(found: list[Span]) -> list[str]:
-    return [span.name for span in found]
+def names(complete: list[Span]) -> list[str]:
+    return [span.name for span in complete]
 
 
 def digest(folder: Path, cache: Path) -> str:
@@ -35,11 +35,11 @@ def digest(folder: Path, cache: Path) -> str:
 def test_spans_come_by_number_and_dates_are_numbers(tmp_path: Path) -> None:
     for name in ("10", "2", "2026-11-20", "2026-02-03"):
         make(tmp_path / name)
-    found = find_spans(f"{tmp_path}/{{SPAN}}", settle=AGES)
-    assert names(found) == ["2", "10", "2026-02-03", "2026-11-20"]
-    assert [span.number for span in found] == [2, 10, 20260203, 20261120]
-    assert found[0].folder == tmp_path / "2"
-    assert found[-1].key == "span 2026-11-20"
+    complete = find_spans(f"{tmp_path}/{{SPAN}}", settle=AGES)
+    assert names(complete) == ["2", "10", "2026-02-03", "2026-11-20"]
+    assert [span.number for span in complete] == [2, 10, 20260203, 20261120]
+    assert complete[0].folder == tmp_path / "2"
+    assert complete[-1].key == "span 2026-11-20"
 
 
 def test_the_newest_spans_or_those_from_one_on_can_be_chosen(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_the_placeholder_may_be_a_part_of_a_name_or_above_others(tmp_path: Path)
     make(tmp_path / "span-3.d" / "digits")
     make(tmp_path / "3" / "digits")
     (tmp_path / "span-4.d").mkdir()
-    (found,) = find_spans(f"{tmp_path}/span-{{SPAN}}.d/digits", settle=AGES)
-    assert (found.name, found.folder) == ("3", tmp_path / "span-3.d" / "digits")
+    (span,) = find_spans(f"{tmp_path}/span-{{SPAN}}.d/digits", settle=AGES)
+    assert (span.name, span.folder) == ("3", tmp_path / "span-3.d" / "digits")
 
 
 def test_a_span_that_is_being_written_is_left_out_and_said(

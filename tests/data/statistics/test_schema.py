@@ -20,12 +20,12 @@ def test_mnist_is_curated_and_agrees_with_its_shape_and_classes() -> None:
     assert origin == "curated for mnist"
     derived = schemas.derived(MNIST)
     for expected in derived.feature:
-        found = schemas.feature(schema, expected.name)
-        assert found is not None
-        assert found.type == expected.type
-        assert found.presence == expected.presence
-        assert found.int_domain.max == expected.int_domain.max
-        assert found.image_domain == expected.image_domain
+        curated = schemas.feature(schema, expected.name)
+        assert curated is not None
+        assert curated.type == expected.type
+        assert curated.presence == expected.presence
+        assert curated.int_domain.max == expected.int_domain.max
+        assert curated.image_domain == expected.image_domain
 
 
 def test_curated_ranges_are_of_known_image_statistics() -> None:

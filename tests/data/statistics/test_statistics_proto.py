@@ -14,8 +14,8 @@ INFO = DatasetInfo("toy", "1.0.0", 4, 4, ("a", "b", "c"), {"train": 100}, True)
 
 
 def feature(proto: Any, name: str) -> Any:
-    (found,) = [f for f in proto.features if list(f.path.step) == [name]]
-    return found
+    (stats,) = [f for f in proto.features if list(f.path.step) == [name]]
+    return stats
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def test_images_are_bytes_of_known_length(proto: Any) -> None:
     assert stats.type == statistics_pb2.FeatureNameStatistics.BYTES
     assert stats.bytes_stats.min_num_bytes == stats.bytes_stats.max_num_bytes == 16
     assert stats.bytes_stats.unique == 100
-    told = {s.name: s.num for s in stats.custom_stats}
-    assert told == {"constant_images": 0, "distinct_images": 100, "duplicate_images": 0}
+    counts = {s.name: s.num for s in stats.custom_stats}
+    assert counts == {"constant_images": 0, "distinct_images": 100, "duplicate_images": 0}
 
 
 def test_derived_features_say_what_they_come_from(
