@@ -90,13 +90,8 @@ def _archives(dataset: str, folder: Path) -> Check:
         archives = local_archives(dataset, folder)
     except DataError as error:
         return Check("archives", False, str(error))
-<<<<<<< HEAD
     if archives.foreign:
-        return Check("archives", False, archives.told_foreign(dataset))
-=======
-    if found.foreign:
-        return Check("archives", False, found.describe_foreign(dataset))
->>>>>>> st_data
+        return Check("archives", False, archives.describe_foreign(dataset))
     states = {
         "damaged": sorted(archives.damaged),
         "intact": sorted(archives.intact),

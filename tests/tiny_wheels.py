@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +58,8 @@ class Environment:
         (self.site_packages,) = (folder / "lib").glob("python3.*/site-packages")
         # Folders named in a .pth file are searched, but their own .pth files are not run: an
         # editable bnpipe of this environment stays out.
-        (self.site_packages / "below.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        folders = [path for path in sys.path if path.endswith("site-packages")]
+        (self.site_packages / "below.pth").write_text("".join(f"{path}\n" for path in folders))
 
     def install(self, *words: str | Path) -> None:
         """Installs with this environment's pip, without requirements, index or network."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.engine.errors import ConfigError
 
 OLDER = Path(__file__).with_name("older_home")
 
@@ -19,7 +20,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BNPIPE_HOME", str(home))
     monkeypatch.delenv("BNPIPE_ARCHIVES", raising=False)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(home / "runs/0002/config.yaml", "bnpipe.yaml")
+    Path("bnpipe.yaml").write_text("data: {dataset: rendered_digits, size: 600, shards: 2}\n")
     return home
 
 
@@ -43,3 +44,8 @@ def test_the_plan_says_which_code_is_another(
     assert (first["name"], first["action"]) == ("example_gen", "run")
     (reason,) = first["reasons"]
     assert reason["sentence"].startswith(("code changed: ", "its result is gone"))
+
+
+def test_its_configuration_is_refused_with_the_new_name_of_a_key(older: Path) -> None:
+    with pytest.raises(ConfigError, match=r"validator\.presence.*validator\.checks\.presence"):
+        call(["plan", "--config", str(older / "runs/0002/config.yaml")])
