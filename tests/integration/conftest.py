@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.child import ROOT as ROOT
-from tests.child import environment
+from tests.child import ROOT, environment
 from tests.conftest import MadeOnce
 
 # 90 steps on so few digits: larger ones, moving averages of batch normalisation with less inertia,
@@ -29,6 +28,8 @@ evaluator:
   max_calibration_error: 0.2
   resamples: 500
 """
+# The README speaks of MNIST: the model has the name that its paths have.
+AS_IN_README = SMALL + "serving: {model_name: mnist}\n"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,22 @@ class Project:
         return json.loads(self.call(*words, "--json"))
 
     def copied_to(self, folder: Path) -> "Project":
-        return Project(shutil.copytree(self.folder, folder / "project"))
+        return Project(shutil.copytree(self.folder, folder / "project", symlinks=True))
+
+    def typed(self, text: str) -> str:
+        """What a shell prints that is given these lines in a checkout."""
+        # -o: a test does not bring the environment that it runs in up to date with the lock file.
+        make = "make() { command make -o .venv/.installed VENV=.venv PYTHON=false $@; }"
+        done = subprocess.run(
+            ["bash", "-c", f"set -e\n{make}\n{text}"],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
 
 MakeProject = Callable[..., Project]
@@ -103,28 +119,47 @@ def new_project(folder: Path, config: str = SMALL) -> Project:
     return Project(folder)
 
 
+def new_checkout(folder: Path, config: str) -> Project:
+    """A folder that looks like a checkout with its environment, without state."""
+    project = new_project(folder, config)
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.name != "bnpipe.yaml":
+            (folder / entry.name).symlink_to(entry)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return project
+
+
+RUN_AND_NAME_HEAVY_MODULES = """
+import sys
+from bnpipe.pipeline.cli import _main
+code = _main(["run"])
+print("heavy:", {"tensorflow", "apache_beam", "tensorflow_datasets"} & sys.modules.keys() or "none")
+sys.exit(code)
+"""
+
+
 class First(NamedTuple):
-    """A project that ran once, what that run said, and a copy of the project as it was then."""
+    """A checkout where `make run` was typed, a copy of all as it was then, and a second run.
+
+    The second tells which heavy modules it has imported.
+    """
 
     project: Project
     run: Run
     kept: Project
+    again: Run
 
 
 @pytest.fixture(scope="session")
 def first_run(made_once: MadeOnce) -> First:
     def make(folder: Path) -> First:
-        project = new_project(folder / "project")
-        run = Run(project.call("run"), project.json("show", "latest"))
-        return First(project, run, project.copied_to(folder / "kept"))
+        project = new_checkout(folder / "checkout", AS_IN_README)
+        run = Run(project.typed("make run"), project.json("show", "latest"))
+        kept = project.copied_to(folder / "kept")
+        again = Run(project.call(code=RUN_AND_NAME_HEAVY_MODULES), project.json("show", "latest"))
+        return First(project, run, kept, again)
 
     return made_once("first_run", make)
-
-
-@pytest.fixture(scope="session")
-def project(first_run: First) -> Project:
-    """For the tests of one file: they go on where the first run ended."""
-    return first_run.project
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from tests.integration.background import free_port, process
 from tests.integration.conftest import Project
 from tests.waiting import wait_for
 
-MODEL = "rendered_digits"
+MODEL = "mnist"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 

@@ -1,7 +1,7 @@
 """The README works as written.
 
-Its `sh` blocks run in order, in one shell, in a folder that looks like a fresh checkout and has a
-`bnpipe.yaml` for few rendered digits; then its `python` blocks, in order.
+Its `sh` blocks run in order, the first in a shell of its own, in a folder that looks like a fresh
+checkout and has a `bnpipe.yaml` for few rendered digits; then its `python` blocks, in order.
 """
 
 import dataclasses
@@ -17,13 +17,11 @@ from bnpipe.pipeline.cli.app import app
 from bnpipe.pipeline.configuration.config import Config, from_values, parse_yaml
 from bnpipe.pipeline.engine.errors import ExitCode
 from tests.child import ROOT, environment
-from tests.integration.conftest import SMALL, MakeProject, Project
+from tests.integration.conftest import First, MakeProject, steps
 
 pytestmark = pytest.mark.timeout(1200)
 ROOMS = ("pipeline", "components", "data", "serving", "tests")
 README = (ROOT / "README.md").read_text()
-# The README speaks of MNIST; the model of the test has the name that its paths have.
-CONFIG = SMALL + "serving: {model_name: mnist}\n"
 
 
 class Block(NamedTuple):
@@ -51,37 +49,16 @@ def table(head: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def checkout(make_project: MakeProject) -> Project:
-    """A folder that looks like a checkout with its environment, without state."""
-    project = make_project(CONFIG)
-    for entry in ROOT.iterdir():
-        if not entry.name.startswith(".") and entry.name != "bnpipe.yaml":
-            (project.folder / entry.name).symlink_to(entry)
-    (project.folder / ".venv").symlink_to(sys.prefix)
-    return project
-
-
-@pytest.fixture(scope="module")
-def shell(checkout: Project) -> str:
+def shell(first_run: First) -> list[str]:
     """What the shell blocks printed."""
-    # -o: a test does not bring the environment that it runs in up to date with the lock file.
-    lines = ["set -e", "make() { command make -o .venv/.installed VENV=.venv PYTHON=false $@; }"]
-    for number, text in enumerate(blocks("sh"), 1):
-        lines += [f"echo '--- block {number}'", text]
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(lines)],
-        cwd=checkout.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    first, *others = blocks("sh")
+    assert first == "make run\n"
+    parted = "\n".join(f"echo '--- block'\n{text}" for text in others)
+    return [first_run.run.printed, *first_run.project.typed(parted).split("--- block")[1:]]
 
 
-def test_shell_blocks_run_in_order(shell: str) -> None:
-    first, second, serving, schedule = shell.split("--- block ")[1:]
+def test_shell_blocks_run_in_order(shell: list[str]) -> None:
+    first, second, serving, schedule = shell
     assert "pushed    v1 is live in" in first
     assert "up to date (v1 live)" in second
     assert re.search(r"^trainer +> run ", second, re.M)
@@ -94,11 +71,18 @@ def test_shell_blocks_run_in_order(shell: str) -> None:
     assert "served    v2" in schedule
 
 
-def test_python_blocks_run(checkout: Project, shell: str) -> None:
+def test_what_the_plan_named_is_what_ran(first_run: First, shell: list[str]) -> None:
+    planned = re.findall(r"^(\w+) +> run ", shell[1], re.M)
+    ran = steps(first_run.project.json("show", "latest"))
+    assert {"trainer", "evaluator", "pusher"} <= set(planned) < set(ran)
+    assert [name for name, action in ran.items() if action == "run"] == planned
+
+
+def test_python_blocks_run(first_run: First, shell: list[str]) -> None:
     for text in blocks("python"):
         subprocess.run(
             [sys.executable, "-c", text],
-            cwd=checkout.folder,
+            cwd=first_run.project.folder,
             env=environment(),
             check=True,
             capture_output=True,

@@ -15,8 +15,8 @@ from bnpipe.data.statistics.schema import derived
 from bnpipe.data.statistics.summary import SplitSummary
 from tests.components.example_validator.validator_data import INFO, Pool, assembled, digits
 
-RESAMPLES = 1000
 MOST_ALARMS = 0.01
+RESAMPLES = pytest.mark.parametrize("resamples", [300, pytest.param(1000, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +43,24 @@ def without_a_fault(pool: Pool, rng: np.random.Generator, size: int, *spans: int
     return assembled(base, added, **given)
 
 
+@RESAMPLES
 @pytest.mark.parametrize(
     "spans",
     [pytest.param((), id="no spans", marks=pytest.mark.slow), pytest.param((300, 300), id="spans")],
 )
 def test_every_check_cries_wolf_at_most_once_in_a_hundred(
-    pool: Pool, spans: tuple[int, ...]
+    pool: Pool, spans: tuple[int, ...], resamples: int
 ) -> None:
     rng = np.random.default_rng(0)
     alarms: Counter[str] = Counter()
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         decision = decide(without_a_fault(pool, rng, 2500, *spans))
         found = {check.name for check in decision.rulings if check.outcome != "ok"}
         alarms.update(found)
         alarms["any drift check"] += bool(found & set(DRIFT_CHECKS))
         alarms["gate"] += not decision.passed
         assert len(decision.rulings) == len(CHECKS)
-    assert max(alarms.values()) <= MOST_ALARMS * RESAMPLES, alarms
+    assert max(alarms.values()) <= MOST_ALARMS * resamples, alarms
 
 
 def as_bad_as_tolerated(pool: Pool, rng: np.random.Generator, schema: Any) -> Profile:
@@ -85,7 +86,10 @@ def as_bad_as_tolerated(pool: Pool, rng: np.random.Generator, schema: Any) -> Pr
     return replace(assembled(parts, {}, **given), spans=sizes)
 
 
-def test_flaws_that_are_tolerated_block_at_most_once_in_a_hundred(pool: Pool) -> None:
+@RESAMPLES
+def test_flaws_that_are_tolerated_block_at_most_once_in_a_hundred(
+    pool: Pool, resamples: int
+) -> None:
     schema, rng = derived(INFO), np.random.default_rng(0)
     for row, statistic in enumerate(STATISTICS):
         # The widest range of whole bins that leaves out as much as is tolerated.
@@ -98,8 +102,8 @@ def test_flaws_that_are_tolerated_block_at_most_once_in_a_hundred(pool: Pool) ->
         feature.distribution_constraints.min_domain_mass = 0.99
     checks = ("classes", "count", "range", "constant_images", "duplicates", "label_conflicts")
     alarms: Counter[str] = Counter()
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         seen = as_bad_as_tolerated(pool, rng, schema)
         for name in checks:
             alarms[name] += any(finding.outcome == "block" for finding in CHECKS[name](seen))
-    assert max(alarms.values()) <= MOST_ALARMS * RESAMPLES, alarms
+    assert max(alarms.values()) <= MOST_ALARMS * resamples, alarms

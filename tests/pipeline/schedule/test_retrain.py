@@ -67,11 +67,18 @@ class Toy:
         return outcomes(self.home)[-1]
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose schedule has begun."""
+    folder = tmp_path_factory.mktemp("begun")
+    assert "nothing is due" in Toy(folder).call("retrain", "--due", *OFTEN)
+    return folder
+
+
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
-    made = Toy(tmp_path)
-    assert "nothing is due" in made.call("retrain", "--due", *OFTEN)
-    return made
+def toy(begun: Path, tmp_path: Path) -> Toy:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    return Toy(tmp_path)
 
 
 def test_slots_are_pushed_then_unchanged_then_refused(toy: Toy) -> None:
