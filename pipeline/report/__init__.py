@@ -1,8 +1,8 @@
 """The report of a run: one HTML file that needs nothing but a browser.
 
 It is drawn from the run's `report.json` and small files in the store, never from TFRecords, and
-holds everything it shows: no script, no font, no picture comes from elsewhere. jinja2 and
-matplotlib are imported nowhere else in the pipeline.
+holds everything it shows: no script, no font, no picture comes from elsewhere. matplotlib
+is imported nowhere else in the pipeline.
 """
 
 from __future__ import annotations
