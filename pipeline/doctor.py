@@ -28,11 +28,11 @@ tfma.load_validation_result, config_pb2.EvalConfig
 
 @dataclass(frozen=True)
 class Check:
-    """One finding."""
+    """One check and its result."""
 
     name: str
     ok: bool
-    told: str
+    sentence: str
 
 
 def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterator[Check]:

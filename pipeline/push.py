@@ -6,12 +6,18 @@ from typing import Any
 
 from bnpipe.components import pusher
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model
-from bnpipe.pipeline.engine.errors import ConfigError, NotBlessed
+from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, PipelineError
 from bnpipe.pipeline.engine.runs import RunFolder, find_run
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.folder.publish import Published
 
 CANDIDATE, JUDGE, TRIAL = "trainer", "evaluator", "infra_validator"
+
+
+class NotBlessed(PipelineError):
+    """A gate refused the model that was to be published."""
+
+    exit_code = ExitCode.VERDICT
 
 
 def push(store: Store, run: RunFolder, params: pusher.Params, *, force: str | None) -> Published:

@@ -17,6 +17,8 @@ MACHINE = frozenset(
 )
 # Where tests keep what the caller named by BNPIPE_ARCHIVES: the product does not know this name.
 ARCHIVES = "TESTS_MNIST_ARCHIVES"
+# The same of BNPIPE_TF_SERVING.
+TF_SERVING = "TESTS_TF_SERVING"
 # For children that import `tests`.
 WITH_TESTS = {"PYTHONPATH": str(ROOT)}
 
@@ -35,10 +37,12 @@ def forget_the_caller() -> None:
     own = {
         name: value
         for name, value in os.environ.items()
-        if name == ARCHIVES or (name.startswith("PYTEST_") and name != "PYTEST_ADDOPTS")
+        if name in (ARCHIVES, TF_SERVING)
+        or (name.startswith("PYTEST_") and name != "PYTEST_ADDOPTS")
     }
-    if os.environ.get("BNPIPE_ARCHIVES"):
-        own[ARCHIVES] = os.environ["BNPIPE_ARCHIVES"]
+    for name, of_caller in ((ARCHIVES, "BNPIPE_ARCHIVES"), (TF_SERVING, "BNPIPE_TF_SERVING")):
+        if os.environ.get(of_caller):
+            own[name] = os.environ[of_caller]
     # Before any test starts TensorFlow, as `bnpipe run` does; the trainer insists on it.
     kept = environment(TF_NUM_INTRAOP_THREADS="1", **own)
     os.environ.clear()

@@ -24,9 +24,9 @@ from bnpipe.components.base import Component, Context, Facts
 from tests import child
 
 TINY_SIZE = 512
-TF_SERVING = os.environ.get("BNPIPE_TF_SERVING") or shutil.which("tensorflow_model_server")
 
 child.forget_the_caller()
+TF_SERVING = os.environ.get(child.TF_SERVING) or shutil.which("tensorflow_model_server")
 
 # How long an example takes is the machine's affair.
 settings.register_profile(

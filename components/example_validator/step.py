@@ -6,7 +6,6 @@ champion, against the data that it was trained on. A check blocks, warns or is o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from bnpipe.components.artifacts import Anomalies, Examples, Statistics
 from bnpipe.components.base import Component, Context, Facts
 from bnpipe.components.example_validator.params import Params
+from bnpipe.data.digest import file_sha256
 from bnpipe.data.errors import RequestError
 
 SCHEMA = "data/statistics/schema.pbtxt"
@@ -44,7 +44,7 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
     if params.schema is None:
         return {}
     try:
-        return {"schema": hashlib.sha256(Path(params.schema).read_bytes()).hexdigest()}
+        return {"schema": file_sha256(Path(params.schema))}
     except OSError as error:
         raise RequestError(
             f"data.schema: cannot read {params.schema}: {error.strerror}",

@@ -19,7 +19,7 @@ def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
         checks.append(check)
         if not as_json:
             ui.say(
-                f"{'ok' if check.ok else '!!'}  {check.name:<28} {check.told}",
+                f"{'ok' if check.ok else '!!'}  {check.name:<28} {check.sentence}",
                 style="" if check.ok else "red",
             )
     if as_json:

@@ -8,7 +8,6 @@ BnpipeError                    (data.errors) told in one line, with what to type
    |- ConfigError              unknown key, bad value, bad flag              2
    |- DefinitionError          the graph itself is wrong                     2
    |- StepFailed               a step raised                                 1 (or its error's)
-   |- NotBlessed               a refused model was to be pushed              3
    |- LockHeld                 another run is at work in this home           5
    `- StoreError               a missing or damaged object, a newer format   6
 """
@@ -74,12 +73,6 @@ class StoreError(PipelineError):
     """An object is missing or damaged, or the store was written by a newer bnpipe."""
 
     exit_code = ExitCode.STORE
-
-
-class NotBlessed(PipelineError):
-    """A gate refused the model that was to be published."""
-
-    exit_code = ExitCode.VERDICT
 
 
 class StepFailed(PipelineError):

@@ -46,7 +46,7 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     """
     from bnpipe.serving.client.base import Options
     from bnpipe.serving.client.connect import connect
-    from bnpipe.serving.client.soak import Rules, soak
+    from bnpipe.serving.client.soak import Limits, soak
 
     target = rollout(config, store.home)
     version = versions.on_trial(target.base)
@@ -54,7 +54,7 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     if version is None or entry is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
     features = _features(store, run)
-    rules = Rules(
+    rules = Limits(
         seconds=parse_duration(config.canary.soak).total_seconds(),
         rate=config.canary.rate,
         min_agreement=config.canary.min_agreement,

@@ -26,6 +26,7 @@ TOLERANCE = 1e-6
 BATCH, BATCH_TOLERANCE = 64, 1e-5
 _TIMEOUT = 10.0
 _NO_SERVER = (0, 14)  # no answer at all; gRPC's UNAVAILABLE
+# Not read from `export.signatures`: what clients rely on must not change with what is exported.
 _INPUTS = {
     "serving_default": ("features", "DT_FLOAT"),
     "serve_images": ("images", "DT_UINT8"),
@@ -44,7 +45,7 @@ class NotApplicable(Exception):
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """The outcome of a check: `passed`, `failed` or `skipped`, and why."""
 
     check: str
@@ -248,7 +249,7 @@ CHECKS: dict[str, Callable[[Session], None]] = {
 }
 
 
-def run(url: str, model: str, grpc_address: str | None = None) -> list[Result]:
+def run(url: str, model: str, grpc_address: str | None = None) -> list[CheckResult]:
     """All checks, over REST and, if its address is given, over gRPC.
 
     Args:
@@ -270,17 +271,17 @@ def run(url: str, model: str, grpc_address: str | None = None) -> list[Result]:
     return results
 
 
-def _run(check: Callable[[Session], None], name: str, over: str, on: Session) -> Result:
+def _run(check: Callable[[Session], None], name: str, over: str, on: Session) -> CheckResult:
     try:
         check(on)
     except NotApplicable as error:
-        return Result(name, over, "skipped", str(error))
+        return CheckResult(name, over, "skipped", str(error))
     except Failed as error:
-        return Result(name, over, "failed", str(error))
+        return CheckResult(name, over, "failed", str(error))
     except ServerError as error:
         if error.status in _NO_SERVER:
             raise
-        return Result(name, over, "failed", error.headline)
+        return CheckResult(name, over, "failed", error.headline)
     except Exception as error:  # a client of ours cannot read what the server answers
-        return Result(name, over, "failed", f"cannot read the answer: {error!r}")
-    return Result(name, over, "passed")
+        return CheckResult(name, over, "failed", f"cannot read the answer: {error!r}")
+    return CheckResult(name, over, "passed")

@@ -31,7 +31,7 @@ _QUICK_MS = 5.0  # latencies below are as good as none: their ratio is the machi
 
 
 @dataclass(frozen=True)
-class Rules:
+class Limits:
     """The bounds that a canary must keep to.
 
     Attributes:
@@ -101,7 +101,7 @@ class Soaked:
 def soak(
     client: Client,
     features: npt.NDArray[np.float32],
-    rules: Rules,
+    rules: Limits,
     *,
     still_canary: Callable[[], bool] = lambda: True,
     sleep: Callable[[float], None] = time.sleep,
@@ -153,7 +153,7 @@ def _ask(client: Client, image: npt.NDArray[np.float32], label: str, side: Side)
     return int(np.asarray(answer.outputs["class_id"]).reshape(-1)[0])
 
 
-def _judged(stable: Side, canary: Side, agreed: list[bool], rules: Rules) -> Soaked:
+def _judged(stable: Side, canary: Side, agreed: list[bool], rules: Limits) -> Soaked:
     agreement = float(np.mean(agreed)) if agreed else float("nan")
 
     def verdict(passed: bool, sentence: str) -> Soaked:

@@ -45,7 +45,6 @@ def imported(script: str, tmp_path: Path) -> list[str]:
 
 def test_all_verbs_and_all_steps_are_light(tmp_path: Path) -> None:
     script = (
-        "import pkgutil, pipeline.cli\n"
         "from bnpipe.pipeline.cli.app import app\n"
         "app()\n"
         "from bnpipe.pipeline import definition, doctor, launch, ui\n"

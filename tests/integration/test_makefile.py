@@ -148,10 +148,8 @@ def oldest_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pip")
     (folder / "pip.txt").write_text(f"{OLDEST_PIP} --hash=sha256:{OLDEST_PIP_SHA256}\n")
     download = ["download", "--no-deps", "--require-hashes", "-r", "pip.txt"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *download], cwd=folder, capture_output=True, timeout=300
-    )
-    if done.returncode:
+    pip = [sys.executable, "-m", "pip", "--retries=1", *download]
+    if subprocess.run(pip, cwd=folder, capture_output=True).returncode:
         pytest.skip(f"{OLDEST_PIP} could not be fetched")
     (wheel,) = folder.glob("pip-*.whl")
     return wheel

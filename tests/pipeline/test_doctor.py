@@ -34,7 +34,7 @@ def test_this_installation_is_whole(tmp_path: Path) -> None:
         "lock",
     }
     assert names <= set(found)
-    assert all(c.told and "\n" not in c.told for c in found.values())
+    assert all(c.sentence and "\n" not in c.sentence for c in found.values())
 
 
 def test_examining_makes_nothing(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_broken_tfma_is_told_with_the_reason(
 ) -> None:
     monkeypatch.setattr(doctor, "_WHOLE_TFMA", "raise AttributeError('no ExtractEvaluate')")
     check = checks(tmp_path)["TFMA is whole"]
-    assert (check.ok, check.told) == (False, "AttributeError: no ExtractEvaluate")
+    assert (check.ok, check.sentence) == (False, "AttributeError: no ExtractEvaluate")
 
 
 def test_another_version_than_the_locked_is_told(
@@ -55,7 +55,7 @@ def test_another_version_than_the_locked_is_told(
 ) -> None:
     monkeypatch.setattr(doctor, "environment", lambda: {"python": "3.11", "numpy": "0.1"})
     check = checks(tmp_path)["lock"]
-    assert not check.ok and check.told.startswith("numpy 0.1 (lock: ")
+    assert not check.ok and check.sentence.startswith("numpy 0.1 (lock: ")
 
 
 def test_a_missing_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,32 +73,32 @@ def test_a_package_of_ours_that_another_shadows_is_told(
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     check = checks(tmp_path)["package bnpipe.data"]
-    assert not check.ok and check.told.startswith("shadowed by ")
+    assert not check.ok and check.sentence.startswith("shadowed by ")
 
 
 def test_a_nearly_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(10**10, 0, 10**6))
     check = checks(tmp_path / "a" / "b")["disk"]
-    assert not check.ok and "0.0 GB free" in check.told
+    assert not check.ok and "0.0 GB free" in check.sentence
 
 
 def test_the_archives_are_looked_for(tmp_path: Path) -> None:
     assert "archives" not in checks(tmp_path)
     none = checks(tmp_path, str(tmp_path / "none"))["archives"]
-    assert not none.ok and "is not a folder" in none.told
+    assert not none.ok and "is not a folder" in none.sentence
     empty = checks(tmp_path, str(tmp_path))["archives"]
-    assert not empty.ok and "missing: t10k-images-idx3-ubyte.gz, " in empty.told
+    assert not empty.ok and "missing: t10k-images-idx3-ubyte.gz, " in empty.sentence
     (tmp_path / "t10k-images-idx3-ubyte.gz").touch()
     found = checks(tmp_path, str(tmp_path))["archives"]
-    assert not found.ok and "damaged: t10k-images-idx3-ubyte.gz; missing: " in found.told
+    assert not found.ok and "damaged: t10k-images-idx3-ubyte.gz; missing: " in found.sentence
 
 
 def test_the_archives_are_those_of_the_data_set(mnist_archives: Path, tmp_path: Path) -> None:
     found = checks(tmp_path, str(mnist_archives))["archives"]
-    assert found.ok and "intact: t10k-images-idx3-ubyte.gz, " in found.told
+    assert found.ok and "intact: t10k-images-idx3-ubyte.gz, " in found.sentence
     others = {c.name: c for c in examine(tmp_path, str(mnist_archives), "kmnist")}["archives"]
-    assert not others.ok and others.told.endswith("is the archive of mnist, not of kmnist")
+    assert not others.ok and others.sentence.endswith("is the archive of mnist, not of kmnist")
     drawn = {c.name for c in examine(tmp_path, str(mnist_archives), "rendered_digits")}
     assert "archives" not in drawn
 

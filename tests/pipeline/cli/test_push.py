@@ -10,7 +10,8 @@ import pytest
 
 from bnpipe.pipeline import push as pushing
 from bnpipe.pipeline.cli.app import call
-from bnpipe.pipeline.engine.errors import ConfigError, NotBlessed
+from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.push import NotBlessed
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import versions

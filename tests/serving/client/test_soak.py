@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
-from bnpipe.serving.client.soak import FEWEST, Rules, Side, Soaked, soak
+from bnpipe.serving.client.soak import FEWEST, Limits, Side, Soaked, soak
 from bnpipe.serving.errors import ServingError
 
 FEATURES = np.arange(10, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
-RULES = Rules(seconds=40, rate=5)
+RULES = Limits(seconds=40, rate=5)
 
 
 class Answers(Client):
@@ -51,7 +51,7 @@ def fail(_: int) -> int:
     raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
 
 
-def soaked(client: Client, rules: Rules = RULES, **more: Any) -> Soaked:
+def soaked(client: Client, rules: Limits = RULES, **more: Any) -> Soaked:
     return soak(client, FEATURES, rules, sleep=lambda _: None, **more)
 
 
@@ -136,7 +136,7 @@ def test_somebody_else_decided() -> None:
 
 
 def test_a_short_soak_still_asks_often_enough() -> None:
-    assert soaked(Answers(), Rules(seconds=0.1, rate=1)).pairs == FEWEST
+    assert soaked(Answers(), Limits(seconds=0.1, rate=1)).pairs == FEWEST
 
 
 def test_a_side_without_probes_has_no_latency() -> None:

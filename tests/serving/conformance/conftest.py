@@ -1,6 +1,6 @@
 """A server for all cases of a session, once the stand-in and once TensorFlow Serving.
 
-The numbers of the cases are those of the plan in which they were collected.
+Cases have numbers, by which other tests and notes name them.
 """
 
 from collections.abc import Iterator
