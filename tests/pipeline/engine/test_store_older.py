@@ -42,8 +42,8 @@ def test_the_plan_says_which_code_is_another(
 ) -> None:
     first = answer(capsys, "plan")["steps"][0]
     assert (first["name"], first["action"]) == ("example_gen", "run")
-    (reason,) = first["reasons"]
-    assert reason["sentence"].startswith("code changed: ")
+    # Another Python is a reason of its own.
+    assert any(reason["sentence"].startswith("code changed: ") for reason in first["reasons"])
 
 
 def test_its_configuration_is_refused_with_the_new_name_of_a_key(older: Path) -> None:
