@@ -15,7 +15,7 @@ from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
 from bnpipe.pipeline.engine.plan import Selection
-from bnpipe.pipeline.engine.step import Settings
+from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.summary import attach, describe
 
 
@@ -48,7 +48,7 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
     """
     _use_one_thread()
     flags = (*config.beam.options, *request.beam_flags)
-    settings = Settings(
+    settings = RunSettings(
         dataset=config.data.dataset,
         config=config.snapshot(),
         beam=beam_opener(flags),

@@ -178,9 +178,9 @@ def toy_settings(**changes: object) -> object:
     """Settings of a toy run."""
     from contextlib import nullcontext
 
-    from bnpipe.pipeline.engine.step import Settings
+    from bnpipe.pipeline.engine.step import RunSettings
     from bnpipe.pipeline.summary import attach, describe
 
     product = {"describe": describe, "attach": attach}
     values = {"dataset": "toy", "config": {"toy": True}, "beam": nullcontext, **product, **changes}
-    return Settings(**values)  # type: ignore[arg-type]
+    return RunSettings(**values)  # type: ignore[arg-type]

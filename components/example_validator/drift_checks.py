@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.example_validator import drift
-from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
+from bnpipe.components.example_validator.profile import Observation, Profile, Share, graded
 from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS
 from bnpipe.data.statistics.summary import SplitSummary
 
@@ -41,7 +41,7 @@ class Comparison(NamedTuple):
         reference: the statistics of that.
     """
 
-    part: Part
+    part: Share
     against: str
     name: str
     reference: SplitSummary

@@ -15,7 +15,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.statistics.summary import BASE, SplitSummary
 
 
-class Part(NamedTuple):
+class Share(NamedTuple):
     """One source's share of one split; the source is the data set itself, or a span.
 
     Attributes:
@@ -60,7 +60,7 @@ class Profile:
     info: DatasetInfo
     schema: Any
     splits: Mapping[str, SplitSummary]
-    parts: Sequence[Part]
+    parts: Sequence[Share]
     spans: Mapping[str, int]
     champion: SplitSummary | None
     params: Params
@@ -70,7 +70,7 @@ class Profile:
         """The error level of a check that is made of every part: shared by them (Bonferroni)."""
         return self.params.level / max(len(self.parts), 1)
 
-    def base(self, split: str) -> Part | None:
+    def base(self, split: str) -> Share | None:
         """The data set's own share of a split, if it has one."""
         return next((p for p in self.parts if p.name in (split, f"{split}/{BASE}")), None)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnpipe.components.example_validator.drift import allowed_count
-from bnpipe.components.example_validator.profile import Observation, Part, Profile, graded
+from bnpipe.components.example_validator.profile import Observation, Profile, Share, graded
 from bnpipe.data.statistics import schema as schemas
 from bnpipe.data.statistics.image_statistics import BINS, STATISTICS
 
@@ -129,7 +129,7 @@ def value_range(profile: Profile) -> Iterator[Observation]:
         yield Observation(split, grade, brightest, bound, sentence, "INT_TYPE_SMALL_INT")
 
 
-def _outside(profile: Profile, part: Part) -> Iterator[Observation]:
+def _outside(profile: Profile, part: Share) -> Iterator[Observation]:
     """The images that lie outside the schema's range of an image statistic.
 
     The schema tolerates a share of them, and a small part may by chance hold more than that share;

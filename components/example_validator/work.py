@@ -15,7 +15,7 @@ from bnpipe.components.example_validator.anomalies import FILE_NAME as SCHEMA_DI
 from bnpipe.components.example_validator.anomalies import anomalies
 from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide
 from bnpipe.components.example_validator.params import Params
-from bnpipe.components.example_validator.profile import Observation, Part, Profile
+from bnpipe.components.example_validator.profile import Observation, Profile, Share
 from bnpipe.components.example_validator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError
@@ -66,14 +66,14 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     return _facts(decision, origin)
 
 
-def _parts(statistics: Statistics, splits: Mapping[str, SplitSummary]) -> list[Part]:
+def _parts(statistics: Statistics, splits: Mapping[str, SplitSummary]) -> list[Share]:
     """The splits by source: the data set's share of each, and every span's."""
-    parts: list[Part] = []
+    parts: list[Share] = []
     for split, whole in splits.items():
         sources = read_parts(statistics.path / f"Split-{split}")
-        parts.extend(Part(split, f"{split}/{name}", part) for name, part in sources.items())
+        parts.extend(Share(split, f"{split}/{name}", part) for name, part in sources.items())
         if not sources:
-            parts.append(Part(split, split, whole))
+            parts.append(Share(split, split, whole))
     return parts
 
 

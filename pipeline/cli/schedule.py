@@ -78,13 +78,13 @@ def render(
     from bnpipe.pipeline.cli.retrain import option_words
     from bnpipe.pipeline.configuration.duration import parse_duration
     from bnpipe.pipeline.schedule.child import COMMAND
-    from bnpipe.pipeline.schedule.render import Tick
+    from bnpipe.pipeline.schedule.render import TickCommand
     from bnpipe.pipeline.schedule.render import render as files_of
 
     resolved = config_from(config, sets)
     limit = resolved.schedule.time_limit
     seconds = parse_duration(limit).total_seconds() if limit else None
-    tick = Tick(
+    tick = TickCommand(
         command=(*COMMAND, "retrain", "--due", *option_words(config and config.absolute(), sets)),
         folder=Path.cwd(),
         environment=_variables(),

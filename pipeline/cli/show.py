@@ -77,7 +77,7 @@ def _show_step(folder: RunFolder, step: dict[str, Any], *, as_json: bool) -> Non
     ui.say("")
     ui.table(("metric", *evaluation.models), evaluation.table())
     ui.say("")
-    ui.table(("outcome", "rule", "value", "bound", "finding"), evaluation.rule_table())
+    ui.table(("outcome", "rule", "value", "bound", "sentence"), evaluation.rule_table())
     ui.say(f"\nby slice and in pictures: bnpipe report {folder.id} --open")
 
 

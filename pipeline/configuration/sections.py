@@ -114,7 +114,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When `bnpipe retrain --due` retrains, and for which reasons."""
+    """The times at which `bnpipe retrain --due` retrains, and its reasons to."""
 
     cron: str | None = None
     """Slots as a cron expression of five fields, e.g. "0 3 * * 1-5"; Sunday is 0 and 7."""
@@ -123,7 +123,7 @@ class Schedule:
     timezone: str = "UTC"
     """IANA time zone of the cron expression, e.g. Europe/Berlin."""
     catch_up: Literal["none", "latest", "all"] = "latest"
-    """Which slots are made up for that nobody ticked for in time."""
+    """The slots that are made up for when nobody ticked for them in time."""
     catch_up_limit: Annotated[int, at.Ge(1), at.Le(1000)] = 10
     """With `all`: how many slots at most, the newest ones."""
     late_seconds: Annotated[float, at.Ge(0)] = 900.0

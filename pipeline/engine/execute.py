@@ -28,7 +28,7 @@ from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.engine.plan import Plan, make_plan
 from bnpipe.pipeline.engine.runner import Runner, StepOutcome
 from bnpipe.pipeline.engine.runs import RunFolder, close_dead_runs, new_run
-from bnpipe.pipeline.engine.step import Settings
+from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
 
 _STATUS = {
@@ -52,7 +52,7 @@ class FinishedRun:
 def run_graph(
     graph: Graph,
     home: Path,
-    settings: Settings,
+    settings: RunSettings,
     sinks: Sequence[Sink] = (),
     *,
     verify: bool = False,
@@ -117,7 +117,7 @@ class _Record:
 
     store: Store
     folder: RunFolder
-    settings: Settings
+    settings: RunSettings
     started: float
 
     def write(

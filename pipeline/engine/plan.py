@@ -42,7 +42,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a step runs, or does not.
+    """A reason for which a step runs, or does not.
 
     Attributes:
         code: for scripts: new, code, params, input, outside, file, environment, gone, after,
@@ -108,7 +108,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which steps are asked for.
+    """The steps that are asked for.
 
     Attributes:
         to: this step and what it needs.

@@ -35,7 +35,7 @@ from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
-from bnpipe.pipeline.engine.step import Settings, StepRunner
+from bnpipe.pipeline.engine.step import RunSettings, StepRunner
 from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
 
 
@@ -88,7 +88,7 @@ class Runner:
         graph: Graph,
         store: Store,
         folder: RunFolder,
-        settings: Settings,
+        settings: RunSettings,
         sinks: Sequence[Sink] = (),
     ) -> None:
         self._graph = graph

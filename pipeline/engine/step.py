@@ -28,7 +28,7 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """The behaviour of a run, whatever its graph.
 
     Attributes:
@@ -86,7 +86,7 @@ class StepRunner:
     """
 
     def __init__(
-        self, graph: Graph, store: Store, folder: RunFolder, settings: Settings, emit: Sink
+        self, graph: Graph, store: Store, folder: RunFolder, settings: RunSettings, emit: Sink
     ) -> None:
         self._graph = graph
         self._store = store

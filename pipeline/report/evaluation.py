@@ -42,7 +42,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """The evaluator's findings and the gate's verdict.
+    """The evaluator's rulings and the gate's verdict.
 
     Attributes:
         metrics: `metrics.json` of the Evaluation.

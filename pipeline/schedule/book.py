@@ -32,7 +32,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class State:
+class Position:
     """The point that the schedule has come to.
 
     Attributes:
@@ -75,7 +75,7 @@ class Book:
         except OSError:
             return None
 
-    def state(self) -> State | None:
+    def state(self) -> Position | None:
         """The point that the schedule has come to; None before the first tick.
 
         Raises:
@@ -89,11 +89,11 @@ class Book:
                     hint="upgrade bnpipe, or point BNPIPE_HOME at another folder",
                 )
             pruned = value["pruned"]
-            return State(parse_iso(value["mark"]), pruned and parse_iso(pruned))
+            return Position(parse_iso(value["mark"]), pruned and parse_iso(pruned))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return self._rebuilt()
 
-    def write_state(self, state: State) -> None:
+    def write_state(self, state: Position) -> None:
         """Keep the point that the schedule has come to."""
         self._slots.mkdir(parents=True, exist_ok=True)
         pruned = state.pruned and iso(state.pruned)
@@ -145,7 +145,7 @@ class Book:
         write_json(outcome_file(self.home, claim.slot), outcome.to_json())
         state = self.state()
         if state is not None and not claim.slot.by_hand and claim.slot.at > state.mark:
-            self.write_state(State(claim.slot.at, state.pruned))
+            self.write_state(Position(claim.slot.at, state.pruned))
         self._claim_file(claim.slot).unlink(missing_ok=True)
         self.prune(keep)
 
@@ -156,7 +156,7 @@ class Book:
         if doomed and state is not None:
             # Before the outcomes go, which keep their slots from being done again.
             newest = max(doomed[-1].at, state.pruned or doomed[-1].at)
-            self.write_state(State(state.mark, newest))
+            self.write_state(Position(state.mark, newest))
         for slot in doomed:
             outcome_file(self.home, slot).unlink(missing_ok=True)
         for slot in filter(self.is_settled, slots_with(self.home, ".claim")):
@@ -165,14 +165,14 @@ class Book:
             for path in folder.glob(f"{STAGING}*"):
                 path.unlink(missing_ok=True)
 
-    def _rebuilt(self) -> State | None:
+    def _rebuilt(self) -> Position | None:
         """The state as claims and outcomes tell it."""
         settled = [s for s in slots_with(self.home, ".json") if not s.by_hand]
         slots = [*settled, *(s for s in slots_with(self.home, ".claim") if not s.by_hand)]
         if not slots:
             return None
         # Outcomes older than the oldest may have been pruned: no slot up to it is done again.
-        return State(max(slots).at, settled[0].at if settled else None)
+        return Position(max(slots).at, settled[0].at if settled else None)
 
     def _read(self, slot: Slot) -> Claim:
         """A claim; one whose maker was killed before it was written is one without attempts."""

@@ -124,14 +124,14 @@ class Inspection:
             what differs most, and how much else does; empty when nothing differs.
         """
         from bnpipe.components.example_validator.gate import CHECKS, DRIFT_CHECKS
-        from bnpipe.components.example_validator.profile import Part, Profile
+        from bnpipe.components.example_validator.profile import Profile, Share
 
         params: ValidatorParams = self._config.validator
         profile = Profile(
             info=self._info(),
             schema=None,
             splits={},
-            parts=[Part(name, name, sample)],
+            parts=[Share(name, name, sample)],
             spans={},
             champion=reference,
             params=params,

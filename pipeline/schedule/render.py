@@ -39,7 +39,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tick:
+class TickCommand:
     """The call that a scheduler has to make.
 
     Attributes:
@@ -66,7 +66,7 @@ class Tick:
 
     @property
     def limit_seconds(self) -> int | None:
-        """When a scheduler should give up on a tick; None for never."""
+        """The limit at which a scheduler should give up on a tick; None for never."""
         if self.time_limit is None:
             return None
         return math.ceil(self.time_limit + self.beyond) + SLACK_SECONDS
@@ -77,7 +77,7 @@ class Tick:
         return math.ceil(self.grace) + 30
 
 
-def render(kind: str, tick: Tick) -> dict[str, str]:
+def render(kind: str, tick: TickCommand) -> dict[str, str]:
     """The files for a scheduler, text by name.
 
     Raises:
@@ -136,7 +136,7 @@ def systemd_path(path: Path | str) -> str:
     return str(path).replace("%", "%%")
 
 
-def _crontab_line(tick: Tick) -> str:
+def _crontab_line(tick: TickCommand) -> str:
     """One line for `sh`, whose output syslog keeps and rotates."""
     variables = [f"{name}={value}" for name, value in tick.environment.items()]
     exports = f"export {shlex.join(variables)} && " if variables else ""

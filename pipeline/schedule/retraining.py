@@ -201,7 +201,7 @@ def _ran(summary: Mapping[str, Any]) -> Ran:
 
 
 def _standing(plan: Plan) -> str:
-    """Why there is nothing to do, in the words of the last step that says anything but `same`."""
+    """The reason to do nothing, in the words of the last step that says anything but `same`."""
     sentences = [r.sentence for step in plan.steps for r in step.reasons if r.code != "same"]
     return sentences[-1] if sentences else "every step is cached"
 

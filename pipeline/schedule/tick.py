@@ -16,7 +16,7 @@ from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
-from bnpipe.pipeline.schedule.book import Book, State
+from bnpipe.pipeline.schedule.book import Book, Position
 from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
 from bnpipe.pipeline.schedule.outcome import HAND, FiredTrigger, Outcome, Result
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
@@ -121,7 +121,7 @@ class Ticker:
     def _now(self) -> datetime:
         return self._clock().astimezone(UTC).replace(microsecond=0)
 
-    def _current_state(self) -> State:
+    def _current_state(self) -> Position:
         """The state of the book; the first tick begins it, and a clock set back is followed."""
         now, state = self._now(), self._book.state()
         if state is not None and state.mark <= now:
@@ -130,11 +130,11 @@ class Ticker:
         # that were done have an outcome, by which they are passed over. `pruned` goes back too: in
         # the future it would keep every slot up to there from being done.
         pruned = state.pruned if state else None
-        fresh = State(now, pruned and min(pruned, now))
+        fresh = Position(now, pruned and min(pruned, now))
         self._book.write_state(fresh)
         return fresh
 
-    def _claim_due(self, state: State) -> Tick:
+    def _claim_due(self, state: Position) -> Tick:
         if self._timetable is None:
             return Tick("nothing is scheduled")
         now = self._now()
@@ -149,7 +149,7 @@ class Ticker:
         if missed:
             # Before the claim: after a kill in between, the missed slots stay let go, and the slot
             # that was to be claimed is still due.
-            self._book.write_state(State(missed[-1].at, state.pruned))
+            self._book.write_state(Position(missed[-1].at, state.pruned))
         if wanted:
             claim = Claim(slot=wanted[0], missed=len(missed))
             self._book.claim(claim)

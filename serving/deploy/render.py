@@ -155,7 +155,7 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
 
 
 def _address(host: str) -> str:
-    """Where clients on this machine find what is published on an address, as URLs take it."""
+    """The host, as URLs take it, at which clients here find what is published on an address."""
     ip = ipaddress.ip_address(host)
     if ip.is_unspecified:
         ip = ipaddress.ip_address("::1" if ip.version == 6 else "127.0.0.1")

@@ -167,7 +167,7 @@ def check_version(base: Path, version: int, history: History | None = None) -> s
 
 
 def provenance_of(base: Path, version: int) -> Mapping[str, Any]:
-    """Where a version came from, as recorded when it was published.
+    """The origin of a version, as recorded when it was published.
 
     Raises:
         ServingError: it was not published here.

@@ -91,7 +91,7 @@ class Manager(Generic[T]):
         return False
 
     def _failures(self, name: str) -> list[str]:
-        """Why nothing of a model will be available; empty while something still may."""
+        """The reason that nothing of a model will be available; empty while something still may."""
         versions = [v for v in self._versions.get(name, {}).values() if v.wanted]
         if not versions or any(v.error is None for v in versions):
             return []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.engine.execute import run_graph
-from bnpipe.pipeline.engine.step import Settings
+from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.summary import describe
 from tests.pipeline.toy_home import ToyHome
 from tests.toy_graph import toy_settings
@@ -52,6 +52,6 @@ def test_what_was_published_is_one_sentence(changes: dict[str, Any], sentence: s
 def test_a_graph_of_nobody_has_a_summary_without_words_of_the_product(tmp_path: Any) -> None:
     toy = ToyHome(tmp_path)
     known: Any = toy_settings()
-    settings = Settings(known.dataset, known.config, known.beam)
+    settings = RunSettings(known.dataset, known.config, known.beam)
     summary = run_graph(toy.graph(), toy.home, settings).summary
     assert "pushed" not in summary and summary["verdict"]["step"] == "judge"

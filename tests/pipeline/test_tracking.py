@@ -100,7 +100,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = folder / "bin" / "python"
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.check_output([made, "-c", query], env=environ, text=True)
-    (Path(site.strip()) / "below.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # Added as a site folder: an editable installation below is one of its .pth files.
+    below = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (Path(site.strip()) / "below.pth").write_text(below)
     install = [made, "-m", "pip", "--disable-pip-version-check", "-q", "install", "mlflow>=3,<4"]
     done = subprocess.run(install, env=environ, capture_output=True, text=True)
     if done.returncode:

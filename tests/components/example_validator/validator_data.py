@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bnpipe.components.example_validator.params import Checks, Params
-from bnpipe.components.example_validator.profile import Part, Profile
+from bnpipe.components.example_validator.profile import Profile, Share
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.records.record_ids import as_numbers, content_hashes
 from bnpipe.data.sources.digit_renderer import draw_chunk
@@ -113,8 +113,8 @@ def assembled(
     parts, splits = [], {}
     for split, own in base.items():
         of_spans = {s: added[split] for s, added in spans.items() if split in added}
-        parts.append(Part(split, f"{split}/base" if of_spans else split, own))
-        parts.extend(Part(split, f"{split}/span-{s}", part) for s, part in of_spans.items())
+        parts.append(Share(split, f"{split}/base" if of_spans else split, own))
+        parts.extend(Share(split, f"{split}/span-{s}", part) for s, part in of_spans.items())
         splits[split] = own if not of_spans else total(own, *of_spans.values())
     counts = {s: sum(part.records for part in added.values()) for s, added in spans.items()}
     return Profile(splits=splits, parts=parts, spans=counts, **given)

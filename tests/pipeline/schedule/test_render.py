@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.schedule.render import KINDS, Tick, render
+from bnpipe.pipeline.schedule.render import KINDS, TickCommand, render
 from tests.child import environment
 
 NASTY = "a $HOME \"b\" 100% \\ 'c'"
 
 
-def tick(folder: Path, *command: str, **more: Any) -> Tick:
-    return Tick(
+def tick(folder: Path, *command: str, **more: Any) -> TickCommand:
+    return TickCommand(
         command=command or (sys.executable, "-m", "bnpipe.pipeline", "retrain", "--due"),
         folder=folder,
         **{"image": "registry.example/bnpipe:1", "time_limit": 3600, **more},
@@ -77,7 +77,7 @@ def test_no_time_limit_is_no_limit(tmp_path: Path) -> None:
 # cron
 
 
-def crontab_line(found: Tick) -> str:
+def crontab_line(found: TickCommand) -> str:
     return render("cron", found)["bnpipe-retrain.crontab"].splitlines()[-1]
 
 
@@ -110,7 +110,7 @@ def test_a_cron_job_needs_an_image(tmp_path: Path) -> None:
         render("kubernetes", tick(tmp_path, image=None))
 
 
-def documents(found: Tick) -> dict[str, Any]:
+def documents(found: TickCommand) -> dict[str, Any]:
     text = render("kubernetes", found)["bnpipe-retrain.yaml"]
     return {each["kind"]: each for each in yaml.safe_load_all(text)}
 
