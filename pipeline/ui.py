@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from rich.console import Console
@@ -84,22 +85,45 @@ def answer(value: Any, *lines: str, as_json: bool) -> None:
         say(line)
 
 
+@contextmanager
+def heard_or_not(stream: IO[str]) -> Iterator[None]:
+    """Work outlives its audience: a reader that went away or a full disk behind a stream ends none.
+
+    Args:
+        stream: sys.stdout or sys.stderr; what cannot be written is dropped, and all after it.
+    """
+    with suppress(OSError, SystemExit):  # rich makes the second of a BrokenPipeError
+        yield
+    drop_unwritten(stream)
+
+
+def drop_unwritten(stream: IO[str]) -> None:
+    """Flush a stream; if it cannot be, make it /dev/null: Python's exit would fail on it too."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def error(problem: BaseException, *, trace: bool = False) -> None:
     """An error in one line (and its traceback, if asked for)."""
-    stderr = _console(sys.stderr)
-    if trace:
-        import traceback
-
-        stderr.print("".join(traceback.format_exception(problem)), markup=False)
     hint = f" → {problem.hint}" if isinstance(problem, BnpipeError) and problem.hint else ""
     text = problem.headline if isinstance(problem, BnpipeError) else one_line(problem)
-    stderr.print(f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]")
+    line = f"[bold red]error:[/] {escape(' '.join(text.split()))}[bold]{escape(hint)}[/]"
+    with heard_or_not(sys.stderr):
+        stderr = _console(sys.stderr)
+        if trace:
+            import traceback
+
+            stderr.print("".join(traceback.format_exception(problem)), markup=False)
+        stderr.print(line)
 
 
 def warn(text: str) -> None:
     """Something that went wrong beside the work that was asked for."""
     line = escape(" ".join(text.split()))
-    _console(sys.stderr).print(f"[bold yellow]warning:[/] {line}")
+    with heard_or_not(sys.stderr):
+        _console(sys.stderr).print(f"[bold yellow]warning:[/] {line}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -151,11 +175,9 @@ class RunView:
         self._width = 12
 
     def __call__(self, event: Event) -> None:
-        """Show one event; once nobody reads any more, nothing: the run goes on."""
-        try:
+        """Show one event; once nobody can read it any more, nothing: the run goes on."""
+        with heard_or_not(self._stream):
             self._view(event)
-        except (BrokenPipeError, SystemExit):  # rich makes the second of the first
-            self._view = lambda event: None  # type: ignore[method-assign]
 
     def _view(self, event: Event) -> None:
         match event:
@@ -188,7 +210,8 @@ class RunView:
 
     def close(self) -> None:
         """Stop the live line and give the stream back."""
-        self._stop()
+        with heard_or_not(self._stream):
+            self._stop()
         self._stream.close()
 
     def _finished(self, event: StepFinished) -> str:

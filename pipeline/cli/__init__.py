@@ -22,7 +22,23 @@ def main() -> None:
             f"({sys.executable}) → make run PYTHON=python3.11\n"
         )
         sys.exit(2)
+    _open_streams()
     sys.exit(_main(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Put /dev/null behind each of the descriptors 0 to 2 that we were started without.
+
+    Else the next file that is opened gets the number, and what is printed goes into that file.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def _main(arguments: list[str]) -> int:
@@ -49,6 +65,7 @@ def _main(arguments: list[str]) -> int:
     except Exception as error:
         from bnpipe.pipeline import ui
 
+        ui.drop_unwritten(sys.stdout)
         expected = isinstance(error, BnpipeError | OSError)
         ui.error(error, trace=trace or not expected)
         if expected:

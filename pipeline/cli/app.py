@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import typer
 
@@ -60,7 +61,10 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except typer.TyperException as error:
-        error.show()  # type: ignore[attr-defined]  # usage errors and the help of a group
+        from bnpipe.pipeline import ui
+
+        with ui.heard_or_not(sys.stderr):
+            error.show()  # type: ignore[attr-defined]  # usage errors and the help of a group
         return ExitCode.USAGE
     return int(result or 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +40,8 @@ def retrain(
     done = tick(resolved, home, option_words(config, sets), reason=reason, quiet=as_json)
     for problem in tell(resolved, home, done, datetime.now(UTC)):
         ui.warn(problem)
-    ui.answer(asdict(done), done.sentence, as_json=as_json)
+    with ui.heard_or_not(sys.stdout):
+        ui.answer(asdict(done), done.sentence, as_json=as_json)
     return done.exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,12 +65,13 @@ def start(config: Config, request: Request, *, as_json: bool, verbose: bool) -> 
     finally:
         if view is not None:
             view.close()
-    if view is not None:
-        ui.show_summary(result.summary)
-        if request.verify and result.error is None:
-            ui.say("verified  every step gave the same bytes again")
-    else:
-        ui.write_json(result.summary)
+    with ui.heard_or_not(sys.stdout):
+        if view is not None:
+            ui.show_summary(result.summary)
+            if request.verify and result.error is None:
+                ui.say("verified  every step gave the same bytes again")
+        else:
+            ui.write_json(result.summary)
     _track(config, result)
     if result.error is not None and isinstance(result.error, Exception):
         ui.error(result.error, trace=verbose)

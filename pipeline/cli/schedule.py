@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,9 @@ def run(sets: Sets = None, config: ConfigFile = None) -> None:
     require_timetable(section)
 
     def say(line: str) -> None:
-        ui.say(line)
-        sys.stdout.flush()
+        with suppress(OSError, SystemExit):  # a full disk behind the log may have room again
+            ui.say(line)
+            sys.stdout.flush()
 
     words = (*COMMAND, "retrain", "--due", "--json", *option_words(config, sets))
     Daemon(words, seconds=section.tick_seconds, grace=section.grace_seconds, say=say).run()
