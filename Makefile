@@ -26,7 +26,7 @@ help: ## list the targets
 # With neither network nor archives the data set is drawn, and said so first and last.
 .PHONY: run
 run: $(STAMP) ## run the pipeline (ARGS="..." goes to `bnpipe run`)
-	@notice=$$($(BIN)/python -m bnpipe.pipeline.reachable $(ARGS)) || notice=; \
+	@notice=$$($(BIN)/python -P -m bnpipe.pipeline.reachable $(ARGS)) || notice=; \
 	if [ -z "$$notice" ]; then exec $(BIN)/bnpipe run $(ARGS); fi; \
 	echo "$$notice"; \
 	status=0; $(BIN)/bnpipe run --set data.dataset=rendered_digits $(ARGS) || status=$$?; \

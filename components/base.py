@@ -12,11 +12,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from bnpipe.data.errors import DataError
 
@@ -36,6 +38,42 @@ def machine_local(default: Any) -> Any:
 def configured_as(key: str, default: Any, *, in_key: bool = True) -> Any:
     """A `Params` field that users know under another config key, which the definition fills in."""
     return field(default=default, metadata={"config": key, "in_key": in_key})
+
+
+def expanded(path: str) -> str:
+    """A path as a person writes it, with `~` expanded.
+
+    Raises:
+        ValueError: it is an address, such as gs://bucket/folder.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ValueError("expected a path on this machine")
+    return os.path.expanduser(path)
+
+
+@dataclass(frozen=True)
+class _Expanded:
+    """What pydantic does with a `LocalPath`; by its own error the key is named."""
+
+    or_url: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(path: str) -> str:
+            try:
+                return path if self.or_url and "://" in path else expanded(path)
+            except ValueError as error:
+                raise PydanticCustomError("path", str(error)) from None
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+LocalPath = Annotated[str, _Expanded()]
+"""A setting that is the path of a file or folder."""
+
+PathOrUrl = Annotated[str, _Expanded(or_url=True)]
+"""A setting that is the path of a folder, or the address of one in an object store."""
 
 
 def plain(value: Any) -> Any:

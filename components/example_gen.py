@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Lt
 
 from bnpipe.components.artifacts import SPLITS, Examples
-from bnpipe.components.base import Component, Context, Facts, machine_local
+from bnpipe.components.base import Component, Context, Facts, LocalPath, machine_local
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError, DataRequestError
 from bnpipe.data.sources.checksums import RENDERED, local_archives, registered_archives
@@ -45,7 +45,7 @@ class Params:
     dataset: str = "mnist"
     """TFDS name of a one-channel image classification set, e.g. emnist/digits, rendered_digits."""
 
-    archives: str | None = machine_local(None)
+    archives: LocalPath | None = machine_local(None)
     """Folder with the data set's original archives, or with a folder of that name that has them;
     what it lacks is downloaded."""
 
@@ -68,12 +68,12 @@ class Params:
     """The most unusable records that may be set aside in quarantine/ before the step fails. Where a
     file is broken, all that it held from there on counts."""
 
-    schema: str | None = machine_local(None)
+    schema: LocalPath | None = machine_local(None)
     """A schema file (tensorflow_metadata Schema, text format) that the data must meet, instead of
     the data set's own; it is example_validator that reads it."""
 
     # Which spans there are, and what they hold, is in the key by way of `probe`.
-    spans: str | None = machine_local(None)
+    spans: LocalPath | None = machine_local(None)
     """Newer labelled data to add, e.g. /data/spans/{SPAN}: folders whose {SPAN} is a number or a
     date, with {train,test}/<label>/*.png or TFRecords {train,test}/* (features image and label)."""
 

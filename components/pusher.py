@@ -204,7 +204,7 @@ def _rollout(params: Params, verifier: Verifier | None = None) -> Rollout:
 def _base_path(params: Params) -> Path:
     if not params.base_path:
         raise ServingError("serving.base_path is empty: expected the folder of the versions")
-    return Path(params.base_path).expanduser().absolute()
+    return Path(params.base_path).absolute()
 
 
 def _read(artifact: Model | VerdictArtifact, name: str) -> Mapping[str, Any]:

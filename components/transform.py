@@ -13,6 +13,9 @@ from bnpipe.components.artifacts import Examples, TransformedExamples
 from bnpipe.components.base import Component, Context, Facts
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 
+SLICED_BY = ("label", "ink_quartile", "span")
+"""The columns of what it makes that metrics can be sliced by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,9 +43,28 @@ def pipeline(flags: Sequence[str]) -> Any:
         BeamFlagError: see `check_flags`.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-    return beam.Pipeline(options=PipelineOptions(check_flags(flags)))
+    options = PipelineOptions(check_flags(flags))
+    direct, runner = options.view_as(DirectOptions), None
+    here = options.view_as(StandardOptions).runner == "FnApiRunner"
+    if here and direct.direct_running_mode == "multi_processing":
+        runner = _runner_with_processes()
+        direct.direct_running_mode = None  # else the runner would start its own
+    return beam.Pipeline(runner, options)
+
+
+def _runner_with_processes() -> Any:
+    """FnApiRunner whose workers are processes.
+
+    The command that Beam itself would give to a shell has them import from the current folder, and
+    fails where the path of the interpreter holds a space.
+    """
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    words = (sys.executable, "-P", "-m", "apache_beam.runners.worker.sdk_worker_main")
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(shlex.join(words)))
 
 
 def check_flags(flags: Sequence[str]) -> list[str]:

@@ -19,14 +19,28 @@ from bnpipe.components.artifacts import Model, ServedModel, Statistics
 from bnpipe.pipeline.champion import champion_of, champion_statistics_of, model_of_version
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.publishing import pusher_params, served_folder
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.graph import Graph
 
 CANDIDATE = "trainer.model"
 
 
 def evaluator_params(config: Config) -> evaluator.Params:
-    """The parameters of the evaluator; with spans, each of them is a slice of its own."""
+    """The parameters of the evaluator; with spans, each of them is a slice of its own.
+
+    Raises:
+        ConfigError: a slicing names a column that there will not be, or one twice.
+    """
     slices = config.evaluator.slices
+    for slicing in slices:
+        columns = slicing.split("*")
+        unknown = [name for name in columns if name not in transform.SLICED_BY]
+        if unknown or len(set(columns)) < len(columns):
+            raise ConfigError(
+                f"evaluator.slices: expected {', '.join(transform.SLICED_BY)}, or different ones "
+                f"of them joined by *, received {slicing!r}",
+                hint="--set 'evaluator.slices=[label, ink_quartile]'",
+            )
     if config.data.spans is None or "span" in slices:
         return config.evaluator
     return replace(config.evaluator, slices=(*slices, "span"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from bnpipe.data.errors import DataError
 from bnpipe.data.sources.checksums import RENDERED, local_archives
 from bnpipe.pipeline.engine.fingerprint import ROOT, environment
+from bnpipe.pipeline.shadows import shadows
 
 _LEAST_FREE = 2 * 10**9
 
@@ -43,6 +44,8 @@ def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterato
         if name != "python":
             yield Check(name, version != "missing", version)
     yield from _lock()
+    for name, path in shadows():
+        yield Check(f"module {name}", False, f"hidden by {path}")
     for room in ("pipeline", "components", "serving", "data"):
         yield _package(f"bnpipe.{room}")
     yield _disk(home)
@@ -103,7 +106,7 @@ def _archives(dataset: str, folder: Path) -> Check:
 
 
 def _tfma() -> Check:
-    done = subprocess.run([sys.executable, "-c", _WHOLE_TFMA], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", _WHOLE_TFMA], capture_output=True, text=True)
     whole = done.returncode == 0
     lines = done.stderr.strip().splitlines() or ["no output"]
     return Check("TFMA is whole", whole, "yes" if whole else lines[-1])

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnpipe.components import pusher
 from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.publishing import check_keys
 from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
+from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.summary import attach, describe
@@ -43,9 +46,11 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
 
     Raises:
         LockHeld: another run is at work in this home.
-        ConfigError: a selected step or a Beam flag is unknown.
+        ConfigError: a selected step or a Beam flag is unknown, or a key cannot be used.
         StoreError: the store is of a newer format.
     """
+    graph = build(config, home)
+    require_keys(config, graph, request.selection)
     _use_one_thread()
     flags = (*config.beam.options, *request.beam_flags)
     settings = RunSettings(
@@ -62,7 +67,17 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
         describe=describe,
         attach=attach,
     )
-    return run_graph(build(config, home), home, settings, sinks, verify=request.verify)
+    return run_graph(graph, home, settings, sinks, verify=request.verify)
+
+
+def require_keys(config: Config, graph: Graph, selection: Selection) -> None:
+    """Look at the keys that versions are signed with, before anything runs that would need them.
+
+    Raises:
+        ConfigError: one cannot be used, or a selected step does not exist.
+    """
+    if any(graph.nodes[name].component is pusher.COMPONENT for name in selection.steps(graph)):
+        check_keys(config)
 
 
 def _use_one_thread() -> None:

@@ -70,8 +70,8 @@ def find(binary: str | None) -> Server:
     Raises:
         ServingError: it is no program.
     """
-    program = os.path.expanduser(binary) if binary is not None else shutil.which(BINARY)
-    if binary is not None and shutil.which(os.path.abspath(str(program))) is None:
+    program = binary if binary is not None else shutil.which(BINARY)
+    if binary is not None and shutil.which(os.path.abspath(binary)) is None:
         raise ServingError(
             f"serving.server_binary: expected a program, received {binary}",
             hint=f"name a {BINARY}, or leave it out",

@@ -23,7 +23,11 @@ def main() -> None:
         )
         sys.exit(2)
     _open_streams()
-    sys.exit(_main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    try:
+        sys.exit(_main(arguments))
+    except Exception as error:  # our own boundary could not be imported, or knows no better
+        sys.exit(_broken(arguments, error))
 
 
 def _open_streams() -> None:
@@ -44,6 +48,7 @@ def _open_streams() -> None:
 def _main(arguments: list[str]) -> int:
     from bnpipe.data.errors import BnpipeError
     from bnpipe.pipeline.engine.errors import ExitCode, Terminated, exit_code_of
+    from bnpipe.pipeline.shadows import shadows
 
     trace = "-v" in arguments or "--verbose" in arguments
     try:
@@ -67,8 +72,30 @@ def _main(arguments: list[str]) -> int:
 
         ui.drop_unwritten(sys.stdout)
         expected = isinstance(error, BnpipeError | OSError)
+        if not expected and shadows():
+            raise
         ui.error(error, trace=trace or not expected)
         if expected:
             return exit_code_of(error)
         ui.error(BnpipeError("this is a bug in bnpipe", hint="report it with `bnpipe doctor`"))
         return ExitCode.BUG
+
+
+def _broken(arguments: list[str], error: Exception) -> int:
+    """Say what keeps the program from running, by the standard library alone; the exit code."""
+    from bnpipe.pipeline.shadows import shadows
+
+    hidden = [(f"module {name}", f"hidden by {path}") for name, path in shadows()]
+    checks = [*hidden, ("bnpipe", f"{type(error).__name__}: {error}")]
+    if arguments[:1] == ["doctor"]:
+        if "--json" in arguments:
+            import json
+
+            values = [{"name": name, "ok": False, "sentence": text} for name, text in checks]
+            sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        else:
+            sys.stdout.writelines(f"!!  {name:<28} {text}\n" for name, text in checks)
+        return 1
+    why = ", ".join(f"{name} is {text}" for name, text in hidden) or "the installation is broken"
+    sys.stderr.write(f"error: {checks[-1][1]}; {why} → bnpipe doctor\n")
+    return 2

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from bnpipe.pipeline.configuration.config import Config, home_from, load
+from bnpipe.pipeline.configuration.config import Config, home_from, load, local_path
 from bnpipe.pipeline.engine.store import Store
+
+
+def expand_path(given: Path | None) -> Path | None:
+    """For options that are paths: a shell leaves `--config=~/x` as it is.
+
+    Raises:
+        ConfigError: it is an address.
+    """
+    return given and local_path(given, "an option that is a path")
+
 
 Sets = Annotated[
     list[str] | None,
@@ -18,7 +28,12 @@ Sets = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="Config file; by default bnpipe.yaml here, if any."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="Config file; by default bnpipe.yaml here, if any.",
+        callback=expand_path,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, expand_path, open_store
 
 if TYPE_CHECKING:
     from bnpipe.pipeline.configuration.config import Config
@@ -29,7 +29,9 @@ def render_files(
         list[str] | None,
         typer.Option(help="compose, kubernetes, kserve, monitoring or runbook; by default all."),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("deploy"),
+    output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
+        "deploy"
+    ),
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,

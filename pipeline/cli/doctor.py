@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
-from bnpipe.pipeline.engine.errors import ExitCode
+from bnpipe.pipeline.engine.errors import ExitCode, one_line
+
+if TYPE_CHECKING:
+    from bnpipe.pipeline.doctor import Check
 
 
 def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) -> int:
     """Check the installation and this home; exit 1 if something is wrong."""
-    from bnpipe.pipeline.doctor import examine
-
     checks = []
-    data = config_from(config, sets).data
-    for check in examine(open_store().home, data.archives, data.dataset):
+    for check in _checks(config, sets):
         checks.append(check)
         if not as_json:
             ui.say(
@@ -25,3 +29,20 @@ def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     if as_json:
         ui.write_json([dataclasses.asdict(c) for c in checks])
     return ExitCode.OK if all(c.ok for c in checks) else ExitCode.FAILED
+
+
+def _checks(config: Path | None, sets: list[str] | None) -> Iterator[Check]:
+    """All checks; what a broken configuration or home keeps from being looked at is left out."""
+    from bnpipe.pipeline.configuration.config import Config
+    from bnpipe.pipeline.doctor import Check, examine
+
+    data, home = Config().data, Path.cwd()
+    try:
+        data = config_from(config, sets).data
+    except BnpipeError as error:
+        yield Check("configuration", False, one_line(error))
+    try:
+        home = open_store().home
+    except (BnpipeError, OSError) as error:
+        yield Check("home", False, one_line(error))
+    yield from examine(home, data.archives, data.dataset)

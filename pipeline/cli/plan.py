@@ -24,10 +24,14 @@ def plan(
     """Show what `run` would do, and why, without doing it."""
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.plan import Selection, make_plan
+    from bnpipe.pipeline.launch import require_keys
 
     store = open_store()
     selection = Selection(to=to, force=tuple(force or ()))
-    made = make_plan(build(config_from(config, sets), store.home), store, selection)
+    settings = config_from(config, sets)
+    graph = build(settings, store.home)
+    require_keys(settings, graph, selection)
+    made = make_plan(graph, store, selection)
     if as_json:
         ui.write_json(made.snapshot())
     else:

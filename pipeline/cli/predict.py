@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, expand_path
 
 if TYPE_CHECKING:
     from bnpipe.serving.client.base import Client
@@ -31,7 +31,8 @@ def predict(
     version: Annotated[int | None, typer.Option(help="Ask this version instead.")] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one image.")] = 10.0,
     log_to: Annotated[
-        Path | None, typer.Option(help="Write requests and answers here, as TFRecords.")
+        Path | None,
+        typer.Option(help="Write requests and answers here, as TFRecords.", callback=expand_path),
     ] = None,
     sets: Sets = None,
     config: ConfigFile = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, expand_path, open_store
 
 if TYPE_CHECKING:
     from bnpipe.pipeline.configuration.config import Config
@@ -33,9 +33,12 @@ def run(sets: Sets = None, config: ConfigFile = None) -> None:
     from bnpipe.pipeline.schedule.child import COMMAND
     from bnpipe.pipeline.schedule.daemon import Daemon
     from bnpipe.pipeline.schedule.health import require_timetable
+    from bnpipe.pipeline.schedule.notify import check_receivers
 
-    section = config_from(config, sets).schedule
+    settings = config_from(config, sets)
+    section = settings.schedule
     require_timetable(section)
+    check_receivers(settings.notify)
 
     def say(line: str) -> None:
         with suppress(OSError, SystemExit):  # a full disk behind the log may have room again
@@ -66,7 +69,9 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
 @app.command()
 def render(
     kind: Annotated[str, typer.Option(help="systemd, cron, kubernetes or airflow.")],
-    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("schedule"),
+    output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
+        "schedule"
+    ),
     image: Annotated[
         str | None, typer.Option(help="Image with bnpipe installed, for Kubernetes.")
     ] = None,
@@ -115,8 +120,12 @@ def _beyond(config: Config, limit: float) -> float:
 
 def _variables() -> dict[str, str]:
     """Variables that lead a tick to this home and configuration; secrets stay where they are."""
+    from bnpipe.pipeline.configuration.config import local_path
+
     paths = {name: os.environ.get(name) for name in ("BNPIPE_CONFIG", "BNPIPE_ARCHIVES")}
-    absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path}
+    absolute = {
+        name: str(local_path(path, name).absolute()) for name, path in paths.items() if path
+    }
     return {"BNPIPE_HOME": str(open_store().home), **absolute}
 
 

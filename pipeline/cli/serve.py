@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Sets, config_from, expand_path, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
 _BINARY = "tensorflow_model_server"
@@ -29,7 +29,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address of the stand-in to listen on.")] = "127.0.0.1",
     binary: Annotated[
         Path | None,
-        typer.Option(help="By default serving.server_binary, else what PATH has."),
+        typer.Option(
+            help="By default serving.server_binary, else what PATH has.", callback=expand_path
+        ),
     ] = None,
     sets: Sets = None,
     config: ConfigFile = None,
@@ -50,7 +52,7 @@ def serve(
     if not (base / MODELS_CONFIG).is_file():
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
     if binary is None and settings.serving.server_binary is not None:
-        binary = Path(settings.serving.server_binary).expanduser()
+        binary = Path(settings.serving.server_binary)
     if binary is not None and not (binary.is_file() and os.access(binary, os.X_OK)):
         raise ServingError(f"{_BINARY}: expected a program, received {binary}")
     target.check_listed()

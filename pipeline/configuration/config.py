@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
+from bnpipe.components.base import expanded
 from bnpipe.pipeline.configuration.sections import (
     Beam,
     Canary,
@@ -65,8 +66,24 @@ class Config:
 
 
 def home_from(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here."""
-    return Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute()
+    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here.
+
+    Raises:
+        ConfigError: BNPIPE_HOME is no path.
+    """
+    return local_path(environ.get("BNPIPE_HOME") or ".bnpipe", "BNPIPE_HOME").absolute()
+
+
+def local_path(path: str | Path, name: str) -> Path:
+    """A path that a person gave, with `~` expanded: a shell leaves it in `--config=~/x`.
+
+    Raises:
+        ConfigError: it is an address; the error names what it was given as.
+    """
+    try:
+        return Path(expanded(str(path)))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}, received {str(path)!r}") from None
 
 
 def load(
@@ -109,7 +126,8 @@ def from_values(values: Mapping[str, Any]) -> Config:
         first = error.errors(include_url=False)[0]
         if first["type"] == "value_error":  # a section checked itself and named the key
             raise ConfigError(str(first["ctx"]["error"])) from None
-        key = ".".join(str(part) for part in first["loc"])
+        # Of several types that it could have, the last part names one.
+        key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         raise ConfigError(
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
             hint="bnpipe config schema shows types and bounds",
@@ -162,7 +180,7 @@ def _descriptions(cls: type[Any]) -> dict[str, str]:
 
 def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
     if file is None and environ.get("BNPIPE_CONFIG"):
-        file = Path(environ["BNPIPE_CONFIG"])
+        file = local_path(environ["BNPIPE_CONFIG"], "BNPIPE_CONFIG")
     if file is None:
         file = Path(DEFAULT_FILE)
         if not file.exists():

@@ -22,7 +22,7 @@ def served_folder(config: Config, home: Path) -> Path:
     configured = config.serving.base_path
     if configured is None or is_url(configured):
         return (home / "served" / model_name(config)).absolute()
-    return Path(configured).expanduser().absolute()
+    return Path(configured).absolute()
 
 
 def store_url(config: Config) -> str:
@@ -82,6 +82,18 @@ def rollout(config: Config, home: Path) -> Rollout:
     )
 
 
+def check_keys(config: Config) -> None:
+    """Look at the keys that a push would need.
+
+    Raises:
+        ConfigError: one cannot be read, is of another kind, or does not belong to the other.
+    """
+    try:
+        load_keys(config.serving.signing_key, _several(config.serving.verify_key))
+    except ServingError as error:
+        raise ConfigError(error.headline, hint=error.hint) from None
+
+
 def _has_canary(config: Config) -> bool:
     """True when new versions are tried as canary first."""
     if config.serving.rollout == "direct":
@@ -102,10 +114,11 @@ def servers(config: Config) -> tuple[str, ...]:
     """
     addresses = _several(config.serving.server_url)
     for address in addresses:
-        if not re.fullmatch(r"(https?|grpc)://[^/\s]+(/\S*)?", address):
+        if not re.fullmatch(r"(https?|grpc)://[^/\s,]+(/[^\s,]*)?", address):
             raise ConfigError(
                 f"serving.server_url: expected http://HOST:PORT or grpc://HOST:PORT, "
-                f"received {address!r}"
+                f"received {address!r}",
+                hint="several are a list: [http://A:8501, http://B:8501]",
             )
     return addresses
 

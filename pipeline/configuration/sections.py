@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import annotated_types as at
 
+from bnpipe.components.base import LocalPath, PathOrUrl
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.serving.deploy import IMAGE
@@ -20,7 +21,7 @@ TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 class Serving:
     """The place that models are published to, and the form."""
 
-    base_path: str | None = None
+    base_path: PathOrUrl | None = None
     """The served folder, or an object store as gs://BUCKET/PATH; by default
     `<home>/served/<model name>`."""
     model_name: str | None = None
@@ -29,7 +30,7 @@ class Serving:
     """Fold batch normalisation into the preceding Dense layer of the exported graph."""
     keep_versions: Annotated[int, at.Ge(1)] = 5
     """Number of versions to keep, besides the live and the labelled ones."""
-    server_binary: str | None = None
+    server_binary: LocalPath | None = None
     """The tensorflow_model_server to try a model on; by default the one on PATH, then Docker."""
     require_real_server: bool = False
     """Publish a model only after a TensorFlow Serving has served it; the stand-in
@@ -41,9 +42,9 @@ class Serving:
     """`direct`: a new version becomes live at once; `canary`: it is labelled so and tried first."""
     server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
     """Longest wait until the server has loaded a version, in seconds."""
-    signing_key: str | None = None
+    signing_key: LocalPath | None = None
     """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
-    verify_key: str | tuple[str, ...] = ()
+    verify_key: LocalPath | tuple[LocalPath, ...] = ()
     """Ed25519 public key (PEM), or a list: the new one and those of older versions; by default the
     one that belongs to the signing key."""
     prometheus_path: str = "/monitoring/prometheus/metrics"
@@ -130,7 +131,7 @@ class Schedule:
     """With `none`: how late a slot may start, in seconds."""
     triggers: tuple[TriggerName, ...] = ("clock",)
     """Reasons to retrain that are looked for at every slot; `clock` is one at every slot."""
-    requests: str | None = None
+    requests: LocalPath | None = None
     """Folder of logged requests (bnpipe predict --log-to) that `drift` looks at too."""
     accuracy_drop: Annotated[float, at.Ge(0), at.Lt(1)] = 0.02
     """With `accuracy`: how much the champion may lose on the newest span."""
@@ -208,17 +209,17 @@ class Notify:
 
     on: tuple[EventName, ...] = ("not_blessed", "failure", "stale")
     """Events that are told."""
-    webhook_file: str | None = None
+    webhook_file: LocalPath | None = None
     """File with the URL that gets the event as JSON by POST, for it may be a secret; or
     BNPIPE_WEBHOOK_URL."""
-    secret_file: str | None = None
+    secret_file: LocalPath | None = None
     """File with the key that the webhook's body is signed with (X-Bnpipe-Signature); or
     BNPIPE_WEBHOOK_SECRET."""
     command: tuple[str, ...] = ()
     """A command that gets the event as JSON on its standard input, e.g. ["./tell.sh"]."""
     timeout_seconds: Annotated[float, at.Gt(0)] = 10.0
     """Time that the webhook or the command may take, in seconds."""
-    prometheus_file: str | None = None
+    prometheus_file: LocalPath | None = None
     """A *.prom file for the node exporter's textfile collector, written at every tick."""
 
 

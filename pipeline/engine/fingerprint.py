@@ -11,8 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import json
 import platform
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -41,8 +43,8 @@ LIBRARIES = (
 )
 
 
-# The memo's keys cover this file and Python's version: another way of digesting is another entry.
-_MADE_BY = Path(__file__).read_bytes() + platform.python_version().encode()
+# The memo's keys cover this file: another way of digesting is another entry.
+_MADE_BY = Path(__file__).read_bytes()
 
 
 def canonical(value: Any) -> str:
@@ -89,7 +91,7 @@ def key_parts(
         "params": key_params(params),
         "inputs": dict(inputs),
         "outside": outside,
-        "files": {name: file_sha256(ROOT / name) for name in component.data_files},
+        "files": {name: file_sha256(code.path(name)) for name in component.data_files},
         "environment": environment(),
     }
 
@@ -98,12 +100,13 @@ class CodeDigests:
     """Digests of modules and of their import closures.
 
     Args:
-        root: the folder that holds the first-party packages; `bnpipe.data` is `data` in it.
+        root: the folder that holds the first-party packages; `bnpipe.data` is `data` in it. By
+            default each package lies where it is imported from.
         memo: a JSON file that remembers digests by the sha256 of the source text, so that `plan`
             parses only what was edited; it may be deleted at any time.
     """
 
-    def __init__(self, root: Path = ROOT, memo: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, memo: Path | None = None) -> None:
         self._root = root
         self._memo_file = memo
         self._memo: dict[str, tuple[str, list[str]]] = {}
@@ -130,7 +133,7 @@ class CodeDigests:
 
     def again(self) -> CodeDigests:
         """An instance that reads every file anew, and parses only those that were edited."""
-        fresh = CodeDigests(self._root)
+        fresh = CodeDigests(root=self._root)
         fresh._memo = self._memo
         return fresh
 
@@ -153,8 +156,15 @@ class CodeDigests:
             with suppress(OSError):
                 replace_text(self._memo_file, json.dumps(self._memo), durable=False)
 
+    def path(self, name: str) -> Path:
+        """A file or folder by its path in the repository, e.g. `data/statistics/schema.pbtxt`."""
+        room, _, rest = name.partition("/")
+        if self._root is None and f"bnpipe.{room}" in FIRST_PARTY:
+            return _folder(room) / rest
+        return (self._root or ROOT) / name
+
     def _source(self, name: str) -> Path | None:
-        base = self._root.joinpath(*name.split(".")[1:])
+        base = self.path(name.partition(".")[2].replace(".", "/"))
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
                 return path
@@ -168,6 +178,14 @@ class CodeDigests:
             self._memo[by_text] = _parsed(text)
             self._dirty = True
         return self._memo[by_text]
+
+
+@functools.cache
+def _folder(room: str) -> Path:
+    """The folder that `bnpipe.<room>` is imported from; one below ROOT may be hidden by another."""
+    spec = importlib.util.find_spec(f"bnpipe.{room}")
+    assert spec is not None and spec.submodule_search_locations, room
+    return Path(spec.submodule_search_locations[0])
 
 
 @functools.cache
@@ -194,7 +212,36 @@ def _ast_digest(tree: ast.Module) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # A string expression is a docstring, of the thing or of the attribute above it.
             node.body = [s for s in node.body if not _is_text(s)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _dump(tree: ast.AST) -> str:
+    """A syntax tree as text that is the same under every Python: what `ast.dump` of 3.11 gives.
+
+    Since 3.12 functions and classes list their type parameters, of which code that 3.11 can read
+    has none, and texts in f-strings come in other pieces; since 3.13 empty lists are left out.
+    """
+    for node in ast.walk(tree):
+        if not getattr(node, "type_params", True):
+            del node.type_params  # type: ignore[attr-defined]
+        if isinstance(node, ast.JoinedStr):
+            node.values = _joined(node.values)
+    if sys.version_info >= (3, 13):
+        return ast.dump(tree, show_empty=True)
+    return ast.dump(tree)
+
+
+def _joined(values: Iterable[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, with texts that follow one another as one, and none empty."""
+    joined: list[ast.expr] = []
+    for value in values:
+        if not isinstance(value, ast.Constant):
+            joined.append(value)
+        elif joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(str(joined[-1].value) + str(value.value))
+        elif value.value:
+            joined.append(value)
+    return joined
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -166,7 +166,7 @@ class Planner:
         self._store = store
         self._force = force
         self._done = dict(done or {})
-        self._code = code or CodeDigests(ROOT, store.home / "cache" / "code.json")
+        self._code = code or CodeDigests(memo=store.home / "cache" / "code.json")
         self._outside = {} if outside is None else outside
         self._looked_up: dict[str, StepRecord | None] = {}
         self._described: dict[str, StepPlan] = {}
@@ -360,9 +360,11 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Re
             if len(changed) > 3:
                 sentence += f" and {len(changed) - 3} more"
             reasons.append(Reason(part.removesuffix("s"), sentence))
-    for part in ("params", "environment"):
-        for name, old, new in differences(before[part], after[part]):
-            reasons.append(Reason(part, f"{name}: {canonical(old)} -> {canonical(new)}"))
+    for name, old, new in differences(before["params"], after["params"]):
+        reasons.append(Reason("params", f"{name}: {canonical(old)} -> {canonical(new)}"))
+    for name, old, new in differences(before["environment"], after["environment"]):
+        library = "Python" if name == "python" else name
+        reasons.append(Reason("environment", f"{library} {old or 'none'} -> {new or 'none'}"))
     return reasons or [Reason("new", "another component")]
 
 

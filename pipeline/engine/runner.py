@@ -31,7 +31,7 @@ from bnpipe.pipeline.engine.events import (
     StepFinished,
     StepStarted,
 )
-from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests
+from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
@@ -96,7 +96,7 @@ class Runner:
         self._folder = folder
         self._settings = settings
         self._sinks = sinks
-        self._code = CodeDigests(ROOT, store.home / "cache" / "code.json")
+        self._code = CodeDigests(memo=store.home / "cache" / "code.json")
         self._outside: dict[str, Mapping[str, str]] = {}
         self._done: dict[str, StepRecord] = {}
         self._step_runner = StepRunner(graph, store, folder, settings, self._emit)

@@ -16,7 +16,7 @@ from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.engine.capture import captured
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.events import Progress, Sink, StepRetried, StepStarted
-from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests
+from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Selection, StepPlan
 from bnpipe.pipeline.engine.provenance import provenance
@@ -187,7 +187,7 @@ class StepRunner:
                 self._folder.id,
                 self._settings.config,
                 self._folder.path,
-                CodeDigests(ROOT, self._store.home / "cache" / "code.json"),
+                CodeDigests(memo=self._store.home / "cache" / "code.json"),
                 [name for c in components for name in (c.module, *c.uses)],
             )
         return self.provenance

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,6 +28,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bnpipe.pipeline.configuration.sections import EventName, Notify
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
 FORMAT: Final = 1
@@ -104,6 +106,23 @@ def notify(
     return problems
 
 
+def check_receivers(settings: Notify, environ: Mapping[str, str] = os.environ) -> None:
+    """Look, without telling anybody, whether the receivers can be told.
+
+    Raises:
+        ConfigError: a file cannot be read, the URL is none, or the command is no program.
+    """
+    try:
+        url = _secret(settings.webhook_file, "BNPIPE_WEBHOOK_URL", environ)
+        _secret(settings.secret_file, "BNPIPE_WEBHOOK_SECRET", environ)
+        if url is not None:
+            _host(url)
+    except _UndeliveredError as error:
+        raise ConfigError(f"notify: the webhook could not be told: {error}") from None
+    if settings.command and shutil.which(os.path.expanduser(settings.command[0])) is None:
+        raise ConfigError(f"notify.command: expected a program, received {settings.command[0]!r}")
+
+
 def signature(body: bytes, key: str) -> str:
     """The value of `X-Bnpipe-Signature`: `sha256=` and the HMAC of the body in hex."""
     return "sha256=" + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
@@ -124,7 +143,7 @@ def _secret(file: str | None, variable: str, environ: Mapping[str, str]) -> str 
     if file is None:
         return environ.get(variable) or None
     try:
-        secret = Path(file).expanduser().read_text().strip()
+        secret = Path(file).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise _UndeliveredError(f"cannot read {file}: {type(error).__name__}") from None
     if not secret:
@@ -132,15 +151,21 @@ def _secret(file: str | None, variable: str, environ: Mapping[str, str]) -> str 
     return secret
 
 
-def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
-    """POST; faults of the network and of the server (5xx, 429) are tried again."""
+def _host(url: str) -> str:
+    """The host of the webhook's URL, which is a secret and not to be shown."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname
+        host = parts.hostname if parts.scheme in ("http", "https") else None
     except ValueError:
-        usable = None
-    if not usable or any(c.isspace() for c in url):
-        raise _UndeliveredError("its URL must be http://... or https://...")
+        host = None
+    if not host or "," in parts.netloc or ",http" in url or any(c.isspace() for c in url):
+        raise _UndeliveredError("its URL must be one http://... or https://...")
+    return host
+
+
+def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
+    """POST; faults of the network and of the server (5xx, 429) are tried again."""
+    host = _host(url)
     headers = {"Content-Type": "application/json", "User-Agent": "bnpipe"}
     if key is not None:
         headers[SIGNATURE] = signature(body, key)
@@ -155,7 +180,7 @@ def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
             problem, again = f"it answered {error.code}", error.code >= 500 or error.code == 429
         except (OSError, ValueError) as error:  # its text may hold the URL
             reason = getattr(error, "reason", error)
-            problem, again = f"{type(reason).__name__} from {parts.hostname}", True
+            problem, again = f"{type(reason).__name__} from {host}", True
         if not again or attempt == _TRIES:
             raise _UndeliveredError(problem)
         time.sleep(0.5 * 2**attempt)
@@ -165,7 +190,7 @@ def _call(command: tuple[str, ...], body: bytes, event: str, timeout: float) -> 
     """Run the command in a process group of its own, so that nothing of it is left behind."""
     try:
         child = subprocess.Popen(
-            command,
+            (os.path.expanduser(command[0]), *command[1:]),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -99,7 +99,10 @@ class Retraining:
         # At the limit a run may have ended already, and have been telling MLflow of it.
         if left is None or left["status"] not in (_DONE if late else _ENDED):
             run = left["id"] if left else None
-            return Ran(exit_code=code, sentence=late or _cut_short(code), run=run)
+            # Without a record nothing was done, whatever the code says.
+            return Ran(
+                exit_code=code or ExitCode.FAILED, sentence=late or _cut_short(code), run=run
+            )
         soaking = canary.on_trial(self._config, self._store.home) is not None
         if left["exit_code"] == ExitCode.OK and soaking:
             return canary.try_canary(self._config, self._store, left)

@@ -88,7 +88,6 @@ def load_signer(path: Path) -> Signer:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    path = path.expanduser()
     setting = f"serving.signing_key {path}"
     key = _load(path, setting, Ed25519PrivateKey, lambda pem: load_pem_private_key(pem, None))
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -109,7 +108,6 @@ def load_public(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    path = path.expanduser()
     return _load(path, f"serving.verify_key {path}", Ed25519PublicKey, load_pem_public_key)
 
 

@@ -91,3 +91,33 @@ def test_looking_is_light(tmp_path: Path) -> None:
         )
     )
     assert imported(TOY + verbs, tmp_path) == []
+
+
+JAX = """
+import json, os, pathlib
+folder = pathlib.Path.home() / ".keras"
+folder.mkdir()
+(folder / "keras.json").write_text(json.dumps({"backend": "jax", "floatx": "float16"}))
+"""
+
+
+def test_keras_runs_on_tensorflow_whatever_its_user_has_set(tmp_path: Path) -> None:
+    script = (
+        "from bnpipe.components.network import network\n"
+        "import keras, tensorflow as tf\n"
+        "print(keras.backend.backend(), keras.config.floatx(), tf.keras.__version__[0])\n"
+    )
+    environ = environment(HOME=str(tmp_path), KERAS_BACKEND="jax", TF_USE_LEGACY_KERAS="1")
+    words = [sys.executable, "-P", "-c", JAX + script]
+    assert subprocess.check_output(words, env=environ, text=True) == "tensorflow float32 3\n"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["bnpipe.data", "bnpipe.components.base", "bnpipe.serving.local", "bnpipe.pipeline.cli.app"],
+)
+def test_every_room_sets_up_keras_before_it_could_be_imported(module: str) -> None:
+    script = f"import os, {module}; print(os.environ['KERAS_BACKEND'])"
+    words = [sys.executable, "-P", "-c", script]
+    environ = environment(KERAS_BACKEND="jax")
+    assert subprocess.check_output(words, env=environ, text=True) == "tensorflow\n"

@@ -21,8 +21,8 @@ data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics
-pipeline: definition launch push reachable
-pipeline/cli: common config diff doctor export gc graph logs plan predict promote report resume
+pipeline: definition push reachable
+pipeline/cli: common config diff export gc graph logs plan predict promote report resume
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
 pipeline/engine: capture execute files provenance step

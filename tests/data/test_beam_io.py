@@ -1,5 +1,9 @@
 """Beam pipelines: the local default, and the flags behind `--`."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from bnpipe.data.beam_io import BeamFlagError, check_flags, pipeline
@@ -69,3 +73,25 @@ def test_remote_workers_get_the_project_unless_they_have_it() -> None:
     assert check_flags(remote)[-1].endswith("/setup.py")
     for own in ("--sdk_container_image=bnpipe:1", "--environment_type=EXTERNAL"):
         assert check_flags([*remote, own]) == [*remote, own]
+
+
+@pytest.mark.slow
+def test_worker_processes_import_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import apache_beam as beam
+    from apache_beam.testing.util import assert_that, equal_to
+
+    python = tmp_path / "a folder" / "python"  # the command goes through a shell
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    with pipeline(["--direct_running_mode=multi_processing", "--direct_num_workers=2"]) as p:
+        looked = (
+            p
+            | beam.Create([os.getpid()])
+            | beam.Map(lambda parent: (os.getpid() == parent, os.getcwd() in sys.path))
+        )
+        assert_that(looked, equal_to([(False, False)]))

@@ -1,14 +1,17 @@
 """Code digests: what an edit changes, and what it does not."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
 from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.definition import build
+from bnpipe.pipeline.engine import fingerprint
 from bnpipe.pipeline.engine.fingerprint import (
     ROOT,
     CodeDigests,
@@ -235,6 +238,40 @@ def test_the_environment_names_the_libraries_that_compute() -> None:
     found = environment()
     assert {"python", "tensorflow", "keras", "numpy", "apache-beam"} <= set(found)
     assert found["python"].count(".") == 1
+
+
+# What a Python says of these, each of them says in another way.
+PARTS = '''
+class Empty: ...
+async def parts(*, width=3) -> list[int]:
+    """A docstring."""
+    print("a" f"b{width=:>{width}}" "c", f"{width!r:^{width}.{width}}%", f"", f"{{{width}}}")
+    return []
+'''
+
+
+def test_a_digest_of_code_is_the_same_under_every_python(tree: Path) -> None:
+    (tree / "components" / "alone.py").write_text(PARTS)
+    digest = closure(tree, "bnpipe.components.alone")["bnpipe.components.alone"]
+    assert digest == ("b103d6ebddcc16220aa9d6aa9306665de7af2d4926778d3e75e3666a15700ba7")
+
+
+def test_keys_are_of_the_code_that_is_imported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = CodeDigests().closure(["bnpipe.data.errors"])
+    places = ModuleSpec("bnpipe.data", None, is_package=True)
+    places.submodule_search_locations = [str(tree / "data")]
+    monkeypatch.setattr(importlib.util, "find_spec", {"bnpipe.data": places}.get)
+    fingerprint._folder.cache_clear()
+    (tree / "data" / "errors.py").write_text("other = 1\n")
+    (tree / "data" / "__init__.py").write_text("other = 1\n")
+    try:
+        assert CodeDigests().path("data/x.pbtxt") == tree / "data" / "x.pbtxt"
+        assert changed_names(here, CodeDigests().closure(["bnpipe.data.errors"])) == [
+            "bnpipe.data",
+            "bnpipe.data.errors",
+        ]
+    finally:
+        fingerprint._folder.cache_clear()
 
 
 # The product's own graph

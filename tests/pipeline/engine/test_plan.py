@@ -102,7 +102,16 @@ def test_a_changed_library_is_told_with_both_versions(
     monkeypatch.setattr(fingerprint, "environment", lambda: now)
     (reason,) = why(ran.plan())["source"]
     assert reason[0] == "environment"
-    assert reason[1].startswith("numpy: ") and reason[1].endswith('-> "99.0"')
+    assert reason[1].startswith("numpy ") and reason[1].endswith(" -> 99.0")
+
+
+def test_another_python_is_the_one_reason_for_what_it_changes(
+    ran: ToyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = fingerprint.environment()["python"]
+    now = {**fingerprint.environment(), "python": "3.99"}
+    monkeypatch.setattr(fingerprint, "environment", lambda: now)
+    assert why(ran.plan())["source"] == [("environment", f"Python {was} -> 3.99")]
 
 
 def test_a_changed_data_file_is_told(toy: ToyHome, tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.lock import is_held
+from bnpipe.pipeline.schedule import child
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import FAILED, Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
+from bnpipe.pipeline.schedule.retrain import retrain
 from bnpipe.pipeline.schedule.slot import Slot
 from tests.child import WITH_TESTS, environment
 from tests.waiting import wait_for
@@ -212,3 +215,14 @@ def test_the_scheduler_stops_a_run_that_outlives_its_grace(toy: Toy) -> None:
     (claim,) = Book(toy.home).claims()
     assert claim.counted == 0  # to be stopped costs no attempt
     assert toy.tick()["outcome"]["result"] == "pushed"
+
+
+def test_a_run_that_ends_without_a_record_has_failed_whatever_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "COMMAND", ("true",))
+    config = from_values({"data": {"dataset": "rendered_digits"}})
+    done = retrain(config, tmp_path / "home", reason="another program in its place")
+    assert done.exit_code == 1 and done.outcome is not None
+    assert (done.outcome.result, done.outcome.exit_code) == (Result.FAILED, 1)
+    assert done.outcome.sentence == "the run ended with exit code 0 before it had a record"

@@ -1,0 +1,85 @@
+"""What can be known before anything runs is said then."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnpipe.pipeline import cli
+from bnpipe.serving.folder.signing import make_keys
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNPIPE_HOME", str(tmp_path / "home"))
+    for name in ("BNPIPE_ARCHIVES", "BNPIPE_CONFIG", "BNPIPE_WEBHOOK_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+def refusal(capfd: Any, *words: str) -> str:
+    """The one line with which something is refused, with exit code 2."""
+    capfd.readouterr()
+    assert cli._main(list(words)) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    return str(line)
+
+
+WRONG = [
+    ("serving.signing_key=none.pem", "serving.signing_key none.pem: expected a readable PEM file"),
+    ("serving.verify_key=[none.pub]", "serving.verify_key none.pub: expected a readable PEM file"),
+    ("evaluator.slices=[nope]", "evaluator.slices: expected label, ink_quartile, span"),
+    ("evaluator.slices=[label*label]", "received 'label*label'"),
+    ("serving.server_url=http://a:1,http://b:2", "several are a list: [http://A:8501, "),
+    ("data.spans=gs://bucket/{SPAN}", "data.spans: expected a path on this machine"),
+]
+
+
+@pytest.mark.parametrize(("setting", "complaint"), WRONG)
+@pytest.mark.parametrize("verb", ["plan", "run", "config check"])
+def test_a_setting_that_cannot_work_is_refused_before_anything_runs(
+    verb: str, setting: str, complaint: str, home: Path, capfd: Any
+) -> None:
+    sets = ("--set", "data.dataset=rendered_digits", "--set", setting)
+    assert complaint in refusal(capfd, *verb.split(), *sets)
+    assert not home.exists()
+
+
+def test_keys_that_belong_together_are_taken_and_others_not(tmp_path: Path, capfd: Any) -> None:
+    for name in ("one", "two"):
+        make_keys(tmp_path / name)
+    sets = ("--set", "data.dataset=rendered_digits", "--set", "serving.signing_key=one")
+    assert cli._main(["plan", *sets]) == 0
+    told = refusal(capfd, "plan", *sets, "--set", "serving.verify_key=two.pub")
+    assert "serving.verify_key two.pub does not belong to serving.signing_key one" in told
+
+
+def test_keys_are_not_asked_for_where_nothing_is_published() -> None:
+    sets = ("--set", "data.dataset=rendered_digits", "--set", "serving.signing_key=none.pem")
+    assert cli._main(["plan", "--to", "trainer", *sets]) == 0
+    assert cli._main(["status", *sets]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("https://a/x,https://b/y", "its URL must be one http"),
+        ("a.example/hook", "its URL must be one http"),
+        (None, "cannot read url.txt: FileNotFoundError"),
+    ],
+)
+def test_a_webhook_that_cannot_be_told_is_refused_by_the_check_without_its_secret(
+    content: str | None, complaint: str, tmp_path: Path, capfd: Any
+) -> None:
+    if content is not None:
+        (tmp_path / "url.txt").write_text(content)
+    sets = ("--set", "data.dataset=rendered_digits", "--set", "notify.webhook_file=url.txt")
+    told = refusal(capfd, "config", "check", *sets)
+    assert complaint in told and "//a" not in told
+
+
+def test_a_command_that_is_no_program_is_refused_by_the_check(capfd: Any) -> None:
+    words = ("config", "check", "--set", "data.dataset=rendered_digits")
+    told = refusal(capfd, *words, "--set", "notify.command=[./tell.sh]")
+    assert "notify.command: expected a program, received './tell.sh'" in told
