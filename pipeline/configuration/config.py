@@ -32,6 +32,7 @@ from bnpipe.pipeline.configuration.sections import (
     Tracking,
 )
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.serving.folder.names import pattern_in
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
@@ -65,8 +66,27 @@ class Config:
 
 
 def home_from(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here."""
-    return Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute()
+    """The folder of all state: BNPIPE_HOME, else `.bnpipe` here.
+
+    Raises:
+        ConfigError: TensorFlow would not find it by its path.
+    """
+    return plain_path(Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute(), "home")
+
+
+def plain_path(path: Path, what: str) -> Path:
+    """A path that is no pattern to TensorFlow and Beam, which read all paths as such.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if letters := pattern_in(path):
+        raise ConfigError(
+            f"{what}: expected a path without [ ] * ? \\, which TensorFlow takes for a pattern, "
+            f"received {path} ({letters})",
+            hint="name another folder (BNPIPE_HOME, serving.base_path), or rename it",
+        )
+    return path
 
 
 def load(

@@ -68,7 +68,7 @@ def check(base: Path, url: str) -> None:
     """Refuse to change a folder when the store has changes of another home.
 
     Raises:
-        ServingError: it has, or it cannot be read.
+        ServingError: it has, or a models.config that is not bnpipe's; or it cannot be read.
     """
     with opened(url) as bucket:
         _news(base, bucket)
@@ -128,7 +128,14 @@ def fetch(base: Path, url: str) -> list[int]:
 
 
 def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
-    """The bytes that the folder's ledger has beyond the store's, and where they go."""
+    """The bytes that the folder's ledger has beyond the store's, and where they go.
+
+    Raises:
+        ServingError: the store has more than the folder, or a models.config that is not bnpipe's.
+    """
+    if bucket.size(model_config.MODELS_CONFIG) is not None:
+        text = bucket.read(model_config.MODELS_CONFIG).decode(errors="replace")
+        model_config.refuse_foreign(text, bucket.path(model_config.MODELS_CONFIG))
     here, there = _ledger_bytes(base), bucket.ledger()
     if here.startswith(there):
         return here[len(there) :], len(there)

@@ -32,7 +32,7 @@ serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke
 serving/deploy: queries settings
 serving/export: canonical classifier warmup
-serving/folder: admission bucket manifest model_config settle
+serving/folder: admission bucket manifest settle
 serving/local: api config grpc_service http inference main servable server states status warmup
 """
 
