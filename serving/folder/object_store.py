@@ -89,7 +89,7 @@ def mirror(base: Path, url: str) -> None:
         _refuse_loss(folder, history, kept)
         for version in kept:
             bucket.upload(version_path(folder, version), str(version))
-        _mirror_records(folder, bucket)
+        _mirror_records(folder, bucket, history)
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()
@@ -144,12 +144,12 @@ def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
     raise _diverged(base, bucket.root)
 
 
-def _mirror_records(folder: Path, bucket: Bucket) -> None:
-    """Upload the records of the versions, once each, and the server's other files."""
+def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
+    """Upload the records of the versions, once each signature, and the server's other files."""
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
-            if path.name not in there:
+            if path.name not in there or parse_version(path.stem) in history.signed:
                 bucket.put(f"{records}/{path.name}", path.read_bytes())
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():

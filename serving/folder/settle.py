@@ -18,7 +18,12 @@ from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
-from bnpipe.serving.folder.manifest import MANIFESTS, write_records
+from bnpipe.serving.folder.manifest import (
+    MANIFESTS,
+    signature_of,
+    signature_path,
+    write_records,
+)
 from bnpipe.serving.folder.versions import PROVENANCE, version_path, wanted_config
 
 LOCK = ".lock"
@@ -100,6 +105,8 @@ def settle(folder: Path) -> History:
     if history.pending is not None:
         _settle_pending(folder, history.pending)
         history = ledger.read(folder)
+    for version in history.signed:
+        _settle_signature(folder, history.entries[version])
     wanted = wanted_config(folder, history)
     if wanted is not None:
         model_config.write(folder, wanted)
@@ -121,6 +128,15 @@ def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
     if os.path.lexists(target):
         discard(folder, entry.version)
     ledger.append(folder, "abandoned", entry.version)
+
+
+def _settle_signature(folder: Path, entry: ledger.Entry) -> None:
+    """Write the records of a whole version whose signature is not the ledger's."""
+    target, path = version_path(folder, entry.version), signature_path(folder, entry.version)
+    if target.is_dir() and not (path.is_file() and path.read_bytes() == signature_of(entry)):
+        files = file_digests(target)
+        if digest_of_files(files) == entry.digest:
+            write_records(folder, entry, files)
 
 
 def discard(folder: Path, version: int) -> None:
