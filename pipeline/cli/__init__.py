@@ -29,6 +29,7 @@ def _main(arguments: list[str]) -> int:
     from bnpipe.data.errors import BnpipeError
     from bnpipe.pipeline.engine.errors import ExitCode, Terminated, exit_code_of
 
+    _ask_this_machine_directly()
     trace = "-v" in arguments or "--verbose" in arguments
     try:
         from bnpipe.pipeline.cli.app import call
@@ -55,3 +56,14 @@ def _main(arguments: list[str]) -> int:
             return exit_code_of(error)
         ui.error(BnpipeError("this is a bug in bnpipe", hint="report it with `bnpipe doctor`"))
         return ExitCode.BUG
+
+
+def _ask_this_machine_directly() -> None:
+    """Keep http_proxy from what runs on this machine: our servers, Beam's workers, trackers.
+
+    Libraries and the processes that we start read it; through a proxy Beam's would wait for ever.
+    """
+    excepted = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    if "*" not in excepted:
+        names = dict.fromkeys([*excepted, "localhost", "127.0.0.1", "::1"])
+        os.environ["no_proxy"] = ",".join(name for name in names if name)
