@@ -79,10 +79,11 @@ class Params:
 
 
 def effect(inputs: Inputs, params: Params) -> Effect:
-    """The effect that publishing would have, from the served folder alone."""
+    """The effect that publishing would have, from the served folder and the keys alone."""
     digest = tree_digest(inputs.model.saved_model)
     base = _base_path(params)
-    state = standing.state_of(base, digest)
+    signer, _ = load_keys(params.signing_key, params.verify_keys)
+    state = standing.state_of(base, digest, signer.verifier if signer else None)
     is_live = not state.needed and digest not in ledger.read(base).withdrawn
     if is_live and params.store_url and not object_store.is_mirrored(base, params.store_url):
         return Effect(True, f"publish (finish the upload to {params.store_url})")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from bnpipe.data.errors import ForeignFile
 
 STAGING = ".staging-"
 TRASH = ".trash-"
@@ -88,6 +92,56 @@ def replace_bytes(
         write_all(descriptor, content)
 
 
+def is_foreign(path: Path, ours: re.Pattern[str]) -> bool:
+    """True if somebody else wrote a file: it holds something, and nowhere the mark of ours."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return bool(content.strip()) and ours.search(content.decode(errors="replace")) is None
+
+
+def write_files(
+    folder: Path, files: Mapping[str, str], ours: re.Pattern[str], *, force: bool
+) -> None:
+    """Write files below a folder, each atomically, readable by everyone like the folder.
+
+    Args:
+        folder: made if need be.
+        files: text by path.
+        ours: the mark of those that may be replaced.
+        force: replace those of others too.
+
+    Raises:
+        ForeignFile: one of them is there and is not ours; nothing is written.
+        OSError: the disk refuses.
+    """
+    for path in (folder / name for name in files):
+        if not force and is_foreign(path, ours):
+            raise ForeignFile(
+                f"{path} was not written by bnpipe, and is left as it is",
+                hint="name another folder by --output, or replace it by --force",
+            )
+    for name, text in files.items():
+        make_folder((folder / name).parent)
+        replace_text(folder / name, text)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; each that is new is durable and readable by everyone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):  # somebody else was faster
+        folder.mkdir()
+        folder.chmod(0o755)
+    fsync(folder.parent)
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a folder of plain files; every file and folder of the copy is durable on return.
 
@@ -96,7 +150,7 @@ def copy_tree(source: Path, target: Path) -> None:
     removable.
 
     Raises:
-        OSError: the target exists, or something cannot be read or written.
+        OSError: the target exists, or something cannot be read or written; it names what.
     """
     os.mkdir(target)
     with os.scandir(source) as scanned:
@@ -106,7 +160,12 @@ def copy_tree(source: Path, target: Path) -> None:
             copy_tree(Path(entry.path), target / entry.name)
             continue
         copy = target / entry.name
-        shutil.copyfile(entry.path, copy, follow_symlinks=False)
+        try:
+            shutil.copyfile(entry.path, copy, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it would name what was read
+                error.filename, error.filename2 = str(copy), None
+            raise
         os.chmod(copy, 0o644)
         fsync(copy)
     os.chmod(target, 0o755)

@@ -36,5 +36,9 @@ class RequestError(BnpipeError):
     """A request for something that does not exist: a data set's name, a flag for Beam."""
 
 
+class ForeignFile(RequestError):
+    """A file that somebody else wrote is in the place of one of ours."""
+
+
 class DataRequestError(DataError, RequestError):
     """The data that was asked for cannot exist: no such data set, no such folder."""

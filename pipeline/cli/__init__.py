@@ -50,6 +50,7 @@ def _main(arguments: list[str]) -> int:
     from bnpipe.pipeline.engine.errors import ExitCode, Terminated, exit_code_of
     from bnpipe.pipeline.shadows import shadows
 
+    _ask_this_machine_directly()
     trace = "-v" in arguments or "--verbose" in arguments
     try:
         from bnpipe.pipeline.cli.app import call
@@ -99,3 +100,14 @@ def _broken(arguments: list[str], error: Exception) -> int:
     why = ", ".join(f"{name} is {text}" for name, text in hidden) or "the installation is broken"
     sys.stderr.write(f"error: {checks[-1][1]}; {why} → bnpipe doctor\n")
     return 2
+
+
+def _ask_this_machine_directly() -> None:
+    """Keep http_proxy from what runs on this machine: our servers, Beam's workers, trackers.
+
+    Libraries and the processes that we start read it; through a proxy Beam's would wait for ever.
+    """
+    excepted = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    if "*" not in excepted:
+        names = dict.fromkeys([*excepted, "localhost", "127.0.0.1", "::1"])
+        os.environ["no_proxy"] = ",".join(name for name in names if name)

@@ -32,6 +32,7 @@ def render_files(
     output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
         "deploy"
     ),
+    force: Annotated[bool, typer.Option("--force", help="Replace files of others too.")] = False,
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,
@@ -50,7 +51,7 @@ def render_files(
     deployment = _deployment(config_from(config, sets))
     listed = next_step(output, deployment.models)
     files = {path: text for k in kinds for path, text in render(k, deployment, listed).items()}
-    write(output, files)
+    write(output, files, force=force)
     waiting = listed != deployment.models and "kubernetes" in kinds
     value = {"folder": str(output), "files": list(files), "labels_wait": waiting}
     ui.answer(value, *(str(output / path) for path in files), as_json=as_json)

@@ -39,8 +39,9 @@ def push(
         "path": str(done.path),
         "digest": done.digest,
         "new": done.new,
+        "signed": done.signed,
         "label": "stable" if done.live else "canary",
     }
     state = "live" if done.live else "the canary"
-    already = "" if done.new else " (it was already)"
+    already = "" if done.new else " (it was already" + ", and is signed now" * done.signed + ")"
     ui.answer(value, f"v{done.version} is {state} in {done.path}{already}", as_json=as_json)

@@ -28,7 +28,9 @@ def rollback(
     target = rollout(config_from(config, sets), open_store().home)
     before, waiting = versions.live(target.base), versions.waiting(target.base)
     now = target.rollback(reason=reason, to=to)
-    if waiting is not None and before == now:
-        before = waiting
-    sentence = f"v{now} is live in {target.base}; v{before} is withdrawn: {reason}"
-    ui.answer({"from": before, "to": now, "reason": reason}, sentence, as_json=as_json)
+    withdrawn = waiting if before == now else before
+    done = f"v{withdrawn} is withdrawn: {reason}"
+    if withdrawn is None:
+        done = "it was already, and nothing is withdrawn"
+    value = {"from": withdrawn, "to": now, "reason": reason}
+    ui.answer(value, f"v{now} is live in {target.base}; {done}", as_json=as_json)

@@ -72,6 +72,7 @@ def render(
     output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
         "schedule"
     ),
+    force: Annotated[bool, typer.Option("--force", help="Replace files of others too.")] = False,
     image: Annotated[
         str | None, typer.Option(help="Image with bnpipe installed, for Kubernetes.")
     ] = None,
@@ -82,10 +83,11 @@ def render(
     """Write the files with which another scheduler calls `bnpipe retrain --due`."""
     import yaml
 
+    from bnpipe.data.durable import write_files
     from bnpipe.pipeline.cli.retrain import option_words
     from bnpipe.pipeline.configuration.duration import parse_duration
     from bnpipe.pipeline.schedule.child import COMMAND
-    from bnpipe.pipeline.schedule.render import TickCommand
+    from bnpipe.pipeline.schedule.render import OURS, TickCommand
     from bnpipe.pipeline.schedule.render import render as files_of
 
     resolved = config_from(config, sets)
@@ -102,9 +104,7 @@ def render(
         config=yaml.safe_dump(resolved.snapshot(), sort_keys=False),
     )
     files = files_of(kind, tick)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (output / name).write_text(text)
+    write_files(output, files, OURS, force=force)
     value = {"folder": str(output), "files": list(files)}
     ui.answer(value, *(str(output / name) for name in files), as_json=as_json)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from bnpipe.components import pusher
-from bnpipe.pipeline.configuration.config import Config
+from bnpipe.pipeline.configuration.config import Config, plain_path
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.names import check_model_name, default_model_name
@@ -18,11 +18,15 @@ from bnpipe.serving.folder.signing import load_keys
 
 
 def served_folder(config: Config, home: Path) -> Path:
-    """The folder that models are published to; with an object store, what is mirrored there."""
+    """The folder that models are published to; with an object store, what is mirrored there.
+
+    Raises:
+        ConfigError: the model's name is none, or TensorFlow would not find the folder by its path.
+    """
     configured = config.serving.base_path
     if configured is None or is_url(configured):
-        return (home / "served" / model_name(config)).absolute()
-    return Path(configured).absolute()
+        return plain_path((home / "served" / model_name(config)).absolute(), "served folder")
+    return plain_path(Path(configured).absolute(), "serving.base_path")
 
 
 def store_url(config: Config) -> str:

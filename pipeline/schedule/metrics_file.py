@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
+from bnpipe.data.durable import is_foreign, replace_bytes
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.health import Health
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
+_OURS = re.compile(r"\A# HELP bnpipe_")
 _GOOD = {Result.PUSHED, Result.UNCHANGED}
 
 
@@ -27,14 +30,20 @@ def write_metrics(
         now: the present moment, aware.
 
     Raises:
-        ConfigError: its name is none that the collector reads, or its folder cannot be written.
+        ConfigError: its name is none that the collector reads, it is somebody else's, or its folder
+            cannot be written.
     """
     if path.suffix != ".prom":
         raise ConfigError(
             f"notify.prometheus_file must end in .prom, got {path.name}",
             hint="the collector reads *.prom only",
         )
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    if is_foreign(path, _OURS):
+        raise ConfigError(
+            f"{path} was not written by bnpipe, and is left as it is",
+            hint="set notify.prometheus_file to a file of its own",
+        )
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
 
@@ -67,6 +76,7 @@ def write_metrics(
         for result in Result:
             last.labels(model, result).set(settled[-1].result is result)
     try:
-        write_to_textfile(str(path), registry)
+        # Readable by the collector, which is another user, whatever the umask is.
+        replace_bytes(path, generate_latest(registry), durable=False)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None

@@ -19,6 +19,8 @@ from typing import Final
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
+OURS: Final = re.compile(r'\A(?:# |""")bnpipe: ')
+"""How every file begins."""
 MINUTES: Final = 5
 SLACK_SECONDS: Final = 900
 """Seconds that the whole tick may take longer than its run, before its scheduler ends it."""

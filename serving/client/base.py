@@ -11,8 +11,10 @@ REST needs numpy and the standard library only. `connect.connect` chooses by the
 from __future__ import annotations
 
 import abc
+import ipaddress
 import random
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
@@ -28,6 +30,16 @@ Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Examples: TypeAlias = Sequence[Mapping[str, Sequence[float]]]
 Classes = list[list[tuple[str, float]]]
 T = TypeVar("T")
+
+
+def is_loopback(address: str) -> bool:
+    """True if HOST:PORT, or HOST alone, is this machine by a name or address of its own."""
+    host = urllib.parse.urlsplit(f"//{address}").hostname or ""
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return ip.is_loopback or ip.is_unspecified
 
 
 class ServerError(ServingError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 
+from bnpipe.data.quiet import quiet
 from bnpipe.serving.client.base import Client, Options
 from bnpipe.serving.errors import ServingError
 
@@ -25,7 +26,8 @@ def connect(address: str, model: str, options: Options | None = None) -> Client:
             f"server: expected http://HOST:PORT or grpc://HOST:PORT, received {address!r}"
         )
     if parts.scheme == "grpc":
-        from bnpipe.serving.client.grpc import GrpcClient
+        with quiet():
+            from bnpipe.serving.client.grpc import GrpcClient
 
         return GrpcClient(parts.netloc, model, options)
     from bnpipe.serving.client.rest import RestClient

@@ -29,6 +29,7 @@ from bnpipe.serving.client.base import (
     Prediction,
     ServerError,
     VersionState,
+    is_loopback,
 )
 
 _UNREACHABLE = re.compile(
@@ -54,10 +55,12 @@ class GrpcClient(Client):
     def __init__(self, address: str, model: str, options: Options) -> None:
         super().__init__(model, options)
         self._address = address
-        # The default limit of 4 MB is less than some answers have.
-        self.channel = grpc.insecure_channel(
-            address, options=[("grpc.max_receive_message_length", -1)]
-        )
+        # The default limit of 4 MB is less than some answers have. Of proxies gRPC learns from
+        # http_proxy; none of them reaches a server on this machine.
+        channel_options = [("grpc.max_receive_message_length", -1)]
+        if is_loopback(address):
+            channel_options.append(("grpc.enable_http_proxy", 0))
+        self.channel = grpc.insecure_channel(address, options=channel_options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 

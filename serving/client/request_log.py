@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.durable import write_all
+from bnpipe.data.quiet import quiet
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.serving.errors import ServingError
 
@@ -62,8 +63,9 @@ class RequestLog:
             ServingError: the disk refuses.
         """
         # The messages come with TensorFlow; a client that does not log need not wait for it.
-        import tensorflow as tf
-        from tensorflow_serving.apis import prediction_log_pb2
+        with quiet():
+            import tensorflow as tf
+            from tensorflow_serving.apis import prediction_log_pb2
 
         log = prediction_log_pb2.PredictionLog()
         for message in (log.predict_log.request, log.predict_log.response):

@@ -1,8 +1,10 @@
 """Questions to Prometheus about servers, in PromQL: those of the rules and of the dashboard.
 
-Only metrics that tensorflow_model_server has. Names begin with a colon, latencies are in
+Only metrics that tensorflow_model_server has, and `bnpipe_served_version` of the file that
+`notify.prometheus_file` names. Names of the server's begin with a colon, latencies are in
 microseconds; `request_count` counts probes and status requests too, `request_latency` counts what
-succeeded, with an empty `API` for requests that infer nothing.
+succeeded, with an empty `API` for requests that infer nothing. A load whose warmup fails counts as
+a successful one, and a folder without saved_model.pb as none at all.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 _SERVING = ":tensorflow:serving:"
 _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
+_WARMUPS = f"{_SERVING}model_warmup_latency_count"
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,25 @@ class Queries:
 
     @property
     def failed_load(self) -> str:
-        """True when a load failed in the last ten minutes.
+        """True when a load or a warmup failed in the last ten minutes.
 
         Not `increase`, which does not see a counter appear.
         """
-        failed = f'{_LOADS}{{job={_text(self.job)},status="fail"}}'
-        return f"sum({failed}) > (sum({failed} offset 10m) or vector(0))"
+        failed = f'{_LOADS}{{{self._job},status="fail"}}'
+        return " or ".join(
+            f"sum({counter}) > (sum({counter} offset 10m) or vector(0))"
+            for counter in (failed, self._failed_warmups)
+        )
+
+    @property
+    def live_not_loaded(self) -> str:
+        """True when fewer servers have ever loaded the live version than can be read."""
+        live = f"bnpipe_served_version{{model={_text(self.model)}}}"
+        loaded = f'{_LOADS}{{{self._job},status="success"}}'
+        path = '"version", "$1", "model_path", ".*/([0-9]+)/?"'
+        there = f'label_replace({loaded}, {path}) and on (version) count_values("version", {live})'
+        servers = f"count(count by (instance) ({there})) or vector(0)"
+        return f"sum({self._up}) > ({servers}) and on () {live}"
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -76,7 +92,8 @@ class Queries:
         by_api = f"sum by (API) (rate({_SERVING}request_latency_count{self._inferences}[5m]))"
         by_status = f"sum by (status) (rate({_SERVING}request_count{{{self._model}}}[5m]))"
         runtime = f"rate({_SERVING}runtime_latency_bucket{{{self._model}}}[5m])"
-        loads = f"sum by (status) ({_LOADS}{{job={_text(self.job)}}})"
+        loads = f"sum by (status) ({_LOADS}{{{self._job}}})"
+        warmups = f"sum({self._failed_warmups})"
         percentiles = tuple((f"p{q * 100:g}", self.latency(q)) for q in (0.5, 0.9, 0.99))
         session_p99 = f"histogram_quantile(0.99, sum by (le) ({runtime})) / 1000"
         inferences = "That succeeded; Predict is gRPC, predict is REST."
@@ -96,7 +113,12 @@ class Queries:
                 "Failed requests", "Share of all.", "percentunit", (("failed", self.error_ratio),)
             ),
             Panel("Servers", "That Prometheus can read.", "short", (("up", f"sum({self._up})"),)),
-            Panel("Loads", "Since the servers started.", "short", (("{{status}}", loads),)),
+            Panel(
+                "Loads",
+                "Since the servers started.",
+                "short",
+                (("{{status}}", loads), ("warmup failed", warmups)),
+            ),
         )
 
     def latency(self, quantile: float) -> str:
@@ -113,8 +135,16 @@ class Queries:
         return f'{{{self._model},API!=""}}'
 
     @property
+    def _job(self) -> str:
+        return f"job={_text(self.job)}"
+
+    @property
+    def _failed_warmups(self) -> str:
+        return f'{_WARMUPS}{{{self._job},status!="OK"}}'
+
+    @property
     def _up(self) -> str:
-        return f"up{{job={_text(self.job)}}}"
+        return f"up{{{self._job}}}"
 
 
 def _text(value: str) -> str:

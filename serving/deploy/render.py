@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.durable import replace_text
+from bnpipe.data.durable import write_files
 from bnpipe.serving.deploy.queries import Queries
 from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
 from bnpipe.serving.errors import ServingError
@@ -34,6 +34,8 @@ KINDS = {
     ),
     "runbook": ("runbook.md",),
 }
+# The dashboard, which has no comments, names us by its tags.
+_OURS = re.compile(r'Written by `bnpipe deploy render`|"tags": \["bnpipe", "tensorflow-serving"\]')
 _CONFIGMAP = "kubernetes/configmap.yaml"
 _HEALTHCHECK = (
     "exec 3<>/dev/tcp/127.0.0.1/{port} && "
@@ -70,17 +72,15 @@ def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None)
     }
 
 
-def write(folder: Path, files: dict[str, str]) -> None:
-    """Write files below a folder, each atomically.
+def write(folder: Path, files: dict[str, str], *, force: bool = False) -> None:
+    """Write files below a folder, each atomically; those of others only if forced to.
 
     Raises:
-        ServingError: it cannot be written.
+        ForeignFile: there is one that was not written here.
+        ServingError: the folder cannot be written.
     """
     try:
-        for name, text in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(path, text)
+        write_files(folder, files, _OURS, force=force)
     except OSError as error:
         raise ServingError(f"cannot write to {folder}: {error.strerror}") from error
 

@@ -5,9 +5,9 @@ the truth; labels, `models.config` and the files in `provenance/` are made from 
 
 Events: `reserved` (a number is taken, with all that is known about the model), `published` (its
 folder is in place and `stable` names it), `listed` (servers are to load a version, and a label
-goes there once they have), `abandoned` (its folder never came), `rolled_back` (the live version's
-digest is withdrawn and `stable` goes to another version), `withdrawn`, `promoted` (a label moves),
-`removed` (by retention).
+goes there once they have), `abandoned` (its folder never came), `signed` (a version gets another
+signature), `rolled_back` (the live version's digest is withdrawn and `stable` goes to another
+version), `withdrawn`, `promoted` (a label moves), `removed` (by retention).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ class History:
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
         listed: what servers are to load although no label names it yet.
+        signed: versions whose signature came after them.
         removed: versions that retention deleted.
         largest: the largest number ever used, 0 if there is none.
         last: the last event's name, empty if there is none.
@@ -96,6 +97,7 @@ class History:
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     listed: Listed | None = None
+    signed: set[int] = field(default_factory=set)
     removed: set[int] = field(default_factory=set)
     largest: int = 0
     last: str = ""
@@ -130,6 +132,9 @@ class History:
                 if self.pending is not None:
                     self._take_in(version)
                 self.listed = Listed(version, line["purpose"])
+            case "signed":
+                self.entries[version] = replace(self.entries[version], signature=line["signature"])
+                self.signed.add(version)
             case "abandoned":
                 self.pending = None
             case "withdrawn" | "rolled_back":

@@ -56,9 +56,9 @@ def write_records(base: Path, entry: Entry, files: Mapping[str, FileDigest]) -> 
         (base / folder).mkdir(exist_ok=True)
     provenance = base / PROVENANCE / f"{entry.version}.json"
     replace_bytes(provenance, provenance_text(entry), staging=base)
+    replace_bytes(manifest_path(base, entry.version), manifest_of(entry, files), staging=base)
     if entry.signature is not None:
         replace_bytes(signature_path(base, entry.version), signature_of(entry), staging=base)
-    replace_bytes(manifest_path(base, entry.version), manifest_of(entry, files), staging=base)
 
 
 def signature_of(entry: Entry) -> bytes:

@@ -27,6 +27,12 @@ from bnpipe.serving.errors import ServingError
 
 MODELS_CONFIG = "models.config"
 LABELS = ("stable", "canary")
+# One model, as `render` writes it: whoever adds another has made the file their own.
+_OURS = re.compile(
+    r"\A# Generated from ledger\.jsonl by bnpipe((?!\bconfig\s*\{).)*"
+    r"\bconfig \{((?!\bconfig\s*:?\s*[{<]).)*\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,29 @@ def read_text(base: Path) -> str | None:
     """The file's text; None if there is none.
 
     Raises:
-        ServingError: it is there and cannot be read.
+        ServingError: it is there and cannot be read, or is not bnpipe's.
     """
     try:
-        return (base / MODELS_CONFIG).read_text()
+        text = (base / MODELS_CONFIG).read_text()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ServingError(f"cannot read {base / MODELS_CONFIG}: {error}") from error
+    refuse_foreign(text, base / MODELS_CONFIG)
+    return text
+
+
+def refuse_foreign(text: str, where: Path | str) -> None:
+    """Refuse the text of a models.config that lists other models, or that somebody else wrote.
+
+    Raises:
+        ServingError: it does.
+    """
+    if text.strip() and _OURS.search(text) is None:
+        raise ServingError(
+            f"{where} was not written by bnpipe, or lists other models too: it is left as it is",
+            hint="set serving.base_path to a folder of its own",
+        )
 
 
 def label(base: Path, name: str) -> int | None:

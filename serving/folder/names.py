@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from bnpipe.serving.errors import ServingError
 
@@ -11,6 +13,7 @@ LARGEST_VERSION = 2**63 - 1
 # absl::SimpleAtoi<int64>, which TF Serving applies to the names in a base path.
 # Leading zeros apart: Python refuses to convert thousands of digits.
 _VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
+_PATTERN = re.compile(r"[][*?\\]")
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -21,6 +24,14 @@ def parse_version(name: str) -> int | None:
         return None
     number = int(match[1] + match[2])
     return number if -LARGEST_VERSION - 1 <= number <= LARGEST_VERSION else None
+
+
+def pattern_in(path: Path) -> str:
+    """The letters of a path, its links followed or not, for which it is a pattern; empty if none.
+
+    TensorFlow and Beam read paths as patterns: no server finds the variables below `a[b]`.
+    """
+    return " ".join(sorted(set(_PATTERN.findall(f"{path}{os.path.realpath(path)}"))))
 
 
 def check_model_name(name: str) -> None:

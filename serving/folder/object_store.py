@@ -68,7 +68,7 @@ def check(base: Path, url: str) -> None:
     """Refuse to change a folder when the store has changes of another home.
 
     Raises:
-        ServingError: it has, or it cannot be read.
+        ServingError: it has, or a models.config that is not bnpipe's; or it cannot be read.
     """
     with opened(url) as bucket:
         _news(base, bucket)
@@ -89,7 +89,7 @@ def mirror(base: Path, url: str) -> None:
         _refuse_loss(folder, history, kept)
         for version in kept:
             bucket.upload(version_path(folder, version), str(version))
-        _mirror_records(folder, bucket)
+        _mirror_records(folder, bucket, history)
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()
@@ -128,7 +128,14 @@ def fetch(base: Path, url: str) -> list[int]:
 
 
 def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
-    """The bytes that the folder's ledger has beyond the store's, and where they go."""
+    """The bytes that the folder's ledger has beyond the store's, and where they go.
+
+    Raises:
+        ServingError: the store has more than the folder, or a models.config that is not bnpipe's.
+    """
+    if bucket.size(model_config.MODELS_CONFIG) is not None:
+        text = bucket.read(model_config.MODELS_CONFIG).decode(errors="replace")
+        model_config.refuse_foreign(text, bucket.path(model_config.MODELS_CONFIG))
     here, there = _ledger_bytes(base), bucket.ledger()
     if here.startswith(there):
         return here[len(there) :], len(there)
@@ -137,12 +144,12 @@ def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
     raise _diverged(base, bucket.root)
 
 
-def _mirror_records(folder: Path, bucket: Bucket) -> None:
-    """Upload the records of the versions, once each, and the server's other files."""
+def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
+    """Upload the records of the versions, once each signature, and the server's other files."""
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
-            if path.name not in there:
+            if path.name not in there or parse_version(path.stem) in history.signed:
                 bucket.put(f"{records}/{path.name}", path.read_bytes())
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.digest import digest_of_files
+from bnpipe.data.digest import FileDigest, digest_of_files
 from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests, tree_digest
@@ -56,6 +56,7 @@ class Published:
         path: its folder.
         digest: of its SavedModel.
         new: False if this digest was live already.
+        signed: True if that one was signed now, where it lies.
         live: False while servers are to load it first (`folder.rollout`).
     """
 
@@ -64,6 +65,7 @@ class Published:
     digest: str
     new: bool
     live: bool = True
+    signed: bool = False
 
 
 def publish(
@@ -96,7 +98,7 @@ def publish(
         force: the reason for publishing although the digest was withdrawn.
         expected: the digest that was blessed; None accepts what the folder holds.
         hold: only list it, if another version is live; `promote` makes it live.
-        signer: signs the version's manifest.
+        signer: signs the version's manifest; also where it lies, if it is live already.
 
     Raises:
         ServingError: the bytes are not the expected ones, the folder belongs to another model or
@@ -118,7 +120,8 @@ def publish(
         now = live(folder)
         waiting = waiting_version(folder, history) or trial_version(folder, history)
         if now is not None and is_intact(folder, history, now, digest):
-            return Published(now, version_path(folder, now), digest, new=False)
+            unsigned = signer is not None and _sign(folder, history, now, signer)
+            return Published(now, version_path(folder, now), digest, new=False, signed=unsigned)
         hold = hold and now is not None
         if waiting is not None and _goes_on(folder, history, waiting, digest, signer):
             version = waiting
@@ -170,6 +173,27 @@ def _goes_on(
     return signer is None or not verify_version(folder, history, version, signer.verifier).bad
 
 
+def _sign(folder: Path, history: History, version: int, signer: Signer) -> bool:
+    """Sign a version whose bytes are those of the model; False if the key has signed it before.
+
+    Raises:
+        ServingError: it was not published by bnpipe.
+    """
+    if not verify_version(folder, history, version, signer.verifier).bad:
+        return False
+    entry = history.entries.get(version)
+    if entry is not None:
+        signature = _signature(signer, entry, file_digests(version_path(folder, version)))
+        ledger.append(folder, "signed", version, signature=signature)
+        settle(folder)
+    require_whole(folder, version, signer.verifier)
+    return True
+
+
+def _signature(signer: Signer, entry: Entry, files: Mapping[str, FileDigest]) -> str:
+    return base64.b64encode(signer.sign(manifest_of(entry, files))).decode()
+
+
 def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Signer | None) -> None:
     """Stage, verify, sign, take the number, rename."""
     staged = folder / scratch_name(STAGING)
@@ -178,8 +202,7 @@ def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Sig
         files = file_digests(staged)
         require_same(entry.digest, digest_of_files(files), "the staged copy")
         if signer is not None:
-            signature = base64.b64encode(signer.sign(manifest_of(entry, files))).decode()
-            entry = replace(entry, signature=signature)
+            entry = replace(entry, signature=_signature(signer, entry, files))
         ledger.append(folder, "reserved", **vars(entry))
         os.rename(staged, version_path(folder, entry.version))
     except BaseException:

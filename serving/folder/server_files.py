@@ -9,15 +9,17 @@ for: for a network as small as this one it costs more than it gives.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnpipe.data.durable import replace_text
+from bnpipe.data.durable import is_foreign, replace_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.settle import writing
 
 MONITORING_CONFIG, BATCHING_CONFIG = "monitoring.config", "batching.config"
 _HEAD = "# Generated from the section serving of the configuration by bnpipe.\n"
+_OURS = re.compile(r"\A# Generated from .* by bnpipe\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,18 @@ class ServerFiles:
 def write(base: Path, files: ServerFiles) -> None:
     """Replace the two files of a served folder, each atomically, unless they say the same already.
 
+    One that somebody else wrote stays as it is: it is what they want their server to read.
+
     Raises:
         ServingError: the folder cannot be written.
     """
-    texts = {MONITORING_CONFIG: files.monitoring(), BATCHING_CONFIG: files.batching()}
-    if all(_text(base / name) == text for name, text in texts.items()):
+    wanted = {MONITORING_CONFIG: files.monitoring(), BATCHING_CONFIG: files.batching()}
+    texts = {
+        name: text
+        for name, text in wanted.items()
+        if _text(base / name) != text and not is_foreign(base / name, _OURS)
+    }
+    if not texts:
         return
     with writing(base, create=False) as folder:
         for name, text in texts.items():

@@ -12,14 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bnpipe.data.digest import digest_of_files
-from bnpipe.data.durable import STAGING, TRASH, fsync, remove, scratch_name
+from bnpipe.data.durable import STAGING, TRASH, fsync, make_folder, remove, scratch_name
 from bnpipe.data.flock import locked
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
-from bnpipe.serving.folder.manifest import write_records
-from bnpipe.serving.folder.versions import version_path, wanted_config
+from bnpipe.serving.folder.manifest import (
+    MANIFESTS,
+    signature_of,
+    signature_path,
+    write_records,
+)
+from bnpipe.serving.folder.versions import PROVENANCE, version_path, wanted_config
 
 LOCK = ".lock"
 LOCK_WAIT_SECONDS = 300.0
@@ -50,13 +55,26 @@ def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
                     f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
                     hint=f"see who holds it: fuser {folder / LOCK}",
                 )
-            yield folder
+            try:
+                yield folder
+            finally:
+                _open_to_others(folder)
     except OSError as error:
         raise ServingError(
             f"cannot write to the served folder {base}: {error.strerror or error}"
             + (f" ({error.filename})" if error.filename else ""),
             hint=_HINTS.get(error.errno or 0, "what is live has not been harmed; run again"),
         ) from error
+
+
+def _open_to_others(folder: Path) -> None:
+    """Whatever the umask: everyone may read, and whoever may write to the folder may publish."""
+    with contextlib.suppress(OSError):  # another user's, who has seen to it
+        group = folder.stat().st_mode & 0o020
+        for name in (LOCK, ledger.LEDGER, PROVENANCE, MANIFESTS):
+            path = folder / name
+            if path.exists():
+                path.chmod((0o755 if path.is_dir() else 0o644) | group)
 
 
 def _real_folder(base: Path, create: bool) -> Path:
@@ -69,8 +87,7 @@ def _real_folder(base: Path, create: bool) -> Path:
     if not folder.exists():
         if not create:
             raise ServingError(f"there is no served folder {base}", hint="publish one: bnpipe run")
-        os.makedirs(folder, exist_ok=True)
-        fsync(folder.parent)
+        make_folder(folder)
     return folder
 
 
@@ -88,6 +105,8 @@ def settle(folder: Path) -> History:
     if history.pending is not None:
         _settle_pending(folder, history.pending)
         history = ledger.read(folder)
+    for version in history.signed:
+        _settle_signature(folder, history.entries[version])
     wanted = wanted_config(folder, history)
     if wanted is not None:
         model_config.write(folder, wanted)
@@ -109,6 +128,15 @@ def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
     if os.path.lexists(target):
         discard(folder, entry.version)
     ledger.append(folder, "abandoned", entry.version)
+
+
+def _settle_signature(folder: Path, entry: ledger.Entry) -> None:
+    """Write the records of a whole version whose signature is not the ledger's."""
+    target, path = version_path(folder, entry.version), signature_path(folder, entry.version)
+    if target.is_dir() and not (path.is_file() and path.read_bytes() == signature_of(entry)):
+        files = file_digests(target)
+        if digest_of_files(files) == entry.digest:
+            write_records(folder, entry, files)
 
 
 def discard(folder: Path, version: int) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
+from bnpipe.serving.folder.signing import Verifier
+from bnpipe.serving.folder.verify import verify_version
 from bnpipe.serving.folder.versions import (
     check_version,
     digest_of,
@@ -45,11 +47,17 @@ class Standing:
     sentence: str
 
 
-def state_of(base: Path, digest: str) -> Standing:
+def state_of(base: Path, digest: str, verifier: Verifier | None = None) -> Standing:
     """The effect that publishing a SavedModel of this digest would have now.
 
     A digest that was published before, is not live and was not withdrawn either is published
     again under a new number: its way back to being live is forward.
+
+    Args:
+        base: the served folder.
+        digest: `tree_digest` of the SavedModel.
+        verifier: the key that it will be signed with, if it will: what is live unsigned, or signed
+            with another one, is still to be signed.
 
     Raises:
         ServingError: the folder cannot be read.
@@ -65,10 +73,10 @@ def state_of(base: Path, digest: str) -> Standing:
     trial = trial_version(base, history)
     if trial is not None and digest_of(base, history, trial) == digest:
         sentence = f"on trial (v{trial} is canary, v{version} live)"
-        return _kept(base, history, trial, digest, sentence)
+        return _kept(base, history, trial, sentence, verifier)
     if version is None or digest_of(base, history, version) != digest:
         return Standing(True, "publish")
-    return _kept(base, history, version, digest, f"up to date (v{version} live)")
+    return _kept(base, history, version, f"up to date (v{version} live)", verifier)
 
 
 def champion(base: Path, candidate_digest: str | None) -> Champion | None:
@@ -101,14 +109,18 @@ def champion(base: Path, candidate_digest: str | None) -> Champion | None:
     return Champion(version, version_path(base, version), digest)
 
 
-def _kept(base: Path, history: History, version: int, digest: str, sentence: str) -> Standing:
-    """Nothing to do, if the version is whole and models.config is as it should be."""
-    if tree_digest(version_path(base, version)) != digest:
+def _kept(
+    base: Path, history: History, version: int, sentence: str, verifier: Verifier | None
+) -> Standing:
+    """Nothing to do, if the version is whole and signed and models.config is as it should be."""
+    if tree_digest(version_path(base, version)) != digest_of(base, history, version):
         return Standing(True, f"publish (the bytes of v{version} are damaged)")
     wanted = wanted_config(base, history)
     is_current = wanted is None or model_config.read_text(base) == wanted.render()
     if history.pending is not None or not is_current:
         return Standing(True, f"publish (finish v{version})")
+    if verifier is not None and verify_version(base, history, version, verifier).bad:
+        return Standing(True, f"publish (sign v{version})")
     return Standing(False, sentence)
 
 

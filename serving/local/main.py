@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bnpipe.data.parent import end_with_parent
+from bnpipe.data.quiet import quiet
 
 NOTICE = (
     "This is bnpipe's stand-in for TensorFlow Serving: for laptops and tests, not for production."
@@ -26,7 +27,6 @@ NOTICE = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     flags = _flags().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("bnpipe.serving.local").setLevel(logging.INFO)
     # It warns of the loader that the real server has too.
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: argparse.Namespace, stop: threading.Event) -> int:
     from bnpipe.serving.local.config import ModelEntry
-    from bnpipe.serving.local.server import LocalServer
+
+    with quiet():
+        from bnpipe.serving.local.server import LocalServer
     from bnpipe.serving.local.states import Settings
     from bnpipe.serving.local.status import StatusError
 

@@ -14,7 +14,7 @@ from bnpipe.components.base import Ruling
 from bnpipe.components.pusher import COMPONENT, Inputs, Params, effect
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
-from bnpipe.serving.folder import labels, object_store, standing, versions
+from bnpipe.serving.folder import labels, object_store, signing, standing, versions
 from tests.serving.folder.served import DIGITS, saved_model
 
 
@@ -331,3 +331,19 @@ def test_the_artifact_holds_what_it_promises(tmp_path: Path) -> None:
     (tmp_path / "pushed").mkdir()
     with pytest.raises(Exception, match=r"no pushed\.json"):
         PushedModel("pusher.pushed", tmp_path / "pushed").check()
+
+
+def test_signing_that_is_switched_on_is_to_be_done_though_the_model_is_live(
+    run_component: Any, params: Params, tmp_path: Path
+) -> None:
+    inputs = inputs_of(tmp_path, "a")
+    run_component(COMPONENT, inputs, params, tmp_path / "out")
+    signing.make_keys(tmp_path / "key")
+    signed = replace(params, signing_key=str(tmp_path / "key"))
+    assert effect(inputs, signed).sentence == "publish (sign v1)"
+    ran = run_component(COMPONENT, inputs, signed, tmp_path / "out2")
+    assert (ran.facts["version"], ran.facts["new"]) == (1, False)
+    assert effect(inputs, signed).sentence == "up to date (v1 live)"
+    (tmp_path / "key").unlink()
+    with pytest.raises(ServingError, match=r"serving\.signing_key .* expected a readable PEM file"):
+        effect(inputs, signed)

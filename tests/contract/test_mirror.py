@@ -30,9 +30,9 @@ pipeline/report: charts contents data_charts evaluation_charts matrices
 pipeline/schedule: book canary claim daemon health outcome retraining slot triggers work
 serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke
-serving/deploy: queries settings
+serving/deploy: settings
 serving/export: canonical classifier warmup
-serving/folder: admission bucket manifest model_config settle
+serving/folder: admission bucket manifest settle
 serving/local: api config grpc_service http inference main servable server states status warmup
 """
 

@@ -2,12 +2,13 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bnpipe.data.durable import replace_text, replacing, write_all
+from bnpipe.data.durable import copy_tree, replace_text, replacing, write_all
 
 
 def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -75,3 +76,18 @@ def test_what_is_durable_is_on_the_disk_before_it_has_its_name(
     calls.clear()
     replace_text(tmp_path / "a.txt", "newer", durable=False)
     assert calls == ["write", "replace"]
+
+
+def test_a_full_disk_is_told_with_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/saved_model.pb").write_text("graph")
+
+    def full(source: str, target: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)  # which names what it reads
+    with pytest.raises(OSError, match="No space") as raised:
+        copy_tree(tmp_path / "store", tmp_path / "served")
+    assert raised.value.filename == str(tmp_path / "served/saved_model.pb")

@@ -1,6 +1,7 @@
 """Every verb over the toy pipeline, in this process: what it prints and how it exits."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -491,3 +492,22 @@ def test_what_config_show_prints_can_be_used_as_a_config(bnpipe: Bnpipe, tmp_pat
     shown = bnpipe("config", "show", "--set", "trainer.hidden_units=[8]").out
     (tmp_path / "bnpipe.yaml").write_text(shown)
     assert bnpipe("config", "show").out == shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "localhost,127.0.0.1,::1"),
+        (".example.org", ".example.org,localhost,127.0.0.1,::1"),
+        ("*", "*"),
+    ],
+)
+def test_what_runs_on_this_machine_is_asked_without_proxies_by_every_library(
+    monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    """Beam's workers would wait for ever; gRPC, requests and urllib read this variable."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("no_proxy", before)
+    for _ in range(2):
+        assert cli._main(["--version"]) == 0
+        assert os.environ["no_proxy"] == after

@@ -1,6 +1,7 @@
 """`bnpipe deploy render`, and what the runbook tells people to type."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.cli.app import app, call
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.serving.deploy.render import KINDS
 from bnpipe.serving.errors import ServingError
-from tests.serving.folder.served import push, saved_model
+from tests.serving.folder.served import closed, push, saved_model
 
 FILES = [path for files in KINDS.values() for path in files]
 
@@ -105,3 +107,25 @@ def test_every_command_of_the_runbook_exists(base: Path) -> None:
     written = {word for words in lines for word in words if word.endswith(".yaml")}
     assert written and all(Path("deploy", path).is_file() for path in written)
     assert {words[0] for words in lines} <= {"bnpipe", "kubectl", "docker", "curl", "VERSION=1"}
+
+
+def test_files_that_people_wrote_are_replaced_by_force_only(base: Path) -> None:
+    own = "services: {mine: {volumes: [./.bnpipe/served/mnist]}}\n"
+    Path("deploy").mkdir()
+    Path("deploy/compose.yaml").write_text(own)
+    with pytest.raises(RequestError, match=r"compose\.yaml was not written by bnpipe.*--force"):
+        call(["deploy", "render"])
+    assert Path("deploy/compose.yaml").read_text() == own
+    assert [p.name for p in Path("deploy").iterdir()] == ["compose.yaml"]
+    assert call(["deploy", "render", "--force"]) == 0
+    assert "tensorflow/serving" in Path("deploy/compose.yaml").read_text()
+    assert call(["deploy", "render"]) == 0  # all of these are ours
+
+
+def test_what_is_rendered_is_readable_by_other_users_whatever_the_umask(base: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert call(["deploy", "render"]) == 0
+    finally:
+        os.umask(before)
+    assert closed([Path("deploy"), *Path("deploy").rglob("*")]) == []

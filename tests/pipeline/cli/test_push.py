@@ -230,3 +230,16 @@ def test_prune_keeps_the_newest_and_the_live(
         toy.run(rate=rate)
     assert answer(capsys, "versions", "prune", "--keep", "1")["removed"] == [1, 2]
     assert versions.complete_versions(toy.served) == [3, 4]
+
+
+def test_a_rollback_to_what_is_live_says_that_nothing_is_withdrawn(
+    toy: ToyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    words = ["rollback", "--to", "1", "--reason", "now"]
+    assert answer(capsys, *words) == {"from": None, "to": 1, "reason": "now"}
+    assert call(words) == 0
+    printed = capsys.readouterr().out.strip()
+    assert printed == f"v1 is live in {toy.served}; it was already, and nothing is withdrawn"
+    (row,) = answer(capsys, "versions", "list")["versions"]
+    assert "withdrawn" not in row["note"]

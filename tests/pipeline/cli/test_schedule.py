@@ -1,6 +1,7 @@
 """`bnpipe schedule render`: files with which other schedulers find this home and its config."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.cli.app import call
 from bnpipe.pipeline.schedule.render import KINDS
+from tests.serving.folder.served import closed
 
 
 @pytest.fixture
@@ -79,3 +82,18 @@ def test_what_was_written_is_told(folder: Path, capsys: pytest.CaptureFixture[st
     written("cron", "--json")
     told = json.loads(capsys.readouterr().out)
     assert told == {"folder": "schedule", "files": ["bnpipe-retrain.crontab"]}
+
+
+def test_files_that_people_wrote_are_replaced_by_force_only(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        files = written("airflow")
+        assert files == written("airflow")
+    finally:
+        os.umask(before)
+    assert closed([Path("schedule"), *Path("schedule").iterdir()]) == []  # Airflow's own user
+    Path("schedule/bnpipe_retrain.py").write_text("# my own bnpipe: by hand\n")
+    with pytest.raises(RequestError, match=r"retrain\.py was not written by bnpipe.*--force"):
+        written("airflow")
+    assert Path("schedule/bnpipe_retrain.py").read_text() == "# my own bnpipe: by hand\n"
+    assert written("airflow", "--force") == files

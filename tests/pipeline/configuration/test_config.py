@@ -1,6 +1,7 @@
 """The configuration: who wins, what is refused, and in which words."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,21 @@ def test_levels_of_a_file_and_of_the_command_line_add_up() -> None:
     }
     assert {level for name, level in checks.items() if name != "leak"} == {"block"}
     assert checks["leak"] == "off"
+
+
+@pytest.mark.parametrize("folder", ["a[1]", "b*", "c?", "d\\e"])
+def test_a_folder_whose_path_tensorflow_reads_as_a_pattern_is_refused_at_once(
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / folder).mkdir()
+    served = load(sets=[f"serving.base_path={json.dumps(str(tmp_path / folder / 'served'))}"])
+    project = monkeypatch.chdir
+    for refused, what in (
+        (lambda: home_from({"BNPIPE_HOME": folder}), "home"),
+        (lambda: build(served, tmp_path / "home"), "serving.base_path"),
+        (lambda: [project(tmp_path / folder), home_from({})], "home"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{what}: expected a path without \[ \]") as caught:
+            refused()
+        assert caught.value.exit_code is ExitCode.USAGE
+        assert folder in str(caught.value)

@@ -1,5 +1,6 @@
 """The text file for monitors, read back by Prometheus's own parser."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,3 +66,20 @@ def test_a_file_that_no_collector_reads_or_none_that_can_be_written(tmp_path: Pa
         write_metrics(tmp_path / "bnpipe.txt", MODEL, STATE, SETTLED, NOW)
     with pytest.raises(ConfigError, match="cannot write"):
         write_metrics(tmp_path / "missing" / "bnpipe.prom", MODEL, STATE, SETTLED, NOW)
+
+
+def test_the_collector_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_metrics(tmp_path / "bnpipe.prom", MODEL, STATE, SETTLED, NOW)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "bnpipe.prom").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_somebody_else_wrote_stays(tmp_path: Path) -> None:
+    other = "# HELP backup_age_seconds Of bnpipe's home.\nbackup_age_seconds 3\n"
+    (tmp_path / "backup.prom").write_text(other)
+    with pytest.raises(ConfigError, match=r"backup\.prom was not written by bnpipe"):
+        write_metrics(tmp_path / "backup.prom", MODEL, STATE, SETTLED, NOW)
+    assert (tmp_path / "backup.prom").read_text() == other

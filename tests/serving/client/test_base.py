@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from bnpipe.serving.client.base import Options, ServerError
+from bnpipe.serving.client.base import Options, ServerError, is_loopback
 from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
 from tests.waiting import PATIENCE
@@ -251,3 +251,20 @@ def test_waiting_ends_when_the_server_gave_up(scripted, client):
 def test_waiting_has_an_end(scripted, client):
     with pytest.raises(ServerError, match="received LOADING"):
         client(scripted((200, state(b"LOADING")))).wait_until_available(3, timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("127.0.0.1:8500", True),
+        ("127.1.2.3:1", True),
+        ("localhost:8500", True),
+        ("[::1]:8500", True),
+        ("0.0.0.0:8500", True),
+        ("10.0.0.7:8500", False),
+        ("localhost.example.org:8500", False),
+        ("serving:8500", False),
+    ],
+)
+def test_what_is_this_machine_is_known_by_its_address(address, here):
+    assert is_loopback(address) is here

@@ -48,6 +48,8 @@ METRICS = {
     ":tensorflow:serving:request_latency_count": {"model_name", "API", "entrypoint"},
     ":tensorflow:serving:runtime_latency_bucket": {"model_name", "API", "runtime", "le"},
     ":tensorflow:cc:saved_model:load_attempt_count": {"model_path", "status", "job"},
+    ":tensorflow:serving:model_warmup_latency_count": {"model_path", "status", "job"},
+    "bnpipe_served_version": {"model"},  # of the file that notify.prometheus_file names
 }
 FLAGS = {
     "port",

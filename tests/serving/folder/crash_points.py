@@ -139,6 +139,7 @@ SCENARIOS = {
     ),
     "canary": Scenario(_after(_A), _push_as_canary, 1, "a", ("1", "X")),
     "signed push": Scenario(_after(_A), _push("b", signer=SIGNER), 1, "b", ("1", "X")),
+    "signed where it lies": Scenario(_after(_A), _push("a", signer=SIGNER), 1, "a", ("1",)),
     "forced push": Scenario(
         _after(_A, _B, _rollback(1)), _push("b", force="needed"), 1, "b", ("1", "2", "X")
     ),
@@ -172,7 +173,7 @@ def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[
     if reserved != sorted(set(reserved)):
         defects.append(f"a number was used twice: {reserved}")
     defects += [str(f) for f in verify(base, None) if f.bad]
-    if name == "signed push":
+    if name in ("signed push", "signed where it lies"):
         defects += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad]
     if list(base.glob("provenance/*")) and len(reserved) < len(list(base.glob("provenance/*"))):
         defects.append("a provenance file has no version")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,8 @@ def events(base: Path) -> list[tuple[str, int]]:
     """The ledger's events and their versions."""
     lines = (base / ledger.LEDGER).read_text().splitlines()
     return [(line["event"], line["version"]) for line in map(json.loads, lines)]
+
+
+def closed(paths: Iterable[Path]) -> list[Path]:
+    """Those that another user could not read."""
+    return [p for p in paths if ~p.stat().st_mode & (0o055 if p.is_dir() else 0o044)]

@@ -2,13 +2,19 @@
 
 import ctypes
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder.names import check_model_name, default_model_name, parse_version
+from bnpipe.serving.folder.names import (
+    check_model_name,
+    default_model_name,
+    parse_version,
+    pattern_in,
+)
 
 
 def simple_atoi(name: str) -> int | None:
@@ -86,3 +92,12 @@ def test_default_model_names() -> None:
     assert default_model_name("rendered_digits") == "rendered_digits"
     assert default_model_name("emnist/digits") == "emnist-digits"
     assert default_model_name("3d/Things") == "model-3d-things"
+
+
+@pytest.mark.parametrize("letter", "[]*?\\")
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_known(tmp_path: Path, letter: str) -> None:
+    assert pattern_in(tmp_path / f"a{letter}b" / "c") == letter
+    (tmp_path / f"a{letter}b").mkdir()
+    (tmp_path / "link").symlink_to(f"a{letter}b")
+    assert pattern_in(tmp_path / "link") == letter
+    assert pattern_in(tmp_path / "a {b} ~$%#!(é),:;") == ""

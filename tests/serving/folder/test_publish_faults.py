@@ -46,7 +46,13 @@ def output(process: "subprocess.Popen[str]") -> str:
 # EIO differs from ENOSPC in its text only, as long as every call fails alike.
 SLOW = ("kill twice", "eio")
 # These add calls to others, whose disk faults are explored already.
-SLOW_BUT_FOR_KILLS = ("signed push", "push in two edits", "rollback in two edits", "canary")
+SLOW_BUT_FOR_KILLS = (
+    "signed push",
+    "signed where it lies",
+    "push in two edits",
+    "rollback in two edits",
+    "canary",
+)
 
 
 def marks_of(scenario: str, fault: str) -> list[pytest.MarkDecorator]:

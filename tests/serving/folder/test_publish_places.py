@@ -1,5 +1,6 @@
 """Where a push may go: links, files, folders that vanish, a lock that is held."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +9,17 @@ import pytest
 
 from bnpipe.data.flock import locked
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import publish, settle, versions
-from tests.serving.folder.served import config_of, leftovers, push, saved_model, torn, visible
+from bnpipe.serving.folder import publish, server_files, settle, versions
+from bnpipe.serving.folder.server_files import ServerFiles
+from tests.serving.folder.served import (
+    closed,
+    config_of,
+    leftovers,
+    push,
+    saved_model,
+    torn,
+    visible,
+)
 
 MakeModel = Callable[[str], Path]
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -89,3 +99,28 @@ def test_a_held_lock_is_waited_for_and_then_named(
     ):
         push(three, model("d"))
     assert push(three, saved_model(three.parent / "e", "e")).version == 4
+
+
+def test_what_others_read_does_not_depend_on_the_umask(base: Path, model: MakeModel) -> None:
+    old = os.umask(0o077)
+    try:
+        push(base, model("a"))
+        server_files.write(base, ServerFiles())
+        push(base, model("b"))
+    finally:
+        os.umask(old)
+    assert {".lock", "ledger.jsonl", "provenance", "manifests"} < {p.name for p in base.iterdir()}
+    assert closed([base.parent, base, *base.rglob("*")]) == []
+
+
+def test_who_may_write_to_a_shared_folder_may_publish_there(base: Path, model: MakeModel) -> None:
+    base.mkdir(parents=True)
+    base.chmod(0o2770)
+    old = os.umask(0o077)
+    try:
+        push(base, model("a"))
+    finally:
+        os.umask(old)
+    for name in (".lock", "ledger.jsonl", "provenance", "manifests"):
+        assert (base / name).stat().st_mode & 0o060 == 0o060, name
+    assert base.stat().st_mode & 0o7777 == 0o2770  # what its owner chose

@@ -68,3 +68,15 @@ def test_files_are_written_once_and_named_by_their_flags(base: Path, model: Make
         "--enable_batching",
         f"--batching_parameters_file={base}/batching.config",
     ]
+
+
+def test_a_file_that_people_wrote_is_what_their_server_reads(base: Path, model: MakeModel) -> None:
+    push(base, model("a"))
+    theirs = 'prometheus_config { enable: true, path: "/theirs" }\n'
+    (base / "monitoring.config").write_text(theirs)
+    server_files.write(base, ServerFiles())
+    assert (base / "monitoring.config").read_text() == theirs
+    assert "max_batch_size" in (base / "batching.config").read_text()
+    assert server_files.flags(base, batching=False) == [
+        f"--monitoring_config_file={base}/monitoring.config"
+    ]

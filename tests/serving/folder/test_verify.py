@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import ledger, publish, verify
+from bnpipe.serving.folder import ledger, object_store, publish, standing, verify
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.signing import Signer, Verifier, load_signer, make_keys
 from tests.child import environment
-from tests.serving.folder.served import push
+from tests.serving.folder.object_stores import contents
+from tests.serving.folder.served import leftovers, push, torn, visible
 
 MakeModel = Callable[[str], Path]
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -235,3 +236,46 @@ def test_a_killed_signed_push_is_finished_without_the_key(
     monkeypatch.setattr(os, "rename", rename)
     assert publish.prune(base, 5) == []
     assert verified(base, signer.verifier) == ("ok", "", False)
+
+
+@pytest.mark.parametrize("before", ["unsigned", "another key"])
+def test_an_unchanged_model_that_is_live_is_signed_where_it_lies(
+    base: Path, model: MakeModel, signer: Signer, tmp_path: Path, before: str
+) -> None:
+    make_keys(tmp_path / "old")
+    old = load_signer(tmp_path / "old") if before == "another key" else None
+    live = model("a")
+    digest = push(base, live, signer=old).digest
+    assert not standing.state_of(base, digest, old.verifier if old else None).needed
+    assert standing.state_of(base, digest, signer.verifier).sentence == "publish (sign v1)"
+    done = push(base, live, signer=signer)
+    assert (done.version, done.new, done.signed) == (1, False, True)
+    assert verified(base, signer.verifier, 1) == ("ok", "", False)
+    assert standing.state_of(base, digest, signer.verifier).sentence == "up to date (v1 live)"
+    assert not push(base, live, signer=signer).signed
+    assert visible(base) == ["1"] and torn(base) == leftovers(base) == []
+
+
+def test_another_model_is_not_signed_along_with_the_one_that_is_pushed(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    """Only bytes that the publisher has at hand: whoever changed v1 in the folder gains nothing."""
+    push(base, model("a"))
+    live = model("b")
+    push(base, live)
+    push(base, live, signer=signer)
+    assert verified(base, signer.verifier, 2)[0] == "ok"
+    assert verified(base, signer.verifier, 1)[0] == "unsigned"
+
+
+def test_what_is_signed_later_is_signed_in_the_object_store_and_in_other_homes(
+    base: Path, url: str, model: MakeModel, signer: Signer, tmp_path: Path
+) -> None:
+    make_keys(tmp_path / "old")
+    rollout, live = Rollout(base, store=url), model("a")
+    rollout.finish(push(base, live, signer=load_signer(tmp_path / "old")))
+    object_store.fetch(tmp_path / "other", url)
+    rollout.finish(push(base, live, signer=signer))
+    assert contents(url)["manifests/1.sig"] == (base / "manifests/1.sig").read_bytes()
+    object_store.fetch(tmp_path / "other", url)
+    assert verified(tmp_path / "other", signer.verifier, 1) == ("ok", "", False)

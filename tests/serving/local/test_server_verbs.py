@@ -222,9 +222,9 @@ def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code, *words],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(PATH="/nowhere"),  # a machine without the real server
     )
     try:
         assert process.stdout is not None
@@ -240,7 +240,36 @@ def test_serve_runs_the_stand_in_until_it_is_stopped(number, served, images):
         assert call(["predict", *images, "--url", url]) == 0
         process.send_signal(number)
         assert process.wait(PATIENCE) == 0
+        assert "oneDNN" not in process.stderr.read()  # TensorFlow's own lines
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_predict_and_smoke_ask_this_machine_without_the_proxy(
+    rest_url, grpc_url, images, monkeypatch, number
+):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nobody is
+    address = grpc_url.removeprefix("grpc://")
+    words = [
+        ["predict", *images, "--url", grpc_url, "--timeout", "5"],
+        ["smoke", "--url", rest_url, "--grpc", address],
+    ]
+    assert call(words[number]) == 0
+
+
+def test_nothing_of_tensorflow_is_on_the_terminal(rest_url, grpc_url, images):
+    address = grpc_url.removeprefix("grpc://")
+    for words in (
+        ["smoke", "--url", rest_url, "--grpc", address],
+        ["predict", *images, "--url", rest_url, "--log-to", "log"],
+    ):
+        code = "from bnpipe.pipeline.cli import main; main()"
+        run = subprocess.run(
+            [sys.executable, "-c", code, *words], env=environment(), capture_output=True, text=True
+        )
+        assert (run.returncode, run.stderr) == (0, "")
