@@ -23,7 +23,7 @@ from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError, DataRequestError
 from bnpipe.data.sources.checksums import RENDERED, local_archives, registered_archives
 from bnpipe.data.sources.dataset_check import check_suits
-from bnpipe.data.sources.spans import Span, content_digests, find_spans
+from bnpipe.data.sources.spans import Span, check_layout, content_digests, find_spans, left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,9 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
             settle=params.span_settle_seconds,
         )
         named |= _named(spans, cache)
+        for span in spans:
+            check_layout(span)
+            left_out(span)  # says so, while there is time to rename it
     return named
 
 
@@ -148,7 +151,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
     )
     info = describe(builder)
-    left_out = _left_out(info, ctx)
+    other_splits = _left_out(info, ctx)
     plan = _plan(builder, info, spans, params, outputs.examples.path)
     total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
@@ -162,17 +165,24 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     bad = counts["bad_records"]
     _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
-    added = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
-    text = info.to_json(shards=shards, spans=added, **left_out)
+    skipped = {s.name: len(left_out(s)) for s in spans}
+    added = {
+        s.name: plan.counts(s.number, shards)
+        | {"content": outside[s.key], "left_out": skipped[s.name]}
+        for s in spans
+    }
+    text = info.to_json(shards=shards, spans=added, **other_splits)
     (outputs.examples.path / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {
         "dataset": info.name,
         "dataset_version": info.version,
         "synthetic": info.synthetic,
+        **({} if params.spans is None else {"spans": len(spans)}),
         **splits,
-        **{key: _listed(splits) for key, splits in left_out.items()},
-        **({"spans": ", ".join(span.name for span in spans)} if spans else {}),
+        **{key: _listed(splits) for key, splits in other_splits.items()},
+        **({"span_names": ", ".join(span.name for span in spans)} if spans else {}),
+        **({"left_out_of_spans": sum(skipped.values())} if any(skipped.values()) else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
     }
