@@ -23,7 +23,10 @@ from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError, DataRequestError
 from bnpipe.data.sources.checksums import RENDERED, local_archives, registered_archives
 from bnpipe.data.sources.dataset_check import check_suits
-from bnpipe.data.sources.spans import Span, content_digests, find_spans
+from bnpipe.data.sources.spans import Span, check_layout, content_digests, find_spans, left_out
+
+_FEW_PICTURES = 100
+"""With fewer different pictures a cut by their hashes may well leave a split empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,9 @@ class Params:
     validation_fraction: Annotated[float, Gt(0.0), Lt(1.0)] = 1 / 12
     """Share of the train split that is held out as validation, chosen by a hash of the pixels. A
     data set with a validation split of its own keeps it, and only the train splits of spans are
-    cut. Other splits of TFDS (extra, unlabelled) are left out, and that is said in the log, in the
-    step's facts and in dataset.json."""
+    cut; one without a test split gets one of the same share, in the same way. Other splits of TFDS
+    (extra, unlabelled) are left out, and that is said in the log, in the step's facts and in
+    dataset.json."""
 
     shards: Annotated[int, Ge(1)] = 4
     """Files per split, and pieces of work that Beam can hand out."""
@@ -108,6 +112,9 @@ def probe(params: Params, cache: Path) -> Mapping[str, str]:
             settle=params.span_settle_seconds,
         )
         named |= _named(spans, cache)
+        for span in spans:
+            check_layout(span)
+            left_out(span)  # says so, while there is time to rename it
     return named
 
 
@@ -148,7 +155,10 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
     )
     info = describe(builder)
-    left_out = _left_out(info, ctx)
+    other_splits = _left_out(info, ctx)
+    cut = not info.splits.get("test")
+    if cut:
+        ctx.log.warning("%s has no test split: one is cut from train", info.name)
     plan = _plan(builder, info, spans, params, outputs.examples.path)
     total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
@@ -162,17 +172,25 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     bad = counts["bad_records"]
     _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
-    added = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
-    text = info.to_json(shards=shards, spans=added, **left_out)
+    skipped = {s.name: len(left_out(s)) for s in spans}
+    added = {
+        s.name: plan.counts(s.number, shards)
+        | {"content": outside[s.key], "left_out": skipped[s.name]}
+        for s in spans
+    }
+    text = info.to_json(shards=shards, spans=added, **other_splits)
     (outputs.examples.path / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {
         "dataset": info.name,
         "dataset_version": info.version,
         "synthetic": info.synthetic,
+        **({} if params.spans is None else {"spans": len(spans)}),
         **splits,
-        **{key: _listed(splits) for key, splits in left_out.items()},
-        **({"spans": ", ".join(span.name for span in spans)} if spans else {}),
+        **({"test_is_cut_from": "train"} if cut else {}),
+        **{key: _listed(splits) for key, splits in other_splits.items()},
+        **({"span_names": ", ".join(span.name for span in spans)} if spans else {}),
+        **({"left_out_of_spans": sum(skipped.values())} if any(skipped.values()) else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
     }
@@ -213,9 +231,8 @@ def _plan(
     from bnpipe.data.sources.span_layout import span_sources
     from bnpipe.data.sources.tfds_source import source
 
-    # Its own validation split first: what is cut from spans comes behind it.
-    own = [split for split in ("validation",) if info.splits.get(split)]
-    base = {split: source(builder, split) for split in (*own, "train", "test")}
+    own = [split for split in ("validation", "test") if info.splits.get(split)]
+    base = {split: source(builder, split) for split in ("train", *own)}
     added = {span: span_sources(span, info) for span in spans}
     return IngestPlan(
         parts=arrange(info, base, added, params.shards),
@@ -255,13 +272,35 @@ def _check_counts(
             f"data.max_bad_records allows {allowed}",
             hint="repair them, or raise --set data.max_bad_records=N to set them aside",
         )
-    for split, count in splits.items():
-        if not count:
-            raise DataError(
-                f"the {split} split is empty: {total} images are too few, or "
-                "data.validation_fraction leaves none",
-                hint="--set data.size=N (rendered_digits) or --set data.validation_fraction=F",
-            )
+    empty = next((split for split in SPLITS if not splits[split]), None)
+    if empty is None:
+        return
+    pixels = _distinct(folder)
+    if pixels < min(sum(splits.values()), _FEW_PICTURES):
+        raise DataError(
+            f"the {empty} split is empty: of {sum(splits.values()):,} images {pixels} differ, and "
+            "those with equal pixels stay together when train is cut",
+            hint="look at the images: are they what was meant?",
+        )
+    raise DataError(
+        f"the {empty} split is empty: {total:,} images are too few, or "
+        "data.validation_fraction leaves none",
+        hint="--set data.size=N (rendered_digits) or --set data.validation_fraction=F",
+    )
+
+
+def _distinct(folder: Path) -> int:
+    """The number of different images of examples."""
+    from bnpipe.data.records.examples import as_strings, read_batches
+
+    return len(
+        {
+            value
+            for shard in sorted(folder.glob("Split-*/*"))
+            for batch in read_batches(shard)
+            for value in as_strings(batch.columns["content_hash"]).tolist()
+        }
+    )
 
 
 COMPONENT = Component("example_gen", Inputs, Outputs, Params, run, probe=probe)

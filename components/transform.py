@@ -56,7 +56,12 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     remove_parts(target)
     cuts = reports[0].cuts
     spans = examples.read_json(FILE_NAME).get("spans", {})
-    text = info.to_json(shards=merged(reports, "shards"), spans=spans, ink_cuts=cuts)
+    train = "Split-train/"
+    of_splits = merged(reports, "counts")
+    labels = sorted(int(name.removeprefix(train)) for name in of_splits if name.startswith(train))
+    text = info.to_json(
+        shards=merged(reports, "shards"), spans=spans, ink_cuts=cuts, train_labels=labels
+    )
     (target / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
     return {"images": total, "features": info.features, "ink_cuts": json.dumps(cuts)}

@@ -21,7 +21,14 @@ import numpy as np
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.records.examples import Column, encode
-from bnpipe.data.records.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
+from bnpipe.data.records.record_ids import (
+    as_numbers,
+    content_hashes,
+    ids,
+    in_test,
+    in_validation,
+    named_ids,
+)
 from bnpipe.data.records.shards import ShardWriter, UnitReport, shard_name, write_reports
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.sources.source import BadRecord, ImageSource, LabelledImages
@@ -39,7 +46,8 @@ class Part:
 
     Attributes:
         split: the split of the data set, or of a span, that it reads.
-        targets: the splits that it writes; train is cut into train and validation.
+        targets: the splits that it writes; train is cut into train and validation, and test where
+            the data set has none.
         source: where the records lie.
         ids: the beginning of their ids, `<dataset>:<version>/<split>`.
         span: the span's number; 0 is the data set.
@@ -71,21 +79,22 @@ def arrange(
 
     Args:
         info: the data set.
-        base: its sources by split: train, test, and validation if it has its own.
+        base: its sources by split: train, and test and validation if it has its own.
         spans: the spans in order, with their sources by split.
         shards: shards per split of the data set; a small span has fewer.
     """
     name = f"{info.name}:{info.version}"
-    cut = {"train": ("train", "validation")}
     parts = []
-    for split, source in base.items():
-        targets = (split,) if "validation" in base else cut.get(split, (split,))
-        parts.append(Part(split, targets, source, f"{name}/{split}", shards=shards))
+    for split in ("validation", "train", "test"):  # what is cut from spans comes behind its own
+        if split in base:
+            cut = tuple(other for other in ("validation", "test") if other not in base)
+            targets = (split, *cut) if split == "train" else (split,)
+            parts.append(Part(split, targets, base[split], f"{name}/{split}", shards=shards))
         for span, sources in spans.items():
             if split in sources:
                 part = Part(
                     split,
-                    cut.get(split, (split,)),
+                    ("train", "validation") if split == "train" else (split,),
                     sources[split],
                     f"{name}/span-{span.name}/{split}",
                     span=span.number,
@@ -195,7 +204,7 @@ class _SliceWriter:
         self.plan, self.part, self.index = plan, plan.parts[part], index
         self.unit = f"{self.part.split}-{plan.number(self.part, index, self.part.split):05d}"
         self.bad: list[BadRecord] = []
-        self.hashes: list[Any] = []
+        self.hashes: dict[bool, list[Any]] = {True: [], False: []}  # of test; of the others
 
     def run(self) -> UnitReport:
         plan, folder = self.plan, Path(self.plan.folder)
@@ -219,7 +228,9 @@ class _SliceWriter:
 
     def _write(self, batch: LabelledImages, writers: list[ShardWriter]) -> None:
         hashes = content_hashes(batch.images)
-        self.hashes.append(as_numbers(hashes))
+        targets = self._targets(hashes)
+        for target, chosen in targets.items():
+            self.hashes[target == "test"].append(as_numbers(hashes[chosen]))
         pixels = batch.images.reshape(len(hashes), -1)
         if batch.names is None:
             batch_ids = ids(self.part.ids, batch.numbers)
@@ -233,13 +244,22 @@ class _SliceWriter:
                 "content_hash": hashes[rows],
                 "span": np.full(len(named), self.part.span, np.int64),
             }
-            if len(writers) == 1:
-                writers[0].write(encode(columns))
-                continue
-            held_out = in_validation(hashes[rows], self.plan.validation_fraction)
-            for writer, chosen in zip(writers, (~held_out, held_out), strict=True):
-                if chosen.any():
+            for writer, mask in zip(writers, targets.values(), strict=True):
+                chosen = mask[rows]
+                if chosen.all():
+                    writer.write(encode(columns))
+                elif chosen.any():
                     writer.write(encode({k: column[chosen] for k, column in columns.items()}))
+
+    def _targets(self, hashes: Any) -> dict[str, Any]:
+        """By target of the part, which images go there, bool[N]."""
+        fraction, masks = self.plan.validation_fraction, {}
+        rest = np.ones(len(hashes), bool)
+        for target in self.part.targets[1:]:
+            masks[target] = (in_test if target == "test" else in_validation)(hashes, fraction)
+            masks[target] &= rest
+            rest &= ~masks[target]
+        return {self.part.targets[0]: rest, **masks}
 
     def _on_bad(self, record: BadRecord) -> None:
         record = record._replace(file=f"{self.part.place}{record.file}")
@@ -270,11 +290,12 @@ class _SliceWriter:
 
     def hashes_by_bucket(self) -> Iterator[Any]:
         """(bucket, (is test, hashes as bytes)) for the leak check: 8 bytes per image."""
-        hashes = np.concatenate([np.zeros(0, np.uint64), *self.hashes])
-        bucket = hashes >> np.uint64(60)
-        for number in range(_BUCKETS):
-            part = hashes[bucket == number].tobytes()
-            yield beam.pvalue.TaggedOutput("hashes", (number, (self.part.split == "test", part)))
+        for of_test, parts in self.hashes.items():
+            hashes = np.concatenate([np.zeros(0, np.uint64), *parts])
+            bucket = hashes >> np.uint64(60)
+            for number in range(_BUCKETS):
+                part = hashes[bucket == number].tobytes()
+                yield beam.pvalue.TaggedOutput("hashes", (number, (of_test, part)))
 
 
 def count_leaks(bucket: int, parts: Iterable[tuple[bool, bytes]]) -> UnitReport:

@@ -123,10 +123,13 @@ class TransformShard(beam.DoFn):
         """Handles one shard, given the ink cuts."""
         name, result, expected = shard
         try:
+            labels: set[int] = set()
             with ShardWriter(self._target, result) as writer:
                 for batch in read_shard(self._source / name, expected):
                     self._write(batch, cuts, writer)
-            yield UnitReport(name, {result: writer.count}, cuts=cuts)
+                    labels.update(np.unique(batch.columns["label"]).tolist())
+            split = {f"{name.partition('/')[0]}/{label}": 1 for label in sorted(labels)}
+            yield UnitReport(name, {result: writer.count}, split, cuts=cuts)
         except (BnpipeError, OSError) as error:
             yield UnitReport.failed(name, error, hint=_AGAIN)
 

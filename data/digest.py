@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.data.plain_file import open_plain
+
 UNDIGESTED = "fingerprint.pb"
 """TensorFlow writes a random UUID there; at the top of a SavedModel it does not count."""
 
@@ -15,9 +17,9 @@ def file_sha256(path: Path) -> str:
     """Digest (hex) of a file's bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no plain file.
     """
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

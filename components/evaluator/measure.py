@@ -107,7 +107,7 @@ class Measurement:
         return float(self._points[model, "loss"][0] / n), self._sums[model, "loss"][:, 0] / n
 
     def macro_f1(self, model: str) -> tuple[float, FloatArray]:
-        """Mean F1 over the classes: the value, and its resamples float64[R].
+        """Mean F1 over the classes that occur or are named: the value, its resamples float64[R].
 
         F1 = 2 * hits / (guesses + truths), which equals the harmonic mean of precision and recall.
         """
@@ -115,7 +115,9 @@ class Measurement:
             2 * sums[model, "hits"] / np.maximum(sums[model, "guesses"] + sums[model, "truths"], 1)
             for sums in (self._points, self._sums)
         )
-        return float(point.mean()), resampled.mean(axis=-1)
+        points = self._points
+        occurring = points[model, "guesses"] + points[model, "truths"] > 0
+        return float(point[occurring].mean()), resampled[..., occurring].mean(axis=-1)
 
     def interval(self, resampled: FloatArray) -> list[float] | None:
         """The reported two-sided interval of a resampled statistic, float64[R].
@@ -155,9 +157,10 @@ class Measurement:
             metrics[key] = value
             metrics[f"{key}_interval"] = self.interval(resampled)
         areas = [statistics.area_under_roc(p[:, k], labels == k) for k in range(p.shape[1])]
-        metrics["macro_precision"] = float(shares["precision"].mean())
-        metrics["macro_recall"] = float(shares["recall"].mean())
-        metrics["macro_auc"] = float(np.mean(areas))
+        occurring = matrix.any(axis=0) | matrix.any(axis=1)
+        metrics["macro_precision"] = float(shares["precision"][occurring].mean())
+        metrics["macro_recall"] = float(shares["recall"][occurring].mean())
+        metrics["macro_auc"] = float(np.mean([a for a in areas if not np.isnan(a)] or np.nan))
         metrics["classes"] = [
             {key: float(values[k]) for key, values in shares.items()} | {"auc": areas[k]}
             for k in range(p.shape[1])

@@ -119,8 +119,8 @@ class Predictions:
         """`overall` and every slice of the given slicings.
 
         A slicing by one column alone has a slice for each value that the column must have, also
-        for those of which there is no image: every class, and the `expected` values of other
-        columns. Every other slicing has the combinations that occur.
+        for those of which there is no image: the `expected` values, or every class where they are
+        not named. Every other slicing has the combinations that occur.
 
         Raises:
             DataError: a slicing names a column that cannot be sliced by.
@@ -129,10 +129,9 @@ class Predictions:
         for names in distinct_slicings(slicings):
             arrays = [self.column(name) for name in names]
             keys = set(zip(*(a.tolist() for a in arrays), strict=True))
-            if names == ("label",):
-                keys = {(label,) for label in range(classes)}
-            elif len(names) == 1:
-                keys |= {(value,) for value in (expected or {}).get(names[0], ())}
+            if len(names) == 1:
+                default = range(classes) if names == ("label",) else ()
+                keys |= {(value,) for value in (expected or {}).get(names[0], default)}
             for key in sorted(keys):
                 rows = np.logical_and.reduce(
                     [np.asarray(a == v) for a, v in zip(arrays, key, strict=True)]

@@ -137,11 +137,13 @@ def measured(
 
 
 def _expected_values(examples: TransformedExamples) -> dict[str, list[int]]:
-    """The ink quartiles that the cut points of the train split leave room for."""
-    cuts = examples.read_json("dataset.json").get("ink_cuts", [])
+    """The classes of the train split, and the ink quartiles that its cut points leave room for."""
+    stored = examples.read_json("dataset.json")
+    cuts = stored.get("ink_cuts", [])
     # Equal cut points have nothing between them.
     inner = [k for k in range(1, len(cuts)) if cuts[k - 1] < cuts[k]]
-    return {"ink_quartile": [0, *inner, len(cuts)]} if cuts else {}
+    expected = {"label": stored["train_labels"]} if "train_labels" in stored else {}
+    return expected | ({"ink_quartile": [0, *inner, len(cuts)]} if cuts else {})
 
 
 def _saved_models(inputs: Inputs) -> dict[str, Path]:

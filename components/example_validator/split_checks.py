@@ -29,24 +29,43 @@ def classes(profile: Profile) -> Iterator[Observation]:
     """Every class has enough examples.
 
     In train also relative to equally large classes. In the other splits a class may have too few
-    if that is what chance makes of its share in train; it is warned of then.
+    if that is what chance makes of its share in train; it is warned of then. Of classes that occur
+    in no split, nor in the champion's data, it is only warned: the data set declares more than it
+    has (TFDS's emnist/letters 37 for 26 letters).
     """
     params = profile.params
-    number = profile.info.classes
+    occurring = _occurring(profile)
+    number = int(occurring.sum())
+    if number < len(occurring):
+        absent = [profile.label(int(label)) for label in np.flatnonzero(~occurring)]
+        sentence = f"{len(absent)} of {len(occurring)} classes occur nowhere: "
+        sentence += ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        code = "FEATURE_TYPE_LOW_UNIQUE"
+        yield Observation(_TRAIN, "warn", number, len(occurring), sentence, code, "label")
     level = params.level / number / len(profile.splits)
     train = profile.splits[_TRAIN].classes
     for split, summary in profile.splits.items():
         size = int(summary.classes.sum())
         if split == _TRAIN:
             few = least_count(size, params.min_class_share / number, level)
-            bounds = np.full(number, max(params.min_class_examples, few))
+            bounds = np.where(occurring, max(params.min_class_examples, few), 0)
             warn = bounds
         else:
             shares = train / max(int(train.sum()), 1)
             chance = np.array([least_count(size, s, level) for s in shares])
             bounds = np.minimum(params.min_class_examples, chance)
-            warn = np.full(number, params.min_class_examples)
+            warn = np.where(occurring, params.min_class_examples, 0)
         yield _fewest(profile, split, summary.classes, bounds, warn)
+
+
+def _occurring(profile: Profile) -> npt.NDArray[np.bool_]:
+    """The classes, bool[K], that occur in a split or in the champion's data; all if none does."""
+    before = [] if profile.champion is None else [profile.champion]
+    occurring = np.zeros(profile.info.classes, bool)
+    for summary in (*profile.splits.values(), *before):
+        labels = np.flatnonzero(summary.classes)
+        occurring[labels[labels < len(occurring)]] = True  # the champion's may have been more
+    return occurring if occurring.any() else ~occurring
 
 
 def _fewest(
@@ -57,7 +76,9 @@ def _fewest(
     warn: npt.NDArray[np.int64],
 ) -> Observation:
     """The observation about the class that is furthest below its bound."""
-    label = int(np.argmin(counts - np.maximum(bounds, warn)))
+    needed = np.maximum(bounds, warn)
+    surplus = np.where(needed + counts > 0, counts - needed, np.iinfo(np.int64).max)
+    label = int(np.argmin(surplus))
     count, bound = int(counts[label]), int(bounds[label])
     examples = f"{count:,} examples" if count else "no examples"
     sentence = f"{profile.label(label)} has {examples} in {split}"

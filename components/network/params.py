@@ -10,6 +10,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from bnpipe.components.base import configured_as, machine_local
 from bnpipe.data.errors import BnpipeError
 
+Dtype = Literal["float32", "float64", "mixed_bfloat16"]
+
 
 class TrainingError(BnpipeError):
     """The network cannot be trained as it was asked."""
@@ -55,7 +57,7 @@ class Params:
     """Decides the initial weights, the order of the examples and the dropout."""
     device: Annotated[str, MinLen(1)] = "cpu"
     """The device to train on: `cpu`, `gpu`, `gpu:1`."""
-    dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     """Keras' name of the precision; what is exported is float32 in any case."""
     fold_batch_norm: bool = configured_as("serving.fold_batch_norm", True)
     """Folds the batch normalisation of the exported model into its Dense layers."""

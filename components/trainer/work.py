@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -16,7 +15,7 @@ from bnpipe.components.network import network
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import Split, feature_blocks, open_splits
 from bnpipe.components.network.loop import Trainer
-from bnpipe.components.network.params import Params, TrainingError
+from bnpipe.components.network.params import Dtype, Params, TrainingError
 from bnpipe.components.network.precise_statistics import estimate_statistics
 from bnpipe.components.trainer.export import export_verified
 from bnpipe.components.trainer.model_card import model_card, write_json
@@ -24,7 +23,8 @@ from bnpipe.components.trainer.step import Inputs
 from bnpipe.components.trainer.warm_start import take_weights
 from bnpipe.data.dataset_info import DatasetInfo
 
-SERVED_DTYPE: Literal["float32"] = "float32"
+SERVED_DTYPE: Dtype = "float32"
+EXACT_DTYPE: Dtype = "float64"
 # Features only: nothing is chosen by the test split, the export is proved on it.
 VERIFIED_SPLITS = ("validation", "test")
 
@@ -43,9 +43,12 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         trainer = _train(net, train, validation, params, ctx)
         loss, accuracy = evaluate(trainer.model, validation)
     train_seconds = time.perf_counter() - started
-    served = net if params.dtype == SERVED_DTYPE else _in_served_dtype(net, info, params)
+    served = net if params.dtype == SERVED_DTYPE else _in(SERVED_DTYPE, net, info, params)
+    exact = _in(EXACT_DTYPE, served, info, params)
     blocks = feature_blocks(examples, VERIFIED_SPLITS, info)
-    exported = export_verified(served, model.saved_model, info, blocks, params.fold_batch_norm)
+    exported = export_verified(
+        served, exact, model.saved_model, info, blocks, params.fold_batch_norm
+    )
     if exported.left:
         ctx.log.info("exported without folding: %s", ", ".join(exported.left))
     position = trainer.position
@@ -101,13 +104,12 @@ def _train(
     return trainer
 
 
-def _in_served_dtype(net: keras.Model, info: DatasetInfo, params: Params) -> keras.Model:
-    """The network with the same weights and the precision in which it is served."""
-    params = dataclasses.replace(params, dtype=SERVED_DTYPE)
-    served = network.build(info.features, info.classes, params)
-    for variable, trained in zip(served.variables, net.variables, strict=True):
+def _in(dtype: Dtype, net: keras.Model, info: DatasetInfo, params: Params) -> keras.Model:
+    """The network with the same weights in another precision."""
+    other = network.build(info.features, info.classes, dataclasses.replace(params, dtype=dtype))
+    for variable, trained in zip(other.variables, net.variables, strict=True):
         variable.assign(keras.ops.cast(trained, variable.dtype))
-    return served
+    return other
 
 
 def _device(name: str) -> tf.device:

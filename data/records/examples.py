@@ -187,6 +187,27 @@ def _layout(record: bytes, where: str) -> _Layout:
     return _Layout(fields, np.flatnonzero(fixed), np.flatnonzero(varint))
 
 
+def describe(record: bytes) -> dict[str, str]:
+    """What the features of one serialized tf.Example hold, e.g. `10 integers`, by their names.
+
+    Raises:
+        ValueError, IndexError: it is no tf.Example.
+    """
+    held = {}
+    ((_, at, end),) = _submessages(record, 0, len(record))
+    for _, start, stop in _submessages(record, at, end):
+        (_, name_at, name_end), (_, feature_at, feature_end) = _submessages(record, start, stop)
+        kind = count = 0
+        for kind, *span in _submessages(record, feature_at, feature_end):
+            for _, value_at, value_end in _submessages(record, *span):
+                value = record[value_at:value_end]
+                in_value = {_FLOAT: len(value) // 4, _INT64: sum(byte < 0x80 for byte in value)}
+                count += in_value.get(kind, 1)
+        one = {_BYTES: "string", _FLOAT: "float", _INT64: "integer"}.get(kind, "value")
+        held[record[name_at:name_end].decode()] = f"{count} {one}{'s' if count != 1 else ''}"
+    return held
+
+
 def _single_value(record: bytes, start: int, stop: int) -> tuple[int, int, int] | None:
     """The payload of a Feature as (kind, start, stop); None when it has no value or several.
 

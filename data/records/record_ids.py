@@ -97,3 +97,8 @@ def in_validation(hashes: Bytes, fraction: float) -> npt.NDArray[np.bool_]:
     """
     below: npt.NDArray[np.bool_] = as_numbers(hashes) < np.uint64(fraction * 2**64)
     return below
+
+
+def in_test(hashes: Bytes, fraction: float) -> npt.NDArray[np.bool_]:
+    """Marks the images of a test split that is cut from train: the highest `fraction`, likewise."""
+    return in_validation(~hashes, fraction)

@@ -184,6 +184,8 @@ def _stride(path: Path, header: Bytes, offset: int, rest: int, row: int) -> int:
         )
     elif not np.array_equal(header, _header(length)):
         damage = f"damaged at offset {offset}: the checksum of the record length is wrong"
+        if not offset and (packer := _compression(header[:2].tobytes())):
+            damage = f"compressed ({packer}): expected plain TFRecords"
     elif stride > rest:
         damage = (
             f"cut short at offset {offset}: expected a record of {stride} bytes, received {rest}"
@@ -191,3 +193,13 @@ def _stride(path: Path, header: Bytes, offset: int, rest: int, row: int) -> int:
     else:
         return stride
     raise BrokenFramingError(f"{path} is {damage}", row=row, offset=offset, rest=rest)
+
+
+def _compression(start: bytes) -> str:
+    """TFRecordWriter's other form that a file which is no TFRecords begins like, or nothing.
+
+    RFC 1952: gzip's magic number; RFC 1950: deflate with a window of 32 KiB, in multiples of 31.
+    """
+    if start == b"\x1f\x8b":
+        return "GZIP"
+    return "ZLIB" if start[0] == 0x78 and int.from_bytes(start) % 31 == 0 else ""

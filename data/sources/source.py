@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
 from bnpipe.data.png import SIGNATURE, decode_any, decode_stored
-from bnpipe.data.records.examples import Batch, as_strings, decode_run
+from bnpipe.data.records.examples import Batch, as_strings, decode_run, describe
 from bnpipe.data.records.tfrecord import BrokenFramingError, RecordRun, count_records, read_runs
 
 Images = npt.NDArray[np.uint8]
@@ -208,7 +208,7 @@ def _decode_sound(
 ) -> Iterator[LabelledImages]:
     """Decodes records whose checksums match; one that is no labelled image is reported."""
     try:
-        batches = [_labelled(source, batch) for batch in decode_run(run)]
+        batches = [_labelled(source, batch, run) for batch in decode_run(run)]
     except DataError as error:
         if len(run.payload) > 1:
             for row in range(len(run.payload)):
@@ -224,23 +224,26 @@ def _decode_sound(
         first += len(labels)
 
 
-def _labelled(source: Source, batch: Batch) -> tuple[Images, Labels]:
+def _labelled(source: Source, batch: Batch, run: RecordRun) -> tuple[Images, Labels]:
     """The images and labels of a batch; raises DataError when one record is unusable."""
     encoded, labels = (batch.columns.get(name) for name in (source.image, source.label))
-    if encoded is None or encoded.dtype != np.uint8 or labels is None or labels.dtype != np.int64:
-        raise DataError(
-            f"expected {source.image} as bytes and {source.label} as an integer, "
-            f"received {_kinds(batch) or 'no feature'}"
-        )
+    if encoded is None or encoded.dtype != np.uint8:
+        pixels = f" or {source.height * source.width} bytes of pixels" if source.raw else ""
+        raise _wrong_feature(source.image, f"1 string (a PNG{pixels})", run)
+    if labels is None or labels.dtype != np.int64:
+        raise _wrong_feature(source.label, "1 integer", run)
     wrong = (labels < 0) | (labels >= source.classes)
     if wrong.any():
         raise DataError(f"expected a label in 0..{source.classes - 1}, received {labels[wrong][0]}")
     return _pixels(source, encoded), labels
 
 
-def _kinds(batch: Batch) -> str:
-    kinds = {"u": "bytes", "i": "an integer", "f": "floats"}
-    return ", ".join(f"{n} as {kinds[c.dtype.kind]}" for n, c in sorted(batch.columns.items()))
+def _wrong_feature(name: str, expected: str, run: RecordRun) -> DataError:
+    """The error for a feature of another type or number; the run's first record is looked at."""
+    held = describe(run.payload[0].tobytes())
+    others = ", ".join(f"{other} ({value})" for other, value in sorted(held.items()))
+    received = held.get(name) or f"no feature of this name but {others or 'none at all'}"
+    return DataError(f"feature {name}: expected {expected}, received {received}")
 
 
 def _pixels(source: Source, encoded: Images) -> Images:

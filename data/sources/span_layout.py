@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from bnpipe.data.dataset_info import DatasetInfo
@@ -10,11 +9,7 @@ from bnpipe.data.errors import DataError
 from bnpipe.data.records.tfrecord import BrokenFramingError, count_records
 from bnpipe.data.sources.image_folder import ImageFolder, image_names
 from bnpipe.data.sources.source import ImageSource, Source
-from bnpipe.data.sources.spans import Span, is_data
-
-SPLITS = ("train", "test")
-_GZIP = b"\x1f\x8b\x08"
-_LAYOUT = "the layout of a span is {train,test}/<label>/*.png or {train,test}/* (TFRecords)"
+from bnpipe.data.sources.spans import LAYOUT, SPLITS, Span, check_layout, is_data
 
 
 def span_sources(span: Span, info: DatasetInfo) -> dict[str, ImageSource]:
@@ -31,18 +26,12 @@ def span_sources(span: Span, info: DatasetInfo) -> dict[str, ImageSource]:
         DataError: another layout, a label that the data set does not have, or a file without a
             single record that can be read.
     """
-    entries = _data(span.folder)
-    unknown = [path for path in entries if path.name not in SPLITS or not path.is_dir()]
-    if unknown:
-        raise DataError(
-            f"span {span.name}: expected the folders {' and '.join(SPLITS)}, received {unknown[0]}",
-            hint=f"{_LAYOUT}; names that begin with _ are left alone",
-        )
-    present = [split for split in SPLITS if span.folder / split in entries]
+    check_layout(span)
+    present = [split for split in SPLITS if (span.folder / split).is_dir()]
     sources = {split: _source(span, split, info) for split in present}
     sources = {split: source for split, source in sources.items() if source.size}
     if not sources:
-        raise DataError(f"span {span.name} is empty: {span.folder} holds no record", hint=_LAYOUT)
+        raise DataError(f"span {span.name} is empty: {span.folder} holds no record", hint=LAYOUT)
     return sources
 
 
@@ -67,7 +56,7 @@ def _source(span: Span, split: str, info: DatasetInfo) -> ImageSource:
         strange = next(path for path in entries if path not in folders)
         raise DataError(
             f"span {span.name}: {folder} holds label folders, but also the file {strange.name}",
-            hint=_LAYOUT,
+            hint=LAYOUT,
         )
     labelled = sorted((_label(path, span, info), path) for path in folders)
     return ImageFolder(
@@ -88,22 +77,17 @@ def _label(folder: Path, span: Span, info: DatasetInfo) -> int:
     names = [name.replace("/", "_") for name in info.label_names]  # e.g. T-shirt/top
     if folder.name in names:
         return names.index(folder.name)
-    near = difflib.get_close_matches(folder.name, names, n=1)
     raise DataError(
         f"span {span.name}: expected a label of {info.name} ({', '.join(names[:20])}), "
         f"received the folder {folder}",
-        hint=f"did you mean {near[0]}?" if near else "rename it to its label",
+        # No label that looks alike: whoever took it would train on wrong labels.
+        hint=f"rename it to its label, or to _{folder.name}: it is left out",
     )
 
 
 def _records(path: Path, hint: str) -> int:
     """The number of records in a file; those behind a broken one are estimated."""
     try:
-        with path.open("rb") as file:
-            if file.read(3) == _GZIP:
-                raise DataError(
-                    f"{path} is compressed: expected plain TFRecords", hint=f"gunzip it, or {hint}"
-                )
         return count_records(path)
     except BrokenFramingError as error:
         if not error.row:  # no record at all: it may be anything

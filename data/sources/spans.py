@@ -6,7 +6,7 @@ or a date (`2026-11-20` has the number 20261120). A span is complete when it hol
 then it is left out. Its layout is `<split>/<label>/*.png` (TFDS's ImageFolder) or `<split>/*`
 (TFRecords of tf.Example), `<split>` being train or test. Names that begin with `.` or `_` are not
 data. Spans, folders and files may be links: what they lead to is read, hashed and waited for as if
-it lay there.
+it lay there. Whatever is left out is counted and said.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,9 +28,12 @@ from typing import ClassVar, NamedTuple
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.plain_file import kind_of
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"
+SPLITS = ("train", "test")
+LAYOUT = "the layout of a span is {train,test}/<label>/*.png or {train,test}/* (TFRecords)"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LARGEST = 2**63 - 1  # spans are an int64 column
 _MEMO_FILE = "spans.json"
@@ -37,6 +41,11 @@ _MEMO_ENTRIES = 1000
 _RACY_NS = 2_000_000_000
 """A file this young may change again without a new time stamp: clocks of file systems are coarse.
 Its digest is not remembered."""
+
+_SHOWN = 5
+_HOLLOW = 1 << 30
+"""Files from this size on of which the disk holds less than a hundredth count as unfinished: to
+read their holes takes hours."""
 
 _log = logging.getLogger("bnpipe.spans")
 
@@ -85,12 +94,18 @@ def find_spans(
         settle: seconds without a change after which a span without `_SUCCESS` is complete.
 
     Raises:
-        DataRequestError: the pattern is none.
+        DataRequestError: the pattern is none, or no folder can match it.
         DataError: its folder does not exist; a span's name is neither a number nor a date; two
-            spans have one number.
+            spans have one number; a span cannot be read.
     """
+    base, matching, others = _named(pattern)
+    if others:
+        _log.warning(
+            "data.spans: %d of the names in %s are no spans like %s and are left out: %s",
+            *(len(others), base, pattern, _listed(others)),
+        )
     spans: dict[int, Span] = {}
-    for span in _named(pattern):
+    for span in matching:
         if span.number in spans:
             raise DataError(
                 f"data.spans: {spans[span.number].name} and {span.name} are both span "
@@ -119,7 +134,7 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     for span in spans:
         started = time.time_ns()
         try:
-            files = sorted(_files(span.folder))
+            files = sorted(_files(span))
             if not files:
                 raise DataError(
                     f"span {span.name} is empty: {span.folder} holds no data",
@@ -128,9 +143,7 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
             state = hashlib.sha256(repr([tuple(file) for file in files]).encode()).hexdigest()
             digests[span.name] = memo.get(state) or _content(span.folder, files)
         except OSError as error:
-            raise DataError(
-                f"span {span.name} cannot be read: {error.filename}: {error.strerror}"
-            ) from error
+            raise _unreadable(span, error) from error
         if state not in memo and max(f.changed for f in files) < started - _RACY_NS:
             learnt[state] = digests[span.name]
     if learnt:
@@ -140,13 +153,51 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     return digests
 
 
+def check_layout(span: Span) -> None:
+    """Checks that a span holds splits and nothing else.
+
+    Raises:
+        DataError: it does not.
+    """
+    for entry in sorted(span.folder.iterdir()):
+        if is_data(entry.name) and (entry.name not in SPLITS or not entry.is_dir()):
+            raise DataError(
+                f"span {span.name}: expected the folders {' and '.join(SPLITS)}, received {entry}",
+                hint=f"{LAYOUT}; names that begin with _ are left alone",
+            )
+
+
+def left_out(span: Span) -> list[str]:
+    """The files and folders of a span that are not data by their names, sorted; it says so, too."""
+    names = sorted(
+        name
+        for name, entry in _walk(span.folder, hidden=False)
+        if not is_data(entry.name) and name != MARKER
+    )
+    if names:
+        _log.warning(
+            "span %s: %d names begin with . or _ and are left out: %s",
+            *(span.name, len(names), _listed(names)),
+        )
+    return names
+
+
 def is_data(name: str) -> bool:
     """True if a file or folder of this name holds data: not a marker, nor hidden."""
     return not name.startswith((".", "_"))
 
 
-def _named(pattern: str) -> Iterator[Span]:
-    """All folders that the pattern names, complete or not, in any order."""
+def _listed(names: Sequence[str]) -> str:
+    shown = [ascii(name)[1:-1] for name in names[:_SHOWN]]  # a name may hold anything
+    return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _unreadable(span: Span, error: OSError) -> DataError:
+    return DataError(f"span {span.name} cannot be read: {error.filename}: {error.strerror}")
+
+
+def _named(pattern: str) -> tuple[Path, list[Span], list[str]]:
+    """The folder of a pattern, all spans in it, complete or not, and the other names in it."""
     parts = Path(pattern).absolute().parts
     holders = [i for i, part in enumerate(parts) if PLACEHOLDER in part]
     rest = pattern.replace(PLACEHOLDER, "", 1)
@@ -157,17 +208,31 @@ def _named(pattern: str) -> Iterator[Span]:
         )
     at = holders[0]
     base, below = Path(*parts[:at]), parts[at + 1 :]
+    if any("*" in part or "?" in part or part == ".." for part in parts[at:]):
+        raise DataRequestError(
+            f"data.spans: expected the folders of spans, without *, ? and .., received {pattern}: "
+            f"no folder matches it",
+            hint=f"--set data.spans={base / PLACEHOLDER}; {LAYOUT}",
+        )
     before, after = map(re.escape, parts[at].split(PLACEHOLDER))
     if not base.is_dir():
         raise DataError(
             f"data.spans: {base} is not a folder",
             hint="create it, or leave data.spans out",
         )
-    for entry in base.iterdir():
-        match = re.fullmatch(f"{before}(.+){after}", entry.name)
-        folder = entry.joinpath(*below)
-        if match and is_data(match[1]) and folder.is_dir():
-            yield Span(match[1], _number(match[1], folder), folder)
+    spans, others = [], []
+    try:
+        names = sorted(os.listdir(base))
+        for name in names:
+            match = re.fullmatch(f"{before}(.+){after}", name, re.DOTALL)
+            folder = base.joinpath(name, *below)
+            if match and is_data(match[1]) and folder.is_dir():
+                spans.append(Span(match[1], _number(match[1], folder), folder))
+            else:
+                others.append(name)
+    except OSError as error:
+        raise DataError(f"data.spans: {error.filename}: {error.strerror}") from error
+    return base, spans, others
 
 
 def _number(name: str, folder: Path) -> int:
@@ -188,9 +253,12 @@ def _number(name: str, folder: Path) -> int:
 
 
 def _is_complete(span: Span, settle: float) -> bool:
-    if (span.folder / MARKER).exists():
-        return True
-    age = max(time.time() - _last_change(span.folder), 0.0)
+    try:
+        if (span.folder / MARKER).exists():
+            return True
+        age = max(time.time() - _last_change(span.folder), 0.0)
+    except PermissionError as error:
+        raise _unreadable(span, error) from error
     if age < settle:
         _log.warning(
             "span %s is left out: it has no %s and changed %.0f s ago; it counts as complete "
@@ -214,16 +282,32 @@ def _last_change(folder: Path) -> float:
                 with suppress(FileNotFoundError):  # reading it will fail, and say so
                     newest = max(newest, entry.stat().st_ctime)
         return newest
+    except PermissionError:  # which waiting does not mend
+        raise
     except OSError:  # just removed or renamed: someone is at work there
         return time.time()
 
 
-def _files(folder: Path) -> Iterator[_File]:
-    """All data files below a folder, in any order."""
-    for name, entry in _walk(folder, hidden=False):
-        if not entry.is_dir():
-            s = entry.stat()
-            yield _File(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+def _files(span: Span) -> Iterator[_File]:
+    """All data files of a span, in any order; nothing is opened.
+
+    Raises:
+        DataError: something is neither a file nor a folder, or a file that is nearly all hole.
+        OSError: something cannot be read.
+    """
+    for name, entry in _walk(span.folder, hidden=False):
+        if not is_data(entry.name) or entry.is_dir():
+            continue
+        s = entry.stat()
+        received = "" if stat.S_ISREG(s.st_mode) else kind_of(s.st_mode)
+        if s.st_size >= _HOLLOW and s.st_blocks * 512 < s.st_size // 100:
+            received = f"{s.st_size:,} bytes of which the disk holds {s.st_blocks * 512:,}"
+        if received:
+            raise DataError(
+                f"span {span.name}: {entry.path}: expected a file with data, received {received}",
+                hint=f"remove it, or rename it to _{entry.name}: it is left out",
+            )
+        yield _File(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
 
 
 def _walk(
@@ -231,11 +315,13 @@ def _walk(
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All that lies below a folder by relative name, in any order; links are followed.
 
+    What is not data is there, too; what lies in a folder that is none, only if `hidden`.
+
     Args:
         folder: where to begin.
         prefix: what names begin with.
         above: (device, inode) of the folders that it lies in.
-        hidden: whether to take what is not data, too.
+        hidden: whether to look into folders that are not data.
 
     Raises:
         DataError: a link leads back to a folder that it lies in.
@@ -249,11 +335,10 @@ def _walk(
         )
     with os.scandir(folder) as entries:
         for entry in entries:
-            if hidden or is_data(entry.name):
-                name = f"{prefix}{entry.name}"
-                yield name, entry
-                if entry.is_dir():
-                    yield from _walk(Path(entry.path), f"{name}/", inside, hidden=hidden)
+            name = f"{prefix}{entry.name}"
+            yield name, entry
+            if (hidden or is_data(entry.name)) and entry.is_dir():
+                yield from _walk(Path(entry.path), f"{name}/", inside, hidden=hidden)
 
 
 def _content(folder: Path, files: Sequence[_File]) -> str:

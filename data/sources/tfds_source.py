@@ -115,7 +115,7 @@ def source(builder: Any, split: str) -> Source:
     info = describe(builder)
     if split not in info.splits:
         raise DataError(
-            f"data set {info.name}: expected the splits train and test, "
+            f"data set {info.name}: expected the split {split}, "
             f"received {', '.join(sorted(info.splits)) or 'none'}",
             hint=RENDERED_HINT,
         )
@@ -139,6 +139,7 @@ def image_and_label(builder: Any) -> tuple[str, str]:
     Raises:
         DataError: there is no label, or the images are not of one channel and one size.
     """
+    import numpy as np
     import tensorflow_datasets as tfds
 
     keys = builder.info.supervised_keys
@@ -152,10 +153,11 @@ def image_and_label(builder: Any) -> tuple[str, str]:
         )
     image = features[keys[0]]
     shape: Any = getattr(image, "shape", None)
-    if not isinstance(image, tfds.features.Image) or None in shape or shape[2] != 1:
+    is_image = isinstance(image, tfds.features.Image) and None not in shape and shape[2] == 1
+    if not is_image or image.np_dtype != np.uint8:
         raise DataError(
-            f"data set {name}: expected images of one size and one channel (height, width, 1), "
-            f"received {keys[0]} of shape {shape}",
+            f"data set {name}: expected images of one size and one channel (height, width, 1) of "
+            f"8 bits, received {keys[0]} of shape {shape} and {getattr(image, 'np_dtype', None)}",
             hint=RENDERED_HINT,
         )
     return str(keys[0]), str(keys[1])

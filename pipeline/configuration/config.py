@@ -16,12 +16,14 @@ import re
 import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
 from bnpipe.components.base import expanded
+from bnpipe.data.plain_file import open_plain
 from bnpipe.pipeline.configuration.sections import (
     Beam,
     Canary,
@@ -198,20 +200,37 @@ def _descriptions(cls: type[Any]) -> dict[str, str]:
 def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
     if file is None and environ.get("BNPIPE_CONFIG"):
         file = local_path(environ["BNPIPE_CONFIG"], "BNPIPE_CONFIG")
+    named = file is not None  # it may be a pipe then: --config <(...)
     if file is None:
         file = Path(DEFAULT_FILE)
-        if not file.exists():
+        _check_names()
+        if not os.path.lexists(file):
             return {}
     try:
-        if file.stat().st_size > _LARGEST_FILE:
+        with file.open("rb") if named else open_plain(file) as stream:
+            content = stream.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
             raise ConfigError(f"{file} is larger than {_LARGEST_FILE} bytes; is it a config?")
-        text = file.read_text()
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read config {file}: {error}") from None
     value = parse_yaml(text, str(file))
     if not isinstance(value, dict | None):
         raise ConfigError(f"{file} must hold sections with keys, got {type(value).__name__}")
     return value or {}
+
+
+def _check_names() -> None:
+    """Refuses files here that are called almost like the configuration: they would not be read."""
+    names: list[str] = []
+    with suppress(OSError):  # a folder that may be searched, but not listed
+        names = sorted(os.listdir())
+    for name in names:
+        if name != DEFAULT_FILE and re.fullmatch(r"\.?bnpipe\.(ya?ml|json)", name, re.IGNORECASE):
+            raise ConfigError(
+                f"expected the configuration in {DEFAULT_FILE}, received {name}, which is not read",
+                hint=f"rename or remove it, or --config {name}",
+            )
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -102,7 +102,7 @@ class Inspection:
         from bnpipe.data.statistics.summary import SplitSummary
 
         info = self._info()
-        for span in self._spans(new_spans(self._config, self._store)):
+        for span in self._spans(new_spans(self._config, self._store)[0]):
             summary = SplitSummary(info.height, info.width, info.classes)
             images, labels = self._labelled(span)
             summary.add({"image": images.reshape(len(images), -1), "label": labels})

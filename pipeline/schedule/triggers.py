@@ -103,9 +103,9 @@ class Triggers:
 
     def _new_span(self) -> Seen:
         """Spans that no model was judged on."""
-        new = new_spans(self._config, self._store)
+        new, number = new_spans(self._config, self._store)
         if not new:
-            return Seen(remark="no new span")
+            return Seen(remark=f"no new span among {number}")
         if len(new) == 1:
             return Seen(f"span {new[0]} is new")
         return Seen(f"{len(new)} spans are new, {new[0]} to {new[-1]}")
@@ -123,19 +123,20 @@ class Triggers:
         return Seen(f"{text}, stale after {in_words(limit)}") if stale else Seen(remark=text)
 
 
-def new_spans(config: Config, store: Store) -> list[str]:
-    """Names of the spans that no run has judged a model on, or whose data has changed since.
+def new_spans(config: Config, store: Store) -> tuple[list[str], int]:
+    """The spans that no run has judged a model on, or whose data has changed since.
+
+    Returns:
+        their names, and how many complete spans there are in all.
 
     Raises:
         DataError: a span that cannot be one.
     """
     before = judged_data(store)
     now = example_gen.probe(config.data, store.cache)
-    return [
-        name.removeprefix(Span.PREFIX)
-        for name, content in now.items()
-        if name.startswith(Span.PREFIX) and before.get(name) != content
-    ]
+    spans = [name for name in now if name.startswith(Span.PREFIX)]
+    new = [name.removeprefix(Span.PREFIX) for name in spans if before.get(name) != now[name]]
+    return new, len(spans)
 
 
 def judged_data(store: Store) -> Mapping[str, str]:

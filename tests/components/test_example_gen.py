@@ -26,8 +26,11 @@ def random_images(seed: int, count: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 5, 9, 1), np.uint8)
 
 
-def four_splits(data_dir: Path) -> Any:
-    """A TFDS data set with a validation split, and with one that is no part of the examples."""
+FOUR = {"train": 40, "validation": 20, "test": 10, "extra": 7}
+
+
+def published(data_dir: Path, sizes: dict[str, int]) -> Any:
+    """A TFDS data set with these splits."""
     import tensorflow_datasets as tfds
 
     class Four(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -46,7 +49,6 @@ def four_splits(data_dir: Path) -> Any:
             )
 
         def _split_generators(self, dl_manager: Any) -> Any:
-            sizes = {"train": 40, "validation": 20, "test": 10, "extra": 7}
             return {
                 split: self._generate_examples(seed, size)
                 for seed, (split, size) in enumerate(sizes.items())
@@ -258,7 +260,7 @@ def test_splits_of_the_data_set_are_used_or_named(
     from bnpipe.data.sources import tfds_source
 
     def find(*_: Any, **__: Any) -> Any:
-        return four_splits(tmp_path / "tfds")
+        return published(tmp_path / "tfds", FOUR)
 
     monkeypatch.setattr(tfds_source, "find", find)
     spans = tmp_path / "spans"
@@ -278,6 +280,35 @@ def test_splits_of_the_data_set_are_used_or_named(
     added = stored["spans"]["1"]
     assert added["train"] + added["validation"] == 30
     assert min(added["train"], added["validation"]) > 0
+
+
+@pytest.mark.parametrize("sizes", [{"train": 200}, {"train": 200, "validation": 30}])
+def test_a_set_without_a_test_split_gets_one_from_train(
+    sizes: dict[str, int],
+    run_component: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only after the download is it known that there is none; quickdraw_bitmap is 37 GB."""
+    from bnpipe.data.sources import tfds_source
+
+    monkeypatch.setattr(tfds_source, "find", lambda *_, **__: published(tmp_path / "tfds", sizes))
+    monkeypatch.setattr(tfds_source, "check_archives", lambda *_: NOTHING_TO_DOWNLOAD)
+    spans = tmp_path / "spans"
+    span_of_shapes(spans / "1")
+    (spans / "1" / "train").rename(spans / "1" / "test")
+    params = Params(dataset="mnist", shards=2, validation_fraction=0.2, spans=f"{spans}/{{SPAN}}")
+    ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
+    assert ran.facts["test_is_cut_from"] == "train"
+    assert ran.facts["test_images_in_train_or_validation"] == 0
+    ids = {split: column(ran.outputs.examples, split, "id").tolist() for split in SPLITS}
+    expected = {b"four:1.0.0/%s/%d" % (s.encode(), i) for s, n in sizes.items() for i in range(n)}
+    added = {name for name in ids["test"] if b"/span-1/test/" in name}
+    assert len(added) == 30
+    assert set().union(*map(set, ids.values())) == expected | added
+    assert sum(map(len, ids.values())) == sum(sizes.values()) + 30
+    assert 20 <= len(ids["test"]) - 30 <= 60
+    assert ("validation" in sizes) == all(b"/validation/" in name for name in ids["validation"])
 
 
 def test_labels_out_of_range_are_bad_records(
@@ -303,6 +334,25 @@ def test_a_split_without_images_is_refused(
     params = Params(dataset="rendered_digits", size=12, validation_fraction=1e-9)
     with pytest.raises(DataError, match="the validation split is empty: 12 images are too few"):
         run_component(COMPONENT, Inputs(), params, tmp_path)
+
+
+def test_equal_pictures_are_the_reason_that_is_said(
+    run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are enough of them; but those with equal pixels stay in one split."""
+    from bnpipe.data.sources import digit_renderer, rendered_digits
+
+    def blank(*_: Any) -> Any:
+        return np.zeros((1000, 28, 28), np.uint8), np.arange(1000) % 10
+
+    for module in (digit_renderer, rendered_digits):
+        monkeypatch.setattr(module, "draw_chunk", blank)
+    params = Params(dataset="rendered_digits", size=360)
+    with pytest.raises(
+        DataError, match="split is empty: of 360 images 1 differ, and those"
+    ) as caught:
+        run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
+    assert caught.value.hint == "look at the images: are they what was meant?"
 
 
 def test_intact_archives_do_not_change_the_probe(mnist_archives: Path, tmp_path: Path) -> None:

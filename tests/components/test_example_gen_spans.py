@@ -45,6 +45,7 @@ def with_spans(
     folder = tmp_path_factory.mktemp("spans")
     write_images(folder / "2", seed=5, train=60, test=20)
     write_records(folder / "2026-11-20", seed=6, train=70)
+    shutil.copy(next((folder / "2").rglob("*.png")), folder / "2" / "train" / "7" / "_DSC1234.png")
     out = tmp_path_factory.mktemp("with_spans")
     ran = run_component(
         example_gen.COMPONENT, example_gen.Inputs(), params(folder), out / "examples"
@@ -103,7 +104,10 @@ def test_counts_are_told_per_span(with_spans: WithSpans) -> None:
         assert (other["number"], other["test"], other["bad_records"]) == (20261120, 0, 0)
         assert other["train"] + other["validation"] == 70
         assert str(with_spans.folder) not in json.dumps(stored)
-    assert with_spans.facts["spans"] == "2, 2026-11-20"
+        assert (one["left_out"], other["left_out"]) == (1, 0)
+    assert with_spans.facts["spans"] == 2
+    assert with_spans.facts["span_names"] == "2, 2026-11-20"
+    assert with_spans.facts["left_out_of_spans"] == 1
     assert with_spans.facts["test"] == 85 + 20
 
 
@@ -138,6 +142,22 @@ def test_the_probe_names_every_span(with_spans: WithSpans, tmp_path: Path) -> No
     assert list(probe(params(with_spans.folder, span_window=1), tmp_path)) == ["span 2026-11-20"]
     assert list(probe(params(with_spans.folder, first_span=3), tmp_path)) == ["span 2026-11-20"]
     assert probe(Params(dataset="rendered_digits"), tmp_path) == {}
+
+
+def test_what_the_probe_leaves_out_or_cannot_use_it_says(
+    with_spans: WithSpans, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe(params(with_spans.folder), tmp_path)
+    assert "span 2: 1 names begin with . or _ and are left out: train/7/_DSC1234.png" in caplog.text
+    deeper = Params(
+        dataset="rendered_digits",
+        spans=f"{with_spans.folder}/{{SPAN}}/train",
+        span_settle_seconds=0,
+    )
+    with pytest.raises(
+        DataError, match=r"expected the folders train and test, received .*/2/train"
+    ):
+        probe(deeper, tmp_path)
 
 
 def spoiled(folder: Path) -> str:

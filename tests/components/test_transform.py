@@ -54,6 +54,7 @@ def test_ink_quartiles_cut_the_train_images_in_four(
     for below, above in ((0, 1), (1, 2), (2, 3)):
         assert ink[quartile == below].max() <= ink[quartile == above].min()
     cuts = tiny_transformed.read_json("dataset.json")["ink_cuts"]
+    assert tiny_transformed.read_json("dataset.json")["train_labels"] == list(range(10))
     assert cuts == sorted(cuts)
     assert len(cuts) == 3
 

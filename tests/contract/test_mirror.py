@@ -16,7 +16,7 @@ components/evaluator: assessment evidence golden inference measure params rules 
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
 components/infra_validator: fresh tied work
 components/network: evaluation network params
-components/trainer: export model_card work
+components/trainer: model_card work
 data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
@@ -27,7 +27,7 @@ pipeline/cli: common config diff export gc graph logs plan predict promote repor
 pipeline/configuration: duration publishing sections
 pipeline/engine: capture execute files provenance step
 pipeline/report: charts contents data_charts evaluation_charts matrices
-pipeline/schedule: book canary claim daemon health outcome retraining slot triggers work
+pipeline/schedule: book canary claim daemon health outcome retraining slot work
 serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke
 serving/deploy: settings

@@ -47,6 +47,14 @@ def test_every_class_has_a_slice_even_without_images(predictions):
     ]
 
 
+def test_a_class_that_never_occurs_in_train_is_no_slice(predictions):
+    """TFDS's emnist/letters declares 37 classes; 26 occur, and the rest has no accuracy."""
+    expected = {"label": [0, 1]}
+    slices = predictions.slices(("label",), classes=37, expected=expected)
+    # 1 is missing in the test images, which is worth a slice; 2 occurs there, if not in train.
+    assert [s.name for s in slices] == ["overall", "label:0", "label:1", "label:2"]
+
+
 def test_crossed_slices_are_the_combinations_that_occur_by_tfmas_names(predictions):
     slices = predictions.slices(("label*ink",), classes=3)
     assert [s.name for s in slices[1:]] == [

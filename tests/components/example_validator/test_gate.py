@@ -97,6 +97,23 @@ def test_an_absent_class_is_the_verdict_in_one_sentence() -> None:
     assert decision.sentence == "data blocked: label 7 has no examples in train"
 
 
+def test_classes_that_are_declared_but_occur_nowhere_are_warned_of() -> None:
+    info = replace(INFO, label_names=tuple(map(str, range(14))))
+    splits = healthy()
+    decision = decide(profile(splits, info=info))
+    assert decision.passed
+    sentence = "4 of 14 classes occur nowhere: label 10, label 11, label 12, ..."
+    assert check(decision, "classes").sentence == sentence
+    assert check(decision, "classes").outcome == "warn"
+    # The champion's data had them: then they are gone.
+    before = dict(splits["train"], label=splits["train"]["label"] + 4)
+    champion = summary(before, info=info)
+    assert (
+        "has no examples in train"
+        in check(decide(profile(splits, info=info, champion=champion)), "classes").sentence
+    )
+
+
 def test_several_faults_are_all_named() -> None:
     decision = decide(profile(leaked(repeated(healthy()))))
     assert decision.sentence.endswith("(also: leak)")

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from bnpipe.data.records.record_ids import as_numbers, content_hashes, ids, in_validation, named_ids
+from bnpipe.data.records.record_ids import (
+    as_numbers,
+    content_hashes,
+    ids,
+    in_test,
+    in_validation,
+    named_ids,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4000, 3, 3), np.uint8)
 
@@ -32,6 +39,13 @@ def test_validation_takes_its_share_and_keeps_duplicates_together() -> None:
     np.testing.assert_array_equal(held_out, again)
     larger = in_validation(hashes, 1 / 6)
     assert (larger | ~held_out).all()  # a larger share only adds images
+
+
+def test_a_test_split_that_is_cut_off_takes_other_images_than_validation() -> None:
+    hashes = content_hashes(IMAGES)
+    test = in_test(hashes, 1 / 12)
+    assert 0.07 < test.mean() < 0.097
+    assert not (test & in_validation(hashes, 1 / 12)).any()
 
 
 def test_named_ids_keep_their_order_and_cover_the_batch() -> None:

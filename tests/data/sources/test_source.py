@@ -1,7 +1,9 @@
 """Prepared data that is not as it should be: every record is read or reported with its offset."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,8 +73,8 @@ def test_every_kind_of_bad_record_is_reported_and_the_rest_is_read(tmp_path: Pat
     assert "expected a tf.Example" in reasons[3]
     assert "checksum" in reasons[4]
     assert reasons[6] == (
-        "expected image as bytes and label as an integer, "
-        "received label as an integer, photo as bytes"
+        "feature image: expected 1 string (a PNG), received no feature of this name but "
+        "label (1 integer), photo (1 string)"
     )
     assert not any(str(tmp_path) in reason for reason in reasons.values())
     assert {b.file for b in bad} == {"x.tfrecord"}
@@ -228,4 +230,45 @@ def test_features_of_other_writers_are_left_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images, IMAGES)
     ((record, reason),) = [(b.record, b.reason) for b in bad]
     assert record == 6
-    assert reason.startswith("expected image as bytes and label as an integer, received image as")
+    assert reason == "feature label: expected 1 integer, received 2 integers"
+
+
+PNG = encode_stored(IMAGES[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"image": ("int64", [*range(16)])}, "image: expected 1 string (a PNG or 16 bytes of "
+         "pixels), received 16 integers"),
+        ({"image": ("float", [0.5] * 16)}, "image: expected 1 string (a PNG or 16 bytes of "
+         "pixels), received 16 floats"),
+        ({"image": ("bytes", [PNG, PNG])}, "image: expected 1 string (a PNG or 16 bytes of "
+         "pixels), received 2 strings"),
+        ({"image": ("bytes", [])}, "image: expected 1 string (a PNG or 16 bytes of pixels), "
+         "received 0 strings"),
+        ({"label": ("int64", [0, 1, 0])}, "label: expected 1 integer, received 3 integers"),
+        ({"label": ("float", [0.0, 1.0, 0.0])}, "label: expected 1 integer, received 3 floats"),
+        ({"label": ("bytes", [b"ring"])}, "label: expected 1 integer, received 1 string"),
+        ({"label": ("", [])}, "label: expected 1 integer, received 0 values"),
+    ],
+)  # fmt: skip
+def test_the_feature_that_is_wrong_is_named_with_what_it_holds(
+    tmp_path: Path, wrong: dict[str, tuple[str, list[Any]]], reason: str
+) -> None:
+    """Pixels as integers, one-hot labels, two images: other people's usual records."""
+    import tensorflow as tf
+
+    of = {"bytes": tf.train.BytesList, "float": tf.train.FloatList, "int64": tf.train.Int64List}
+    features = {"image": ("bytes", [PNG]), "label": ("int64", [1])} | wrong
+    made = {
+        name: tf.train.Feature(**({f"{kind}_list": of[kind](value=values)} if kind else {}))
+        for name, (kind, values) in features.items()
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(frame(np.frombuffer(example, np.uint8)[None]).tobytes())
+    bad: list[BadRecord] = []
+    of_span = dataclasses.replace(source([path], [1]), raw=True)
+    assert list(of_span.read_slice(0, 1, bad.append)) == []
+    assert [b.reason for b in bad] == [f"feature {reason}"]

@@ -1,6 +1,7 @@
 """The folder of a span: label folders of PNG files or TFRecords, nothing else."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,16 @@ def test_another_layout_is_refused(tmp_path: Path, name: str, complaint: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["10", "-1", "1.0", "Ring", "rign", "T-shape"])
+def test_no_advice_changes_a_label(tmp_path: Path, name: str) -> None:
+    """Whoever follows an advice like "did you mean 1?" for 10 trains on wrong labels."""
+    digits = DatasetInfo("digits", "1.0.0", 4, 3, tuple("0123456789"), {}, False)
+    info = INFO if name.isalpha() or "T" in name else digits
+    with pytest.raises(DataError, match="expected a label of") as caught:
+        span_sources(write(tmp_path, f"train/{name}/a.png"), info)
+    assert caught.value.hint == f"rename it to its label, or to _{name}: it is left out"
+
+
 def test_a_span_of_empty_folders_is_empty(tmp_path: Path) -> None:
     (tmp_path / "train" / "ring").mkdir(parents=True)
     with pytest.raises(DataError, match="span 3 is empty"):
@@ -90,7 +101,9 @@ def test_a_span_of_empty_folders_is_empty(tmp_path: Path) -> None:
     [
         (records(IMAGES)[:7], r"a\.tfrecord is cut short at offset 0"),
         (b"not records, but some text", r"a\.tfrecord is damaged at offset 0"),
-        (gzip.compress(records(IMAGES)), r"a\.tfrecord is compressed"),
+        (gzip.compress(records(IMAGES)), r"a\.tfrecord is compressed \(GZIP\): expected plain"),
+        (zlib.compress(records(IMAGES)), r"a\.tfrecord is compressed \(ZLIB\): expected plain"),
+        (zlib.compress(records(IMAGES), 1), r"a\.tfrecord is compressed \(ZLIB\): expected plain"),
     ],
 )
 def test_a_file_without_a_record_that_can_be_read_is_refused(

@@ -9,7 +9,7 @@ import pytest
 
 from bnpipe.data.errors import DataError, DataRequestError
 from bnpipe.data.sources import spans
-from bnpipe.data.sources.spans import Span, content_digests, find_spans
+from bnpipe.data.sources.spans import Span, check_layout, content_digests, find_spans, left_out
 
 AGES = 3600.0
 
@@ -93,6 +93,60 @@ def test_markers_hidden_folders_and_files_are_no_spans(tmp_path: Path) -> None:
         make(tmp_path / name)
     (tmp_path / "README").touch()
     assert find_spans(f"{tmp_path}/{{SPAN}}", settle=AGES) == []
+
+
+def test_names_that_are_no_spans_are_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path / "1")
+    for name in ("_3", ".staging", "README", "x\n\udcff"):
+        (tmp_path / name).touch()
+    assert names(find_spans(f"{tmp_path}/{{SPAN}}", settle=AGES)) == ["1"]
+    (line,) = caplog.messages
+    assert line.startswith(f"data.spans: 4 of the names in {tmp_path} are no spans like")
+    assert line.endswith(r"are left out: .staging, README, _3, x\n\udcff")
+
+
+def test_a_pattern_that_matches_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path / "span-1")
+    assert find_spans(f"{tmp_path}/day-{{SPAN}}", settle=AGES) == []
+    assert find_spans(f"{tmp_path}/span-{{SPAN}}/digits", settle=AGES) == []
+    assert [line.count("are left out: span-1") for line in caplog.messages] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{SPAN}/train/*", "{SPAN}/*", "day-{SPAN}-*", "{SPAN}/t?ain", "{SPAN}/.."]
+)
+def test_a_pattern_that_cannot_match_is_refused(tmp_path: Path, pattern: str) -> None:
+    """TFX's form names files; a folder called * there is none."""
+    make(tmp_path / "1")
+    with pytest.raises(DataRequestError, match="no folder matches it") as caught:
+        find_spans(f"{tmp_path}/{pattern}", settle=AGES)
+    assert f"--set data.spans={tmp_path}/{{SPAN}};" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["7/a.png", "a.tfrecord", "Train/7/a.png"])
+def test_a_span_that_is_a_split_itself_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="expected the folders train and test, received"):
+        check_layout(Span("1", 1, make(tmp_path / "1", "train/8/b.png", name)))
+
+
+def test_pictures_whose_names_hide_them_are_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = ("train/7/a.png", "train/7/_DSC1234.png", "train/_old/a.png", "train/7/._a.png")
+    folder = make(tmp_path / "1", *files)
+    assert left_out(Span("1", 1, folder)) == [
+        "train/7/._a.png",
+        "train/7/_DSC1234.png",
+        "train/_old",
+    ]
+    assert "span 1: 3 names begin with . or _ and are left out: train/7/._a.png" in caplog.text
+    caplog.clear()
+    assert left_out(Span("2", 2, make(tmp_path / "2"))) == []
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("name", ["0", "three", "2026-02-30", "2026-2-3", "9" * 19, "²"])

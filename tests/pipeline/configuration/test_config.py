@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,28 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert "cannot read config" in refusal(file=tmp_path)
     Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert "cannot read config binary.yaml" in refusal(file=Path("binary.yaml"))
+
+
+@pytest.mark.parametrize("name", ["bnpipe.yml", ".bnpipe.yaml", "Bnpipe.YAML", "bnpipe.json"])
+def test_a_file_that_would_not_be_read_is_refused(name: str) -> None:
+    """Else MNIST is trained instead of what stands in it."""
+    written("data: {dataset: kmnist}", name)
+    assert (
+        f"received {name}, which is not read; rename or remove it, or --config {name}" in refusal()
+    )
+    written("data: {dataset: fashion_mnist}")
+    assert f"received {name}, which is not read" in refusal()
+    assert load(Path(name), environ={}).data.dataset == "kmnist"
+
+
+def test_a_default_file_that_is_none_is_refused_at_once() -> None:
+    os.mkfifo("bnpipe.yaml")
+    assert (
+        "cannot read config bnpipe.yaml: [Errno 22] expected a file, received a named" in refusal()
+    )
+    os.unlink("bnpipe.yaml")
+    os.symlink("nowhere", "bnpipe.yaml")
+    assert "cannot read config bnpipe.yaml: [Errno 2] No such file" in refusal()
 
 
 def test_an_empty_file_means_the_defaults() -> None:
