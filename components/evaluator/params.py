@@ -90,7 +90,7 @@ class Params:
     """Power at which the smallest detectable loss of accuracy is reported."""
     confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
     """Confidence of the two-sided intervals that are reported."""
-    resamples: Annotated[int, Ge(100)] = 2000
+    resamples: Annotated[int, Ge(100), Le(1_000_000)] = 2000
     """Bootstrap resamples."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the bootstrap."""

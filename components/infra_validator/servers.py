@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.data.errors import RequestError
 from bnpipe.serving.deploy import IMAGE
-from bnpipe.serving.errors import ServingError
 
 BINARY = "tensorflow_model_server"
 STAND_IN = "stand-in"
@@ -68,11 +68,11 @@ def find(binary: str | None) -> Server:
         binary: `serving.server_binary`.
 
     Raises:
-        ServingError: it is no program.
+        RequestError: it is no program.
     """
     program = binary if binary is not None else shutil.which(BINARY)
     if binary is not None and shutil.which(os.path.abspath(binary)) is None:
-        raise ServingError(
+        raise RequestError(
             f"serving.server_binary: expected a program, received {binary}",
             hint=f"name a {BINARY}, or leave it out",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -55,7 +56,7 @@ class Params:
     """
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     """Decides the initial weights, the order of the examples and the dropout."""
-    device: Annotated[str, MinLen(1)] = "cpu"
+    device: str = "cpu"
     """The device to train on: `cpu`, `gpu`, `gpu:1`."""
     dtype: Dtype = "float32"
     """Keras' name of the precision; what is exported is float32 in any case."""
@@ -65,3 +66,14 @@ class Params:
     """Features of more megabytes than this stay on disk; the result is the same."""
     checkpoint_seconds: Annotated[float, Ge(0)] = machine_local(30.0)
     """Time between checkpoints; a killed run goes on from the last one."""
+
+    def __post_init__(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            ValueError: the device is none on any machine.
+        """
+        if not re.fullmatch(r"(cpu|gpu|tpu)(:\d+)?", self.device, re.IGNORECASE):
+            raise ValueError(
+                f"trainer.device: expected cpu, gpu or gpu:1, received {self.device!r}"
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import os
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
 from bnpipe.components.base import expanded
@@ -37,8 +38,14 @@ from bnpipe.pipeline.configuration.sections import (
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.serving.folder.names import pattern_in
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
+# Training is done in float32: what it holds without loss of digits.
+_SMALLEST, _LARGEST = 1.1754944e-38, 3.4028235e38
+_LARGEST_INTEGER = 2**63 - 1
 _FORMER_KEYS = {
     f"evaluator.{level}": f"evaluator.rules.RULE={level}, e.g. evaluator.rules.slice_floor={level}"
     for level in ("warn", "off")
@@ -137,10 +144,10 @@ def from_values(values: Mapping[str, Any]) -> Config:
         ConfigError: unknown key or bad value.
     """
     _check_keys(Config, values, "")
-    from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` need not spend
+    from pydantic import ValidationError  # 0.1 s that `--help` need not spend
 
     try:
-        return TypeAdapter(Config).validate_python(values)
+        config = _adapter().validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "value_error":  # a section checked itself and named the key
@@ -151,13 +158,20 @@ def from_values(values: Mapping[str, Any]) -> Config:
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
             hint="bnpipe config schema shows types and bounds",
         ) from None
+    _check_values(Config, values, "")
+    return config
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Config]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Config)
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the configuration, with types, bounds, defaults and descriptions."""
-    from pydantic import TypeAdapter
-
-    described = TypeAdapter(Config).json_schema()
+    described = _adapter().json_schema()
     for section, cls in typing.get_type_hints(Config).items():
         keys = _describe(cls, described["properties"][section], described["$defs"])
         for f in dataclasses.fields(cls):
@@ -311,6 +325,43 @@ def _check_keys(cls: type[Any], values: Any, path: str) -> None:
             raise ConfigError(f"unknown config key {dotted}", hint=hint)
         if key in sections:
             _check_keys(sections[key], value, dotted)
+
+
+def _check_values(cls: type[Any], values: Mapping[str, Any], path: str) -> None:
+    """Values that no setting means, whatever its bounds; pydantic would take some for others."""
+    sections, hints = _sections_of(cls), typing.get_type_hints(cls)
+    for key, value in values.items():
+        dotted = f"{path}{key}"
+        if key in sections:
+            _check_values(sections[key], value, f"{dotted}.")
+            continue
+        boolean = hints[key] is bool
+        several = value if isinstance(value, list | tuple) else [value]
+        reasons = (_wrong(v, alone=v is value, boolean=boolean) for v in several)
+        wrong = next(filter(None, reasons), None)
+        if wrong:
+            raise ConfigError(
+                f"{dotted}: {wrong}, received {value!r:.100}",
+                hint="bnpipe config schema shows types and bounds",
+            )
+
+
+def _wrong(value: Any, *, alone: bool, boolean: bool) -> str | None:
+    """The reason that no setting can mean a value; a text that is one of several may be any."""
+    match value:
+        case bool() if not boolean:
+            return "expected no true or false"
+        case float() if not (value == 0 or _SMALLEST <= abs(value) <= _LARGEST):
+            return "expected a finite number that float32 can hold"
+        case int() if abs(value) > _LARGEST_INTEGER:
+            return "expected a number of at most 64 bits"
+        case str() if alone and not value.strip():
+            return "expected a text that is not empty, or null"
+        case str() if not value.isprintable() and (alone or re.search("[\0\ud800-\udfff]", value)):
+            return "expected a text in one line"
+        case bytes():
+            return "expected a text"
+    return None
 
 
 def _section(section: Any) -> dict[str, Any]:

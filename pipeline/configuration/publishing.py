@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bnpipe.components import pusher
 from bnpipe.pipeline.configuration.config import Config, plain_path
@@ -118,13 +120,21 @@ def servers(config: Config) -> tuple[str, ...]:
     """
     addresses = _several(config.serving.server_url)
     for address in addresses:
-        if not re.fullmatch(r"(https?|grpc)://[^/\s,]+(/[^\s,]*)?", address):
+        if not re.fullmatch(r"(https?|grpc)://[^/\s,]+(/[^\s,]*)?", address) or not _host(address):
             raise ConfigError(
                 f"serving.server_url: expected http://HOST:PORT or grpc://HOST:PORT, "
                 f"received {address!r}",
                 hint="several are a list: [http://A:8501, http://B:8501]",
             )
     return addresses
+
+
+def _host(address: str) -> str | None:
+    """The host of an address, if that and its port are such."""
+    with suppress(ValueError):
+        parts = urlsplit(address)
+        return parts.hostname if parts.port != 0 else None
+    return None
 
 
 def server_files(config: Config) -> ServerFiles:

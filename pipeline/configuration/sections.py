@@ -238,7 +238,11 @@ class Tracking:
         Raises:
             ValueError: the address has a password, which every record of the configuration would.
         """
-        if self.mlflow is not None and "@" in urlsplit(self.mlflow).netloc:
+        try:
+            place = urlsplit(self.mlflow or "").netloc
+        except ValueError as error:
+            raise ValueError(f"tracking.mlflow: {error}, received {self.mlflow!r}") from None
+        if "@" in place:
             raise ValueError(
                 "tracking.mlflow: expected an address without user and password; they belong in "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

@@ -248,9 +248,9 @@ class Planner:
         base = StepPlan(
             node.name, node.component.name, Action.RUN, tuple(pending), bound=bound, digests=digests
         )
+        outside = self._probe(node)  # at once: what is wrong outside is no news of the last step
         if pending:
             return base
-        outside = self._probe(node)
         parts = key_parts(node.component, node.params, digests, outside, self._code)
         return dataclasses.replace(base, key=digest_of(parts), parts=parts)
 
