@@ -6,7 +6,7 @@ import pytest
 
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.servers import BINARY, IMAGE, STAND_IN, Server, find, launch
-from bnpipe.serving.errors import ServingError
+from bnpipe.data.errors import RequestError
 
 
 def path_with(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
@@ -47,7 +47,7 @@ def test_an_engine_that_does_not_answer_is_none(
 def test_a_server_that_is_configured_must_be_a_program(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     for name in ("text", "none", "."):
-        with pytest.raises(ServingError, match=r"serving.server_binary: expected a program"):
+        with pytest.raises(RequestError, match=r"serving.server_binary: expected a program"):
             find(str(tmp_path / name))
 
 

@@ -14,6 +14,7 @@ import pytest
 from bnpipe.pipeline import cli
 from bnpipe.pipeline.configuration.config import Config, from_values
 from bnpipe.pipeline.engine.errors import ConfigError
+from tests.serving.folder.served import push, saved_model
 
 
 def settings(cls: type[Any] = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -105,7 +106,10 @@ def test_an_odd_text_is_planned_with_or_refused_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bnpipe.yaml").write_text("data: {dataset: rendered_digits, size: 2400, shards: 2}\n")
-    verb = ("deploy", "render") if key.startswith("deploy.") else ("plan",)
+    verb: tuple[str, ...] = ("plan",)
+    if key.startswith("deploy."):
+        verb = ("deploy", "render", "--set", "serving.base_path=served")
+        push(tmp_path / "served", saved_model(tmp_path / "model", "one"))
     for text in TEXTS:
         value = [text] if typing.get_origin(SETTINGS[key]) is tuple else text
         capfd.readouterr()
