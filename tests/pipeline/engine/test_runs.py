@@ -69,7 +69,7 @@ def test_more_than_9999_runs_stay_in_order(tmp_path: Path) -> None:
 def test_a_run_that_died_is_told_as_killed(ran: ToyHome) -> None:
     die(ran)
     close_dead_runs(ran.store)
-    assert find_run(ran.store, "2").summary()["status"] == "killed"
+    assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
 def test_a_run_that_died_is_killed_for_all_who_look_before_the_next_run(ran: ToyHome) -> None:
@@ -77,7 +77,7 @@ def test_a_run_that_died_is_killed_for_all_who_look_before_the_next_run(ran: Toy
     assert find_run(ran.store, "2").summary()["status"] == "killed"
     assert [r["status"] for r in summaries(ran.store)] == ["killed", "succeeded"]
     assert ran.plan(rate=2).work == []  # looking has closed nothing
-    assert '"running"' in (ran.home / "runs" / "0002" / "run.json").read_text()
+    assert '"status": "running"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
 def test_the_lock_of_another_process_does_not_bring_a_dead_run_to_life(ran: ToyHome) -> None:
@@ -105,6 +105,7 @@ def test_a_run_that_died_is_found_behind_a_damaged_record(ran: ToyHome) -> None:
     new_run(ran.store).path.joinpath("run.json").write_text("{")
     close_dead_runs(ran.store)
     assert [r["status"] for r in summaries(ran.store)] == ["unreadable", "killed", "succeeded"]
+    assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
 def test_a_home_that_is_not_there_has_no_runs_and_is_not_made(tmp_path: Path) -> None:
