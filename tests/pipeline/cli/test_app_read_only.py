@@ -118,3 +118,11 @@ def test_a_report_is_written_elsewhere(
     assert cli._main(["report", "1", "--out", str(page), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == {"run": "0001", "report": str(page)}
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_files_are_written_elsewhere(home: Path, tmp_path: Path) -> None:
+    assert cli._main(["export", "latest/train", str(tmp_path / "in" / "model")]) == 0
+    assert any((tmp_path / "in" / "model").iterdir())
+    assert cli._main(["deploy", "render", "--output", str(tmp_path / "deploy")]) == 0
+    units = ["schedule", "render", "--kind", "systemd", "--output", str(tmp_path / "units")]
+    assert cli._main(units) == 0
