@@ -79,6 +79,10 @@ def _broken(arguments: list[str], error: Exception) -> int:
         else:
             sys.stdout.writelines(f"!!  {name:<28} {text}\n" for name, text in checks)
         return 1
+    if "-v" in arguments or "--verbose" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
     why = ", ".join(f"{name} is {text}" for name, text in hidden) or "the installation is broken"
     sys.stderr.write(f"error: {checks[-1][1]}; {why} → bnpipe doctor\n")
     return 2
