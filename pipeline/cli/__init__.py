@@ -55,7 +55,8 @@ def _main(arguments: list[str]) -> int:
         from bnpipe.pipeline import ui
 
         expected = isinstance(error, BnpipeError | OSError)
-        if not expected and shadows():
+        broken = isinstance(error, ImportError) or arguments[:1] == ["doctor"]
+        if not expected and (broken or shadows()):
             raise
         ui.error(error, trace=trace or not expected)
         if expected:
