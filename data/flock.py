@@ -38,9 +38,9 @@ def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
 
 
 def is_locked(path: Path) -> bool:
-    """True while a process has the lock of a file; the file is not made."""
+    """True while a process has the lock of a file; the file is not made, nor need it be ours."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

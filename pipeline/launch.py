@@ -12,7 +12,7 @@ from typing import Any
 
 from bnpipe.components import pusher
 from bnpipe.pipeline.configuration.config import Config
-from bnpipe.pipeline.configuration.publishing import check_keys
+from bnpipe.pipeline.configuration.publishing import check_target
 from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
@@ -46,11 +46,11 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
 
     Raises:
         LockHeld: another run is at work in this home.
-        ConfigError: a selected step or a Beam flag is unknown, or a key cannot be used.
+        ConfigError: a selected step or a Beam flag is unknown, or a key or store cannot be used.
         StoreError: the store is of a newer format.
     """
     graph = build(config, home)
-    require_keys(config, graph, request.selection)
+    require_target(config, graph, request.selection)
     _use_one_thread()
     flags = (*config.beam.options, *request.beam_flags)
     settings = RunSettings(
@@ -70,14 +70,14 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
     return run_graph(graph, home, settings, sinks, verify=request.verify)
 
 
-def require_keys(config: Config, graph: Graph, selection: Selection) -> None:
-    """Look at the keys that versions are signed with, before anything runs that would need them.
+def require_target(config: Config, graph: Graph, selection: Selection) -> None:
+    """Look at keys and store that versions are published with, before anything is run for them.
 
     Raises:
         ConfigError: one cannot be used, or a selected step does not exist.
     """
     if any(graph.nodes[name].component is pusher.COMPONENT for name in selection.steps(graph)):
-        check_keys(config)
+        check_target(config)
 
 
 def _use_one_thread() -> None:

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from bnpipe.components.example_gen import Params
+from bnpipe.data.errors import BnpipeError
 from bnpipe.data.sources.checksums import RENDERED, registered_archives
 from bnpipe.pipeline.configuration import config
-from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.store import Store
 
 TIMEOUT_S = 3.0
@@ -36,12 +36,12 @@ def notice(arguments: Sequence[str]) -> str | None:
     if any(word.startswith(("-c", "--config")) or _CHOICE.search(word) for word in arguments):
         return None
     try:
-        chosen = config.load().data
-    except ConfigError:
+        chosen, cache = config.load().data, Store(config.home_from()).cache
+    except BnpipeError:
         return None  # `bnpipe run` says what is wrong with it.
     if chosen.dataset != Params().dataset or chosen.archives:
         return None
-    prepared = Store(config.home_from()).cache / "tfds" / chosen.dataset
+    prepared = cache / "tfds" / chosen.dataset
     archives = registered_archives(chosen.dataset)[1]
     if any(prepared.glob("*/dataset_info.json")) or not archives or answers(archives[0].url):
         return None

@@ -73,7 +73,8 @@ def _main(arguments: list[str]) -> int:
 
         ui.drop_unwritten(sys.stdout)
         expected = isinstance(error, BnpipeError | OSError)
-        if not expected and shadows():
+        broken = isinstance(error, ImportError) or arguments[:1] == ["doctor"]
+        if not expected and (broken or shadows()):
             raise
         ui.error(error, trace=trace or not expected)
         if expected:
@@ -97,6 +98,10 @@ def _broken(arguments: list[str], error: Exception) -> int:
         else:
             sys.stdout.writelines(f"!!  {name:<28} {text}\n" for name, text in checks)
         return 1
+    if "-v" in arguments or "--verbose" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
     why = ", ".join(f"{name} is {text}" for name, text in hidden) or "the installation is broken"
     sys.stderr.write(f"error: {checks[-1][1]}; {why} → bnpipe doctor\n")
     return 2

@@ -26,13 +26,13 @@ def show(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) ->
 def check(sets: Sets = None, config: ConfigFile = None) -> None:
     """Say whether the configuration is valid; exit 2 if it is not."""
     from bnpipe.pipeline.configuration.config import home_from
-    from bnpipe.pipeline.configuration.publishing import check_keys
+    from bnpipe.pipeline.configuration.publishing import check_target
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.schedule.notify import check_receivers
 
     settings = config_from(config, sets)
     graph = build(settings, home_from())
-    check_keys(settings)
+    check_target(settings)
     check_receivers(settings.notify)
     ui.say(f"valid: {len(graph.nodes)} steps")
 

@@ -22,7 +22,6 @@ def logs(
 ) -> None:
     """Print what a run's steps wrote: Python's logs, stdout and stderr."""
     from bnpipe.pipeline.engine.errors import ConfigError
-    from bnpipe.pipeline.engine.lock import is_held
     from bnpipe.pipeline.engine.runs import find_run
 
     store = open_store()
@@ -31,7 +30,7 @@ def logs(
     last, whole = None, True  # the log that was written last, and whether to the end of a line
     while True:
         # Asked before reading, so that what a run wrote last is still read after it has ended.
-        growing = follow and is_held(store.home) and folder.summary()["status"] == "running"
+        growing = follow and folder.summary()["status"] == "running"
         files = [folder.log(step)] if step else sorted((folder.path / "logs").glob("*.log"))
         for path in (p for p in files if p.exists()):
             with path.open("rb") as stream:

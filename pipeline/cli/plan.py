@@ -24,13 +24,13 @@ def plan(
     """Show what `run` would do, and why, without doing it."""
     from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.engine.plan import Selection, make_plan
-    from bnpipe.pipeline.launch import require_keys
+    from bnpipe.pipeline.launch import require_target
 
     store = open_store()
     selection = Selection(to=to, force=tuple(force or ()))
     settings = config_from(config, sets)
     graph = build(settings, store.home)
-    require_keys(settings, graph, selection)
+    require_target(settings, graph, selection)
     made = make_plan(graph, store, selection)
     if as_json:
         ui.write_json(made.snapshot())

@@ -12,6 +12,7 @@ from bnpipe.components import pusher
 from bnpipe.pipeline.configuration.config import Config, plain_path
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder.bucket import require_package
 from bnpipe.serving.folder.names import check_model_name, default_model_name
 from bnpipe.serving.folder.object_store import is_url
 from bnpipe.serving.folder.rollout import Rollout
@@ -88,13 +89,16 @@ def rollout(config: Config, home: Path) -> Rollout:
     )
 
 
-def check_keys(config: Config) -> None:
-    """Look at the keys that a push would need.
+def check_target(config: Config) -> None:
+    """Look at the keys and the package that a push would need; nothing is opened.
 
     Raises:
-        ConfigError: one cannot be read, is of another kind, or does not belong to the other.
+        ConfigError: a key cannot be read, is of another kind, or does not belong to the other; or
+            the kind of object store is unknown here.
     """
     try:
+        if store_url(config):
+            require_package(store_url(config))
         load_keys(config.serving.signing_key, _several(config.serving.verify_key))
     except ServingError as error:
         raise ConfigError(error.headline, hint=error.hint) from None

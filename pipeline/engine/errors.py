@@ -100,11 +100,23 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return ExitCode.FAILED
 
 
+_TRACEBACK = "Traceback (most recent call last):"
+
+
 def one_line(error: BaseException) -> str:
-    """An error as one line: ours as written; others as type and first line of the message."""
+    """An error as one line: ours as written; others as type and first line of the message.
+
+    Beam's workers send errors as the text of a traceback: that of its last error is what counts.
+    """
     if isinstance(error, BnpipeError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    _, traceback, after = str(error).rpartition(_TRACEBACK)
+    if traceback:  # of a worker: its message is what stands behind the frames, which are indented
+        cause = next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
+        kind, colon, message = cause.partition(": ")
+        if cause:
+            return message if colon and kind.startswith("bnpipe.") else cause
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

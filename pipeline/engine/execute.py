@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from bnpipe.pipeline.engine.fingerprint import digest_of
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.engine.plan import Plan, make_plan
-from bnpipe.pipeline.engine.runner import Runner, StepOutcome
+from bnpipe.pipeline.engine.runner import Runner
 from bnpipe.pipeline.engine.runs import RunFolder, close_dead_runs, new_run
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
@@ -74,26 +75,30 @@ def run_graph(
         folder = new_run(store)
         replace_text(folder.path / "config.yaml", yaml.safe_dump(settings.config, sort_keys=False))
         write_json(folder.path / "plan.json", plan.snapshot())
-        record = _Record(store, folder, settings, time.time())
-        record.write("running", ExitCode.OK, [], None, {})
         runner = Runner(
             graph, store, folder, settings, [JsonLines(folder.path / "events.jsonl"), *sinks]
         )
+        record = _Record(store, folder, settings, runner, time.time())
+        ended = None
         try:
-            code, error = _guarded(runner, plan, verify)
+            ended = _guarded(record, plan, verify)
+            summary = record.write(*ended)
         except Exception as bug:
-            record.write("failed", ExitCode.BUG, runner.outcomes, bug, runner.provenance)
+            record.write(ExitCode.BUG, bug)
             raise
-        status = _STATUS.get(code, "failed")
-        summary = record.write(status, code, runner.outcomes, error, runner.provenance)
+        except (KeyboardInterrupt, Terminated) as stop:  # when only the record was to be written
+            ended = ended or (_code_of(stop), stop)
+            summary = record.write(*ended)
         for sink in sinks:
             sink(RunFinished(summary))
-        return FinishedRun(code, summary, folder, error)
+        return FinishedRun(ended[0], summary, folder, ended[1])
 
 
-def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:
-    """Run, and turn every way it can end into an exit code."""
+def _guarded(record: _Record, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:
+    """Run, from the first record on, and turn every way it can end into an exit code."""
+    runner = record.runner
     try:
+        record.write(None, None)
         code = runner.run(plan)
         if verify and code in (ExitCode.OK, ExitCode.VERDICT):
             differences = runner.verify()
@@ -101,14 +106,16 @@ def _guarded(runner: Runner, plan: Plan, verify: bool) -> tuple[ExitCode, BaseEx
                 raise PipelineError(
                     f"not reproducible: {len(differences)} files differ, first {differences[0]}"
                 )
-    except KeyboardInterrupt as error:
-        return ExitCode.INTERRUPTED, error
-    except Terminated as error:
-        return ExitCode.TERMINATED, error
+    except (KeyboardInterrupt, Terminated) as error:
+        return _code_of(error), error
     except (BnpipeError, OSError) as error:
         return exit_code_of(error), error
     failed = [o.error for o in runner.outcomes if o.error is not None]
     return code, failed[0] if failed else None
+
+
+def _code_of(stop: BaseException) -> ExitCode:
+    return ExitCode.TERMINATED if isinstance(stop, Terminated) else ExitCode.INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -118,31 +125,28 @@ class _Record:
     store: Store
     folder: RunFolder
     settings: RunSettings
+    runner: Runner
     started: float
 
-    def write(
-        self,
-        status: str,
-        code: ExitCode,
-        outcomes: Sequence[StepOutcome],
-        error: BaseException | None,
-        provenance: Mapping[str, str],
-    ) -> dict[str, Any]:
-        steps = [o.snapshot() for o in outcomes]
+    def write(self, code: ExitCode | None, error: BaseException | None) -> dict[str, Any]:
+        """Write how the run ended; None while it has not."""
+        status = "running" if code is None else _STATUS.get(code, "failed")
+        steps = [o.snapshot() for o in self.runner.outcomes]
         verdicts = [{"step": s["name"], **s["verdict"]} for s in steps if s["verdict"]]
         refused = [v for v in verdicts if not v["passed"]]
         summary: dict[str, Any] = {
             "id": self.folder.id,
             "status": status,
-            "exit_code": int(code),
+            "exit_code": int(code or 0),
             "dataset": self.settings.dataset,
             "started": self.started,
+            "pid": os.getpid(),
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
             "verdict": next(iter([*refused, *reversed(verdicts)]), None),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),
-            "provenance": dict(provenance),
+            "provenance": dict(self.runner.provenance),
             "request": {
                 "to": self.settings.selection.to,
                 "only": self.settings.selection.only,

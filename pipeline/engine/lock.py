@@ -49,7 +49,17 @@ def is_held(home: Path) -> bool:
 
 def holder(home: Path) -> str:
     """Names the process that has the home's lock, for people."""
+    return f"process {_pid(home) or 'unknown'}"
+
+
+def is_living(home: Path, pid: int | None) -> bool:
+    """True while the run of a process is at work in this home; None stands for any process."""
+    return is_held(home) and pid in (None, _pid(home))
+
+
+def _pid(home: Path) -> int | None:
+    """The process that had the home's lock last."""
     try:
-        return f"process {json.loads((home / 'lock').read_text())['pid']}"
+        return int(json.loads((home / "lock").read_text())["pid"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "process unknown"
+        return None

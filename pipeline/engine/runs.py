@@ -3,7 +3,8 @@
 runs/<id>/config.yaml    the resolved configuration
           plan.json      what was planned, with reasons
           events.jsonl   what happened, as it happened
-          run.json       the summary; `status` is `running` until the run ends
+          run.json       the summary; `status` is `running` until the run ends, and is read as
+                         `killed` where its process `pid` does not hold the home's lock
           report.json    the summary with config, metrics and rules: the report's source
           logs/<step>.log
           diff.patch     uncommitted changes of the checkout, if there were any
@@ -20,6 +21,7 @@ from typing import Any
 
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.lock import is_living
 from bnpipe.pipeline.engine.store import Store
 
 
@@ -116,12 +118,15 @@ def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]
 
 def close_dead_runs(store: Store) -> None:
     """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
-    for summary in summaries(store):
-        if summary["status"] == "running":
-            path = store.runs / summary["id"] / "run.json"
-            write_json(path, {**summary, "status": "killed"})
-        elif summary["status"] != "unreadable":
+    for folder in _recorded(store):
+        path = folder / "run.json"
+        try:
+            summary = _written(path)
+        except (OSError, ValueError):
+            continue
+        if summary["status"] != "running":
             return  # when this run began, it closed all before it
+        write_json(path, {**summary, "status": "killed"})
 
 
 def _recorded(store: Store) -> list[Path]:
@@ -132,7 +137,20 @@ def _recorded(store: Store) -> list[Path]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    """A run's summary, from `run.json` or `report.json`.
+    """A run's summary, from `run.json` or `report.json`; the lock says whether it lives.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is not one.
+    """
+    summary = _written(path)
+    if summary["status"] != "running" or is_living(path.parents[2], summary.get("pid")):
+        return summary
+    summary = _written(path)  # it may have ended since
+    return {**summary, "status": "killed"} if summary["status"] == "running" else summary
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """A run's summary as it was written.
 
     Raises:
         OSError, ValueError: it cannot be read, or is not one.

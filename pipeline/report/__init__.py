@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
 
 FILE = "report.html"
 
 
-def write_report(store: Store, run: RunFolder) -> Path:
-    """Draw a run's report into its folder.
+def write_report(store: Store, run: RunFolder, path: Path | None = None) -> Path:
+    """Draw a run's report, by default into its folder.
 
     Drawing a run twice gives the same bytes.
 
@@ -24,12 +25,18 @@ def write_report(store: Store, run: RunFolder) -> Path:
         the file.
 
     Raises:
-        ConfigError: the run is still at work.
+        ConfigError: the run is still at work, or the file cannot be written.
     """
     from bnpipe.data.durable import replace_text
     from bnpipe.pipeline.report.contents import gather
     from bnpipe.pipeline.report.page import render
 
-    path = run.path / FILE
-    replace_text(path, render(gather(store, run)))
+    path, page = path or run.path / FILE, render(gather(store, run))
+    try:
+        replace_text(path, page)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}",
+            hint=f"bnpipe report {run.id} --out FILE writes it elsewhere",
+        ) from None
     return path

@@ -128,9 +128,12 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
 
 
 def systemd_word(word: str) -> str:
-    """A word of `ExecStart=` or `Environment=` (systemd.service(5), systemd.syntax(7))."""
+    """A word of `ExecStart=:` or `Environment=` (systemd.service(5), systemd.syntax(7)).
+
+    In neither is `$` special. In `ExecStart=` without the colon it would be, but for the program.
+    """
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'.replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'.replace("%", "%%")
 
 
 def systemd_path(path: Path | str) -> str:

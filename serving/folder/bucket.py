@@ -163,17 +163,35 @@ def opened(url: str) -> Iterator[Bucket]:
     except ServingError:
         raise
     except ImportError as error:
-        name = url.partition(":")[0]
-        raise ServingError(
-            f"serving.base_path {url}: {name}:// needs a package that is not installed",
-            hint=f"pip install {_PACKAGES[name]}" if name in _PACKAGES else str(error),
-        ) from error
+        raise _no_package(url, error) from error
     except Exception as error:  # every store has errors of its own
         lines = str(error).strip().splitlines()
         raise ServingError(
             f"object store {url}: {type(error).__name__}{f': {lines[0]}' if lines else ''}",
             hint="what is live there has not been harmed; run the same again to go on",
         ) from error
+
+
+def require_package(url: str) -> None:
+    """Look, without asking it anything, whether a store of this kind can be opened here.
+
+    Raises:
+        ServingError: its package is not installed, or nobody knows such a store.
+    """
+    from fsspec import get_filesystem_class
+
+    try:
+        get_filesystem_class(url.partition(":")[0])
+    except (ImportError, ValueError) as error:
+        raise _no_package(url, error) from error
+
+
+def _no_package(url: str, error: Exception) -> ServingError:
+    name = url.partition(":")[0]
+    return ServingError(
+        f"serving.base_path {url}: {name}:// needs a package that is not installed",
+        hint=f"pip install {_PACKAGES[name]}" if name in _PACKAGES else str(error),
+    )
 
 
 def overtaken(url: str) -> ServingError:

@@ -21,7 +21,7 @@ data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics
-pipeline: definition push reachable
+pipeline: definition push
 pipeline/cli: common config diff export gc graph logs plan predict promote report resume
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections

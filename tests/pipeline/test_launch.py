@@ -29,6 +29,7 @@ def refusal(capfd: Any, *words: str) -> str:
 WRONG = [
     ("serving.signing_key=none.pem", "serving.signing_key none.pem: expected a readable PEM file"),
     ("serving.verify_key=[none.pub]", "serving.verify_key none.pub: expected a readable PEM file"),
+    ("serving.base_path=nope://b/p", "serving.base_path nope://b/p: nope:// needs a package"),
     ("evaluator.slices=[nope]", "evaluator.slices: expected label, ink_quartile, span"),
     ("evaluator.slices=[label*label]", "received 'label*label'"),
     ("serving.server_url=http://a:1,http://b:2", "several are a list: [http://A:8501, "),

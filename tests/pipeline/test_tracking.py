@@ -18,6 +18,7 @@ import pytest
 from bnpipe.pipeline import tracking
 from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
 from tests.child import environment
 from tests.pipeline.report.finished_run import Home
@@ -48,7 +49,7 @@ def test_names_are_such_as_mlflow_takes(home: Home) -> None:
 
 def test_a_run_at_work_is_not_told(home: Home) -> None:
     run = home.fail("0001", "running", None)
-    with pytest.raises(ConfigError, match="still at work"):
+    with run_lock(home.store.home), pytest.raises(ConfigError, match="still at work"):
         track(home.store, run, "http://127.0.0.1:9", "x")
 
 

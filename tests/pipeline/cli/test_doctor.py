@@ -1,6 +1,7 @@
 """`bnpipe doctor`: it speaks whatever is broken."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,17 @@ def test_doctor_speaks_though_configuration_or_home_are_broken(
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert not checks[name]["ok"] and words in checks[name]["sentence"]
     assert {"python", "disk", "TFMA is whole"} <= checks.keys()
+
+
+def test_doctor_speaks_though_a_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "bnpipe.pipeline.cli.app", None)
+    for verb, code in (("doctor", 1), ("plan", 2)):
+        monkeypatch.setattr(sys, "argv", ["bnpipe", verb])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == code
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1].startswith("!!  bnpipe") and "ModuleNotFound" in told.out
+    assert len(told.err.splitlines()) == 1 and told.err.endswith(" → bnpipe doctor\n")

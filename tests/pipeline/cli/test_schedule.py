@@ -11,6 +11,7 @@ import yaml
 
 from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.schedule import child
 from bnpipe.pipeline.schedule.render import KINDS
 from tests.serving.folder.served import closed
 
@@ -49,7 +50,19 @@ def test_the_tick_finds_home_and_configuration(
     assert f"TimeoutStartSec={2 * 3600 + 900}" in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
     words = ["-P", "-m", "bnpipe.pipeline", "retrain", "--due", "--set", "trainer.epochs=3"]
-    assert shlex.split(start.removeprefix("ExecStart=")) == [sys.executable, *words]
+    written_words = shlex.split(start.removeprefix("ExecStart=:").replace("%%", "%"))
+    assert written_words == [sys.executable, *words]
+
+
+def test_a_checkout_may_lie_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = "/50% off/my $HOME/python"
+    monkeypatch.setattr(child, "COMMAND", (python, "-P", "-m", "bnpipe.pipeline"))
+    lines = written("systemd")["bnpipe-retrain.service"].splitlines()
+    assert 'ExecStart=:"/50%% off/my $HOME/python" "-P" "-m" "bnpipe.pipeline"' in "\n".join(lines)
+    line = written("cron")["bnpipe-retrain.crontab"].splitlines()[-1]
+    assert r"'/50\% off/my $HOME/python' -P -m" in line and " 50%" not in line
+    dag = written("airflow")["bnpipe_retrain.py"]
+    assert "'/50% off/my $HOME/python' -P -m" in dag
 
 
 def test_a_tick_is_left_the_time_for_all_that_it_does(folder: Path) -> None:

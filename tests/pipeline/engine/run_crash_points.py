@@ -188,7 +188,13 @@ def broken_end(home: Path) -> list[str]:
     found += [
         f"run {run['id']} is {run['status']}"
         for run in summaries(Store(home))
-        if run["status"] in ("running", "unreadable")
+        if run["status"] == "unreadable"
+    ]
+    # As it stands in the file: who looks sees a run as killed before that is written down.
+    found += [
+        f"run {record.parent.name} is running"
+        for record in home.glob("runs/*/run.json")
+        if '"status": "running"' in record.read_text()
     ]
     return found
 

@@ -85,6 +85,51 @@ def test_every_error_is_one_line(error: Exception, told: str) -> None:
     assert one_line(error) == told
 
 
+WORKER = """{before}Traceback (most recent call last):
+  File "a.py", line 1, in a
+    1 // 0
+    ~~^^~~
+ZeroDivisionError: division by zero
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "b.py", line 2, in b
+    raise {kind}
+
+{kind}: the cause
+and more of it [while running 'Map(b)']
+"""
+
+
+@pytest.mark.parametrize("before", ["", "Error received from SDK harness for instruction 4: "])
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("ValueError", "ValueError: the cause"), ("bnpipe.data.errors.DataError", "the cause")],
+)
+def test_an_error_of_a_worker_is_the_line_of_its_cause(before: str, kind: str, line: str) -> None:
+    error = RuntimeError(WORKER.format(before=before, kind=kind))
+    assert one_line(error) == line
+    assert one_line(StepFailed("transform", error, hint="")) == f"transform failed: {line}"
+
+
+def test_a_traceback_without_an_end_is_still_one_line() -> None:
+    assert one_line(RuntimeError("Traceback (most recent call last):\n  File")) == (
+        "RuntimeError: Traceback (most recent call last):"
+    )
+
+
+def test_an_error_in_a_thread_of_beam_is_one_line_that_names_it() -> None:
+    import apache_beam as beam
+
+    from bnpipe.data.beam_io import pipeline
+
+    flags = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+    with pytest.raises(RuntimeError) as caught, pipeline(flags) as p:
+        _ = p | beam.Create([0]) | "divide" >> beam.Map(lambda number: 1 // number)
+    assert one_line(caught.value).startswith("ZeroDivisionError: integer division or modulo by")
+
+
 def test_our_errors_survive_pickling() -> None:
     for kind in (DataError, ServingError, ConfigError, StoreError):
         again = pickle.loads(pickle.dumps(kind("what", hint="next")))

@@ -1,10 +1,14 @@
 """Run folders: listed from their own files, newest first, and closed when their process died."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from bnpipe.pipeline.engine import execute
 from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.engine.runs import (
     close_dead_runs,
     find_run,
@@ -14,6 +18,7 @@ from bnpipe.pipeline.engine.runs import (
 )
 from bnpipe.pipeline.engine.store import Store
 from tests.pipeline.toy_home import ToyHome
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -64,7 +69,35 @@ def test_more_than_9999_runs_stay_in_order(tmp_path: Path) -> None:
 def test_a_run_that_died_is_told_as_killed(ran: ToyHome) -> None:
     die(ran)
     close_dead_runs(ran.store)
+    assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
+
+
+def test_a_run_that_died_is_killed_for_all_who_look_before_the_next_run(ran: ToyHome) -> None:
+    die(ran)
     assert find_run(ran.store, "2").summary()["status"] == "killed"
+    assert [r["status"] for r in summaries(ran.store)] == ["killed", "succeeded"]
+    assert ran.plan(rate=2).work == []  # looking has closed nothing
+    assert '"status": "running"' in (ran.home / "runs" / "0002" / "run.json").read_text()
+
+
+def test_the_lock_of_another_process_does_not_bring_a_dead_run_to_life(ran: ToyHome) -> None:
+    die(ran)
+    with run_lock(ran.home):  # of the process that made the run, as while it is at work
+        assert find_run(ran.store, "2").summary()["status"] == "running"
+        (ran.home / "lock").write_text('{"pid": 1}')  # gc, say
+        assert find_run(ran.store, "2").summary()["status"] == "killed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
+def test_a_run_that_a_signal_ended_is_not_shown_as_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    toy = ToyHome(tmp_path)
+    child = toy.child(TOY_SLEEP="source")
+    wait_for(lambda: any(r["status"] == "running" for r in summaries(toy.store)))
+    child.send_signal(number)
+    child.communicate()
+    assert [r["status"] for r in summaries(toy.store)] == ["killed"]
 
 
 def test_a_run_that_died_is_found_behind_a_damaged_record(ran: ToyHome) -> None:
@@ -72,8 +105,31 @@ def test_a_run_that_died_is_found_behind_a_damaged_record(ran: ToyHome) -> None:
     new_run(ran.store).path.joinpath("run.json").write_text("{")
     close_dead_runs(ran.store)
     assert [r["status"] for r in summaries(ran.store)] == ["unreadable", "killed", "succeeded"]
+    assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
 def test_a_home_that_is_not_there_has_no_runs_and_is_not_made(tmp_path: Path) -> None:
     assert list(summaries(Store(tmp_path / "none"))) == []
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "code"), [(1, "terminated", 143), (2, "succeeded", 0)]
+)
+def test_a_signal_beside_the_first_or_the_last_record_leaves_it_closed(
+    record: int, status: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy, written = ToyHome(tmp_path), []
+
+    def write(path: Path, value: object) -> None:
+        write_json(path, value)
+        if path.name == "run.json":
+            written.append(path)
+            if len(written) == record:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(execute, "write_json", write)
+    ended = toy.run()
+    assert (ended.exit_code, ended.summary["status"]) == (code, status)
+    (summary,) = summaries(toy.store)
+    assert summary == ended.summary

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.report import write_report
 from bnpipe.pipeline.report.evaluation import RunEvaluation
@@ -177,7 +178,7 @@ def test_a_killed_run_has_a_report(home: Home):
 
 
 def test_a_run_at_work_has_none_yet(home: Home):
-    with pytest.raises(ConfigError, match="still at work"):
+    with run_lock(home.store.home), pytest.raises(ConfigError, match="still at work"):
         write_report(home.store, home.fail("0004", "running", None))
 
 

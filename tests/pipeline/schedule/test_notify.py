@@ -185,6 +185,17 @@ def test_a_command_reads_the_payload(tmp_path: Path) -> None:
     )
 
 
+def test_a_command_is_its_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OWN", "kept")
+    (tmp_path / "tell").write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\n")
+    (tmp_path / "tell").chmod(0o755)
+    assert notify(Notify(command=("~/tell",)), MESSAGE, {}) == []
+    given = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    assert given["OWN"] == "kept"
+    assert not {"PYTHONSAFEPATH", "KERAS_BACKEND", "KERAS_HOME"} & given.keys()
+
+
 @pytest.mark.parametrize(
     ("command", "seconds", "problem"),
     [

@@ -45,9 +45,11 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
-    folder = tmp_path / "a 100% folder"
+    folder = tmp_path / "a 100% $HOME folder"
     folder.mkdir()
-    files = render("systemd", tick(folder, environment={"BNPIPE_HOME": NASTY}))
+    program = folder / "python"  # that there is such a program, it looks itself
+    program.symlink_to(sys.executable)
+    files = render("systemd", tick(folder, str(program), environment={"BNPIPE_HOME": NASTY}))
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     checked = subprocess.run(
@@ -63,8 +65,8 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def test_systemd_words_are_what_was_meant(tmp_path: Path) -> None:
     service = render("systemd", tick(tmp_path, "/bin/echo", NASTY))["bnpipe-retrain.service"]
     (line,) = [line for line in service.splitlines() if line.startswith("ExecStart=")]
-    # As systemd.syntax(7) reads it back: quotes, then specifiers, then variables.
-    assert line == 'ExecStart="/bin/echo" "a $$HOME \\"b\\" 100%% \\\\ \'c\'"'
+    # As systemd.syntax(7) reads it back: quotes, then specifiers, and no variables for the colon.
+    assert line == 'ExecStart=:"/bin/echo" "a $HOME \\"b\\" 100%% \\\\ \'c\'"'
     assert "SuccessExitStatus=3" in service
     assert "TimeoutStartSec=4500" in service
 
