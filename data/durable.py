@@ -142,6 +142,20 @@ def make_folder(folder: Path) -> None:
     fsync(folder.parent)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a plain file's content, or a link as it is.
+
+    Raises:
+        OSError: it cannot be read or written; of a full disk it names what was written.
+    """
+    try:
+        shutil.copyfile(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it would name what was read
+            error.filename, error.filename2 = str(target), None
+        raise
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a folder of plain files; every file and folder of the copy is durable on return.
 
@@ -160,12 +174,7 @@ def copy_tree(source: Path, target: Path) -> None:
             copy_tree(Path(entry.path), target / entry.name)
             continue
         copy = target / entry.name
-        try:
-            shutil.copyfile(entry.path, copy, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it would name what was read
-                error.filename, error.filename2 = str(copy), None
-            raise
+        copy_file(Path(entry.path), copy)
         os.chmod(copy, 0o644)
         fsync(copy)
     os.chmod(target, 0o755)

@@ -20,6 +20,7 @@ from bnpipe.components.base import Context, Facts, Ruling
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
+from bnpipe.data.durable import copy_file
 from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.rest import RestClient
 from bnpipe.serving.deploy import IMAGE
@@ -196,7 +197,7 @@ def _stage(model: Model, scratch: Path) -> Path:
             try:
                 os.link(os.path.join(folder, name), target / name, follow_symlinks=False)
             except OSError:  # another disk, or one without hard links
-                shutil.copy2(os.path.join(folder, name), target / name, follow_symlinks=False)
+                copy_file(Path(folder, name), target / name)
     return base
 
 
