@@ -28,6 +28,7 @@ from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.export.golden import Golden
 from bnpipe.serving.export.signatures import SIGNATURES
+from bnpipe.serving.folder.names import plain_path
 
 if TYPE_CHECKING:  # `step` imports this module in `run` only
     from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
@@ -185,8 +186,11 @@ def _stage(model: Model, scratch: Path) -> Path:
     """A base path whose version 1 is the model's SavedModel, file by file the same inodes.
 
     Links stay links, for the lint to see.
+
+    Raises:
+        RequestError: no server would find the model by its path.
     """
-    base = scratch / MODEL
+    base = plain_path(scratch, "scratch folder") / MODEL  # else it would be the model's fault
     shutil.rmtree(base, ignore_errors=True)
     source = model.saved_model
     (base / VERSION).mkdir(parents=True)

@@ -32,7 +32,7 @@ from bnpipe.pipeline.configuration.sections import (
     Tracking,
 )
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.serving.folder.names import pattern_in
+from bnpipe.serving.folder.names import plain_path
 
 DEFAULT_FILE = "bnpipe.yaml"
 _LARGEST_FILE = 1 << 20
@@ -69,24 +69,9 @@ def home_from(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of all state: BNPIPE_HOME, else `.bnpipe` here.
 
     Raises:
-        ConfigError: TensorFlow would not find it by its path.
+        RequestError: TensorFlow would not find it by its path.
     """
     return plain_path(Path(environ.get("BNPIPE_HOME") or ".bnpipe").absolute(), "home")
-
-
-def plain_path(path: Path, what: str) -> Path:
-    """A path that is no pattern to TensorFlow and Beam, which read all paths as such.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    if letters := pattern_in(path):
-        raise ConfigError(
-            f"{what}: expected a path without [ ] * ? \\, which TensorFlow takes for a pattern, "
-            f"received {path} ({letters})",
-            hint="name another folder (BNPIPE_HOME, serving.base_path), or rename it",
-        )
-    return path
 
 
 def load(
