@@ -136,9 +136,12 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with contextlib.suppress(FileExistsError):  # somebody else was faster
+    try:
         folder.mkdir()
         folder.chmod(0o755)
+    except FileExistsError:  # somebody else was faster, or it is a file
+        if not folder.is_dir():
+            raise
     fsync(folder.parent)
 
 
