@@ -136,10 +136,27 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with contextlib.suppress(FileExistsError):  # somebody else was faster
+    try:
         folder.mkdir()
         folder.chmod(0o755)
+    except FileExistsError:  # somebody else was faster, or it is a file
+        if not folder.is_dir():
+            raise
     fsync(folder.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a plain file's content, or a link as it is.
+
+    Raises:
+        OSError: it cannot be read or written; of a full disk it names what was written.
+    """
+    try:
+        shutil.copyfile(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it would name what was read
+            error.filename, error.filename2 = str(target), None
+        raise
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -160,12 +177,7 @@ def copy_tree(source: Path, target: Path) -> None:
             copy_tree(Path(entry.path), target / entry.name)
             continue
         copy = target / entry.name
-        try:
-            shutil.copyfile(entry.path, copy, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it would name what was read
-                error.filename, error.filename2 = str(copy), None
-            raise
+        copy_file(Path(entry.path), copy)
         os.chmod(copy, 0o644)
         fsync(copy)
     os.chmod(target, 0o755)

@@ -18,6 +18,9 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
 from bnpipe.data.records.examples import read_transformed
 from bnpipe.serving.export.signatures import CLASSIFY, DEFAULT, SIGNATURES
+from bnpipe.serving.folder.names import plain_path
+
+_FAULTS = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError)
 
 
 @lru_cache(maxsize=8)
@@ -27,11 +30,19 @@ def load(saved_model: str) -> Any:
 
 
 def unusable(saved_model: Path, info: DatasetInfo) -> str:
-    """Says what keeps a SavedModel from answering for a data set's images; empty if nothing."""
+    """Says what keeps a SavedModel from answering for a data set's images; empty if nothing.
+
+    Raises:
+        RequestError: TensorFlow would not find it by its path. Like other faults of the machine,
+            which are raised too, that says nothing about the model.
+    """
+    plain_path(saved_model, "model")
     if not (saved_model / "saved_model.pb").is_file():
         return "there is no SavedModel in its folder"
     try:
         signatures = load(str(saved_model)).signatures
+    except (PermissionError, *_FAULTS):
+        raise
     except (OSError, ValueError, tf.errors.OpError) as error:
         return f"its SavedModel does not load ({type(error).__name__}: {_first_line(error)})"
     if DEFAULT not in signatures:

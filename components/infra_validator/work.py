@@ -20,6 +20,7 @@ from bnpipe.components.base import Context, Facts, Ruling
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
+from bnpipe.data.durable import copy_file
 from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.rest import RestClient
 from bnpipe.serving.deploy import IMAGE
@@ -27,6 +28,7 @@ from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.export.golden import Golden
 from bnpipe.serving.export.signatures import SIGNATURES
+from bnpipe.serving.folder.names import plain_path
 
 if TYPE_CHECKING:  # `step` imports this module in `run` only
     from bnpipe.components.infra_validator.step import Inputs, Outputs, Params
@@ -184,8 +186,11 @@ def _stage(model: Model, scratch: Path) -> Path:
     """A base path whose version 1 is the model's SavedModel, file by file the same inodes.
 
     Links stay links, for the lint to see.
+
+    Raises:
+        RequestError: no server would find the model by its path.
     """
-    base = scratch / MODEL
+    base = plain_path(scratch, "scratch folder") / MODEL  # else it would be the model's fault
     shutil.rmtree(base, ignore_errors=True)
     source = model.saved_model
     (base / VERSION).mkdir(parents=True)
@@ -196,7 +201,7 @@ def _stage(model: Model, scratch: Path) -> Path:
             try:
                 os.link(os.path.join(folder, name), target / name, follow_symlinks=False)
             except OSError:  # another disk, or one without hard links
-                shutil.copy2(os.path.join(folder, name), target / name, follow_symlinks=False)
+                copy_file(Path(folder, name), target / name)
     return base
 
 

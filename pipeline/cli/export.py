@@ -16,7 +16,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
     """Copy what a step made out of the store, after checking every byte."""
-    from bnpipe.data.durable import copy_tree
+    from bnpipe.data.durable import copy_tree, make_folder
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.runs import find_run
     from bnpipe.pipeline.engine.store import MANIFEST
@@ -33,7 +33,7 @@ def export(
     for field, digest in outputs.items():
         source = store.require(digest, deep=True)
         into = folder / field if len(outputs) > 1 else folder
-        into.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(into.parent)
         copy_tree(source, into)
         (into / MANIFEST).unlink()  # the store's; one further down is the step's own
     ui.say(f"{target} is in {folder}")

@@ -72,6 +72,34 @@ def keygen(
 
 
 @app.command()
+def sign(
+    versions: Annotated[list[int], typer.Argument(metavar="VERSION...", help="E.g. 3.")],
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Sign versions that were published before there was this key; you vouch for their bytes."""
+    from bnpipe.pipeline.configuration.publishing import pusher_params, rollout
+    from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.serving.folder.publish import sign as sign_one
+    from bnpipe.serving.folder.signing import load_keys
+
+    settings, home = config_from(config, sets), open_store().home
+    params, target = pusher_params(settings, home), rollout(settings, home)
+    signer, _ = load_keys(params.signing_key, params.verify_keys)
+    if signer is None:
+        raise ConfigError(
+            "serving.signing_key is not set: expected the key to sign with",
+            hint="--set serving.signing_key=KEY (make one: bnpipe versions keygen KEY)",
+        )
+    target.check()
+    signed = [version for version in versions if sign_one(target.base, version, signer)]
+    target.complete()
+    names = ", ".join(f"v{v}" for v in signed) or "nothing, all of them were already"
+    ui.answer({"signed": signed}, f"signed {names}", as_json=as_json)
+
+
+@app.command()
 def prune(
     keep: Annotated[
         int | None, typer.Option(min=1, help="By default serving.keep_versions.")

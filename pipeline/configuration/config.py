@@ -36,7 +36,7 @@ from bnpipe.pipeline.configuration.sections import (
     Tracking,
 )
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.serving.folder.names import pattern_in
+from bnpipe.serving.folder.names import plain_path
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -79,7 +79,8 @@ def home_from(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of all state: BNPIPE_HOME, else `.bnpipe` here.
 
     Raises:
-        ConfigError: BNPIPE_HOME is no path, or TensorFlow would not find it by it.
+        ConfigError: BNPIPE_HOME is no path.
+        RequestError: TensorFlow would not find it by its path.
     """
     home = local_path(environ.get("BNPIPE_HOME") or ".bnpipe", "BNPIPE_HOME")
     return plain_path(home.absolute(), "home")
@@ -95,21 +96,6 @@ def local_path(path: str | Path, name: str) -> Path:
         return Path(expanded(str(path)))
     except ValueError as error:
         raise ConfigError(f"{name}: {error}, received {str(path)!r}") from None
-
-
-def plain_path(path: Path, what: str) -> Path:
-    """A path that is no pattern to TensorFlow and Beam, which read all paths as such.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    if letters := pattern_in(path):
-        raise ConfigError(
-            f"{what}: expected a path without [ ] * ? \\, which TensorFlow takes for a pattern, "
-            f"received {path} ({letters})",
-            hint="name another folder (BNPIPE_HOME, serving.base_path), or rename it",
-        )
-    return path
 
 
 def load(

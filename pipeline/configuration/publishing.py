@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bnpipe.components import pusher
-from bnpipe.pipeline.configuration.config import Config, plain_path
+from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.bucket import require_package
-from bnpipe.serving.folder.names import check_model_name, default_model_name
+from bnpipe.serving.folder.names import check_model_name, default_model_name, plain_path
 from bnpipe.serving.folder.object_store import is_url
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.server_files import ServerFiles
@@ -24,7 +24,8 @@ def served_folder(config: Config, home: Path) -> Path:
     """The folder that models are published to; with an object store, what is mirrored there.
 
     Raises:
-        ConfigError: the model's name is none, or TensorFlow would not find the folder by its path.
+        ConfigError: the model's name is none.
+        RequestError: TensorFlow would not find the folder by its path.
     """
     configured = config.serving.base_path
     if configured is None or is_url(configured):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bnpipe.data.durable import make_folder
 from bnpipe.data.flock import is_locked, locked
 from bnpipe.pipeline.engine.errors import LockHeld
 
@@ -34,7 +35,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 
     Whoever has it finds its process in the file: `{"pid": 123}`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)  # others must get through the home to what is served in it
     with locked(path) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)

@@ -29,7 +29,7 @@ from typing import Any
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
 from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text
-from bnpipe.pipeline.engine.errors import StoreError
+from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import remove_tree, write_json
 
 FORMAT = 1
@@ -145,10 +145,21 @@ class Store:
         return (self.home / "objects").is_dir()
 
     def prepare(self) -> None:
-        """Make the folders and remove what killed runs left; the caller holds the lock."""
+        """Make the folders and remove what killed runs left; the caller holds the lock.
+
+        Raises:
+            ConfigError: the folder is no home, and has files where leftovers would be removed.
+        """
+        is_new = not (self.home / "format").exists()
+        for folder in (self.home / "tmp", self.home / "scratch"):
+            if is_new and folder.is_dir() and any(folder.iterdir()):
+                raise ConfigError(
+                    f"{folder} was not made by bnpipe, which would clear it: it is left as it is",
+                    hint="point BNPIPE_HOME at a folder of its own",
+                )
         for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
-        if not (self.home / "format").exists():
+        if is_new:
             replace_text(self.home / "format", f"{FORMAT}\n")
         for leftover in self._leftovers():
             remove_tree(leftover)

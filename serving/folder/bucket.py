@@ -141,8 +141,10 @@ class Bucket:
             file = target / below
             file.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(file))
+            file.chmod(0o644)  # servers are other users, whatever the umask is
             fsync(file)
         for folder, _, _ in os.walk(target, topdown=False):
+            os.chmod(folder, 0o755)
             fsync(Path(folder))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from bnpipe.data.errors import RequestError
 from bnpipe.serving.errors import ServingError
 
 LARGEST_VERSION = 2**63 - 1
@@ -26,12 +27,21 @@ def parse_version(name: str) -> int | None:
     return number if -LARGEST_VERSION - 1 <= number <= LARGEST_VERSION else None
 
 
-def pattern_in(path: Path) -> str:
-    """The letters of a path, its links followed or not, for which it is a pattern; empty if none.
+def plain_path(path: Path, what: str) -> Path:
+    """A path that is no pattern, neither as it is nor with its links followed.
 
-    TensorFlow and Beam read paths as patterns: no server finds the variables below `a[b]`.
+    TensorFlow and Beam read all paths as patterns: no server finds the variables below `a[b]`.
+
+    Raises:
+        RequestError: it is one.
     """
-    return " ".join(sorted(set(_PATTERN.findall(f"{path}{os.path.realpath(path)}"))))
+    if letters := set(_PATTERN.findall(f"{path}{os.path.realpath(path)}")):
+        raise RequestError(
+            f"{what}: expected a path without [ ] * ? \\, which TensorFlow takes for a pattern, "
+            f"received {path} ({' '.join(sorted(letters))})",
+            hint="name another folder (BNPIPE_HOME, serving.base_path), or rename it",
+        )
+    return path
 
 
 def check_model_name(name: str) -> None:

@@ -35,6 +35,7 @@ from bnpipe.serving.folder.settle import discard, settle, writing
 from bnpipe.serving.folder.signing import Signer
 from bnpipe.serving.folder.verify import require_whole, verify_version
 from bnpipe.serving.folder.versions import (
+    check_version,
     complete_versions,
     is_saved_model,
     live,
@@ -136,6 +137,21 @@ def publish(
             ledger.append(folder, "promoted", waiting, label="stable")
             settle(folder)
         return Published(version, version_path(folder, version), digest, new=True, live=not hold)
+
+
+def sign(base: Path, version: int, signer: Signer) -> bool:
+    """Sign a version where it lies, live or not; False if the key has signed it before.
+
+    Whoever asks for that vouches for its bytes: that they are those of the ledger is all that is
+    checked, so nothing does it by itself.
+
+    Raises:
+        ServingError: the version is not there, damaged, or not published by bnpipe.
+    """
+    with writing(base, create=False) as folder:
+        history = settle(folder)
+        check_version(folder, version, history)
+        return _sign(folder, history, version, signer)
 
 
 def prune(base: Path, keep: int) -> list[int]:

@@ -163,6 +163,7 @@ def make_keys(path: Path) -> Path:
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        os.fchmod(descriptor, mode)  # whatever the umask: whoever verifies is somebody else
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
     except FileExistsError:

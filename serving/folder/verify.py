@@ -106,7 +106,9 @@ def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
         raise ServingError(
             f"v{version} in {base} is refused: {checked.status}"
             + (f": {checked.detail}" if checked.detail else ""),
-            hint="see all of them: bnpipe versions verify",
+            hint=f"if its bytes are yours: bnpipe versions sign {version}"
+            if checked.status == UNSIGNED
+            else "see all of them: bnpipe versions verify",
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bnpipe.data.durable import copy_tree, replace_text, replacing, write_all
+from bnpipe.data.durable import copy_tree, make_folder, replace_text, replacing, write_all
 
 
 def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -91,3 +91,18 @@ def test_a_full_disk_is_told_with_what_was_written(
     with pytest.raises(OSError, match="No space") as raised:
         copy_tree(tmp_path / "store", tmp_path / "served")
     assert raised.value.filename == str(tmp_path / "served/saved_model.pb")
+
+
+def test_folders_are_made_readable_by_everyone_and_a_file_in_their_place_is_told(
+    tmp_path: Path,
+) -> None:
+    before = os.umask(0o077)
+    try:
+        make_folder(tmp_path / "a/b")
+        make_folder(tmp_path / "a/b")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / p).stat().st_mode & 0o777 for p in ("a", "a/b")] == [0o755, 0o755]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")

@@ -2,17 +2,20 @@ import base64
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bnpipe.components.artifacts import Model, ServedModel
 from bnpipe.components.evaluator import COMPONENT, Inputs, Params
 from bnpipe.components.evaluator.params import Rules
 from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data.errors import RequestError
 from bnpipe.serving.export.digest import tree_digest
 from tests.child import WITH_TESTS, environment
 from tests.components.evaluator import fakes
@@ -173,6 +176,27 @@ def test_config_can_judge_without_a_champion_that_does_not_load(
     assert {r["outcome"] for r in said["rules"] if r["name"] == "usable_champion"} == {"off"}
     assert said["champion"]["version"] == 7
     assert "does not load" in said["champion"]["problem"]
+
+
+@pytest.mark.parametrize("fault", ["a path that is a pattern", "no access", "no memory"])
+def test_a_fault_of_the_machine_is_no_verdict_on_the_model(world, tmp_path, monkeypatch, fault):
+    from bnpipe.components.evaluator import inference
+
+    folder = tmp_path / ("a[1]" if "pattern" in fault else "a")
+    shutil.copytree(world.champion.saved_model, folder)
+    raised = {
+        "no access": tf.errors.PermissionDeniedError(None, None, "saved_model.pb"),
+        "no memory": tf.errors.ResourceExhaustedError(None, None, "OOM"),
+    }
+
+    def load(path):
+        raise raised[fault]
+
+    if fault in raised:
+        monkeypatch.setattr(inference, "load", load)
+    expected = type(raised.get(fault, RequestError("")))
+    with pytest.raises(expected):
+        inference.unusable(folder, fakes.info(1))
 
 
 def test_a_model_of_other_labels_cannot_be_used(world):

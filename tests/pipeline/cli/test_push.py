@@ -243,3 +243,24 @@ def test_a_rollback_to_what_is_live_says_that_nothing_is_withdrawn(
     assert printed == f"v1 is live in {toy.served}; it was already, and nothing is withdrawn"
     (row,) = answer(capsys, "versions", "list")["versions"]
     assert "withdrawn" not in row["note"]
+
+
+def test_versions_from_before_there_was_a_key_are_signed_by_whoever_vouches_for_them(
+    toy: ToyHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    toy.run(rate=2)
+    assert call(["versions", "keygen", str(tmp_path / "key")]) == 0
+    with_key = ["--set", f"serving.signing_key={tmp_path}/key"]
+    capsys.readouterr()
+    assert answer(capsys, "push", *with_key)["signed"] is True
+    with pytest.raises(ServingError, match=r"v1 .* is refused: unsigned"):
+        call(["rollback", "--reason", "odd sevens", *with_key])
+    assert answer(capsys, "versions", "sign", "1", "2", *with_key) == {"signed": [1]}
+    assert call(["versions", "verify", *with_key]) == 0
+    assert call(["rollback", "--reason", "odd sevens", *with_key]) == 0
+    (toy.served / "2/saved_model.pb").write_text("other bytes")
+    with pytest.raises(ServingError, match=r"v2 .* is damaged"):
+        call(["versions", "sign", "2", *with_key])
+    with pytest.raises(ConfigError, match="signing_key is not set"):
+        call(["versions", "sign", "1"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.configuration import config
 from bnpipe.pipeline.configuration.config import (
     Config,
@@ -18,7 +19,7 @@ from bnpipe.pipeline.configuration.config import (
     schema,
 )
 from bnpipe.pipeline.definition import build
-from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
+from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, exit_code_of
 
 
 @pytest.fixture(autouse=True)
@@ -338,7 +339,7 @@ def test_a_folder_whose_path_tensorflow_reads_as_a_pattern_is_refused_at_once(
         (lambda: build(served, tmp_path / "home"), "serving.base_path"),
         (lambda: [project(tmp_path / folder), home_from({})], "home"),
     ):
-        with pytest.raises(ConfigError, match=rf"{what}: expected a path without \[ \]") as caught:
+        with pytest.raises(RequestError, match=rf"{what}: expected a path without \[ \]") as caught:
             refused()
-        assert caught.value.exit_code is ExitCode.USAGE
+        assert exit_code_of(caught.value) is ExitCode.USAGE
         assert folder in str(caught.value)

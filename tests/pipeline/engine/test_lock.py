@@ -12,6 +12,7 @@ import pytest
 
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld
 from bnpipe.pipeline.engine.lock import is_held, run_lock
+from bnpipe.pipeline.engine.store import Store
 from tests.child import environment
 
 HOLD = (
@@ -125,3 +126,14 @@ def test_somebody_who_looks_does_not_stop_a_run(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.communicate()
+
+
+def test_others_get_through_a_new_home_to_what_is_served_in_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with run_lock(tmp_path / "project/.bnpipe"):
+            Store(tmp_path / "project/.bnpipe").prepare()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "project/.bnpipe").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "project/.bnpipe/runs").stat().st_mode & 0o777 == 0o700  # as the user said

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Model, Verdict
-from bnpipe.pipeline.engine.errors import ExitCode, StoreError
+from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.store import StepRecord, Store, describe
 from bnpipe.serving.export.digest import tree_digest
 
@@ -276,3 +276,16 @@ def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
     store.prepare()
     assert [p for p in leftovers if p.exists()] == []
     assert kept.exists()
+
+
+@pytest.mark.parametrize("name", ["tmp", "scratch"])
+def test_a_folder_of_somebody_is_not_cleared_because_it_was_named_as_home(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=rf"{name} was not made by bnpipe.*BNPIPE_HOME"):
+        Store(tmp_path).prepare()
+    assert (tmp_path / name / "thesis.txt").read_text() == "mine"
+    (tmp_path / name / "thesis.txt").unlink()
+    Store(tmp_path).prepare()  # an empty one, as a run that is killed at once leaves it

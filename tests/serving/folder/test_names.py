@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnpipe.data.errors import RequestError
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.names import (
     check_model_name,
     default_model_name,
     parse_version,
-    pattern_in,
+    plain_path,
 )
 
 
@@ -95,9 +96,11 @@ def test_default_model_names() -> None:
 
 
 @pytest.mark.parametrize("letter", "[]*?\\")
-def test_a_path_that_tensorflow_takes_for_a_pattern_is_known(tmp_path: Path, letter: str) -> None:
-    assert pattern_in(tmp_path / f"a{letter}b" / "c") == letter
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(tmp_path: Path, letter: str) -> None:
     (tmp_path / f"a{letter}b").mkdir()
     (tmp_path / "link").symlink_to(f"a{letter}b")
-    assert pattern_in(tmp_path / "link") == letter
-    assert pattern_in(tmp_path / "a {b} ~$%#!(é),:;") == ""
+    for path in (tmp_path / f"a{letter}b" / "c", tmp_path / "link"):
+        with pytest.raises(RequestError, match=r"it: expected a path without .* received .*; name"):
+            plain_path(path, "it")
+    plain = tmp_path / "a {b} ~$%#!(é),:;"
+    assert plain_path(plain, "it") == plain

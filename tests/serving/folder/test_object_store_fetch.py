@@ -1,5 +1,6 @@
 """Several homes and one object store: who comes later, who comes at once, what was lost."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from bnpipe.serving.folder import ledger, object_store, versions
 from bnpipe.serving.folder.bucket import Bucket, opened
 from bnpipe.serving.folder.rollout import Rollout
 from tests.serving.folder.object_stores import config_there, contents, publish
-from tests.serving.folder.served import leftovers, push, saved_model, torn, visible
+from tests.serving.folder.served import closed, leftovers, push, saved_model, torn, visible
 
 MakeModel = Callable[[str], Path]
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -123,3 +124,16 @@ def test_damaged_bytes_in_the_store_are_not_fetched(
     with pytest.raises(ServingError, match=r"/1 is damaged: expected digest"):
         object_store.fetch(other, memory)
     assert versions.live(other) is None
+
+
+def test_what_is_taken_over_is_readable_by_servers_whatever_the_umask(
+    base: Path, url: str, model: MakeModel, tmp_path: Path
+) -> None:
+    publish(base, url, model("a"))
+    old = os.umask(0o077)
+    try:
+        object_store.fetch(tmp_path / "new" / "other", url)
+    finally:
+        os.umask(old)
+    other = tmp_path / "new" / "other"
+    assert closed([other.parent, other, *other.rglob("*")]) == []

@@ -233,6 +233,7 @@ def test_a_full_disk_is_one_line_and_leaves_room_again(tmp_path: Path) -> None:
         "assert torn(base) == [] and visible(base) == ['1', '2']\n",
     )
     assert "No space left on device" in message and "free some space and run again" in message
+    assert f"({disk}/mnist/.staging-" in message, "it is the served folder that is full"
     assert len(message.splitlines()) == 1
 
 

@@ -62,13 +62,15 @@ def test_made_keys_are_secret_and_never_overwritten(key: Path) -> None:
         make_keys(key.parent / "none" / "key")
 
 
-def test_keys_of_a_user_who_writes_for_others_are_secret_too(tmp_path: Path) -> None:
-    old = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_modes_of_keys_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
     try:
-        make_keys(tmp_path / "key")
+        public = make_keys(tmp_path / "key")
     finally:
         os.umask(old)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert public.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
