@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import plain
 
 Facts = Mapping[str, "float | int | str | bool | None"]
 """A step's account of itself: a flat dict of numbers and texts. Not part of any digest."""
@@ -36,15 +36,6 @@ def machine_local(default: Any) -> Any:
 def configured_as(key: str, default: Any, *, in_key: bool = True) -> Any:
     """A `Params` field that users know under another config key, which the definition fills in."""
     return field(default=default, metadata={"config": key, "in_key": in_key})
-
-
-def plain(value: Any) -> Any:
-    """The same tree with null for numbers that JSON cannot say (NaN and infinities)."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def key_params(params: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from typing import ClassVar, NamedTuple
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import kind_of
 
 PLACEHOLDER = "{SPAN}"
@@ -149,7 +150,7 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     if learnt:
         newest = dict(list((memo | learnt).items())[-_MEMO_ENTRIES:])
         with suppress(OSError):
-            replace_text(memo_file, json.dumps(newest), durable=False)
+            replace_text(memo_file, json_text(newest), durable=False)
     return digests
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+import math
 import os
 import re
 import typing
@@ -106,7 +107,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
     from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` need not spend
 
     try:
-        return TypeAdapter(Config).validate_python(values)
+        config: Config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "value_error":  # a section checked itself and named the key
@@ -116,6 +117,21 @@ def from_values(values: Mapping[str, Any]) -> Config:
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
             hint="bnpipe config schema shows types and bounds",
         ) from None
+    _check_finite(config)
+    return config
+
+
+def _check_finite(section: Any, path: str = "") -> None:
+    """Refuses .inf and .nan: no number here means something by them, and JSON has neither."""
+    for f in dataclasses.fields(section):
+        value, key = getattr(section, f.name), f"{path}{f.name}"
+        if is_dataclass(value):
+            _check_finite(value, f"{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(
+                f"{key}: expected a finite number, got {value}",
+                hint="bnpipe config schema shows types and bounds",
+            )
 
 
 def schema() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 from bnpipe.components.base import Component, key_params
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
+from bnpipe.data.json_text import json_text
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
@@ -47,7 +48,7 @@ _MADE_BY = Path(__file__).read_bytes() + platform.python_version().encode()
 
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+    return json_text(value, sort_keys=True, separators=(",", ":"), default=list)
 
 
 def digest_of(value: Any) -> str:
@@ -151,7 +152,7 @@ class CodeDigests:
         """Write the memo, if something new was parsed and there is room for it."""
         if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
             with suppress(OSError):
-                replace_text(self._memo_file, json.dumps(self._memo), durable=False)
+                replace_text(self._memo_file, json_text(self._memo), durable=False)
 
     def _source(self, name: str) -> Path | None:
         base = self._root.joinpath(*name.split(".")[1:])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bnpipe.data.flock import is_locked, locked
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.errors import LockHeld
 
 
@@ -38,7 +39,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     with locked(path) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+            os.pwrite(descriptor, json_text({"pid": os.getpid()}).encode(), 0)
         yield descriptor is not None
 
 

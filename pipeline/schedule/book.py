@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bnpipe.data.durable import STAGING, fsync, write_all
 from bnpipe.data.flock import is_locked
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import try_lock
@@ -120,7 +121,7 @@ class Book:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             try:
-                write_all(descriptor, json.dumps(claim.to_json()).encode())
+                write_all(descriptor, json_text(claim.to_json()).encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

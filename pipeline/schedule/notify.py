@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.configuration.sections import EventName, Notify
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
 
@@ -87,7 +87,7 @@ def notify(
     """
     if message.event not in settings.on:
         return []
-    body = json.dumps(message.to_json(), sort_keys=True).encode()
+    body = json_text(message.to_json(), sort_keys=True).encode()
     problems = []
     try:
         url = _secret(settings.webhook_file, "BNPIPE_WEBHOOK_URL", environ)

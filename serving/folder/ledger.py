@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.durable import fsync, write_all
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 
 LEDGER = "ledger.jsonl"
@@ -217,7 +218,7 @@ def append(base: Path, event: str, version: int, **fields: Any) -> None:
         OSError: the disk is full, read-only or faulty.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = json.dumps({"event": event, "version": version, **fields, "at": now}) + "\n"
+    line = json_text({"event": event, "version": version, **fields, "at": now}) + "\n"
     descriptor = os.open(base / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size

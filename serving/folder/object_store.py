@@ -27,6 +27,7 @@ from pathlib import Path
 
 from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
@@ -97,7 +98,7 @@ def mirror(base: Path, url: str) -> None:
         for name in bucket.names():
             if parse_version(name) in history.removed:
                 bucket.remove(name)
-        replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+        replace_text(folder / MIRRORED, json_text(_mark(folder, url)), staging=folder)
 
 
 def fetch(base: Path, url: str) -> list[int]:
@@ -123,7 +124,7 @@ def fetch(base: Path, url: str) -> list[int]:
         replace_bytes(folder / LEDGER, whole, staging=folder)
         settle(folder)
         if whole == there:
-            replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+            replace_text(folder / MIRRORED, json_text(_mark(folder, url)), staging=folder)
         return came
 
 

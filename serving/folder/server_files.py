@@ -8,11 +8,11 @@ for: for a network as small as this one it costs more than it gives.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from bnpipe.data.durable import replace_text
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.settle import writing
 
@@ -58,7 +58,7 @@ class ServerFiles:
 
     def monitoring(self) -> str:
         """`monitoring.config`."""
-        path = json.dumps(self.prometheus_path, ensure_ascii=False)
+        path = json_text(self.prometheus_path, ensure_ascii=False)
         return f"{_HEAD}prometheus_config {{ enable: true, path: {path} }}\n"
 
     def batching(self) -> str:
