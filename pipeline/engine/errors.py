@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from bnpipe.data.errors import BnpipeError, RequestError
+from bnpipe.data.errors import BnpipeError, RequestError, printable
 from bnpipe.serving.errors import ServingError
 
 
@@ -105,6 +105,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, BnpipeError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return printable(text)
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return printable(f"{type(error).__name__}: {lines[0]}") if lines else type(error).__name__

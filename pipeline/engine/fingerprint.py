@@ -23,6 +23,7 @@ from bnpipe.components.base import Component, key_params
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
@@ -113,7 +114,7 @@ class CodeDigests:
         if memo is not None:
             # Not there, or half-written by a kill: only time is lost.
             with suppress(OSError, ValueError, TypeError, AttributeError):
-                self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
+                self._memo = {k: (d, i) for k, (d, i) in json.loads(read_plain(memo)).items()}
 
     def of(self, component: Component[Any, Any, Any]) -> dict[str, str]:
         """Digest by module name of all code that a component runs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bnpipe.data.flock import is_locked, locked
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import LockHeld
 
 
@@ -51,6 +52,6 @@ def is_held(home: Path) -> bool:
 def holder(home: Path) -> str:
     """Names the process that has the home's lock, for people."""
     try:
-        return f"process {json.loads((home / 'lock').read_text())['pid']}"
+        return f"process {json.loads(read_plain(home / 'lock'))['pid']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "process unknown"

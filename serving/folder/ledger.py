@@ -23,6 +23,7 @@ from typing import Any
 
 from bnpipe.data.durable import fsync, write_all
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 LEDGER = "ledger.jsonl"
@@ -187,7 +188,7 @@ def whole_lines(base: Path) -> bytes:
         if not path.exists():
             _refuse_lost_ledger(base)
             return b""
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError as error:
         raise ServingError(f"cannot read {path}: {error.strerror}") from error
     return content[: content.rfind(b"\n") + 1]

@@ -28,6 +28,7 @@ from pathlib import Path
 from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
@@ -59,7 +60,7 @@ def is_mirrored(base: Path, url: str) -> bool:
         ServingError: the ledger is damaged.
     """
     try:
-        mark = json.loads((base / MIRRORED).read_text())
+        mark = json.loads(read_plain(base / MIRRORED))
     except (OSError, ValueError):
         return False
     return bool(mark == _mark(base, url))
@@ -144,10 +145,10 @@ def _mirror_records(folder: Path, bucket: Bucket) -> None:
         there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
             if path.name not in there:
-                bucket.put(f"{records}/{path.name}", path.read_bytes())
+                bucket.put(f"{records}/{path.name}", read_plain(path))
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():
-            bucket.put(name, (folder / name).read_bytes())
+            bucket.put(name, read_plain(folder / name))
 
 
 def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bnpipe.data.durable import replace_text
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.settle import writing
 
@@ -100,6 +101,6 @@ def flags(base: Path, *, batching: bool) -> list[str]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return read_plain(path).decode()
     except (OSError, UnicodeDecodeError):
         return None
