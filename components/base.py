@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import plain
 
 Facts = Mapping[str, "float | int | str | bool | None"]
 """A step's account of itself: a flat dict of numbers and texts. Not part of any digest."""
@@ -74,15 +74,6 @@ LocalPath = Annotated[str, _Expanded()]
 
 PathOrUrl = Annotated[str, _Expanded(or_url=True)]
 """A setting that is the path of a folder, or the address of one in an object store."""
-
-
-def plain(value: Any) -> Any:
-    """The same tree with null for numbers that JSON cannot say (NaN and infinities)."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def key_params(params: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ back until somebody pushes it by force.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from annotated_types import Ge
 
 from bnpipe.components.artifacts import Blessing, InfraBlessing, Model, PushedModel, VerdictArtifact
 from bnpipe.components.base import Component, Context, Effect, Facts, machine_local
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, object_store, server_files, standing
@@ -114,7 +114,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         "base_path": base,
         "digest": published.digest,
     }
-    (outputs.pushed.path / "pushed.json").write_text(json.dumps(pushed, indent=2) + "\n")
+    (outputs.pushed.path / "pushed.json").write_text(json_text(pushed, indent=2) + "\n")
     return {**pushed, "new": published.new, "removed": _prune(params, ctx)}
 
 
@@ -163,7 +163,7 @@ def publish_model(
     if not isinstance(dataset, dict) or "name" not in dataset:
         raise ServingError(
             f"{model.producer}: model_card.json: expected a dataset with a name, "
-            f"received {json.dumps(dataset)}"
+            f"received {json_text(dataset)}"
         )
     rollout = _rollout(params, verifier)
     rollout.check()

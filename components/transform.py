@@ -6,12 +6,12 @@ Every shard of Examples becomes one shard of TransformedExamples: pixels flatten
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from bnpipe.components.artifacts import Examples, TransformedExamples
 from bnpipe.components.base import Component, Context, Facts
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
+from bnpipe.data.json_text import json_text
 
 SLICED_BY = ("label", "ink_quartile", "span")
 """The columns of what it makes that metrics can be sliced by."""
@@ -64,7 +64,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     )
     (target / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
-    return {"images": total, "features": info.features, "ink_cuts": json.dumps(cuts)}
+    return {"images": total, "features": info.features, "ink_cuts": json_text(cuts)}
 
 
 COMPONENT = Component("transform", Inputs, Outputs, Params, run)

@@ -7,7 +7,6 @@ between stages and every shard has one writer.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ import numpy as np
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import Column, encode
 from bnpipe.data.records.record_ids import (
     as_numbers,
@@ -283,7 +283,7 @@ class _SliceWriter:
             path.parent.mkdir(exist_ok=True)
             records = [record._asdict() for record in self.bad]
             contents = [np.frombuffer(record.pop("content"), np.uint8) for record in records]
-            lines = "".join(json.dumps(record) + "\n" for record in records)
+            lines = "".join(json_text(record) + "\n" for record in records)
             path.with_suffix(".jsonl").write_text(lines)
             framed = b"".join(frame(content[None]).tobytes() for content in contents)
             path.with_suffix(".tfrecord").write_bytes(framed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import json_text
 
 FILE_NAME = "dataset.json"
 
@@ -71,4 +72,4 @@ class DatasetInfo:
 
     def to_json(self, **extra: Any) -> str:
         """The text of `dataset.json`; `extra` adds keys such as `shards`."""
-        return json.dumps(asdict(self) | extra, indent=2, sort_keys=True) + "\n"
+        return json_text(asdict(self) | extra, indent=2, sort_keys=True) + "\n"

@@ -68,7 +68,10 @@ def replacing(path: Path, *, staging: Path | None = None, durable: bool = True) 
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # it names the temporary file
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

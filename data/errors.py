@@ -7,6 +7,11 @@ It stands in the lowest layer so that `data`, `serving` and `components` can rai
 from functools import partial
 
 
+def printable(text: str) -> str:
+    """A text in one line, for any terminal and log: names of files may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class BnpipeError(Exception):
     """An error that a person can act on, in one line.
 
@@ -16,9 +21,8 @@ class BnpipeError(Exception):
     """
 
     def __init__(self, headline: str, *, hint: str = "") -> None:
-        super().__init__(headline)
-        self.headline = headline
-        self.hint = hint
+        self.headline, self.hint = printable(headline), printable(hint)
+        super().__init__(self.headline)
 
     def __str__(self) -> str:
         return f"{self.headline}; {self.hint}" if self.hint else self.headline

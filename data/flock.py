@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +30,12 @@ def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
         the file's descriptor, for reading and writing; None if the lock was not to be had.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is none.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "expected a file for a lock", os.fspath(path))
         yield descriptor if _taken(descriptor, wait) else None
     finally:
         os.close(descriptor)

@@ -9,19 +9,27 @@ from io import BufferedReader
 from pathlib import Path
 
 _KINDS = {
-    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
-    stat.S_IFLNK: "a link",
 }
+_HOLLOW = 1 << 30
 
 
-def kind_of(mode: int) -> str:
-    """What lies there by its mode, e.g. `a folder`."""
-    return _KINDS.get(stat.S_IFMT(mode), "something unknown")
+def flaw(status: os.stat_result) -> str:
+    """What is there instead of a file with data, e.g. `a folder`; empty if it is one.
+
+    A file of a gibibyte or more of which the disk holds less than a hundredth was never written to
+    its end: to read its holes takes hours, or more memory than there is.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return _KINDS.get(stat.S_IFMT(status.st_mode), "something unknown")
+    stored = status.st_blocks * 512
+    if status.st_size >= _HOLLOW and stored < status.st_size // 100:
+        return f"{status.st_size:,} bytes of which the disk holds {stored:,}"
+    return ""
 
 
 def open_plain(path: Path | str) -> BufferedReader:
@@ -31,9 +39,15 @@ def open_plain(path: Path | str) -> BufferedReader:
         OSError: it cannot be opened, or is no plain file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if received := flaw(status):
         os.close(descriptor)
-        wrong = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(wrong, f"expected a file, received {kind_of(mode)}", os.fspath(path))
+        wrong = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise OSError(wrong, f"expected a file with data, received {received}", os.fspath(path))
     return os.fdopen(descriptor, "rb")
+
+
+def read_plain(path: Path | str) -> bytes:
+    """The bytes of a file; as `open_plain`."""
+    with open_plain(path) as stream:
+        return stream.read()

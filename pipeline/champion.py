@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.graph import Resolved, Resolver
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
@@ -84,7 +85,7 @@ def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
     """Digest of the statistics in the run that pushed a version, if that was a run of this home."""
     try:
         source = versions.provenance_of(served, version)
-        summary = json.loads((store.runs / str(source["run"]) / "run.json").read_text())
+        summary = json.loads(read_plain(store.runs / str(source["run"]) / "run.json"))
     except (ServingError, OSError, ValueError, KeyError):
         return None
     outputs = {step["name"]: step["outputs"] for step in summary["steps"]}

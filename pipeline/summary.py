@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.plan import Action
 from bnpipe.pipeline.engine.store import Store
 
@@ -35,7 +36,7 @@ def attach(store: Store, steps: list[dict[str, Any]]) -> dict[str, Any]:
             digest = step["outputs"].get(field)
             path = store.object_path(digest) / name if digest else None
             if path is not None and path.exists():
-                contents[field] = json.loads(path.read_text())
+                contents[field] = json.loads(read_plain(path))
     return contents
 
 

@@ -6,7 +6,6 @@ plain lines. The stream is a copy of stdout, because steps have their stdout sen
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnpipe.data.errors import BnpipeError
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.events import (
     Event,
@@ -73,7 +73,7 @@ def write_raw(data: bytes) -> None:
 def write_json(value: Any) -> None:
     """JSON to stdout; indented for people, one line for scripts."""
     indent = 2 if sys.stdout.isatty() else None
-    write(json.dumps(value, indent=indent, default=str))
+    write(json_text(value, indent=indent, default=str))
 
 
 def answer(value: Any, *lines: str, as_json: bool) -> None:

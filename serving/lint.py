@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.data.records.tfrecord import DamagedRecordError
 from bnpipe.serving.export.signatures import DEFAULT, SIGNATURES, Tensor
 from bnpipe.serving.export.warmup import MOST_RECORDS, WARMUP_FILE, read
@@ -91,7 +92,7 @@ def lint(folder: Path) -> list[Finding]:
     try:
         if defects := list(_check_files(folder)):  # a link or a gigabyte is not opened
             return [Finding(*defect) for defect in defects]
-        model = saved_model_pb2.SavedModel.FromString((folder / GRAPH).read_bytes())
+        model = saved_model_pb2.SavedModel.FromString(read_plain(folder / GRAPH))
     except DecodeError as error:
         return [Finding("unreadable", f"{GRAPH} is no SavedModel: {error}")]
     except OSError as error:

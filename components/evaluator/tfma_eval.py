@@ -28,6 +28,7 @@ from tensorflow_model_analysis.proto import (
 )
 
 from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data.json_text import json_text
 
 BLOCK_IMAGES = 256
 """Images in an example of TFMA."""
@@ -140,7 +141,7 @@ def _canonical(folder: Path) -> None:
                 for line in sorted(map(_bytes, records)):
                     writer.write(line)
     config = folder / "eval_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()), indent=2, sort_keys=True) + "\n")
+    config.write_text(json_text(json.loads(config.read_text()), indent=2, sort_keys=True) + "\n")
 
 
 def _sort_validation(result: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.components.artifacts import Blessing, TransformedExamples
-from bnpipe.components.base import Context, Decision, Facts, plain
+from bnpipe.components.base import Context, Decision, Facts
 from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
 from bnpipe.components.evaluator.gate import decide
@@ -22,6 +21,7 @@ from bnpipe.components.evaluator.predictions import Predictions, problem
 from bnpipe.components.evaluator.rules_reference import detectable_loss
 from bnpipe.components.evaluator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import read_transformed
 from bnpipe.serving.export.digest import tree_digest
 
@@ -197,7 +197,7 @@ def _digest(saved_model: Path) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(plain(value), indent=1, sort_keys=True, allow_nan=False)
+    text = json_text(value, indent=1, sort_keys=True)
     path.write_text(text + "\n")
 
 

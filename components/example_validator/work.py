@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from bnpipe.components.example_validator.profile import Observation, Profile, Sh
 from bnpipe.components.example_validator.step import Inputs, Outputs
 from bnpipe.data.dataset_info import FILE_NAME, DatasetInfo
 from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import read_batches
 from bnpipe.data.records.record_ids import as_numbers, content_hashes
 from bnpipe.data.statistics.schema import schema_of
@@ -55,7 +55,7 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         "equal_images": equal_images(inputs.examples, decision.observations),
     }
     folder = outputs.anomalies.path
-    (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, sort_keys=True) + "\n")
+    (folder / "verdict.json").write_text(json_text(verdict, indent=2, sort_keys=True) + "\n")
     (folder / "schema.pbtxt").write_text(text_format.MessageToString(schema))
     for split in SPLITS:
         proto = anomalies(split, decision.observations, profile)

@@ -8,13 +8,13 @@ It writes one line of JSON with the lint's findings, then the stand-in's lines.
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from bnpipe.components.infra_validator.servers import MODEL
 from bnpipe.components.infra_validator.tied import tie
+from bnpipe.data.json_text import json_text
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     from bnpipe.serving.lint import lint
 
     findings = lint(Path(base) / "1")
-    sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
+    sys.stdout.write(json_text([asdict(finding) for finding in findings]) + "\n")
     sys.stdout.flush()
     if findings:
         return 0

@@ -6,7 +6,6 @@ about the model, so it is raised, never stored.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -21,6 +20,7 @@ from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.process import Addresses, Process, Refused, serving
 from bnpipe.components.infra_validator.servers import BINARY, MODEL, STAND_IN, Server
 from bnpipe.data.durable import copy_file
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.rest import RestClient
 from bnpipe.serving.deploy import IMAGE
@@ -227,5 +227,5 @@ def _write(blessing: InfraBlessing, trial: _Trial, server: Server) -> None:
         "findings": list(trial.findings),
         "checks": {name: [r.to_json() for r in made] for name, made in trial.checks.items()},
     }
-    (blessing.path / blessing.verdict_file).write_text(json.dumps(verdict, indent=2) + "\n")
+    (blessing.path / blessing.verdict_file).write_text(json_text(verdict, indent=2) + "\n")
     (blessing.path / blessing.marker(not complaints)).touch()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.durable import replacing
+from bnpipe.data.json_text import json_text
 
 Arrays = list[npt.NDArray[np.generic]]
 
@@ -51,7 +52,7 @@ def save(folder: Path, position: Position, state: Arrays, best: Arrays) -> None:
         best: the model's values after the best epoch, or nothing.
     """
     arrays: dict[str, Any] = {f"state_{i:03}": value for i, value in enumerate(state)}
-    arrays["position"] = np.array(json.dumps(asdict(position)))
+    arrays["position"] = np.array(json_text(asdict(position)))
     arrays |= {f"best_{i:03}": value for i, value in enumerate(best)}
     with replacing(folder / FILE_NAME) as descriptor, open(descriptor, "wb", closefd=False) as file:
         np.savez(file, allow_pickle=False, **arrays)

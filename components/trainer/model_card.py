@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import keras
 from bnpipe.components.base import key_params
 from bnpipe.components.network.params import Params
 from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.json_text import json_text
 
 FORMAT = 1
 
@@ -58,5 +58,5 @@ def model_card(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON with its keys in order; NaN is an error."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Writes JSON with its keys in order."""
+    path.write_text(json_text(content, indent=2, sort_keys=True) + "\n")

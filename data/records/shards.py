@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from bnpipe.data.durable import STAGING, replace_text, replacing, write_all
 from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import Batch, read_batches
 from bnpipe.data.records.tfrecord import Bytes, frame
 
@@ -51,7 +52,7 @@ class UnitReport:
 
 def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
     """Writes all reports of a pipeline into one file, for the process that started it."""
-    text = json.dumps([asdict(r) for r in sorted(reports, key=lambda r: r.unit)])
+    text = json_text([asdict(r) for r in sorted(reports, key=lambda r: r.unit)])
     replace_text(path, text, durable=False)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.plain_file import open_plain
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -149,7 +150,7 @@ def count_records(path: Path) -> int:
 
 def _framed(path: Path) -> Iterator[tuple[int, Bytes]]:
     """Equally long records with their frames, as (offset, uint8[N, 12 + L + 4])."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         block = np.zeros(0, np.uint8)  # what was read of the file, from `offset` on
         offset = row = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def local_archives(dataset: str, folder: Path | None) -> LocalArchives:
 
     Raises:
         DataRequestError: the folder does not exist.
+        DataError: it, or an archive in it, cannot be read.
     """
     registered = registered_archives(dataset)[1]
     if folder is None:
@@ -126,10 +128,17 @@ def local_archives(dataset: str, folder: Path | None) -> LocalArchives:
             "which is not a folder",
             hint=f"use {ARCHIVES_HINT}, or {RENDERED_HINT}",
         )
-    own = folder / dataset.partition("/")[0]
-    folder = own if own.is_dir() else folder
-    present = [a for a in registered if a.name and (folder / a.name).is_file()]
-    received = {a.name: file_sha256(folder / a.name) for a in present}
+    try:
+        own = folder / dataset.partition("/")[0]
+        folder = own if own.is_dir() else folder
+        names = set(os.listdir(folder))
+        present = [a for a in registered if a.name in names]
+        received = {a.name: file_sha256(folder / a.name) for a in present}
+    except OSError as error:  # no other one is downloaded instead: that would take long, silently
+        raise DataError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            hint="fetch it again, or remove it so that TFDS downloads it",
+        ) from error
     differing = {a.name: a.sha256 for a in present if received[a.name] != a.sha256}
     owners = {name: _other_owner(dataset, received[name]) for name in differing}
     foreign = {name: owner for name, owner in owners.items() if owner}

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from bnpipe.data.errors import DataError, DataRequestError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.sources.checksums import RENDERED, check_dataset_name
 
 FIT = frozenset(
@@ -62,7 +63,7 @@ def main() -> None:
         image_and_label(find(sys.argv[1], Path("unprepared")))
     except DataError as error:
         complaint = {"headline": error.headline, "hint": error.hint}
-    sys.stdout.write(json.dumps(complaint) + "\n")
+    sys.stdout.write(json_text(complaint) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.plain_file import open_plain
 from bnpipe.data.png import decode_png, largest_file
 from bnpipe.data.sources.source import BadRecord, Images, ImageSource, LabelledImages, OnBad
 from bnpipe.data.sources.spans import is_data
@@ -65,7 +66,7 @@ class ImageFolder(ImageSource):
     def _content(self, path: Path) -> bytes:
         """A file's bytes, but hardly more than an image may have."""
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 return file.read(largest_file(self.height, self.width) + 1)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}", hint=self.hint) from error

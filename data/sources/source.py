@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.plain_file import open_plain
 from bnpipe.data.png import SIGNATURE, decode_any, decode_stored
 from bnpipe.data.records.examples import Batch, as_strings, decode_run, describe
 from bnpipe.data.records.tfrecord import BrokenFramingError, RecordRun, count_records, read_runs
@@ -175,7 +176,7 @@ def _rest(
         reason += f"; nothing behind it can be found, which counts as {lost} records"
     content = b""  # the bytes go to the slice that they begin in
     if row == error.row:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(error.offset)
             content = file.read(_KEPT_OF_REST)
     return BadRecord(path.name, error.offset, first + row, reason, content, high - row)

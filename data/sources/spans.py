@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,8 +26,9 @@ from typing import ClassVar, NamedTuple
 
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
-from bnpipe.data.errors import DataError, DataRequestError
-from bnpipe.data.plain_file import kind_of
+from bnpipe.data.errors import DataError, DataRequestError, printable
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import flaw, read_plain
 
 PLACEHOLDER = "{SPAN}"
 MARKER = "_SUCCESS"
@@ -43,9 +43,6 @@ _RACY_NS = 2_000_000_000
 Its digest is not remembered."""
 
 _SHOWN = 5
-_HOLLOW = 1 << 30
-"""Files from this size on of which the disk holds less than a hundredth count as unfinished: to
-read their holes takes hours."""
 
 _log = logging.getLogger("bnpipe.spans")
 
@@ -149,7 +146,7 @@ def content_digests(spans: Sequence[Span], cache: Path) -> dict[str, str]:
     if learnt:
         newest = dict(list((memo | learnt).items())[-_MEMO_ENTRIES:])
         with suppress(OSError):
-            replace_text(memo_file, json.dumps(newest), durable=False)
+            replace_text(memo_file, json_text(newest), durable=False)
     return digests
 
 
@@ -188,8 +185,7 @@ def is_data(name: str) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [ascii(name)[1:-1] for name in names[:_SHOWN]]  # a name may hold anything
-    return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
+    return printable(", ".join(names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _unreadable(span: Span, error: OSError) -> DataError:
@@ -299,10 +295,7 @@ def _files(span: Span) -> Iterator[_File]:
         if not is_data(entry.name) or entry.is_dir():
             continue
         s = entry.stat()
-        received = "" if stat.S_ISREG(s.st_mode) else kind_of(s.st_mode)
-        if s.st_size >= _HOLLOW and s.st_blocks * 512 < s.st_size // 100:
-            received = f"{s.st_size:,} bytes of which the disk holds {s.st_blocks * 512:,}"
-        if received:
+        if received := flaw(s):
             raise DataError(
                 f"span {span.name}: {entry.path}: expected a file with data, received {received}",
                 hint=f"remove it, or rename it to _{entry.name}: it is left out",
@@ -352,5 +345,5 @@ def _content(folder: Path, files: Sequence[_File]) -> str:
 def _read_memo(path: Path) -> dict[str, str]:
     # Not there, or damaged: only time is lost.
     with suppress(OSError, ValueError, AttributeError):
-        return {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
+        return {str(k): str(v) for k, v in json.loads(read_plain(path)).items()}
     return {}

@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
+from bnpipe.data.plain_file import read_plain
 
 CURATED = {"mnist": Path(__file__).with_name("schema.pbtxt")}
 """Curated schemas by data set name."""
@@ -51,7 +52,7 @@ def read(path: Path) -> Any:
             size and a label with a range.
     """
     try:
-        schema = text_format.Parse(path.read_text(), schema_pb2.Schema())
+        schema = text_format.Parse(read_plain(path).decode(), schema_pb2.Schema())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise DataError(
             f"{path}: expected a tensorflow_metadata Schema in text format: "

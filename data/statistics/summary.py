@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.preprocessing import PIXEL_MAX
 from bnpipe.data.records.record_ids import as_numbers, content_hashes
 from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS, histograms, measure
@@ -237,7 +238,7 @@ class SplitSummary:
         """Writes `summary.json` and `arrays.npz` into a folder; equal data gives equal bytes."""
         stored = {name: getattr(self, name) for name in ("height", "width", *_NUMBERS)}
         stored["features"] = {name: asdict(f) for name, f in self.features.items()}
-        (folder / SUMMARY).write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
+        (folder / SUMMARY).write_text(json_text(stored, indent=2, sort_keys=True) + "\n")
         # Compressed: a small span has mostly empty histograms, and there may be hundreds.
         np.savez_compressed(folder / ARRAYS, **{name: getattr(self, name) for name in _ARRAYS})
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.cli.common import Json, Verbose, open_store
 
 
@@ -28,7 +29,7 @@ def resume(
     folder = find_run(open_store(), run)
     frozen = folder.path / "config.yaml"
     try:
-        config = from_values(parse_yaml(frozen.read_text(), str(frozen)) or {})
+        config = from_values(parse_yaml(read_plain(frozen).decode(), str(frozen)) or {})
     except ConfigError as error:
         raise ConfigError(
             f"run {folder.id} was started under another configuration: {error}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.graph import Graph, step_of
 
 
@@ -71,7 +71,7 @@ def _json(graph: Graph) -> str:
         "references": list(graph.references),
         "edges": [{"from": a, "to": b, "artifact": field} for a, b, field in edges(graph)],
     }
-    return json.dumps(value, indent=2)
+    return json_text(value, indent=2)
 
 
 _FORMS: dict[str, Callable[[Graph], str]] = {

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from bnpipe.data.errors import BnpipeError, RequestError
+from bnpipe.data.errors import BnpipeError, RequestError, printable
 from bnpipe.serving.errors import ServingError
 
 
@@ -111,12 +111,13 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, BnpipeError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return printable(text)
     _, traceback, after = str(error).rpartition(_TRACEBACK)
     if traceback:  # of a worker: its message is what stands behind the frames, which are indented
         cause = next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
         kind, colon, message = cause.partition(": ")
         if cause:
-            return message if colon and kind.startswith("bnpipe.") else cause
+            return printable(message if colon and kind.startswith("bnpipe.") else cause)
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return printable(f"{type(error).__name__}: {lines[0]}") if lines else type(error).__name__

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.plan import StepPlan
 
 
@@ -112,7 +112,7 @@ class JsonLines:
         line = {"event": type(event).__name__, **vars(event)}
         try:
             with self._path.open("a") as stream:
-                stream.write(json.dumps(line, default=_plain) + "\n")
+                stream.write(json_text(line, default=_plain) + "\n")
         except OSError:
             self._working = False
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from bnpipe.data.durable import replace_text
+from bnpipe.data.json_text import json_text
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a file atomically and durably by indented JSON."""
-    replace_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    replace_text(path, json_text(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def remove_tree(path: Path) -> None:

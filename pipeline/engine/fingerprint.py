@@ -24,6 +24,8 @@ from typing import Any
 from bnpipe.components.base import Component, key_params
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
@@ -49,7 +51,7 @@ _MADE_BY = Path(__file__).read_bytes()
 
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+    return json_text(value, sort_keys=True, separators=(",", ":"), default=list)
 
 
 def digest_of(value: Any) -> str:
@@ -115,7 +117,7 @@ class CodeDigests:
         if memo is not None:
             # Not there, or half-written by a kill: only time is lost.
             with suppress(OSError, ValueError, TypeError, AttributeError):
-                self._memo = {k: (d, i) for k, (d, i) in json.loads(memo.read_text()).items()}
+                self._memo = {k: (d, i) for k, (d, i) in json.loads(read_plain(memo)).items()}
 
     def of(self, component: Component[Any, Any, Any]) -> dict[str, str]:
         """Digest by module name of all code that a component runs."""
@@ -154,7 +156,7 @@ class CodeDigests:
         """Write the memo, if something new was parsed and there is room for it."""
         if self._dirty and self._memo_file is not None and self._memo_file.parent.is_dir():
             with suppress(OSError):
-                replace_text(self._memo_file, json.dumps(self._memo), durable=False)
+                replace_text(self._memo_file, json_text(self._memo), durable=False)
 
     def path(self, name: str) -> Path:
         """A file or folder by its path in the repository, e.g. `data/statistics/schema.pbtxt`."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bnpipe.data.durable import make_folder
 from bnpipe.data.flock import is_locked, locked
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import LockHeld
 
 
@@ -39,7 +41,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     with locked(path) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+            os.pwrite(descriptor, json_text({"pid": os.getpid()}).encode(), 0)
         yield descriptor is not None
 
 
@@ -61,6 +63,6 @@ def is_living(home: Path, pid: int | None) -> bool:
 def _pid(home: Path) -> int | None:
     """The process that had the home's lock last."""
     try:
-        return int(json.loads((home / "lock").read_text())["pid"])
+        return int(json.loads(read_plain(home / "lock"))["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import is_living
@@ -155,7 +156,7 @@ def _written(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: it cannot be read, or is not one.
     """
-    value = json.loads(path.read_text())
+    value = json.loads(read_plain(path))
     if not (isinstance(value, dict) and {"id", "status", "steps"} <= value.keys()):
         raise ValueError("it is not the summary of a run")
     return value

@@ -29,9 +29,11 @@ from typing import Any
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
 from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import remove_tree, write_json
 
+FOLDERS = ("cache", "objects", "runs", "scratch", "steps", "tmp")
 FORMAT = 1
 MANIFEST = "manifest.json"
 
@@ -100,7 +102,7 @@ class StepRecord:
     finished: float
 
     @classmethod
-    def parse(cls, text: str) -> StepRecord:
+    def parse(cls, text: str | bytes) -> StepRecord:
         """From the JSON of `steps/<key>.json`."""
         value = json.loads(text)
         if value["verdict"] is not None:
@@ -120,9 +122,15 @@ class Store:
 
     def __init__(self, home: Path) -> None:
         self.home = home.absolute()
+        for folder in (self.home, *(self.home / name for name in FOLDERS)):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise StoreError(
+                    f"{folder}: expected a folder, received something else",
+                    hint="remove it, or point BNPIPE_HOME at another folder",
+                )
         marker = self.home / "format"
         if marker.exists():
-            number = marker.read_text().strip()
+            number = read_plain(marker).decode(errors="replace").strip()
             if not (number.isascii() and number.isdecimal()) or int(number) > FORMAT:
                 raise StoreError(
                     f"{self.home} has store format {number!r}, this bnpipe knows up to {FORMAT}",
@@ -232,7 +240,7 @@ class Store:
         """
         path = self.object_path(digest) / MANIFEST
         try:
-            value = json.loads(path.read_text())
+            value = json.loads(read_plain(path))
             manifest = Manifest(value["kind"], tuple(FileEntry(**f) for f in value["files"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(digest, f"manifest.json cannot be read ({error})") from error
@@ -306,7 +314,7 @@ class Store:
         """
         path = self._record_file(key)
         try:
-            record = StepRecord.parse(path.read_text())
+            record = StepRecord.parse(read_plain(path))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
@@ -330,7 +338,7 @@ class Store:
     def record(self, key: str) -> StepRecord | None:
         """The record of a key, whatever became of its objects; None if it cannot be read."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            return StepRecord.parse(self._record_file(key).read_text())
+            return StepRecord.parse(read_plain(self._record_file(key)))
         return None
 
     def _record_file(self, key: str) -> Path:
@@ -344,7 +352,7 @@ class Store:
                 written.append((path.stat().st_mtime_ns, path))
         for _, path in sorted(written, reverse=True):
             with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
-                yield StepRecord.parse(path.read_text())
+                yield StepRecord.parse(read_plain(path))
 
 
 def describe(artifact: Artifact) -> Manifest:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from bnpipe.components.artifacts import SPLITS
 from bnpipe.data.errors import DataError
+from bnpipe.data.plain_file import read_plain
 from bnpipe.data.statistics.summary import SUMMARY, SplitSummary, read_parts
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
@@ -222,5 +223,5 @@ def _pictures(folder: Path) -> dict[str, list[Picture]]:
 def _read(path: Path) -> Any:
     """A JSON file; None when it cannot be had."""
     with suppress(OSError, ValueError):
-        return json.loads(path.read_text())
+        return json.loads(read_plain(path))
     return None

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from bnpipe.data.durable import STAGING, fsync, write_all
 from bnpipe.data.flock import is_locked
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import try_lock
@@ -82,7 +84,7 @@ class Book:
             StoreError: a newer bnpipe wrote it.
         """
         try:
-            value = json.loads(self._state.read_text())
+            value = json.loads(read_plain(self._state))
             if value["format"] > FORMAT:
                 raise StoreError(
                     f"{self._state} has format {value['format']}, this bnpipe knows up to {FORMAT}",
@@ -120,7 +122,7 @@ class Book:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             try:
-                write_all(descriptor, json.dumps(claim.to_json()).encode())
+                write_all(descriptor, json_text(claim.to_json()).encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -177,7 +179,7 @@ class Book:
     def _read(self, slot: Slot) -> Claim:
         """A claim; one whose maker was killed before it was written is one without attempts."""
         try:
-            return Claim.from_json(slot, json.loads(self._claim_file(slot).read_text()))
+            return Claim.from_json(slot, json.loads(read_plain(self._claim_file(slot))))
         except (OSError, ValueError, KeyError, TypeError):
             return Claim(slot=slot)
 

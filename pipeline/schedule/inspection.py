@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bnpipe.components.example_validator import Params as ValidatorParams
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import BnpipeError, DataError
+from bnpipe.data.json_text import json_text
 from bnpipe.data.sources.spans import Span, find_spans
 from bnpipe.pipeline.champion import champion_statistics_of
 from bnpipe.pipeline.configuration.config import Config, from_values
@@ -227,7 +228,7 @@ def main() -> None:
             answers[name] = asdict(seen)
         except Exception as error:  # the boundary to data and models
             answers[name] = {"error": one_line(error)}
-    sys.stdout.write(json.dumps(answers) + "\n")
+    sys.stdout.write(json_text(answers) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import shutil
 import signal
@@ -28,6 +27,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bnpipe.data import FOR_KERAS
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.configuration.sections import EventName, Notify
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
@@ -90,7 +90,7 @@ def notify(
     """
     if message.event not in settings.on:
         return []
-    body = json.dumps(message.to_json(), sort_keys=True).encode()
+    body = json_text(message.to_json(), sort_keys=True).encode()
     problems = []
     try:
         url = _secret(settings.webhook_file, "BNPIPE_WEBHOOK_URL", environ)

@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.schedule.slot import Slot
 
@@ -162,7 +163,7 @@ def _read(path: Path) -> Outcome | None:
         StoreError: it is damaged.
     """
     try:
-        return Outcome.from_json(json.loads(path.read_text()))
+        return Outcome.from_json(json.loads(read_plain(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

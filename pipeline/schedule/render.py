@@ -7,7 +7,6 @@ systemd, cron, Kubernetes and Airflow may call it too often, too late or twice. 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
@@ -111,7 +111,7 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
         "systemd": systemd_word,
         "systemd_path": systemd_path,
         "crontab": crontab_command,
-        "yaml": json.dumps,  # a JSON text is a YAML text
+        "yaml": json_text,  # a JSON text is a YAML text
         "python": repr,
     }
     return {

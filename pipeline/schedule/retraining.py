@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline import definition
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
@@ -86,7 +86,7 @@ class Retraining:
         self._require_served()
         schedule = self._config.schedule
         limit = parse_duration(schedule.time_limit) if schedule.time_limit else None
-        trigger = json.dumps(child.trigger_of(claim))
+        trigger = json_text(child.trigger_of(claim))
         words = (*child.COMMAND, "run", *self._words, "--trigger", trigger)
         late = ""
         try:

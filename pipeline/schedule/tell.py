@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bnpipe.data.errors import BnpipeError
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.publishing import model_name, served_folder
 from bnpipe.pipeline.engine.errors import one_line
@@ -97,7 +98,7 @@ def _key(outcome: Outcome) -> str:
 def _read(home: Path) -> Delivered | None:
     """The record of what was told; None when nobody has written that down."""
     try:
-        value = json.loads((home / "schedule" / "told.json").read_text())
+        value = json.loads(read_plain(home / "schedule" / "told.json"))
         return Delivered(tuple(map(str, value["outcomes"])), str(value["stale"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

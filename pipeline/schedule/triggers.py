@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bnpipe.components import example_gen
+from bnpipe.data.json_text import json_text
 from bnpipe.data.sources.spans import Span
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
@@ -90,7 +91,7 @@ class Triggers:
         limit = self._config.schedule.time_limit
         done = subprocess.run(
             [sys.executable, "-P", "-m", "bnpipe.pipeline.schedule.inspection"],
-            input=json.dumps(asked),
+            input=json_text(asked),
             text=True,
             capture_output=True,
             timeout=parse_duration(limit).total_seconds() if limit else None,

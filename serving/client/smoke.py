@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnpipe.data.json_text import json_text
 from bnpipe.data.png import encode_stored
 from bnpipe.data.preprocessing import flatten_and_scale
 from bnpipe.serving.client.base import Arrays, Client, Options, ServerError
@@ -160,7 +161,7 @@ def _classify(on: Session) -> None:
 def _rows(on: Session) -> None:
     """`instances`, as most write it by hand; our client sends `inputs`."""
     url = f"{on.address.rstrip('/')}/v1/models/{urllib.parse.quote(on.model, safe='')}:predict"
-    body = json.dumps({"instances": on.features["features"].tolist()}).encode()
+    body = json_text({"instances": on.features["features"].tolist()}).encode()
     # Like our client over REST, which asks no proxy either.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, body, timeout=_TIMEOUT) as response:

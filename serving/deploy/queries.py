@@ -9,8 +9,9 @@ a successful one, and a folder without saved_model.pb as none at all.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+
+from bnpipe.data.json_text import json_text
 
 _SERVING = ":tensorflow:serving:"
 _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
@@ -149,4 +150,4 @@ class Queries:
 
 def _text(value: str) -> str:
     """A string of PromQL, which has Go's syntax."""
-    return json.dumps(value)
+    return json_text(value)

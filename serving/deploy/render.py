@@ -10,7 +10,6 @@ runbook.md                   start, canary, rollback, what to do when an alert c
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import shlex
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.durable import write_files
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.deploy.queries import Queries
 from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
 from bnpipe.serving.errors import ServingError
@@ -167,7 +167,7 @@ def _quoted(value: str) -> str:
     return re.sub(
         r"[^\x00-\x7f]",
         lambda c: f"\\u{ord(c[0]):04x}" if ord(c[0]) < 1 << 16 else f"\\U{ord(c[0]):08x}",
-        json.dumps(value, ensure_ascii=False),
+        json_text(value, ensure_ascii=False),
     )
 
 

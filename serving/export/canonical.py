@@ -15,6 +15,8 @@ from typing import Any
 
 from tensorflow.core.protobuf import saved_model_pb2
 
+from bnpipe.data.plain_file import read_plain
+
 _COUNTED = re.compile(r"(?P<base>.+)_(?P<count>\d+)")
 _USER_NAME = "_user_specified_name"
 _CONFIG = "config_proto"
@@ -27,7 +29,7 @@ def make_canonical(folder: Path) -> None:
     and TF Serving do without.
     """
     path = folder / "saved_model.pb"
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    model = saved_model_pb2.SavedModel.FromString(read_plain(path))
     for meta_graph in model.meta_graphs:
         functions = meta_graph.graph_def.library.function
         _rename(meta_graph, _Renaming([function.signature.name for function in functions]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder.ledger import History
@@ -74,5 +74,5 @@ def require_same(expected: str, received: str, what: str) -> None:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    text = json_text(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

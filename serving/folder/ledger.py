@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.durable import fsync, write_all
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 LEDGER = "ledger.jsonl"
@@ -191,7 +193,7 @@ def whole_lines(base: Path) -> bytes:
         if not path.exists():
             _refuse_lost_ledger(base)
             return b""
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError as error:
         raise ServingError(f"cannot read {path}: {error.strerror}") from error
     return content[: content.rfind(b"\n") + 1]
@@ -222,7 +224,7 @@ def append(base: Path, event: str, version: int, **fields: Any) -> None:
         OSError: the disk is full, read-only or faulty.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = json.dumps({"event": event, "version": version, **fields, "at": now}) + "\n"
+    line = json_text({"event": event, "version": version, **fields, "at": now}) + "\n"
     descriptor = os.open(base / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size

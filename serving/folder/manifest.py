@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from bnpipe.data.digest import FileDigest
 from bnpipe.data.durable import replace_bytes
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.folder.ledger import Entry
 from bnpipe.serving.folder.versions import PROVENANCE, provenance_json
 
@@ -42,12 +42,12 @@ def manifest_of(entry: Entry, files: Mapping[str, FileDigest]) -> bytes:
         "provenance_sha256": hashlib.sha256(provenance_text(entry)).hexdigest(),
         "files": {path: asdict(file) for path, file in files.items()},
     }
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+    return (json_text(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def provenance_text(entry: Entry) -> bytes:
     """The bytes of `provenance/<version>.json`."""
-    return (json.dumps(provenance_json(entry), indent=2, sort_keys=True) + "\n").encode()
+    return (json_text(provenance_json(entry), indent=2, sort_keys=True) + "\n").encode()
 
 
 def write_records(base: Path, entry: Entry, files: Mapping[str, FileDigest]) -> None:

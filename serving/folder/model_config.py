@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnpipe.data.durable import replace_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 MODELS_CONFIG = "models.config"
@@ -80,7 +81,7 @@ def read_text(base: Path) -> str | None:
         ServingError: it is there and cannot be read, or is not bnpipe's.
     """
     try:
-        text = (base / MODELS_CONFIG).read_text()
+        text = read_plain(base / MODELS_CONFIG).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:

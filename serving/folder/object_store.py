@@ -27,6 +27,8 @@ from pathlib import Path
 
 from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
@@ -58,7 +60,7 @@ def is_mirrored(base: Path, url: str) -> bool:
         ServingError: the ledger is damaged.
     """
     try:
-        mark = json.loads((base / MIRRORED).read_text())
+        mark = json.loads(read_plain(base / MIRRORED))
     except (OSError, ValueError):
         return False
     return bool(mark == _mark(base, url))
@@ -97,7 +99,7 @@ def mirror(base: Path, url: str) -> None:
         for name in bucket.names():
             if parse_version(name) in history.removed:
                 bucket.remove(name)
-        replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+        replace_text(folder / MIRRORED, json_text(_mark(folder, url)), staging=folder)
 
 
 def fetch(base: Path, url: str) -> list[int]:
@@ -123,7 +125,7 @@ def fetch(base: Path, url: str) -> list[int]:
         replace_bytes(folder / LEDGER, whole, staging=folder)
         settle(folder)
         if whole == there:
-            replace_text(folder / MIRRORED, json.dumps(_mark(folder, url)), staging=folder)
+            replace_text(folder / MIRRORED, json_text(_mark(folder, url)), staging=folder)
         return came
 
 
@@ -150,10 +152,10 @@ def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
         there = set(bucket.names(records))
         for path in sorted((folder / records).glob("*")):
             if path.name not in there or parse_version(path.stem) in history.signed:
-                bucket.put(f"{records}/{path.name}", path.read_bytes())
+                bucket.put(f"{records}/{path.name}", read_plain(path))
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():
-            bucket.put(name, (folder / name).read_bytes())
+            bucket.put(name, read_plain(folder / name))
 
 
 def _refuse_loss(folder: Path, history: History, whole: list[int]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from bnpipe.data.digest import FileDigest, digest_of_files
 from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests, tree_digest
 from bnpipe.serving.folder import ledger
@@ -113,7 +114,7 @@ def publish(
     digest = tree_digest(saved_model_dir)
     require_same(expected or digest, digest, f"the model in {saved_model_dir}")
     # What is compared with the ledger must be what the ledger will give back.
-    recorded = json.loads(json.dumps(dict(provenance)))
+    recorded = json.loads(json_text(dict(provenance)))
     with writing(base) as folder:
         history = settle(folder)
         check_identity(folder, history, model_name, recorded)

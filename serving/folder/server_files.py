@@ -8,12 +8,13 @@ for: for a network as small as this one it costs more than it gives.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bnpipe.data.durable import is_foreign, replace_text
+from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.settle import writing
 
@@ -60,7 +61,7 @@ class ServerFiles:
 
     def monitoring(self) -> str:
         """`monitoring.config`."""
-        path = json.dumps(self.prometheus_path, ensure_ascii=False)
+        path = json_text(self.prometheus_path, ensure_ascii=False)
         return f"{_HEAD}prometheus_config {{ enable: true, path: {path} }}\n"
 
     def batching(self) -> str:
@@ -109,6 +110,6 @@ def flags(base: Path, *, batching: bool) -> list[str]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return read_plain(path).decode()
     except (OSError, UnicodeDecodeError):
         return None

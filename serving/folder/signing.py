@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _load(path: Path, setting: str, kind: type, parse: Callable[[bytes], object]
     """The key in a PEM file; anything else that the file may hold is refused."""
     expected = f"an {_name(kind)}"
     try:
-        pem = path.read_bytes()
+        pem = read_plain(path)
         key = parse(pem)
     except OSError as error:
         expected, received = "a readable PEM file", f"the error {error.strerror!r}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.digest import FileDigest, digest_of_files
+from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger
@@ -166,7 +167,7 @@ def _provenance_damage(base: Path, version: int, manifest: Mapping[str, Any]) ->
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import urllib.parse
 import zlib
@@ -14,6 +13,7 @@ from google.protobuf import json_format
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.local import codec, inference
 from bnpipe.serving.local.manager import Manager
@@ -128,7 +128,7 @@ class RestApi:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json_text(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _where(match: re.Match[str]) -> tuple[str, int | None, str | None]:

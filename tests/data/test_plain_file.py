@@ -2,13 +2,12 @@
 
 import os
 import socket
-import stat
 from pathlib import Path
 
 import pytest
 
 from bnpipe.data.digest import file_sha256
-from bnpipe.data.plain_file import kind_of, open_plain
+from bnpipe.data.plain_file import flaw, open_plain, read_plain
 
 
 def test_a_file_is_read_through_links_too(tmp_path: Path) -> None:
@@ -17,6 +16,7 @@ def test_a_file_is_read_through_links_too(tmp_path: Path) -> None:
     for name in ("file", "link"):
         with open_plain(tmp_path / name) as stream:
             assert stream.read() == b"content"
+        assert read_plain(tmp_path / name) == b"content"
 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
@@ -27,21 +27,27 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(os.fspath(tmp_path / "socket"))
     for path, received in {
-        tmp_path / "pipe": "expected a file, received a named pipe",
-        tmp_path / "to pipe": "expected a file, received a named pipe",
-        tmp_path / "folder": "expected a file, received a folder",
+        tmp_path / "pipe": "expected a file with data, received a named pipe",
+        tmp_path / "to pipe": "expected a file with data, received a named pipe",
+        tmp_path / "folder": "expected a file with data, received a folder",
         tmp_path / "socket": "No such device or address",
         tmp_path / "loop": "Too many levels of symbolic links",
         tmp_path / "nothing": "No such file or directory",
-        Path("/dev/zero"): "expected a file, received a device",
+        Path("/dev/zero"): "expected a file with data, received a device",
     }.items():
-        for read in (open_plain, file_sha256):
+        for read in (open_plain, read_plain, file_sha256):
             with pytest.raises(OSError, match=received) as caught:
                 read(path)
             assert caught.value.filename == os.fspath(path)
 
 
-def test_kinds_are_called_as_people_call_them() -> None:
-    assert kind_of(stat.S_IFDIR | 0o755) == "a folder"
-    assert kind_of(stat.S_IFSOCK) == "a socket"
-    assert kind_of(0) == "something unknown"
+def test_a_file_that_is_nearly_all_hole_is_none(tmp_path: Path) -> None:
+    """To hash a tebibyte of nothing takes an hour, to read it more memory than there is."""
+    hollow = tmp_path / "hollow"
+    hollow.touch()
+    os.truncate(hollow, 1 << 40)
+    assert flaw(hollow.stat()).startswith("1,099,511,627,776 bytes of which the disk holds 0")
+    with pytest.raises(OSError, match="expected a file with data, received 1,099,511,627,776"):
+        file_sha256(hollow)
+    os.truncate(hollow, 1 << 20)
+    assert flaw(hollow.stat()) == ""

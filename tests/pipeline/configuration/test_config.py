@@ -240,11 +240,17 @@ def test_a_file_that_would_not_be_read_is_refused(name: str) -> None:
     assert load(Path(name), environ={}).data.dataset == "kmnist"
 
 
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "inf", "1e999"])
+@pytest.mark.parametrize("key", ["trainer.learning_rate", "evaluator.margin", "run.budget_seconds"])
+def test_a_number_that_is_not_finite_is_refused_by_name(key: str, value: str) -> None:
+    told = refusal(f"{key}={value}")
+    assert key in told
+    assert any(word in told for word in ("finite", "greater", "less")), told
+
+
 def test_a_default_file_that_is_none_is_refused_at_once() -> None:
     os.mkfifo("bnpipe.yaml")
-    assert (
-        "cannot read config bnpipe.yaml: [Errno 22] expected a file, received a named" in refusal()
-    )
+    assert "bnpipe.yaml: [Errno 22] expected a file with data, received a named pipe" in refusal()
     os.unlink("bnpipe.yaml")
     os.symlink("nowhere", "bnpipe.yaml")
     assert "cannot read config bnpipe.yaml: [Errno 2] No such file" in refusal()

@@ -19,12 +19,13 @@ from bnpipe.components.artifacts import (
     Model,
     Statistics,
 )
-from bnpipe.components.base import Ruling, plain
+from bnpipe.components.base import Ruling
 from bnpipe.components.evaluator.gate import decide
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.components.evaluator.work import measured
 from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.json_text import plain
 from bnpipe.data.statistics.summary import SplitSummary
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.runs import RunFolder
