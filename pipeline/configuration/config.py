@@ -144,7 +144,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
             hint="bnpipe config schema shows types and bounds",
         ) from None
-    _check_values(Config, values, "")
+    _check_values(config, values, "")
     return config
 
 
@@ -313,17 +313,17 @@ def _check_keys(cls: type[Any], values: Any, path: str) -> None:
             _check_keys(sections[key], value, dotted)
 
 
-def _check_values(cls: type[Any], values: Mapping[str, Any], path: str) -> None:
-    """Values that no setting means, whatever its bounds; pydantic would take some for others."""
-    sections, hints = _sections_of(cls), typing.get_type_hints(cls)
+def _check_values(section: Any, values: Mapping[str, Any], path: str) -> None:
+    """Values that no setting means, whatever its bounds; pydantic takes some of them for others."""
+    hints = typing.get_type_hints(type(section))
     for key, value in values.items():
-        dotted = f"{path}{key}"
-        if key in sections:
-            _check_values(sections[key], value, f"{dotted}.")
+        accepted, dotted = getattr(section, key), f"{path}{key}"
+        if is_dataclass(accepted):
+            _check_values(accepted, value, f"{dotted}.")
             continue
-        boolean = hints[key] is bool
         several = value if isinstance(value, list | tuple) else [value]
-        reasons = (_wrong(v, alone=v is value, boolean=boolean) for v in several)
+        pairs = [*((v, v is value) for v in several), (accepted, False)]
+        reasons = (_wrong(v, alone=alone, boolean=hints[key] is bool) for v, alone in pairs)
         wrong = next(filter(None, reasons), None)
         if wrong:
             raise ConfigError(

@@ -124,7 +124,10 @@ def test_archives_of_another_data_set_are_not_called_damaged(
     ("dataset", "complaint"),
     [
         ("mnits", "unknown data set 'mnits'"),
-        ("cifar10", r"one channel \(height, width, 1\), received image of shape \(32, 32, 3\)"),
+        (
+            "cifar10",
+            r"one channel \(height, width, 1\) of 8 bits, received image of shape \(32, 32, 3\)",
+        ),
         ("binarized_mnist", "expected images with a class label"),
         ("emnist/digitz", "did you mean --set data.dataset=emnist/digits"),
         ("mnist/digits", "expected one of its configurations"),
@@ -228,7 +231,7 @@ def test_any_shape_and_encoding_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(im.tobytes() for im in read_all(source(builder, "test"))[0]) == sorted(
         im.tobytes() for im in images
     )
-    with pytest.raises(DataError, match="expected the splits train and test"):
+    with pytest.raises(DataError, match="expected the split validation, received test, train"):
         source(builder, "validation")
 
 
