@@ -96,11 +96,16 @@ def replace_bytes(
 
 
 def is_foreign(path: Path, ours: re.Pattern[str]) -> bool:
-    """True if somebody else wrote a file: it holds something, and nowhere the mark of ours."""
+    """True if somebody else wrote a file: it holds something, and nowhere the mark of ours.
+
+    What cannot be read, or is no file, is not ours either.
+    """
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     return bool(content.strip()) and ours.search(content.decode(errors="replace")) is None
 
 

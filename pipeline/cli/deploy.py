@@ -78,7 +78,8 @@ def _deployment(config: Config) -> Deployment:
         batching=config.serving.batching,
         **{f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)},
     )
-    files.write(base, deployment.files)  # compose mounts the served folder with all in it
+    for kept in files.write(base, deployment.files):  # compose mounts the folder with all in it
+        ui.warn(kept)
     return deployment
 
 

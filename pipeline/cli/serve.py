@@ -57,7 +57,8 @@ def serve(
         raise ServingError(f"{_BINARY}: expected a program, received {binary}")
     target.check_listed()
     with contextlib.suppress(ServingError):  # a folder that cannot be written keeps what it has
-        files.write(base, server_files(settings))
+        for kept in files.write(base, server_files(settings)):
+            ui.warn(kept)
     real = os.path.realpath(base)
     more = [*_REAL, *files.flags(Path(real), batching=settings.serving.batching)]
     program = str(binary) if binary else shutil.which(_BINARY)

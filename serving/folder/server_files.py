@@ -77,25 +77,24 @@ class ServerFiles:
         return _HEAD + "".join(lines)
 
 
-def write(base: Path, files: ServerFiles) -> None:
+def write(base: Path, files: ServerFiles) -> list[str]:
     """Replace the two files of a served folder, each atomically, unless they say the same already.
 
-    One that somebody else wrote stays as it is: it is what they want their server to read.
+    Returns:
+        a sentence for each that somebody else wrote, and that stays: it is what they want their
+        server to read.
 
     Raises:
         ServingError: the folder cannot be written.
     """
     wanted = {MONITORING_CONFIG: files.monitoring(), BATCHING_CONFIG: files.batching()}
-    texts = {
-        name: text
-        for name, text in wanted.items()
-        if _text(base / name) != text and not is_foreign(base / name, _OURS)
-    }
-    if not texts:
-        return
-    with writing(base, create=False) as folder:
-        for name, text in texts.items():
-            replace_text(folder / name, text, staging=folder)
+    kept = [name for name in wanted if is_foreign(base / name, _OURS)]
+    texts = {n: t for n, t in wanted.items() if n not in kept and _text(base / n) != t}
+    if texts:
+        with writing(base, create=False) as folder:
+            for name, text in texts.items():
+                replace_text(folder / name, text, staging=folder)
+    return [f"{base / name} was not written by bnpipe, and is left as it is" for name in kept]
 
 
 def flags(base: Path, *, batching: bool) -> list[str]:

@@ -74,7 +74,9 @@ def test_a_file_that_people_wrote_is_what_their_server_reads(base: Path, model: 
     push(base, model("a"))
     theirs = 'prometheus_config { enable: true, path: "/theirs" }\n'
     (base / "monitoring.config").write_text(theirs)
-    server_files.write(base, ServerFiles())
+    assert server_files.write(base, ServerFiles()) == [
+        f"{base}/monitoring.config was not written by bnpipe, and is left as it is"
+    ]
     assert (base / "monitoring.config").read_text() == theirs
     assert "max_batch_size" in (base / "batching.config").read_text()
     assert server_files.flags(base, batching=False) == [
