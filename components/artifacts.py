@@ -208,6 +208,12 @@ class Model(Artifact):
         """The SavedModel folder."""
         return self.path / self.served_subtree
 
+    def rounding(self) -> float:
+        """What rounding may change of a probability, by its card; 0 where that does not say."""
+        return float(
+            self.read_json("model_card.json").get("metrics", {}).get("export_tolerance", 0)
+        )
+
 
 @dataclass(frozen=True)
 class ServedModel(Artifact):

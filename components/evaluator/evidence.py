@@ -70,6 +70,7 @@ class Evidence:
         calibration_error: expected calibration error of the candidate.
         calibration_bound: its one-sided upper bound.
         batch_difference: largest change of a probability when a row is asked for alone.
+        rounding: what rounding alone may change of one, by the size of the model's numbers.
         problems: why a model has no usable answers, by model.
         champion: what the champion is called, e.g. `version 3`; empty when there is none.
         tfma_failures: the thresholds that are broken by TFMA's own validation, as sentences; None
@@ -82,6 +83,7 @@ class Evidence:
     calibration_error: float = float("nan")
     calibration_bound: float = float("nan")
     batch_difference: float = float("nan")
+    rounding: float = 0.0
     problems: Mapping[str, str] = field(default_factory=dict)
     champion: str = ""
     tfma_failures: tuple[str, ...] | None = None

@@ -37,7 +37,8 @@ def no_empty_slice(evidence: Evidence, overall: SliceEvidence, params: Params) -
 
 def batch_invariance(evidence: Evidence, overall: SliceEvidence, params: Params) -> Assessment:
     """A row asked for alone gets the answer that it gets inside a batch."""
-    difference, tolerance = evidence.batch_difference, params.batch_tolerance
+    difference = evidence.batch_difference
+    tolerance = max(params.batch_tolerance, evidence.rounding)
     if math.isnan(difference):
         sentence = (
             "a row alone could not be held against the same row in a batch: "

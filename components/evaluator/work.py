@@ -61,6 +61,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         evidence = replace(
             evidence,
             tfma_failures=tfma_eval.failures(config, folder / "tfma"),
+            rounding=inputs.candidate.rounding(),
             batch_difference=inference.batch_difference(str(candidate), first[:BATCH_CHECK_IMAGES]),
         )
 

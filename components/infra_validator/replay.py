@@ -29,18 +29,20 @@ class WrongAnswer(Exception):
     """An answer is not the evaluator's."""
 
 
-def replay(golden: Golden, rest: Client, grpc: Client) -> list[Ruling]:
-    """All checks, e.g. `predict over REST`; one that fails blocks.
+def replay(
+    golden: Golden, rest: Client, grpc: Client, tolerance: float = TOLERANCE
+) -> list[Ruling]:
+    """All checks, e.g. `predict over REST`; one that fails blocks, as a larger difference does.
 
     Raises:
         ServerError: the server gave no answer.
     """
     asked = [
-        ("predict over REST", partial(_predict, rest, golden)),
-        ("predict over gRPC", partial(_predict, grpc, golden)),
-        ("classify over REST", partial(_classify, rest, golden)),
-        ("classify over gRPC", partial(_classify, grpc, golden)),
-        ("batch invariance", partial(_batches, grpc, golden)),
+        ("predict over REST", partial(_predict, rest, golden, tolerance)),
+        ("predict over gRPC", partial(_predict, grpc, golden, tolerance)),
+        ("classify over REST", partial(_classify, rest, golden, tolerance)),
+        ("classify over gRPC", partial(_classify, grpc, golden, tolerance)),
+        ("batch invariance", partial(_batches, grpc, golden, tolerance)),
     ]
     return [_ruling(name, ask) for name, ask in asked]
 
@@ -68,16 +70,16 @@ def _ruling(name: str, ask: Callable[[], str]) -> Ruling:
         return Ruling(name, "block", "block", f"{name}: the server refused: {error.headline}")
 
 
-def _predict(client: Client, golden: Golden) -> str:
+def _predict(client: Client, golden: Golden, tolerance: float) -> str:
     """Every signature, all rows at once."""
     largest = 0.0
     for signature, request in golden.requests.items():
         answer = client.predict(request, signature=signature).outputs
-        largest = max(largest, _difference(signature, answer, golden.answers[signature]))
+        largest = max(largest, _difference(signature, answer, golden.answers[signature], tolerance))
     return f"{len(golden.requests)} signatures, {_largest(largest)}"
 
 
-def _classify(client: Client, golden: Golden) -> str:
+def _classify(client: Client, golden: Golden, tolerance: float) -> str:
     """The labels and scores of every class, by the Classify interface."""
     examples = [_features(record) for record in golden.requests[CLASSIFY]["inputs"]]
     rows = client.classify(examples, signature=CLASSIFY)
@@ -85,7 +87,7 @@ def _classify(client: Client, golden: Golden) -> str:
         "classes": np.array([[label.encode() for label, _ in row] for row in rows], np.object_),
         "scores": np.array([[score for _, score in row] for row in rows], np.float32),
     }
-    return _largest(_difference(CLASSIFY, received, golden.answers[CLASSIFY]))
+    return _largest(_difference(CLASSIFY, received, golden.answers[CLASSIFY], tolerance))
 
 
 def _features(record: bytes) -> Mapping[str, list[float]]:
@@ -93,7 +95,7 @@ def _features(record: bytes) -> Mapping[str, list[float]]:
     return {name: list(feature.float_list.value) for name, feature in features.items()}
 
 
-def _batches(client: Client, golden: Golden) -> str:
+def _batches(client: Client, golden: Golden, tolerance: float) -> str:
     """A row gets the same answer alone, among the others, and in a large batch.
 
     Batch normalisation that was exported in training mode fails here.
@@ -106,7 +108,7 @@ def _batches(client: Client, golden: Golden) -> str:
             answer = client.predict(_rows(request, rows), signature=signature).outputs
             expected = _rows(golden.answers[signature], rows)
             where = f"{signature} with {len(rows)} row{'s' * (len(rows) > 1)}"
-            largest = max(largest, _difference(where, answer, expected))
+            largest = max(largest, _difference(where, answer, expected, tolerance))
     return f"{golden.rows} rows alone and in batches of {LARGE_BATCH}, {_largest(largest)}"
 
 
@@ -114,7 +116,9 @@ def _rows(arrays: Arrays, rows: Any) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def _difference(where: str, received: Mapping[str, Any], expected: Arrays) -> float:
+def _difference(
+    where: str, received: Mapping[str, Any], expected: Arrays, tolerance: float
+) -> float:
     """The largest difference between numbers.
 
     Raises:
@@ -132,10 +136,10 @@ def _difference(where: str, received: Mapping[str, Any], expected: Arrays) -> fl
             )
         if right.dtype.kind == "f":
             difference = float(np.max(np.abs(answer.astype(np.float64) - right), initial=0.0))
-            if not difference <= TOLERANCE:  # also where it is NaN
+            if not difference <= tolerance:  # also where it is NaN
                 raise WrongAnswer(
                     f"{where}: {name} differs by {difference:.2g} from the evaluator's: "
-                    f"expected at most {TOLERANCE:g}"
+                    f"expected at most {tolerance:g}"
                 )
             largest = max(largest, difference)
         elif not np.array_equal(answer, right):

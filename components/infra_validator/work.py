@@ -106,7 +106,7 @@ class _Trial:
             self.refusal = f"{server.name} cannot load it: {error}"
 
     def _ask(self, server: Server, process: Process, addresses: Addresses) -> None:
-        from bnpipe.components.infra_validator.replay import latency, replay
+        from bnpipe.components.infra_validator.replay import TOLERANCE, latency, replay
         from bnpipe.serving.client.grpc import GrpcClient
 
         options = Options(timeout=self.params.answer_seconds, attempts=1)
@@ -115,7 +115,9 @@ class _Trial:
             GrpcClient(addresses.grpc, MODEL, options) as grpc,
         ):
             try:
-                self.checks[server.name] = replay(self._golden, rest, grpc)
+                self.checks[server.name] = replay(
+                    self._golden, rest, grpc, max(TOLERANCE, self.inputs.model.rounding())
+                )
                 if not self.complaints():
                     for name, client in (("rest", rest), ("grpc", grpc)):
                         times = latency(client, self._golden, self.params.timed_requests)

@@ -59,6 +59,7 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         "train_accuracy": final["train_accuracy"],
         "validation_loss": loss,
         "validation_accuracy": accuracy,
+        "export_tolerance": exported.facts["export_tolerance"],
     }
     net.save_weights(model.path / "training.weights.h5")
     history = {

@@ -289,6 +289,12 @@ def test_an_empty_class_blocks():
     assert worst.sentence == "label:1 has no image that could show the floor 0.85"
 
 
+def test_what_rounding_does_to_large_numbers_is_no_dependence_on_the_batch():
+    """A learning rate of 1 makes logits of thousands."""
+    assert decide(healthy(batch_difference=3e-4, rounding=1e-3), Params()).passed
+    assert not decide(healthy(batch_difference=3e-3, rounding=1e-3), Params()).passed
+
+
 @pytest.mark.parametrize("field", ["calibration_bound", "batch_difference"])
 def test_a_number_that_could_not_be_computed_blocks(field):
     decision = decide(healthy(**{field: float("nan")}), Params())

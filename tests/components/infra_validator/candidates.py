@@ -49,6 +49,7 @@ def inputs(folder: Path, saved_model: Path, golden_file: Path) -> Inputs:
     """Artifacts around a copy of a SavedModel, blessed as it is now."""
     model = Model("trainer.model", folder / "model")
     shutil.copytree(saved_model, model.saved_model, symlinks=True)
+    (model.path / "model_card.json").write_text("{}")
     evaluation = Evaluation("evaluator.evaluation", folder / "evaluation")
     evaluation.path.mkdir()
     shutil.copy(golden_file, evaluation.path)

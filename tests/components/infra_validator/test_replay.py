@@ -82,6 +82,11 @@ def test_a_probability_that_differs_is_told(clients: Any, golden: Golden) -> Non
     )
 
 
+def test_what_rounding_does_to_large_numbers_is_no_difference(clients: Any, golden: Golden) -> None:
+    off = changed(golden, "serve_png", "probabilities", shift)
+    assert failed(replay(off, *clients, 1e-4)) == {}
+
+
 def test_another_class_is_told(clients: Any, golden: Golden) -> None:
     wrong = changed(golden, "serve_images", "class_id", lambda a: (a + 1) % 4)
     assert (
