@@ -2,12 +2,25 @@
 
 import os
 
-# Keras and TensorFlow read these when they are imported, and every module of ours imports this one
-# before: in Beam's workers and in servers too. A user's keras.json (another backend, another float)
-# is for the user's programs; below a device there is none.
-FOR_KERAS = {
+# Libraries read these when they are imported, and every module of ours imports this one before: in
+# Beam's workers and in servers too. What a user sets, or has in keras.json (another backend,
+# another float), is for the user's programs: it would change the bytes of models under the same
+# step key. Below a device there is no keras.json; None is for the library's own choice.
+FOR_LIBRARIES = {
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": os.devnull,
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": None,
+    "TF_DETERMINISTIC_OPS": None,
+    "TF_ENABLE_ONEDNN_OPTS": None,
     "TF_USE_LEGACY_KERAS": "0",
+    "TF_XLA_FLAGS": None,
 }
-os.environ |= FOR_KERAS
+_OF_USER = {name: os.environ.pop(name, None) for name in FOR_LIBRARIES}
+os.environ |= {name: value for name, value in FOR_LIBRARIES.items() if value is not None}
+
+
+def users_environment() -> dict[str, str]:
+    """The environment for programs that are the user's: with what it had for libraries."""
+    values = {**os.environ, **_OF_USER}
+    # A process that we started has ours for the user's: those are left out.
+    return {n: v for n, v in values.items() if v is not None and FOR_LIBRARIES.get(n) != v}

@@ -22,6 +22,12 @@ def main() -> None:
             f"({sys.executable}) → make run PYTHON=python3.11\n"
         )
         sys.exit(2)
+    if sys.flags.optimize > 1:
+        sys.stderr.write(
+            "error: libraries of bnpipe read docstrings, expected Python with them, received -OO "
+            "→ unset PYTHONOPTIMIZE, or make it 1\n"
+        )
+        sys.exit(2)
     _open_streams()
     arguments = sys.argv[1:]
     try:

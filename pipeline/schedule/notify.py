@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bnpipe.data import FOR_KERAS
+from bnpipe.data import users_environment
 from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.configuration.sections import EventName, Notify
 from bnpipe.pipeline.engine.errors import ConfigError
@@ -189,15 +189,13 @@ def _post(url: str, body: bytes, key: str | None, timeout: float) -> None:
 
 def _call(command: tuple[str, ...], body: bytes, event: str, timeout: float) -> None:
     """Run the command in a process group of its own, so that nothing of it is left behind."""
-    # It is the user's, and so is the Keras that it may use.
-    environment = {n: v for n, v in os.environ.items() if FOR_KERAS.get(n) != v}
     try:
         child = subprocess.Popen(
             (os.path.expanduser(command[0]), *command[1:]),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment | {"BNPIPE_EVENT": event},
+            env=users_environment() | {"BNPIPE_EVENT": event},
             start_new_session=True,
         )
     except OSError as error:

@@ -21,11 +21,10 @@ from tests.integration.conftest import AS_IN_README, First, MakeProject, Project
 SETTINGS: dict[str, dict[str, str]] = {
     # Python
     "hash seed": {"PYTHONHASHSEED": "7"},
-    "no assertions": {"PYTHONOPTIMIZE": "2"},
+    "no assertions": {"PYTHONOPTIMIZE": "1"},
     "warnings": {"PYTHONWARNINGS": "always"},
     "ascii streams": {"PYTHONIOENCODING": "ascii:backslashreplace", "PYTHONUTF8": "0"},
     "no bytecode": {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "{odd}/cache"},
-    "inspect": {"PYTHONINSPECT": "1"},
     "startup": {"PYTHONSTARTUP": "{odd}/startup.py", "PYTHONBREAKPOINT": "os.abort"},
     "own modules": {"PYTHONPATH": "{odd}/modules"},
     "safe path": {"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"},
@@ -139,13 +138,19 @@ def ours(text: str) -> list[str]:
 def test_nothing_in_the_environment_changes_what_verbs_see(
     kept: Project, hostile: Callable[..., dict[str, str]]
 ) -> None:
-    # `git folder` would hide the checkout's commit, and is right to; all else goes together.
-    everything = hostile(*(name for name in SETTINGS if not name.startswith(("git", "inspect"))))
+    everything = hostile(*SETTINGS)
     for words in LOOKING:
         clean = ended(kept, words, {})
         assert clean[0] == 0, clean
         code, out, err = ended(kept, words, everything)
         assert (code, out, ours(err)) == (clean[0], clean[1], ours(clean[2])), err
+
+
+def test_a_python_without_docstrings_is_refused_at_once(kept: Project) -> None:
+    code, out, err = ended(kept, ("plan",), {"PYTHONOPTIMIZE": "2"})
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "PYTHONOPTIMIZE" in err
 
 
 @pytest.mark.slow
