@@ -5,6 +5,7 @@ object that a file system has, in every place that is read. Functions are called
 """
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ from bnpipe.serving.folder.verify import verify
 from tests.pipeline.toy_home import ToyHome
 
 HANG = 60  # seconds that nothing here takes, on whatever machine
+MEMORY = 2 << 30  # bytes that nothing here takes
 NOBODY = 65534
 INFO = DatasetInfo("digits", "1.0.0", 4, 3, tuple("0123456789"), {}, False)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
@@ -70,17 +72,22 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 @contextmanager
 def no_hang() -> Iterator[None]:
-    """Fails what waits, with a traceback from where it waits."""
+    """Fails what waits, with a traceback from where it waits, and what reads without end."""
 
     def fail(*_: Any) -> None:
         raise AssertionError(f"it waited for {HANG} s")
 
     before = signal.signal(signal.SIGALRM, fail)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    room = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (room, limits[1]))
     signal.alarm(HANG)
     try:
         yield
     finally:
         signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGALRM, before)
 
 
