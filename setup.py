@@ -36,6 +36,7 @@ INSTALL_REQUIRES = [
     "typer>=0.20,<1",
     "rich>=13.9,<16",
     "pydantic>=2.10,<3",
+    "pydantic-core>=2.27,<3",
     "annotated-types>=0.7,<1",
     "PyYAML>=6.0.2,<7",
     "jinja2>=3.1.4,<4",

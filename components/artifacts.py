@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from bnpipe.data.errors import BnpipeError
 
 SPLITS = ("train", "validation", "test")
+_LEAST_ROUNDING, _MOST_ROUNDING = 1e-5, 0.01
 
 
 class UnboundArtifactError(BnpipeError):
@@ -209,10 +210,14 @@ class Model(Artifact):
         return self.path / self.served_subtree
 
     def rounding(self) -> float:
-        """What rounding may change of a probability, by its card; 0 where that does not say."""
-        return float(
-            self.read_json("model_card.json").get("metrics", {}).get("export_tolerance", 0)
-        )
+        """The room that large numbers need: eight times what rounding changes of a probability.
+
+        It is 0 where that is less than everybody's tolerance, and never so much that batch
+        normalisation in training mode would pass for it.
+        """
+        card = self.read_json("model_card.json").get("metrics", {})
+        tolerance = float(card.get("export_tolerance", 0))
+        return min(tolerance, _MOST_ROUNDING) if tolerance > _LEAST_ROUNDING else 0.0
 
 
 @dataclass(frozen=True)

@@ -172,12 +172,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     bad = counts["bad_records"]
     _check_counts(total, splits, bad, params.max_bad_records, outputs.examples.path)
     info = dataclasses.replace(info, splits=splits)
-    skipped = {s.name: len(left_out(s)) for s in spans}
-    added = {
-        s.name: plan.counts(s.number, shards)
-        | {"content": outside[s.key], "left_out": skipped[s.name]}
-        for s in spans
-    }
+    skipped = sum(len(left_out(s)) for s in spans)
+    added = {s.name: plan.counts(s.number, shards) | {"content": outside[s.key]} for s in spans}
     text = info.to_json(shards=shards, spans=added, **other_splits)
     (outputs.examples.path / FILE_NAME).write_text(text)
     ctx.progress(total, total, "images")
@@ -190,7 +186,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         **({"test_is_cut_from": "train"} if cut else {}),
         **{key: _listed(splits) for key, splits in other_splits.items()},
         **({"span_names": ", ".join(span.name for span in spans)} if spans else {}),
-        **({"left_out_of_spans": sum(skipped.values())} if any(skipped.values()) else {}),
+        **({"left_out_of_spans": skipped} if skipped else {}),
         "bad_records": bad,
         LEAKED: counts[LEAKED],
     }

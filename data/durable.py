@@ -7,11 +7,13 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bnpipe.data.errors import ForeignFile
+from bnpipe.data.plain_file import read_plain
 
 STAGING = ".staging-"
 TRASH = ".trash-"
@@ -101,7 +103,7 @@ def is_foreign(path: Path, ours: re.Pattern[str]) -> bool:
     What cannot be read, or is no file, is not ours either.
     """
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -146,7 +148,7 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     try:
         folder.mkdir()
-        folder.chmod(0o755)
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o755)
     except FileExistsError:  # somebody else was faster, or it is a file
         if not folder.is_dir():
             raise

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bnpipe.data.plain_file import open_plain
+
 # Seconds: between attempts during the first moment, and between those after it.
 _MOMENT = 0.2
 _OFTEN, _SELDOM = 0.005, 0.1
@@ -44,15 +46,12 @@ def locked(path: Path, *, wait: float = _MOMENT) -> Iterator[int | None]:
 def is_locked(path: Path) -> bool:
     """True while a process has the lock of a file; the file is not made, nor need it be ours."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        with open_plain(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 

@@ -34,10 +34,13 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-# A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some
-# tests send it to theirs.
+# A shell starts what it puts in the background with SIGINT and SIGQUIT ignored, nohup all with
+# SIGHUP, and children inherit that; some tests send them to theirs. With a handler they do not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda *_: None)
 
 
 class Ran(NamedTuple):

@@ -295,7 +295,7 @@ def _files(span: Span) -> Iterator[_File]:
         if not is_data(entry.name) or entry.is_dir():
             continue
         s = entry.stat()
-        if received := flaw(s):
+        if received := flaw(s, entry.path):
             raise DataError(
                 f"span {span.name}: {entry.path}: expected a file with data, received {received}",
                 hint=f"remove it, or rename it to _{entry.name}: it is left out",

@@ -72,7 +72,7 @@ def _predict(client: Client, file: Path, where: dict[str, Any]) -> dict[str, Any
         if error.status == 0:
             raise
         # The graph's own words; what follows them names its nodes.
-        reason = error.headline.splitlines()[0].removeprefix("assertion failed: ").strip("[]")
+        reason = error.first_line.removeprefix("assertion failed: ").strip("[]")
         unlabelled = reason.startswith("Unrecognized servable version label")
         hint = "ask for the highest version: --label ''" if unlabelled else error.hint
         raise ServerError(f"{file}: {reason}", hint=hint) from error

@@ -46,6 +46,9 @@ _LARGEST_FILE = 1 << 20
 # Training is done in float32: what it holds without loss of digits.
 _SMALLEST, _LARGEST = 1.1754944e-38, 3.4028235e38
 _LARGEST_INTEGER = 2**63 - 1
+# What no path, and no argument of a command, can hold; a setting that is one text has one line.
+_UNSAYABLE = "[\0\ud800-\udfff]"
+_CONTROL = "[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _FORMER_KEYS = {
     f"evaluator.{level}": f"evaluator.rules.RULE={level}, e.g. evaluator.rules.slice_floor={level}"
     for level in ("warn", "off")
@@ -226,7 +229,7 @@ def _check_names() -> None:
     with suppress(OSError):  # a folder that may be searched, but not listed
         names = sorted(os.listdir())
     for name in names:
-        if name != DEFAULT_FILE and re.fullmatch(r"\.?bnpipe\.(ya?ml|json)", name, re.IGNORECASE):
+        if name != DEFAULT_FILE and re.fullmatch(r"\.?bnpipe\.ya?ml", name, re.IGNORECASE):
             raise ConfigError(
                 f"expected the configuration in {DEFAULT_FILE}, received {name}, which is not read",
                 hint=f"rename or remove it, or --config {name}",
@@ -343,7 +346,7 @@ def _wrong(value: Any, *, alone: bool, boolean: bool) -> str | None:
             return "expected a number of at most 64 bits"
         case str() if alone and not value.strip():
             return "expected a text that is not empty, or null"
-        case str() if not value.isprintable() and (alone or re.search("[\0\ud800-\udfff]", value)):
+        case str() if re.search(_CONTROL if alone else _UNSAYABLE, value):
             return "expected a text in one line"
         case bytes():
             return "expected a text"

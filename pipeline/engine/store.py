@@ -165,7 +165,7 @@ class Store:
                     f"{folder} was not made by bnpipe, which would clear it: it is left as it is",
                     hint="point BNPIPE_HOME at a folder of its own",
                 )
-        for name in ("objects", "steps", "runs", "scratch", "cache", "tmp"):
+        for name in FOLDERS:
             (self.home / name).mkdir(parents=True, exist_ok=True)
         if is_new:
             replace_text(self.home / "format", f"{FORMAT}\n")

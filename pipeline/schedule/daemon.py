@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import FrameType
 
+from bnpipe.data import users_environment
 from bnpipe.pipeline.schedule.slot import iso
 
 _LOOK = 0.2
@@ -59,6 +60,7 @@ class Daemon:
         try:
             with subprocess.Popen(
                 self._words,
+                env=users_environment(),  # whose command the tick may call
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -130,7 +130,7 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
 def systemd_word(word: str) -> str:
     """A word of `ExecStart=:` or `Environment=` (systemd.service(5), systemd.syntax(7)).
 
-    In neither is `$` special. In `ExecStart=` without the colon it would be, but for the program.
+    In neither is `$` special; without the colon, systemd would expand it in arguments.
     """
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.replace("%", "%%")

@@ -59,6 +59,11 @@ class ServerError(ServingError):
         self.status = status
         self.transient = transient
 
+    @property
+    def first_line(self) -> str:
+        """The server's words without those behind a line break, which name nodes of the graph."""
+        return self.headline.partition("\\n")[0]  # escaped, as in all our errors
+
 
 class LoadFailed(ServerError):
     """A server gave up to load a version.

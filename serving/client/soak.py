@@ -147,7 +147,7 @@ def _ask(client: Client, image: npt.NDArray[np.float32], label: str, side: Side)
     try:
         answer = client.predict({"features": image}, label=label)
     except ServerError as error:
-        side.errors[error.headline.splitlines()[0][:200]] += 1
+        side.errors[error.first_line[:200]] += 1
         return None
     side.milliseconds.append(1e3 * (time.perf_counter() - began))
     return int(np.asarray(answer.outputs["class_id"]).reshape(-1)[0])

@@ -34,7 +34,13 @@ from bnpipe.serving.folder.manifest import manifest_of
 from bnpipe.serving.folder.names import check_model_name
 from bnpipe.serving.folder.settle import discard, settle, writing
 from bnpipe.serving.folder.signing import Signer
-from bnpipe.serving.folder.verify import require_whole, verify_version
+from bnpipe.serving.folder.verify import (
+    BAD_SIGNATURE,
+    OK,
+    UNSIGNED,
+    require_whole,
+    verify_version,
+)
 from bnpipe.serving.folder.versions import (
     check_version,
     complete_versions,
@@ -122,8 +128,8 @@ def publish(
         now = live(folder)
         waiting = waiting_version(folder, history) or trial_version(folder, history)
         if now is not None and is_intact(folder, history, now, digest):
-            unsigned = signer is not None and _sign(folder, history, now, signer)
-            return Published(now, version_path(folder, now), digest, new=False, signed=unsigned)
+            signed = signer is not None and _sign(folder, history, now, signer)
+            return Published(now, version_path(folder, now), digest, new=False, signed=signed)
         hold = hold and now is not None
         if waiting is not None and _goes_on(folder, history, waiting, digest, signer):
             version = waiting
@@ -194,12 +200,13 @@ def _sign(folder: Path, history: History, version: int, signer: Signer) -> bool:
     """Sign a version whose bytes are those of the model; False if the key has signed it before.
 
     Raises:
-        ServingError: it was not published by bnpipe.
+        ServingError: it was not published by bnpipe, or its records are damaged.
     """
-    if not verify_version(folder, history, version, signer.verifier).bad:
+    status = verify_version(folder, history, version, signer.verifier).status
+    if status == OK:
         return False
     entry = history.entries.get(version)
-    if entry is not None:
+    if entry is not None and status in (UNSIGNED, BAD_SIGNATURE):
         signature = _signature(signer, entry, file_digests(version_path(folder, version)))
         ledger.append(folder, "signed", version, signature=signature)
         settle(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,12 +70,13 @@ def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
 
 def _open_to_others(folder: Path) -> None:
     """Whatever the umask: everyone may read, and whoever may write to the folder may publish."""
-    with contextlib.suppress(OSError):  # another user's, who has seen to it
-        group = folder.stat().st_mode & 0o020
-        for name in (LOCK, ledger.LEDGER, PROVENANCE, MANIFESTS):
-            path = folder / name
-            if path.exists():
-                path.chmod((0o755 if path.is_dir() else 0o644) | group)
+    group = folder.stat().st_mode & 0o020
+    for name in (LOCK, ledger.LEDGER, PROVENANCE, MANIFESTS):
+        path = folder / name
+        with contextlib.suppress(OSError):  # not there; another user's, who has seen to it
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                path.chmod(mode | (0o755 if path.is_dir() else 0o644) | group)
 
 
 def _real_folder(base: Path, create: bool) -> Path:

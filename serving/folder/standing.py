@@ -12,7 +12,7 @@ from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
 from bnpipe.serving.folder.signing import Verifier
-from bnpipe.serving.folder.verify import verify_version
+from bnpipe.serving.folder.verify import BAD_SIGNATURE, OK, UNSIGNED, verify_version
 from bnpipe.serving.folder.versions import (
     check_version,
     digest_of,
@@ -119,8 +119,13 @@ def _kept(
     is_current = wanted is None or model_config.read_text(base) == wanted.render()
     if history.pending is not None or not is_current:
         return Standing(True, f"publish (finish v{version})")
-    if verifier is not None and verify_version(base, history, version, verifier).bad:
-        return Standing(True, f"publish (sign v{version})")
+    status = OK if verifier is None else verify_version(base, history, version, verifier).status
+    if status in (UNSIGNED, BAD_SIGNATURE):
+        is_live = version == stable_version(base, history)
+        todo = f"sign v{version}" if is_live else f"once more, signed: v{version} is {status}"
+        return Standing(True, f"publish ({todo})")
+    if status != OK:
+        return Standing(True, f"publish (v{version} is refused: {status})")
     return Standing(False, sentence)
 
 

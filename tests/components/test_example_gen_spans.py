@@ -104,7 +104,6 @@ def test_counts_are_told_per_span(with_spans: WithSpans) -> None:
         assert (other["number"], other["test"], other["bad_records"]) == (20261120, 0, 0)
         assert other["train"] + other["validation"] == 70
         assert str(with_spans.folder) not in json.dumps(stored)
-        assert (one["left_out"], other["left_out"]) == (1, 0)
     assert with_spans.facts["spans"] == 2
     assert with_spans.facts["span_names"] == "2, 2026-11-20"
     assert with_spans.facts["left_out_of_spans"] == 1
