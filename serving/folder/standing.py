@@ -18,6 +18,7 @@ from bnpipe.serving.folder.versions import (
     digest_of,
     is_complete,
     live,
+    stable_version,
     trial_version,
     version_path,
     waiting_version,

@@ -2,13 +2,22 @@
 
 import errno
 import os
+import re
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bnpipe.data.durable import copy_tree, make_folder, replace_text, replacing, write_all
+from bnpipe.data.durable import (
+    copy_tree,
+    is_foreign,
+    make_folder,
+    replace_text,
+    replacing,
+    write_all,
+)
 
 
 def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -106,3 +115,22 @@ def test_folders_are_made_readable_by_everyone_and_a_file_in_their_place_is_told
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "file")
+
+
+def test_a_folder_that_a_group_shares_makes_folders_that_it_shares(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        make_folder(shared / "served" / "mnist")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((shared / "served" / "mnist").stat().st_mode) == 0o2775
+
+
+def test_a_pipe_in_the_place_of_a_file_of_ours_is_foreign_and_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "compose.yaml")
+    assert is_foreign(tmp_path / "compose.yaml", re.compile("ours"))

@@ -80,7 +80,12 @@ def test_an_odd_value_is_accepted_and_meant_or_refused_by_name(key: str) -> None
             assert means(value, accepted), (value, accepted)
             assert json.dumps(accepted, allow_nan=False)
             assert not isinstance(accepted, float) or math.isfinite(accepted)
-            assert not isinstance(accepted, str) or accepted.isprintable()
+            assert not isinstance(accepted, str) or not set(accepted) & set("\n\0\x1b\ud800")
+
+
+@pytest.mark.parametrize("name", ["日　本", "a\u00a0b", "👩\u200d🔬", "é", "a b"])
+def test_any_letter_may_be_in_a_path(name: str) -> None:
+    assert from_values({"data": {"archives": f"/tmp/{name}"}}).data.archives == f"/tmp/{name}"
 
 
 TEXTS = [

@@ -256,6 +256,20 @@ def test_an_unchanged_model_that_is_live_is_signed_where_it_lies(
     assert visible(base) == ["1"] and torn(base) == leftovers(base) == []
 
 
+def test_a_version_with_damaged_records_is_not_signed_and_nothing_is_written(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    live = model("a")
+    digest = push(base, live, signer=signer).digest
+    next(base.glob("provenance/1.json")).write_text("{}")
+    history = (base / ledger.LEDGER).read_bytes()
+    sentence = standing.state_of(base, digest, signer.verifier).sentence
+    assert sentence == "publish (v1 is refused: damaged)"
+    with pytest.raises(ServingError, match=r"v1 in .* is refused: damaged"):
+        push(base, live, signer=signer)
+    assert (base / ledger.LEDGER).read_bytes() == history
+
+
 def test_another_model_is_not_signed_along_with_the_one_that_is_pushed(
     base: Path, model: MakeModel, signer: Signer
 ) -> None:
