@@ -21,7 +21,7 @@ from typing import Any
 
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
-from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.files import listed, write_json
 from bnpipe.pipeline.engine.lock import is_living
 from bnpipe.pipeline.engine.store import Store
 
@@ -132,8 +132,7 @@ def close_dead_runs(store: Store) -> None:
 
 def _recorded(store: Store) -> list[Path]:
     """Folders of runs, newest first; one killed before its first record left none to be found."""
-    folders = (p.parent for p in store.runs.glob("*/run.json"))
-    numbered = (p for p in folders if _is_number(p.name))
+    numbered = (p for p in listed(store.runs) if _is_number(p.name) and (p / "run.json").exists())
     return sorted(numbered, key=lambda p: int(p.name), reverse=True)
 
 

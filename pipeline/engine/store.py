@@ -31,7 +31,7 @@ from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
-from bnpipe.pipeline.engine.files import remove_tree, write_json
+from bnpipe.pipeline.engine.files import listed, remove_tree, write_json
 
 FOLDERS = ("cache", "objects", "runs", "scratch", "steps", "tmp")
 FORMAT = 1
@@ -293,8 +293,9 @@ class Store:
 
     def digests(self) -> Iterator[str]:
         """All objects."""
-        for folder in sorted((self.home / "objects").glob("??/*")):
-            yield folder.name
+        for folder in listed(self.home / "objects"):
+            if len(folder.name) == 2 and folder.is_dir():
+                yield from (path.name for path in listed(folder))
 
     def _damaged(self, digest: str, what: str) -> StoreError:
         return StoreError(
@@ -347,9 +348,10 @@ class Store:
     def records(self) -> Iterator[StepRecord]:
         """All step records that can be read, newest first."""
         written: list[tuple[int, Path]] = []
-        for path in (self.home / "steps").glob("*.json"):
+        for path in listed(self.home / "steps"):
             with suppress(FileNotFoundError):  # gone meanwhile
-                written.append((path.stat().st_mtime_ns, path))
+                if path.suffix == ".json":
+                    written.append((path.stat().st_mtime_ns, path))
         for _, path in sorted(written, reverse=True):
             with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
                 yield StepRecord.parse(read_plain(path))

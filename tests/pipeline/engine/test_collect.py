@@ -1,10 +1,12 @@
 """gc: what it keeps, what it finds damaged, and that it never breaks a store."""
 
+import errno
 import os
 import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,3 +169,24 @@ def test_a_kill_in_the_middle_leaves_a_store_that_works(toy: ToyHome) -> None:
     collect(toy.store, 1)
     assert find_garbage(toy.store, 1).objects == ()
     assert len(list(summaries(toy.store))) == 4
+
+
+@pytest.mark.parametrize("folder", ["runs", "steps", "objects"])
+def test_what_cannot_be_listed_is_no_garbage_and_names_none(
+    toy: ToyHome, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(files_below(toy.home / "steps")) | set(files_below(toy.home / "objects"))
+
+    def failing(real: Any) -> Any:
+        def lists(path: Any = ".") -> Any:
+            if os.fspath(path) == str(toy.home / folder):
+                raise PermissionError(errno.EACCES, "no", os.fspath(path))  # 3.11's glob hides it
+            return real(path)
+
+        return lists
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=folder):
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, failing(getattr(os, name)))
+        collect(toy.store, 1)
+    assert before == {*files_below(toy.home / "steps"), *files_below(toy.home / "objects")}
