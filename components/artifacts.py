@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from bnpipe.data.errors import BnpipeError
+from bnpipe.data.plain_file import listed
 
 SPLITS = ("train", "validation", "test")
 _LEAST_ROUNDING, _MOST_ROUNDING = 1e-5, 0.01
@@ -128,7 +129,7 @@ class _Records(Artifact):
 
     def shards(self, name: str) -> list[Path]:
         """One split's shards, in order."""
-        return sorted(self.split(name).glob(f"{self.shard_prefix}-*"))
+        return [p for p in listed(self.split(name)) if p.name.startswith(f"{self.shard_prefix}-")]
 
     def record_counts(self) -> Mapping[str, int]:
         """Records per shard, as the writer counted them (`dataset.json`, key `shards`)."""

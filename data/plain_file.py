@@ -1,4 +1,4 @@
-"""Plain files, and what else may lie where one is expected. Standard library only."""
+"""Files as they lie there: what may be in the place of one, what is in a folder. Stdlib only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -65,3 +66,30 @@ def read_plain(path: Path | str) -> bytes:
     """The bytes of a file; as `open_plain`."""
     with open_plain(path) as stream:
         return stream.read()
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing where there is none.
+
+    `Path.glob` leaves out what it cannot list (since Python 3.12 whatever the reason): gc would
+    take what only that names for garbage, and a trainer would train on a part.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def tree(folder: Path) -> Iterator[Path]:
+    """All that is below a folder; links are not followed.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    for path in listed(folder):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from tree(path)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.graph import Resolved, Resolver
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
@@ -74,7 +74,7 @@ def runs_behind(home: Path, served: Path) -> set[str]:
     Every data set's models live in the home; the configured folder may be elsewhere.
     """
     runs = set()
-    for folder in {served, *(path for path in home.glob("served/*") if path.is_dir())}:
+    for folder in {served, *(path for path in listed(home / "served") if path.is_dir())}:
         for version in versions.complete_versions(folder):
             with suppress(ServingError):  # put there by hand: no run of ours is behind it
                 runs.add(str(versions.provenance_of(folder, version).get("run")))

@@ -70,7 +70,7 @@ class Evidence:
         calibration_error: expected calibration error of the candidate.
         calibration_bound: its one-sided upper bound.
         batch_difference: largest change of a probability when a row is asked for alone.
-        rounding: what rounding alone may change of one, by the size of the model's numbers.
+        rounding: the candidate's `Model.rounding`.
         problems: why a model has no usable answers, by model.
         champion: what the champion is called, e.g. `version 3`; empty when there is none.
         tfma_failures: the thresholds that are broken by TFMA's own validation, as sentences; None

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from bnpipe.data.errors import DataError
 from bnpipe.data.json_text import json_text
+from bnpipe.data.plain_file import listed
 from bnpipe.data.preprocessing import PIXEL_MAX
 from bnpipe.data.records.record_ids import as_numbers, content_hashes
 from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS, histograms, measure
@@ -280,5 +281,6 @@ def read_parts(folder: Path) -> dict[str, SplitSummary]:
         DataError: as `SplitSummary.read`.
     """
     # Numbers and dates alike: shorter names are earlier.
-    names = sorted((p.parent.name for p in folder.glob(f"*/{SUMMARY}")), key=lambda n: (len(n), n))
+    present = (path.name for path in listed(folder) if (path / SUMMARY).exists())
+    names = sorted(present, key=lambda name: (len(name), name))
     return {name: SplitSummary.read(folder / name) for name in names}

@@ -15,21 +15,6 @@ def write_json(path: Path, value: Any) -> None:
     replace_text(path, json_text(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
-def listed(folder: Path) -> list[Path]:
-    """What is in a folder, by name; nothing where there is none.
-
-    `Path.glob` leaves out what it cannot list (since Python 3.12 whatever the reason), and gc would
-    take what only that names for garbage.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-
-
 def remove_tree(path: Path) -> None:
     """Remove a file or folder if it is there, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():

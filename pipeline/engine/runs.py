@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
-from bnpipe.pipeline.engine.files import listed, write_json
+from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import is_living
 from bnpipe.pipeline.engine.store import Store
 

@@ -29,9 +29,9 @@ from typing import Any
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
 from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain, tree
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
-from bnpipe.pipeline.engine.files import listed, remove_tree, write_json
+from bnpipe.pipeline.engine.files import remove_tree, write_json
 
 FOLDERS = ("cache", "objects", "runs", "scratch", "steps", "tmp")
 FORMAT = 1
@@ -365,7 +365,7 @@ def describe(artifact: Artifact) -> Manifest:
     """
     folder = artifact.path
     paths = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(tree(folder)):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ArtifactError(f"{artifact.producer} holds {path.name}, which is not a plain file")
         if path.is_file():

@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import StoreError
 from bnpipe.pipeline.schedule.slot import Slot
 
@@ -127,8 +127,8 @@ def slots_folder(home: Path) -> Path:
 
 def slots_with(home: Path, ending: str) -> list[Slot]:
     """The slots that have a file with this ending, oldest first."""
-    files = slots_folder(home).glob(f"*{ending}")
-    slots = (Slot.named(path.name.removesuffix(ending)) for path in files)
+    names = (path.name for path in listed(slots_folder(home)))
+    slots = (Slot.named(n.removesuffix(ending)) for n in names if n.endswith(ending))
     return sorted(slot for slot in slots if slot is not None)
 
 

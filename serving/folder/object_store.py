@@ -28,7 +28,7 @@ from pathlib import Path
 from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, fsync, replace_bytes, replace_text, scratch_name
 from bnpipe.data.json_text import json_text
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
@@ -150,7 +150,7 @@ def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
     """Upload the records of the versions, once each signature, and the server's other files."""
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
-        for path in sorted((folder / records).glob("*")):
+        for path in listed(folder / records):
             if path.name not in there or parse_version(path.stem) in history.signed:
                 bucket.put(f"{records}/{path.name}", read_plain(path))
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):

@@ -122,9 +122,9 @@ def _kept(
         return Standing(True, f"publish (finish v{version})")
     status = OK if verifier is None else verify_version(base, history, version, verifier).status
     if status in (UNSIGNED, BAD_SIGNATURE):
-        is_live = version == stable_version(base, history)
-        todo = f"sign v{version}" if is_live else f"once more, signed: v{version} is {status}"
-        return Standing(True, f"publish ({todo})")
+        if version == stable_version(base, history):
+            return Standing(True, f"publish (sign v{version})")
+        return Standing(True, f"publish (once more, signed: v{version} is {status})")
     if status != OK:
         return Standing(True, f"publish (v{version} is refused: {status})")
     return Standing(False, sentence)

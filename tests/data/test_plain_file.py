@@ -1,13 +1,16 @@
 """What may lie where a file is expected: nobody waits for it."""
 
+import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bnpipe.data.digest import file_sha256
-from bnpipe.data.plain_file import flaw, open_plain, read_plain
+from bnpipe.data.plain_file import flaw, listed, open_plain, read_plain, tree
 
 
 def test_a_file_is_read_through_links_too(tmp_path: Path) -> None:
@@ -53,3 +56,33 @@ def test_a_file_that_is_nearly_all_hole_is_none(tmp_path: Path) -> None:
         file_sha256(hollow)
     os.truncate(hollow, 1 << 20)
     assert flaw(hollow.stat(), hollow) == ""
+
+
+@pytest.mark.parametrize("call", [listed, lambda folder: list(tree(folder.parent))])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
+    call: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def lists(path: Any = ".") -> Any:
+            if os.fspath(path) == str(folder):
+                raise OSError(errno.EIO, "Input/output error", str(folder))
+            return real(path)
+
+        return lists
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+    with pytest.raises(OSError, match="Input/output error"):
+        call(folder)
+
+
+def test_a_folder_is_listed_by_name_and_one_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").touch()
+    (tmp_path / "a").symlink_to(tmp_path)
+    assert [path.name for path in listed(tmp_path)] == ["a", "b"]
+    assert [path.name for path in tree(tmp_path)] == ["a", "b", "c"]
+    assert listed(tmp_path / "none") == []
