@@ -173,7 +173,7 @@ def left_out(span: Span) -> list[str]:
     )
     if names:
         _log.warning(
-            "span %s: %d names begin with . or _ and are left out: %s",
+            "span %s: left out for a name that begins with . or _ (%d): %s",
             *(span.name, len(names), _listed(names)),
         )
     return names

@@ -143,7 +143,7 @@ def test_pictures_whose_names_hide_them_are_counted_and_said(
         "train/7/_DSC1234.png",
         "train/_old",
     ]
-    assert "span 1: 3 names begin with . or _ and are left out: train/7/._a.png" in caplog.text
+    assert "span 1: left out for a name that begins with . or _ (3): train/7/._a.png" in caplog.text
     caplog.clear()
     assert left_out(Span("2", 2, make(tmp_path / "2"))) == []
     assert not caplog.text
