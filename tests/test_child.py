@@ -1,6 +1,7 @@
 """Nothing that the caller of the suite has set reaches what its tests start."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def test_a_hostile_caller_of_make_test_does_not_reach_them(workers: str, tmp_pat
     brought = dict.fromkeys(BROUGHT, str(tmp_path))
     brought |= {"MAKEFLAGS": "--keep-going", "PYTEST_ADDOPTS": "--durations=1"}
     chosen = f"{Path(__file__).relative_to(ROOT)} -k a_child --durations=5 -p no:cacheprovider"
-    installed = (f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.installed")
+    here = os.path.relpath(sys.prefix, ROOT)  # make takes a space for the end of a name
+    installed = (f"VENV={here}", f"--old-file={here}/.installed")
     done = subprocess.run(
         ["make", *installed, "test", f"ARGS={workers} {chosen}"],
         cwd=ROOT,

@@ -147,7 +147,8 @@ def test_what_the_probe_leaves_out_or_cannot_use_it_says(
     with_spans: WithSpans, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe(params(with_spans.folder), tmp_path)
-    assert "span 2: left out for a name that begins with . or _ (1): train/7/_DSC1234.png" in caplog.text
+    said = "span 2: left out for a name that begins with . or _ (1): train/7/_DSC1234.png"
+    assert said in caplog.text
     deeper = Params(
         dataset="rendered_digits",
         spans=f"{with_spans.folder}/{{SPAN}}/train",

@@ -7,6 +7,7 @@ the other tests look at too.
 """
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,7 +191,8 @@ LOST = {
 
 def piped(project: Project, words: str, streams: str, **environ: str) -> int:
     """The exit code of a command whose streams are lost."""
-    command = f"set -o pipefail; {sys.executable} -m bnpipe.pipeline {words} {streams}"
+    program = shlex.quote(sys.executable)
+    command = f"set -o pipefail; {program} -m bnpipe.pipeline {words} {streams}"
     return subprocess.run(
         ["bash", "-c", command], cwd=project.folder, env=environment(**environ), timeout=600
     ).returncode

@@ -12,8 +12,11 @@ from bnpipe.components.infra_validator import Inputs
 from bnpipe.components.infra_validator.servers import BINARY, Server
 from tests.components.infra_validator import candidates
 
+# A shell starts it: behind #! the path of an interpreter must not hold a space.
 FAKE = """\
-#!{python}
+#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import http.server, json, os, sys, time
 from pathlib import Path
 here = Path(__file__).parent
