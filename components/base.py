@@ -150,6 +150,8 @@ class Component(Generic[I, O, P]):
             Inputs are bound when it is called; when they are not known yet the step is planned.
         data_files: repository paths of data files that `run` reads; their bytes are in the key.
         uses: module names that `run` imports dynamically, so that their code is in the key.
+        ahead: what a process can do for `run` before its inputs are there, such as imports; an
+            idle worker calls it with the parameters. It must not change what `run` gives.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Component(Generic[I, O, P]):
     effect: Callable[[I, P], Effect] | None = None
     data_files: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    ahead: Callable[[P], None] | None = None
 
     @property
     def module(self) -> str:

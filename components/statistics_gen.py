@@ -83,4 +83,10 @@ def _facts(split: str, summary: SplitSummary) -> dict[str, int | float]:
     }
 
 
-COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run)
+def ahead(params: Params) -> None:
+    """Loads the libraries."""
+    import bnpipe.data.beam_statistics
+    import bnpipe.data.statistics.statistics_proto  # noqa: F401
+
+
+COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run, ahead=ahead)

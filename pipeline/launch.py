@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Selection
+from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.step import RunSettings
+from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.summary import attach, describe
 
 
@@ -30,6 +33,7 @@ class Request:
         selection: which steps.
         keep_going: after a failed step, go on with those that do not need it.
         verify: run every step a second time and compare the bytes.
+        report: draw the report at the end, unless nothing ran.
         beam_flags: flags for Beam, after those of the config.
         trigger: slot, attempt and reasons of a scheduled run, for its record.
     """
@@ -37,6 +41,7 @@ class Request:
     selection: Selection = Selection()
     keep_going: bool = False
     verify: bool = False
+    report: bool = True
     beam_flags: tuple[str, ...] = ()
     trigger: Mapping[str, Any] | None = None
 
@@ -58,6 +63,7 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
         config=config.snapshot(),
         beam=beam_opener(flags),
         selection=request.selection,
+        jobs=config.run.jobs or min(4, _cores()),
         keep_going=request.keep_going,
         beam_flags=request.beam_flags,
         attempts=config.run.attempts,
@@ -66,6 +72,7 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
         trigger=request.trigger,
         describe=describe,
         attach=attach,
+        draw=draw if request.report else None,
     )
     return run_graph(graph, home, settings, sinks, verify=request.verify)
 
@@ -80,15 +87,20 @@ def require_target(config: Config, graph: Graph, selection: Selection) -> None:
         check_target(config)
 
 
+def _cores() -> int:
+    """The processors that this process may use."""
+    # Not everywhere does the system tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _use_one_thread() -> None:
     """Lets TensorFlow start with one thread per operation, in whichever step that is.
 
     That is faster for batches of 32 than two, and the bits of large batches depend on the number.
     """
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # here and in worker processes
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
-    else:
+    if tensorflow is not None:
         # In a notebook it may be too late: then the trainer says so.
         with suppress(RuntimeError):
             tensorflow.config.threading.set_intra_op_parallelism_threads(1)
@@ -105,10 +117,19 @@ def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any
 
         check_flags(flags)
 
-    def opener() -> AbstractContextManager[Any]:
-        from bnpipe.data import beam_io
+    return partial(_open_beam, tuple(flags))
 
-        opened: AbstractContextManager[Any] = beam_io.pipeline(flags)
-        return opened
 
-    return opener
+def _open_beam(flags: tuple[str, ...]) -> AbstractContextManager[Any]:
+    from bnpipe.data import beam_io
+
+    opened: AbstractContextManager[Any] = beam_io.pipeline(flags)
+    return opened
+
+
+def draw(home: Path, run: str) -> None:
+    """Draws the report of a run."""
+    from bnpipe.pipeline.report import write_report
+
+    store = Store(home)
+    write_report(store, find_run(store, run))

@@ -1,6 +1,6 @@
 """Everything that a person sees on the terminal; the only module that knows rich.
 
-On a terminal a run has one live line for the step at work. Elsewhere (a file, CI, NO_COLOR) it is
+On a terminal a run has a live line for each step at work. Elsewhere (a file, CI, NO_COLOR) it is
 plain lines. The stream is a copy of stdout, because steps have their stdout sent to their logs.
 """
 
@@ -24,6 +24,7 @@ from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.events import (
     Event,
     GateDecided,
+    NotDrawn,
     Progress,
     RunStarted,
     StepErrored,
@@ -172,6 +173,7 @@ class RunView:
         self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
         self._console = _console(self._stream)
         self._live: Live | None = None
+        self._lines: dict[str, str] = {}
         self._width = 12
 
     def __call__(self, event: Event) -> None:
@@ -191,20 +193,24 @@ class RunView:
             case StepStarted():
                 why = "; ".join(r.sentence for r in event.plan.reasons)
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
-                self._show(f"> {event.plan.name:<{self._width}}  {escape(why)}{again}")
+                self._show(event.plan.name, f"{escape(why)}{again}")
             case Progress():
                 share = f"{event.done}/{event.total}" if event.total else str(event.done)
-                self._show(f"> {event.step:<{self._width}}  {share} {escape(event.note)}")
+                self._show(event.step, f"{share} {escape(event.note)}")
             case StepRetried():
                 self._print(
                     f"[yellow]! {event.step:<{self._width}}  {escape(event.error)}; "
                     f"again in {event.wait:.1f} s[/]"
                 )
             case StepFinished():
+                self._lines.pop(event.plan.name, None)
                 self._print(self._finished(event))
             case GateDecided() if not event.passed:
                 self._print(f"[red]✗ {event.step:<{self._width}}  {escape(event.sentence)}[/]")
+            case NotDrawn():
+                self._print(f"[yellow]! the report could not be drawn: {escape(event.error)}[/]")
             case StepErrored():
+                self._lines.pop(event.step, None)
                 log = escape(event.log)
                 self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {log}")
 
@@ -226,17 +232,26 @@ class RunView:
         )
 
     def _print(self, markup: str) -> None:
-        self._stop()
+        """A line that stays, above those that move."""
         self._console.print(markup)
+        self._refresh()
 
-    def _show(self, markup: str) -> None:
-        """The live line; nothing where there is no terminal."""
+    def _show(self, step: str, markup: str) -> None:
+        """Set the live line of a step."""
+        self._lines[step] = f"> {step:<{self._width}}  {markup}"
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Draw the live lines; nothing where there is no terminal."""
         if self._console.color_system is None:
             return
-        if self._live is None:
+        if self._live is None and self._lines:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
-        self._live.update(Text.from_markup(markup))
+        if self._live is not None:
+            self._live.update(Text.from_markup("\n".join(self._lines.values())))
+            if not self._lines:
+                self._stop()
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -269,7 +284,8 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         lines.append(("verdict", summary["verdict"]["sentence"]))
     if summary["pushed"]:
         lines.append(("pushed", summary["pushed"]["sentence"]))
-    lines.append(("report", f"{summary['folder']}/report.json"))
+    page = os.path.join(summary["folder"], "report.html")
+    lines.append(("report", page if os.path.exists(page) else page.replace(".html", ".json")))
     took = ", ".join(
         f"{s['name']} {s['seconds']:.1f}"
         for s in summary["steps"]

@@ -50,4 +50,9 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return evaluate(inputs, outputs, params, ctx)
 
 
-COMPONENT = Component("evaluator", Inputs, Outputs, Params, run, gate=True)
+def ahead(params: Params) -> None:
+    """Loads the libraries."""
+    import bnpipe.components.evaluator.work  # noqa: F401
+
+
+COMPONENT = Component("evaluator", Inputs, Outputs, Params, run, gate=True, ahead=ahead)

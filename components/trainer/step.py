@@ -42,4 +42,9 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return train_and_export(inputs, outputs.model, params, ctx)
 
 
-COMPONENT = Component("trainer", Inputs, Outputs, Params, run)
+def ahead(params: Params) -> None:
+    """Loads the libraries."""
+    import bnpipe.components.trainer.work  # noqa: F401
+
+
+COMPONENT = Component("trainer", Inputs, Outputs, Params, run, ahead=ahead)

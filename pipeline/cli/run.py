@@ -33,6 +33,12 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Run every step twice and compare the bytes.")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Steps at the same time; the same as --set run.jobs=N.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Draw report.html at the end.")
+    ] = True,
     trigger: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -51,7 +57,10 @@ def run(
         from bnpipe.pipeline.schedule.child import read_trigger
 
         started_by = read_trigger(trigger)
-    request = Request(selection, keep_going, verify, _flags(beam_flags or []), started_by)
+    flags = _flags(beam_flags or [])
+    request = Request(selection, keep_going, verify, report, flags, started_by)
+    if jobs is not None:
+        sets = [*(sets or []), f"run.jobs={jobs}"]
     return start(config_from(config, sets), request, as_json=as_json, verbose=verbose)
 
 

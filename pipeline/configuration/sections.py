@@ -103,8 +103,10 @@ class Beam:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Further attempts at a step after faults (never after verdicts)."""
+    """Steps beside one another, and further attempts after faults (never after verdicts)."""
 
+    jobs: Annotated[int, at.Ge(1), at.Le(64)] | None = None
+    """Steps that may run at the same time; by default the number of cores, at most 4."""
     attempts: Annotated[int, at.Ge(1)] = 3
     """Number of attempts at a step, at most."""
     backoff_seconds: Annotated[float, at.Ge(0)] = 2.0

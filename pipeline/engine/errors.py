@@ -85,6 +85,10 @@ class StepFailed(PipelineError):
         self.exit_code = exit_code_of(cause)
 
 
+class WorkerDied(PipelineError):
+    """The process that ran a step is gone: killed, or out of memory."""
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt, not an Exception that a step could swallow."""
 

@@ -48,6 +48,16 @@ class Progress(Event):
 
 
 @dataclass(frozen=True)
+class MadeReady(Event):
+    """An idle worker has made ready for a step: imports, mostly; `began` as `Event.at`."""
+
+    worker: int
+    step: str
+    began: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StepRetried(Event):
     """A fault (not a verdict) is tried again after `wait` seconds."""
 
@@ -82,6 +92,13 @@ class GateDecided(Event):
     step: str
     passed: bool
     sentence: str
+
+
+@dataclass(frozen=True)
+class NotDrawn(Event):
+    """The run's picture could not be drawn."""
+
+    error: str
 
 
 @dataclass(frozen=True)

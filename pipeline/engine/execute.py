@@ -21,7 +21,7 @@ from bnpipe.pipeline.engine.errors import (
     exit_code_of,
     one_line,
 )
-from bnpipe.pipeline.engine.events import JsonLines, RunFinished, Sink
+from bnpipe.pipeline.engine.events import Event, JsonLines, NotDrawn, RunFinished, Sink
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.fingerprint import digest_of
 from bnpipe.pipeline.engine.graph import Graph
@@ -31,6 +31,7 @@ from bnpipe.pipeline.engine.runner import Runner
 from bnpipe.pipeline.engine.runs import RunFolder, close_dead_runs, new_run
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
+from bnpipe.pipeline.engine.workers import Executor, Here, Workers
 
 _STATUS = {
     ExitCode.OK: "succeeded",
@@ -75,23 +76,40 @@ def run_graph(
         folder = new_run(store)
         replace_text(folder.path / "config.yaml", yaml.safe_dump(settings.config, sort_keys=False))
         write_json(folder.path / "plan.json", plan.snapshot())
-        runner = Runner(
-            graph, store, folder, settings, [JsonLines(folder.path / "events.jsonl"), *sinks]
-        )
-        record = _Record(store, folder, settings, runner, time.time())
-        ended = None
-        try:
-            ended = _guarded(record, plan, verify)
-            summary = record.write(*ended)
-        except Exception as bug:
-            record.write(ExitCode.BUG, bug)
-            raise
-        except (KeyboardInterrupt, Terminated) as stop:  # when only the record was to be written
-            ended = ended or (_code_of(stop), stop)
-            summary = record.write(*ended)
+        heard: list[Sink] = [JsonLines(folder.path / "events.jsonl"), *sinks]
+
+        def emit(event: Event) -> None:
+            for sink in heard:
+                sink(event)
+
+        with _executor(plan, folder, settings, emit) as executor:
+            runner = Runner(graph, store, folder, settings, executor, emit)
+            record = _Record(store, folder, settings, runner, time.time())
+            ended = None
+            try:
+                ended = _guarded(record, plan, verify)
+                summary = record.write(*ended)
+                if settings.draw is not None and plan.work:
+                    try:
+                        executor.call(settings.draw, store.home, folder.id)
+                    except Exception as error:  # a picture less: the run is what it is
+                        emit(NotDrawn(one_line(error)))
+            except Exception as bug:
+                record.write(ExitCode.BUG, bug)
+                raise
+            except (KeyboardInterrupt, Terminated) as stop:  # when only records were to be written
+                ended = ended or (_code_of(stop), stop)
+                summary = record.write(*ended)
         for sink in sinks:
             sink(RunFinished(summary))
         return FinishedRun(ended[0], summary, folder, ended[1])
+
+
+def _executor(plan: Plan, folder: RunFolder, settings: RunSettings, emit: Sink) -> Executor:
+    """Where the steps run; no process is started for one step, or for none."""
+    if min(settings.jobs, len(plan.work)) > 1:
+        return Workers(settings.jobs, folder.path / "workers.log", emit)
+    return Here(emit)
 
 
 def _guarded(record: _Record, plan: Plan, verify: bool) -> tuple[ExitCode, BaseException | None]:

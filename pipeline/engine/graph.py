@@ -132,6 +132,25 @@ class Graph:
             steps |= {gate, *self.ancestors(gate)}
         return steps
 
+    def waits_for(self, name: str) -> set[str]:
+        """All steps that must have ended before a step is planned.
+
+        Beside those that it needs: which version a reference is compared with depends on what is
+        known of its candidate, so a step that reads such a reference is planned after all that
+        were added before it, and before all that were added after it. What is planned does then
+        not depend on the order in which steps end.
+        """
+        order = list(self.nodes)
+        before = order[: order.index(name)]
+        if self._compares(name):
+            return set(before)
+        return {*self.needs(name), *filter(self._compares, before)}
+
+    def _compares(self, name: str) -> bool:
+        """True when a step reads a reference that is compared with a candidate."""
+        inputs = (step_of(a) for a in self.nodes[name].artifacts("inputs").values() if a)
+        return any(r in self.references and self.references[r].candidate for r in inputs)
+
     def gates_before(self, name: str) -> Iterator[str]:
         """The gates whose verdict a step waits for: all that were added before it."""
         for other, node in self.nodes.items():

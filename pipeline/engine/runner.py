@@ -1,20 +1,23 @@
-"""Runs a plan, step by step, in this process.
+"""Runs a plan: every step as soon as those that it waits for have ended and there is a place.
 
 For every step: plan it with the digests known by now, answer it from the cache or run it into a
-staging folder, check, hash and commit what it made, then write its record. Nothing else is state:
-after a crash the next run plans again and finds what was committed.
+staging folder, check, hash and commit what it made, then write its record. Where steps run is the
+executor's business (`engine.workers`); what is committed, and in which words, is decided here, by
+one thread. Nothing else is state: after a crash the next run plans again and finds what was
+committed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact, Verdict, VerdictArtifact
 from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.engine.attempts import Attempt, Attempts
 from bnpipe.pipeline.engine.errors import (
     ConfigError,
     ExitCode,
@@ -23,30 +26,35 @@ from bnpipe.pipeline.engine.errors import (
     exit_code_of,
     one_line,
 )
-from bnpipe.pipeline.engine.events import (
-    GateDecided,
-    RunStarted,
-    Sink,
-    StepErrored,
-    StepFinished,
-    StepStarted,
-)
+from bnpipe.pipeline.engine.events import GateDecided, RunStarted, Sink, StepErrored, StepFinished
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
-from bnpipe.pipeline.engine.step import RunSettings, StepRunner
+from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
+from bnpipe.pipeline.engine.workers import Ahead, Executor
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """The end of one step in a run."""
+    """The end of one step in a run.
+
+    Attributes:
+        plan: what was to be done.
+        seconds: how long it took.
+        worker: number of the process that ran it; 0 is the run's own.
+        record: what it gave; None if it did not succeed.
+        error: what ended it.
+        ended: seconds since the epoch.
+    """
 
     plan: StepPlan
     seconds: float = 0.0
+    worker: int = 0
     record: StepRecord | None = None
     error: BaseException | None = None
+    ended: float = field(default_factory=time.time)
 
     @property
     def refused(self) -> bool:
@@ -62,7 +70,9 @@ class StepOutcome:
             "component": self.plan.component,
             "action": "failed" if self.error is not None else str(self.plan.action),
             "reasons": [dataclasses.asdict(r) for r in self.plan.reasons],
+            "started": round(self.ended - self.seconds, 3),
             "seconds": round(self.seconds, 3),
+            "worker": self.worker,
             "key": self.plan.key,
             "facts": dict(record.facts) if record else {},
             "inputs": dict(self.plan.digests),
@@ -80,7 +90,8 @@ class Runner:
         store: where results live; prepared.
         folder: the run's folder.
         settings: how to run.
-        sinks: receive every event.
+        executor: where steps run.
+        emit: receives every event.
     """
 
     def __init__(
@@ -89,18 +100,22 @@ class Runner:
         store: Store,
         folder: RunFolder,
         settings: RunSettings,
-        sinks: Sequence[Sink] = (),
+        executor: Executor,
+        emit: Sink,
     ) -> None:
         self._graph = graph
         self._store = store
         self._folder = folder
         self._settings = settings
-        self._sinks = sinks
+        self._emit = emit
         self._code = CodeDigests(memo=store.home / "cache" / "code.json")
         self._outside: dict[str, Mapping[str, str]] = {}
         self._done: dict[str, StepRecord] = {}
-        self._step_runner = StepRunner(graph, store, folder, settings, self._emit)
-        self.outcomes: list[StepOutcome] = []
+        self._waiting: dict[str, StepPlan] = {}
+        self._failed: list[str] = []
+        self._ended: dict[str, StepOutcome] = {}
+        self._order: tuple[str, ...] = ()
+        self._attempts = Attempts(graph, store, folder, settings, executor, emit)
 
     def run(self, plan: Plan) -> ExitCode:
         """Run the steps of a plan; `outcomes` holds what became of each.
@@ -108,34 +123,36 @@ class Runner:
         Raises:
             ConfigError: `--only` names a step whose inputs or gates are not in the cache.
             StoreError: a needed object is damaged.
-            KeyboardInterrupt, Terminated: after the step was abandoned.
+            KeyboardInterrupt, Terminated: the steps at work are left for the executor to end.
         """
         self._check_only()
         # What the probes saw when planning holds for the whole run: newer data waits for the next.
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
-        failed: list[StepOutcome] = []
-        for step in plan.steps:
-            needed = [f for f in failed if f.plan.name in self._graph.needs(step.name)]
-            if needed or (failed and not self._settings.keep_going):
-                why = Reason("failed", f"{(needed or failed)[0].plan.name} failed")
-                skipped = dataclasses.replace(step, action=Action.SKIPPED, reasons=(why,))
-                self.outcomes.append(StepOutcome(skipped))
-                continue
-            outcome = self._step(step.name)
-            self.outcomes.append(outcome)
-            if outcome.error is not None:
-                failed.append(outcome)
+        self._order = tuple(step.name for step in plan.steps)
+        self._waiting = {step.name: step for step in plan.steps}
+        while self._waiting or self._attempts.at_work:
+            while self._attempts.has_place and (name := self._next()) is not None:
+                self._begin(self._waiting.pop(name))
+            if self._attempts.at_work:
+                for attempt in self._attempts.wait(list(self._coming())):
+                    self._end(attempt)
         self._planner().save()
-        if failed:
-            return exit_code_of(failed[0].error or RuntimeError())
+        if self._failed:
+            first = next(outcome for outcome in self.outcomes if outcome.error is not None)
+            return exit_code_of(first.error or RuntimeError())
         refused = [o for o in self.outcomes if o.refused]
         return ExitCode.VERDICT if refused else ExitCode.OK
 
     @property
+    def outcomes(self) -> list[StepOutcome]:
+        """The steps that have ended, in the order of the graph."""
+        return [self._ended[name] for name in self._order if name in self._ended]
+
+    @property
     def provenance(self) -> dict[str, str]:
         """Code, lock and config identity of this run; empty if no step ran."""
-        return self._step_runner.provenance
+        return self._attempts.provenance
 
     def verify(self) -> list[str]:
         """Run every finished step again and compare; returns one line per difference.
@@ -144,29 +161,30 @@ class Runner:
             StepFailed: a step does not run a second time.
         """
         again = (Reason("verify", "again, to compare"),)
-        different: list[str] = []
-        for outcome in self.outcomes:
-            record = outcome.record
-            if record is None or self._graph.nodes[record.name].component.effect is not None:
-                continue
-            plan = dataclasses.replace(outcome.plan, action=Action.RUN, reasons=again)
-            began = time.monotonic()
-            self._emit(StepStarted(plan))
-            try:
-                made = self._step_runner.run_once(plan, scratch=f"{record.key}-verify")
-            except Exception as error:
-                raise self._failure(record.name, error) from error
-            for field, artifact in made.artifacts.items():
-                before = self._store.manifest(record.outputs[field])
-                different += [f"{record.name}.{field}: {d}" for d in _differing(before, artifact)]
-            self._store.drop_scratch(f"{record.key}-verify")
-            self._store.unstage(self._folder.id, record.name)
-            self._emit(StepFinished(plan, time.monotonic() - began, made.facts, record.outputs))
-        return different
-
-    def _emit(self, event: Any) -> None:
-        for sink in self._sinks:
-            sink(event)
+        waiting = [
+            dataclasses.replace(o.plan, action=Action.RUN, reasons=again)
+            for o in self.outcomes
+            if o.record is not None and self._graph.nodes[o.plan.name].component.effect is None
+        ]
+        different: dict[str, list[str]] = {plan.name: [] for plan in waiting}
+        while waiting or self._attempts.at_work:
+            while waiting and self._attempts.has_place:
+                plan = waiting.pop(0)
+                self._attempts.begin(plan, scratch=f"{plan.key}-verify")
+            for attempt in self._attempts.wait():
+                name, record = attempt.plan.name, self._ended[attempt.plan.name].record
+                if attempt.error is not None:
+                    raise self._failure(name, attempt.error) from attempt.error
+                assert record is not None
+                for output, artifact in attempt.staged.items():
+                    before = self._store.manifest(record.outputs[output])
+                    different[name] += [
+                        f"{name}.{output}: {path} differs" for path in _differing(before, artifact)
+                    ]
+                self._tidy(attempt)
+                seconds, facts = attempt.seconds, attempt.facts or {}
+                self._emit(StepFinished(attempt.plan, seconds, facts, record.outputs))
+        return [line for lines in different.values() for line in lines]
 
     def _planner(self) -> Planner:
         return Planner(
@@ -190,47 +208,79 @@ class Runner:
                 hint=f"bnpipe run --to {only}",
             )
 
-    def _step(self, name: str) -> StepOutcome:
-        """Plan one step with what is known now, and do it."""
-        plan = self._planner().step(name)
+    def _next(self) -> str | None:
+        """The first step that waits for nothing any more."""
+        for name in self._waiting:
+            if self._graph.waits_for(name).isdisjoint({*self._waiting, *self._attempts.at_work}):
+                return name
+        return None
+
+    def _coming(self) -> Iterator[Ahead]:
+        """The steps to come, with what makes a process ready for them."""
+        for name, plan in self._waiting.items():
+            node = self._graph.nodes[name]
+            if plan.action is Action.RUN and node.component.ahead is not None:
+                yield name, node.component.ahead, (node.params,)
+
+    def _begin(self, planned: StepPlan) -> None:
+        """Skip a step, answer it from the cache, or start it; planned with what is known now."""
+        name = planned.name
+        needed = [f for f in self._failed if f in self._graph.needs(name)]
+        if needed or (self._failed and not self._settings.keep_going):
+            why = Reason("failed", f"{(needed or self._failed)[0]} failed")
+            skipped = dataclasses.replace(planned, action=Action.SKIPPED, reasons=(why,))
+            self._ended[name] = StepOutcome(skipped)
+            return
         began = time.monotonic()
+        plan = self._planner().step(name)
         if plan.action is Action.RUN:
             try:
-                return self._run_step(plan, began)
-            except StoreError:
-                raise
-            except Exception as error:  # the boundary to the step's own code
-                return self._failed(plan, error, time.monotonic() - began)
+                self._attempts.begin(plan)
+            except OSError as error:
+                self._fail(Attempt(plan, "", began=began), error)
+            return
         if plan.record is not None:
             self._done[name] = plan.record
-        self._finished(plan, time.monotonic() - began, plan.record)
-        return StepOutcome(plan, time.monotonic() - began, plan.record)
+        self._finish(StepOutcome(plan, time.monotonic() - began, record=plan.record))
 
-    def _run_step(self, plan: StepPlan, began: float) -> StepOutcome:
-        made = self._step_runner.attempt(plan)
-        manifests = {f: self._store.commit_object(a) for f, a in made.artifacts.items()}
+    def _end(self, attempt: Attempt) -> None:
+        """Commit what a step made, or tell that it failed."""
+        if attempt.error is None:
+            try:
+                self._commit(attempt)
+                return
+            except StoreError:
+                raise
+            except Exception as error:  # such as a full disk
+                attempt.error = error
+        self._fail(attempt, attempt.error)
+
+    def _commit(self, attempt: Attempt) -> None:
+        plan = attempt.plan
+        manifests = {f: self._store.commit_object(a) for f, a in attempt.staged.items()}
         outputs = {f: m.digest for f, m in manifests.items()}
-        seconds = time.monotonic() - began
         assert plan.key is not None
         record = StepRecord(
             key=plan.key,
             name=plan.name,
             component=plan.component,
             outputs=outputs,
-            facts=dict(made.facts),
-            verdict=self._verdict(made.artifacts, outputs),
+            facts=dict(attempt.facts or {}),
+            verdict=self._verdict(attempt.staged, outputs),
             parts=plan.parts,
             run=self._folder.id,
-            seconds=round(seconds, 3),
+            seconds=round(attempt.seconds, 3),
             finished=time.time(),
         )
         self._done[plan.name] = record
         if self._cacheable(plan):
             self._store.commit_step(record)
-        self._store.drop_scratch(plan.key)
-        self._store.unstage(self._folder.id, plan.name)
-        self._finished(plan, seconds, record)
-        return StepOutcome(plan, seconds, record)
+        self._tidy(attempt)
+        self._finish(StepOutcome(plan, attempt.seconds, attempt.worker, record))
+
+    def _tidy(self, attempt: Attempt) -> None:
+        self._store.drop_scratch(attempt.scratch)
+        self._store.unstage(self._folder.id, attempt.plan.name)
 
     def _cacheable(self, plan: StepPlan) -> bool:
         """True when the result may be remembered under the key that was planned."""
@@ -243,22 +293,27 @@ class Runner:
     def _verdict(
         self, artifacts: Mapping[str, Artifact], outputs: Mapping[str, str]
     ) -> Verdict | None:
-        for field, artifact in artifacts.items():
+        for name, artifact in artifacts.items():
             if isinstance(artifact, VerdictArtifact):
-                return artifact.at(self._store.object_path(outputs[field])).verdict()
+                return artifact.at(self._store.object_path(outputs[name])).verdict()
         return None
 
-    def _finished(self, plan: StepPlan, seconds: float, record: StepRecord | None) -> None:
+    def _finish(self, outcome: StepOutcome) -> None:
+        """Keep the end of a step that did not fail, and tell it with the verdict of a gate."""
+        plan, record = outcome.plan, outcome.record
+        self._ended[plan.name] = outcome
         facts, outputs = (record.facts, record.outputs) if record else ({}, {})
-        self._emit(StepFinished(plan, seconds, facts, outputs))
+        self._emit(StepFinished(plan, outcome.seconds, facts, outputs))
         if record is not None and record.verdict is not None:
             self._emit(GateDecided(plan.name, record.verdict.passed, record.verdict.sentence))
 
-    def _failed(self, plan: StepPlan, error: Exception, seconds: float) -> StepOutcome:
+    def _fail(self, attempt: Attempt, error: Exception) -> None:
+        plan = attempt.plan
         self._store.unstage(self._folder.id, plan.name)
         failure = self._failure(plan.name, error)
         self._emit(StepErrored(plan.name, str(failure), str(self._folder.log(plan.name))))
-        return StepOutcome(plan, seconds, error=failure)
+        self._ended[plan.name] = StepOutcome(plan, attempt.seconds, attempt.worker, error=failure)
+        self._failed.append(plan.name)
 
     def _failure(self, step: str, error: Exception) -> StepFailed:
         if isinstance(error, BnpipeError):  # it has a hint of its own
@@ -270,4 +325,4 @@ class Runner:
 def _differing(before: Manifest, artifact: Artifact) -> list[str]:
     old = {f.path: f.sha256 for f in before.files if f.digested}
     new = {f.path: f.sha256 for f in describe(artifact).files if f.digested}
-    return [f"{path} differs" for path in sorted({*old, *new}) if old.get(path) != new.get(path)]
+    return [path for path in sorted({*old, *new}) if old.get(path) != new.get(path)]

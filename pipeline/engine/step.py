@@ -1,26 +1,21 @@
-"""Runs one planned step: into staging folders, with its output in a log, again after faults."""
+"""The code of one planned step: into staging folders, with its output in a log."""
 
 from __future__ import annotations
 
 import errno
-import random
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Context
 from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.engine.capture import captured
-from bnpipe.pipeline.engine.errors import one_line
-from bnpipe.pipeline.engine.events import Progress, Sink, StepRetried, StepStarted
-from bnpipe.pipeline.engine.fingerprint import CodeDigests
-from bnpipe.pipeline.engine.graph import Graph
-from bnpipe.pipeline.engine.plan import Selection, StepPlan
-from bnpipe.pipeline.engine.provenance import provenance
-from bnpipe.pipeline.engine.runs import RunFolder
+from bnpipe.pipeline.engine.errors import WorkerDied
+from bnpipe.pipeline.engine.graph import Node
+from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.store import Store
 
 # Trying again cannot help: the disk is full, the file is not there, access is denied.
@@ -34,8 +29,10 @@ class RunSettings:
     Attributes:
         dataset: the data set's name, for people.
         config: the resolved configuration, as plain values.
-        beam: opens a Beam pipeline with the run's options.
+        beam: opens a Beam pipeline with the run's options; it is sent to worker processes.
         selection: which steps.
+        jobs: how many steps may run at the same time; with more than one they run in worker
+            processes, else in this one.
         keep_going: after a failed step, go on with those that do not need it.
         beam_flags: what `beam` opens pipelines with, for the record.
         attempts: how often a step may be tried when it meets a fault.
@@ -45,12 +42,15 @@ class RunSettings:
         describe: takes the steps as they stand in `run.json`, and gives what the product says of
             them there.
         attach: the same for `report.json`; it may read the store.
+        draw: takes the home and the run's id when all of that is written, and adds a picture of
+            it; None for none. It is sent to a worker process.
     """
 
     dataset: str
     config: Mapping[str, Any]
     beam: Callable[[], AbstractContextManager[Any]]
     selection: Selection = Selection()
+    jobs: int = 1
     keep_going: bool = False
     beam_flags: tuple[str, ...] = ()
     attempts: int = 3
@@ -59,142 +59,87 @@ class RunSettings:
     trigger: Mapping[str, Any] | None = None
     describe: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda steps: {}
     attach: Callable[[Store, list[dict[str, Any]]], dict[str, Any]] = lambda store, steps: {}
+    draw: Callable[[Path, str], None] | None = None
 
 
 @dataclass(frozen=True)
-class Made:
-    """The outputs of a step before they are committed.
+class Task:
+    """One attempt at a step, as a value: it may be sent to another process.
 
     Attributes:
-        artifacts: by output field, checked, in staging folders.
-        facts: what the step tells about itself.
+        node: the step, with its component and parameters.
+        inputs: bound to their folders, by field.
+        staged: outputs, bound to empty folders, by field.
+        log: the file that what it prints goes to.
+        run: the run's id.
+        scratch: a folder that belongs to the step's key.
+        cache: the folder shared by all runs of the home.
+        beam: opens a Beam pipeline.
+        digests: of the inputs that are there, by field.
+        outside: what the component's probe named.
+        provenance: identity of code and configuration.
     """
 
-    artifacts: Mapping[str, Artifact]
-    facts: Mapping[str, Any]
+    node: Node
+    inputs: Mapping[str, Artifact | None]
+    staged: Mapping[str, Artifact]
+    log: Path
+    run: str
+    scratch: Path
+    cache: Path
+    beam: Callable[[], AbstractContextManager[Any]]
+    digests: Mapping[str, str]
+    outside: Mapping[str, str] | None
+    provenance: Mapping[str, str]
+
+    @property
+    def step(self) -> str:
+        """The step's name."""
+        return self.node.name
 
 
-class StepRunner:
-    """Runs the code of the steps of one run.
+def execute(task: Task, progress: Callable[[int, int, str], None]) -> Mapping[str, Any]:
+    """Run a step's code, and check what it made.
 
-    Args:
-        graph: where the steps are defined.
-        store: where inputs lie and outputs are staged.
-        folder: the run's folder.
-        settings: how to run.
-        emit: receives events.
+    Returns:
+        its facts; its outputs are in their staging folders.
+
+    Raises:
+        Exception: whatever the step raised.
     """
-
-    def __init__(
-        self, graph: Graph, store: Store, folder: RunFolder, settings: RunSettings, emit: Sink
-    ) -> None:
-        self._graph = graph
-        self._store = store
-        self._folder = folder
-        self._settings = settings
-        self._emit = emit
-        self._verified: set[str] = set()
-        self._waited = 0.0
-        self.provenance: dict[str, str] = {}
-
-    def attempt(self, plan: StepPlan) -> Made:
-        """Execute a step, again after faults, within the budget.
-
-        Raises:
-            Exception: whatever the step raised last.
-        """
-        for attempt in range(1, self._settings.attempts + 1):
-            self._emit(StepStarted(plan, attempt))
-            try:
-                return self.run_once(plan)
-            except Exception as error:
-                last = attempt == self._settings.attempts or not _may_pass(error)
-                wait = random.uniform(0, self._settings.backoff_seconds * 2 ** (attempt - 1))
-                if last or self._waited + wait > self._settings.budget_seconds:
-                    raise
-                self._waited += wait
-                self._emit(StepRetried(plan.name, one_line(error), wait))
-                time.sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def run_once(self, plan: StepPlan, scratch: str | None = None) -> Made:
-        """Run a step's code into staging folders and check what it made.
-
-        Args:
-            plan: the step, with its key and bound inputs.
-            scratch: name of its scratch folder; by default the step key.
-
-        Raises:
-            StoreError: an input object is damaged.
-            Exception: whatever the step raised.
-        """
-        node = self._graph.nodes[plan.name]
-        self._verify_inputs(plan)
-        assert plan.key is not None
-        scratch_folder = self._store.scratch(scratch or plan.key)
-        scratch_folder.mkdir(parents=True, exist_ok=True)
-        outputs = {
-            field: artifact.at(self._store.stage(self._folder.id, plan.name, field))
-            for field, artifact in node.artifacts("outputs").items()
-            if artifact is not None
-        }
-
-        def progress(done: int, total: int, note: str = "") -> None:
-            self._emit(Progress(plan.name, done, total, note))
-
-        with captured(self._folder.log(plan.name), plan.name) as log:
-            context = Context(
-                step=plan.name,
-                run_id=self._folder.id,
-                scratch=scratch_folder,
-                cache=self._store.cache,
-                log=log,
-                progress=progress,
-                beam=self._settings.beam,
-                input_digests={f: d for f, d in plan.digests.items() if d is not None},
-                outside=plan.parts["outside"],
-                provenance=self._provenance_of_run(),
-            )
-            inputs = node.component.Inputs(**plan.bound)
-            try:
-                facts = node.component.run(
-                    inputs, node.component.Outputs(**outputs), node.params, context
-                )
-                for artifact in outputs.values():
-                    artifact.check()
-            except SystemExit as error:  # a library that ends the process would end the run
-                log.exception("%s called exit", plan.name)
-                raise RuntimeError(f"the step's code called exit({error.code})") from error
-            except Exception:
-                log.exception("%s failed", plan.name)
-                raise
-        return Made(outputs, facts)
-
-    def _verify_inputs(self, plan: StepPlan) -> None:
-        """Hash every input object once per run, before anything is computed from it."""
-        for field, digest in plan.digests.items():
-            artifact = plan.bound[field]
-            if digest is None or artifact is None or digest in self._verified:
-                continue
-            if artifact.path == self._store.object_path(digest):
-                self._store.require(digest, deep=True)
-            self._verified.add(digest)
-
-    def _provenance_of_run(self) -> dict[str, str]:
-        if not self.provenance:
-            components = [node.component for node in self._graph.nodes.values()]
-            self.provenance = provenance(
-                self._folder.id,
-                self._settings.config,
-                self._folder.path,
-                CodeDigests(memo=self._store.home / "cache" / "code.json"),
-                [name for c in components for name in (c.module, *c.uses)],
-            )
-        return self.provenance
+    component = task.node.component
+    with captured(task.log, task.step) as log:
+        context = Context(
+            step=task.step,
+            run_id=task.run,
+            scratch=task.scratch,
+            cache=task.cache,
+            log=log,
+            progress=progress,
+            beam=task.beam,
+            input_digests=task.digests,
+            outside=task.outside,
+            provenance=task.provenance,
+        )
+        inputs = component.Inputs(**task.inputs)
+        outputs = component.Outputs(**task.staged)
+        try:
+            facts = component.run(inputs, outputs, task.node.params, context)
+            for artifact in task.staged.values():
+                artifact.check()
+        except SystemExit as error:  # a library that ends the process would end the run
+            log.exception("%s called exit", task.step)
+            raise RuntimeError(f"the step's code called exit({error.code})") from error
+        except Exception:
+            log.exception("%s failed", task.step)
+            raise
+    return facts
 
 
-def _may_pass(error: Exception) -> bool:
+def may_pass(error: Exception) -> bool:
     """True when the same step may succeed on a second try: after faults, not verdicts or bugs."""
+    if isinstance(error, WorkerDied):
+        return True
     if isinstance(error, BnpipeError):
         return False
     if isinstance(error, OSError):
