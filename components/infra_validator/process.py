@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Self
 
 from bnpipe.components.infra_validator import servers
 from bnpipe.components.infra_validator.servers import MODEL, Server
+from bnpipe.data.json_text import json_text
 from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.connect import connect
 from bnpipe.serving.errors import ServingError
@@ -50,25 +52,34 @@ class Process:
 
     Args:
         server: which.
-        base: folder of the versions.
-        log: the file that its output goes to.
+        base: folder of the versions; None to start the stand-in before there is one.
     """
 
-    def __init__(self, server: Server, base: Path, log: Path) -> None:
-        self._server, self._base, self._log = server, base, log
+    def __init__(self, server: Server, base: Path | None) -> None:
+        self._server, self._base = server, base
         rest, grpc = _free_ports()
         self._addresses = Addresses(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
         self._launch = servers.launch(server, base, rest, grpc)
         self._unread = b""
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(
-                self._launch.command,
-                env=self._launch.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output if server.real else subprocess.PIPE,
-                stderr=output,
-                start_new_session=True,
-            )
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._child = subprocess.Popen(
+            self._launch.command,
+            env=self._launch.environment,
+            stdin=subprocess.DEVNULL if server.real else subprocess.PIPE,
+            stdout=self._output if server.real else subprocess.PIPE,
+            stderr=self._output,
+            start_new_session=True,
+        )
+        if base is not None and not server.real:
+            self.look_at(base)
+
+    def look_at(self, base: Path) -> None:
+        """Tell the stand-in its folder of versions."""
+        self._base = base
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: who asks it will see
+            self._child.stdin.write(f"{json_text(str(base))}\n".encode())
+            self._child.stdin.close()
 
     def findings(self, deadline: float) -> list[dict[str, str]]:
         """The findings of the lint in the fresh process, each with its code and its sentence.
@@ -91,14 +102,21 @@ class Process:
         """
         return self._poll(deadline) if self._server.real else self._announced(deadline)
 
+    @property
+    def alive(self) -> bool:
+        """False when the process is gone."""
+        return self._child.poll() is None
+
     def check_alive(self) -> None:
         """Raises ServingError when the process is gone."""
-        if self._child.poll() is not None:
+        if not self.alive:
             raise self.fault("ended while it was asked")
 
     def tail(self) -> list[str]:
         """The last lines that it wrote."""
-        text = self._log.read_text(errors="replace")
+        # Not `read`: that would move the place at which the server writes on.
+        output = self._output.fileno()
+        text = os.pread(output, os.fstat(output).st_size, 0).decode(errors="replace")
         return [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
 
     def fault(self, what: str) -> ServingError:
@@ -127,8 +145,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        for stream in (self._child.stdin, self._child.stdout, self._output):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
     def _announced(self, deadline: float) -> Addresses:
         """The stand-in chooses free ports itself and writes them."""
@@ -179,9 +199,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def serving(
-    server: Server, base: Path, log: Path, deadline: float
-) -> Iterator[tuple[Process, Addresses]]:
+def serving(server: Server, base: Path, deadline: float) -> Iterator[tuple[Process, Addresses]]:
     """A real server that serves, on other ports if somebody took the first ones.
 
     Raises:
@@ -189,7 +207,7 @@ def serving(
         ServingError: the server does not start, or no port is free.
     """
     for _ in range(PORT_ATTEMPTS):
-        with Process(server, base, log) as process:
+        with Process(server, base) as process:
             try:
                 addresses = process.wait_until_serving(deadline)
             except PortTaken:

@@ -102,12 +102,12 @@ def _image(docker: str) -> str | None:
     return answer.stdout.strip() or None if answer.returncode == 0 else None
 
 
-def launch(server: Server, base: Path, rest_port: int, grpc_port: int) -> Launch:
+def launch(server: Server, base: Path | None, rest_port: int, grpc_port: int) -> Launch:
     """The commands that serve the versions in a folder.
 
     Args:
         server: which.
-        base: the folder; the version in it is 1.
+        base: the folder; the version in it is 1. The stand-in is told later.
         rest_port: a free port; the stand-in chooses its own and says which.
         grpc_port: another.
     """
@@ -116,8 +116,8 @@ def launch(server: Server, base: Path, rest_port: int, grpc_port: int) -> Launch
     python = [sys.executable, "-P", "-m"]
     parent = str(os.getpid())
     if not server.real:
-        command = [*python, "bnpipe.components.infra_validator.fresh", parent, str(base)]
-        return Launch(command, environment)
+        return Launch([*python, "bnpipe.components.infra_validator.fresh", parent], environment)
+    assert base is not None
     tied = [*python, "bnpipe.components.infra_validator.tied", parent, server.program]
     if server.name == BINARY:
         return Launch([*tied, *_flags(base, rest_port, grpc_port)], environment)

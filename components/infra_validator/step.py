@@ -69,9 +69,24 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return judge(inputs, outputs, params, ctx)
 
 
+def ahead(params: Params) -> None:
+    """Starts the fresh process, whose libraries take seconds to load."""
+    from bnpipe.components.infra_validator.work import make_ready
+
+    make_ready()
+
+
 PROGRAMS = ("bnpipe.components.infra_validator.fresh", "bnpipe.components.infra_validator.tied")
 """Modules that are started by name, each as a process of its own."""
 
 COMPONENT = Component(
-    "infra_validator", Inputs, Outputs, Params, run, gate=True, probe=probe, uses=PROGRAMS
+    "infra_validator",
+    Inputs,
+    Outputs,
+    Params,
+    run,
+    gate=True,
+    probe=probe,
+    uses=PROGRAMS,
+    ahead=ahead,
 )

@@ -162,16 +162,26 @@ def epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
 def feature_blocks(
     examples: TransformedExamples, splits: Sequence[str], info: DatasetInfo
 ) -> Iterator[Floats]:
-    """The features of some splits, float32[n, D] at a time, straight from their files.
+    """The features of some splits, straight from their files.
+
+    Yields:
+        float32[n, D]; of small batches as many at once as are about BLOCK_ROWS rows, since asking
+        a model costs milliseconds whatever the number.
 
     Raises:
         TrainingError: a row does not fit `info`, or a feature is not finite.
         DataError: a file is damaged.
     """
+    parts: list[Floats] = []
     for split in splits:
         for shard in examples.shards(split):
             for columns in _checked_batches(shard, info.features):
-                yield columns["features"]
+                parts.append(columns["features"])
+                if sum(map(len, parts)) >= BLOCK_ROWS:
+                    yield np.concatenate(parts)
+                    parts = []
+    if parts:
+        yield np.concatenate(parts)
 
 
 def _checked_batches(shard: Path, features: int) -> Iterator[dict[str, Column]]:

@@ -112,7 +112,8 @@ class _Worker:
     Attributes:
         job: the step or other call that it was given; None while it is idle.
         ahead: the step that it is making ready for.
-        ready_for: the steps that it has made ready for.
+        prepared: what it was asked to do ahead.
+        ready_for: the steps that it did it for.
     """
 
     number: int
@@ -120,6 +121,7 @@ class _Worker:
     connection: Connection
     job: str | None = None
     ahead: str | None = None
+    prepared: list[Callable[..., None]] = field(default_factory=list)
     ready_for: set[str] = field(default_factory=set)
 
     @property
@@ -172,15 +174,20 @@ class Workers:
         return self._give(task.step, "step", task).number
 
     def ahead(self, coming: Sequence[Ahead]) -> None:
-        """Ask every idle worker to make ready for one step that nobody is ready for."""
-        coming = [call for call in coming if call[0] not in self._asked]
+        """Ask every idle worker to make ready for one step that nobody was asked for.
+
+        Of steps that take the same preparation, such as two trainers, each gets a worker.
+        """
         if coming and len(self._workers) < min(2, self.places):
             self._new()
-        idle = [worker for worker in self._workers if worker.idle]
-        for worker, (step, function, arguments) in zip(idle, coming, strict=False):
-            self._asked.add(step)
-            worker.ahead = step
-            worker.send("ahead", function, arguments)
+        for worker in self._workers:
+            for step, function, arguments in coming if worker.idle else ():
+                if step not in self._asked and function not in worker.prepared:
+                    self._asked.add(step)
+                    worker.prepared.append(function)
+                    worker.ahead = step
+                    worker.send("ahead", function, arguments)
+                    break
 
     def wait(self, seconds: float | None) -> list[Ended]:
         """See `Executor.wait`; progress is passed on meanwhile."""

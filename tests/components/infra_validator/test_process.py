@@ -22,7 +22,7 @@ Fake = Callable[[str], Server]
 
 def try_it(server: Server, folder: Path) -> None:
     """Starts it as the step does."""
-    with serving(server, folder, folder / "log", time.monotonic() + PATIENCE):
+    with serving(server, folder, time.monotonic() + PATIENCE):
         pass
 
 
@@ -45,7 +45,7 @@ def test_a_server_that_serves_is_ended_with_all_its_children(fake: Fake, tmp_pat
         """
     )
     until = time.monotonic() + PATIENCE
-    with serving(server, tmp_path, tmp_path / "log", until) as (running, found):
+    with serving(server, tmp_path, until) as (running, found):
         assert found.rest.startswith("http://127.0.0.1:")
         running.check_alive()
         pids = [int((tmp_path / name).read_text()) for name in ("pid", "child")]
@@ -57,17 +57,23 @@ def test_a_server_that_never_serves_is_a_fault_and_ended(
     fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Time runs out once it has said what it waits for."""
-    server = fake("print('waiting for a version', flush=True); time.sleep(600)")
+    server = fake(
+        """
+        print('waiting for a version', flush=True)
+        (here / "waiting").touch()
+        time.sleep(600)
+        """
+    )
 
     def now() -> float:
-        return 2 * PATIENCE if "waiting" in (tmp_path / "log").read_text() else 0.0
+        return 2 * PATIENCE if (tmp_path / "waiting").exists() else 0.0
 
     clock = SimpleNamespace(monotonic=now, sleep=time.sleep)
     monkeypatch.setattr(process, "time", clock)
     told = r"does not serve in time; it said last: waiting for a"
     with (
         pytest.raises(ServingError, match=told),
-        serving(server, tmp_path, tmp_path / "log", PATIENCE),
+        serving(server, tmp_path, PATIENCE),
     ):
         pass
     wait_for(lambda: is_gone(int((tmp_path / "pid").read_text())))
@@ -122,7 +128,7 @@ def test_a_server_ends_when_the_run_is_killed(fake: Fake, tmp_path: Path) -> Non
         "from bnpipe.components.infra_validator.servers import Server\n"
         f"server = Server({server.name!r}, 'fake', {server.program!r})\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "with serving(server, folder, folder / 'log', time.monotonic() + 300):\n"
+        "with serving(server, folder, time.monotonic() + 300):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment())
