@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 PATIENCE = 300.0
 
@@ -12,3 +13,11 @@ def wait_for(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < until, f"waited for {PATIENCE:g} s"
         time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; also one that nobody has asked about yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True

@@ -11,7 +11,10 @@ from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, open_served, open_store
 
 if TYPE_CHECKING:
-    from bnpipe.pipeline.engine.runs import RunFolder
+    from bnpipe.pipeline.engine.runs import RunFolder, Span
+
+_BAR_WIDTH = 24
+"""Characters that a run's time is drawn on."""
 
 
 def show(
@@ -96,18 +99,35 @@ def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
     }
 
 
+def _bar(span: Span, whole: float) -> str:
+    """A stretch of time, drawn on the run's."""
+    scale = _BAR_WIDTH / max(whole, span.start + span.seconds)
+    begin = round(span.start * scale)
+    return " " * begin + "━" * max(1, round((span.start + span.seconds) * scale) - begin)
+
+
 def _show_run(summary: dict[str, Any]) -> None:
+    from bnpipe.pipeline.engine.runs import timeline
+
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary["started"]))
     ui.say(f"run {summary['id']}  {summary['status']}  {started}")
+    spans = timeline(summary)
+    bars = {span.name: _bar(span, summary["seconds"]) for span in spans if not span.ahead}
     rows = [
         (
             step["name"],
             step["action"],
             f"{step['seconds']:.1f} s",
+            bars.get(step["name"], ""),
             " ".join(f"{field} {digest[:8]}" for field, digest in step["outputs"].items()),
             step["error"] or "; ".join(r["sentence"] for r in step["reasons"]),
         )
         for step in summary["steps"]
     ]
-    ui.table(("step", "action", "took", "outputs", "why"), rows)
+    rows += [
+        (span.name, "made ready", f"{span.seconds:.1f} s", _bar(span, summary["seconds"]), "", "")
+        for span in spans
+        if span.ahead
+    ]
+    ui.table(("step", "action", "took", "when", "outputs", "why"), rows)
     ui.show_summary(summary)

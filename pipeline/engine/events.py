@@ -49,12 +49,17 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class MadeReady(Event):
-    """An idle worker has made ready for a step: imports, mostly; `began` as `Event.at`."""
+    """An idle worker has made ready for a step: imports, mostly; `started` as `Event.at`."""
 
     worker: int
     step: str
-    began: float
+    started: float
     seconds: float
+
+    def snapshot(self) -> dict[str, Any]:
+        """For `run.json`."""
+        times = {"started": round(self.started, 3), "seconds": round(self.seconds, 3)}
+        return {"worker": self.worker, "step": self.step, **times}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bnpipe.pipeline.engine.errors import (
     exit_code_of,
     one_line,
 )
-from bnpipe.pipeline.engine.events import Event, JsonLines, NotDrawn, RunFinished, Sink
+from bnpipe.pipeline.engine.events import Event, JsonLines, MadeReady, NotDrawn, RunFinished, Sink
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.fingerprint import digest_of
 from bnpipe.pipeline.engine.graph import Graph
@@ -78,13 +78,17 @@ def run_graph(
         write_json(folder.path / "plan.json", plan.snapshot())
         heard: list[Sink] = [JsonLines(folder.path / "events.jsonl"), *sinks]
 
+        made_ready: list[MadeReady] = []
+
         def emit(event: Event) -> None:
+            if isinstance(event, MadeReady):
+                made_ready.append(event)
             for sink in heard:
                 sink(event)
 
         with _executor(plan, folder, settings, emit) as executor:
             runner = Runner(graph, store, folder, settings, executor, emit)
-            record = _Record(store, folder, settings, runner, time.time())
+            record = _Record(store, folder, settings, runner, made_ready, time.time())
             ended = None
             try:
                 ended = _guarded(record, plan, verify)
@@ -100,6 +104,7 @@ def run_graph(
             except (KeyboardInterrupt, Terminated) as stop:  # when only records were to be written
                 ended = ended or (_code_of(stop), stop)
                 summary = record.write(*ended)
+        store.unstage_run(folder.id)
         for sink in sinks:
             sink(RunFinished(summary))
         return FinishedRun(ended[0], summary, folder, ended[1])
@@ -144,6 +149,7 @@ class _Record:
     folder: RunFolder
     settings: RunSettings
     runner: Runner
+    made_ready: Sequence[MadeReady]
     started: float
 
     def write(self, code: ExitCode | None, error: BaseException | None) -> dict[str, Any]:
@@ -161,6 +167,7 @@ class _Record:
             "pid": os.getpid(),
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
+            "made_ready": [e.snapshot() for e in self.made_ready],
             "verdict": next(iter([*refused, *reversed(verdicts)]), None),
             "error": one_line(error) if isinstance(error, Exception) else None,
             "config_digest": digest_of(self.settings.config),

@@ -6,14 +6,16 @@ runs/<id>/config.yaml    the resolved configuration
           run.json       the summary; `status` is `running` until the run ends, and is read as
                          `killed` where its process `pid` does not hold the home's lock
           report.json    the summary with config, metrics and rules: the report's source
+          report.html    the report, drawn; unless it was not wanted
           logs/<step>.log
+          workers.log    what worker processes printed between steps
           diff.patch     uncommitted changes of the checkout, if there were any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,9 @@ from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.lock import is_living
 from bnpipe.pipeline.engine.store import Store
+
+SHORTEST_SPAN = 0.1
+"""Seconds that making ready must take to be shown."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,38 @@ class RunFolder:
                 f"run {self.id} is still at work", hint=f"follow it: bnpipe logs {self.id} STEP"
             )
         return report
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a run's time.
+
+    Attributes:
+        name: the step.
+        ahead: true when a worker made ready for it, false when it ran.
+        start: seconds since the run's start.
+        seconds: how long it took.
+    """
+
+    name: str
+    ahead: bool
+    start: float
+    seconds: float
+
+
+def timeline(summary: Mapping[str, Any]) -> list[Span]:
+    """What a run did when, in the order of its start; of runs before they told it, one by one."""
+    spans, end = [], 0.0
+    for step in summary["steps"]:
+        if step["action"] in ("run", "failed"):
+            start = step["started"] - summary["started"] if "started" in step else end
+            spans.append(Span(step["name"], False, max(0.0, start), step["seconds"]))
+            end += step["seconds"]
+    for ready in summary.get("made_ready", ()):
+        if ready["seconds"] >= SHORTEST_SPAN:
+            start = ready["started"] - summary["started"]
+            spans.append(Span(ready["step"], True, max(0.0, start), ready["seconds"]))
+    return sorted(spans, key=lambda span: span.start)
 
 
 def new_run(store: Store) -> RunFolder:

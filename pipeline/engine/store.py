@@ -192,6 +192,11 @@ class Store:
         """Remove what a step staged and did not commit."""
         remove_tree(self.home / "tmp" / f"{run}-{step}")
 
+    def unstage_run(self, run: str) -> None:
+        """Remove what the steps of a run staged, which have been ended."""
+        for folder in (self.home / "tmp").glob(f"{run}-*"):
+            remove_tree(folder)
+
     def scratch(self, key: str) -> Path:
         """The folder that a step key keeps across killed runs."""
         return self.home / "scratch" / key

@@ -52,7 +52,7 @@ def main() -> None:
 
 def _answer(call: tuple[Any, ...], send: Callable[..., None]) -> None:
     """Do what was asked for, and say what became of it."""
-    began = time.time()
+    started = time.time()
     try:
         match call:
             case ("step", Task() as task):
@@ -62,7 +62,7 @@ def _answer(call: tuple[Any, ...], send: Callable[..., None]) -> None:
                 send("done", {})
             case ("ahead", function, arguments):
                 _make_ready(function, arguments)
-                send("ready", began, time.time() - began)
+                send("ready", started, time.time() - started)
     except Exception as error:
         send("failed", *_portable(error))
 

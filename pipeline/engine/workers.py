@@ -222,8 +222,8 @@ class Workers:
         match message:
             case ("progress", done, total, note) if worker.job is not None:
                 self._emit(Progress(worker.job, done, total, note))
-            case ("ready", began, seconds) if worker.ahead is not None:
-                self._emit(MadeReady(worker.number, worker.ahead, began, seconds))
+            case ("ready", started, seconds) if worker.ahead is not None:
+                self._emit(MadeReady(worker.number, worker.ahead, started, seconds))
                 worker.ready_for.add(worker.ahead)
                 worker.ahead = None
             case ("done", facts) if worker.job is not None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bnpipe.pipeline.engine.runs import timeline
 from bnpipe.pipeline.report.contents import Contents
 from bnpipe.pipeline.report.evaluation import number
 from bnpipe.pipeline.report.svg import BASELINE, CANDIDATE, CHAMPION, INK, draw, tick_names
@@ -88,30 +89,34 @@ def _row(contents: Contents, metric: str, epoch: int) -> Iterator[str]:
 
 
 def step_times(contents: Contents) -> Chart | None:
-    """Seconds of every step that ran; None when everything came from the cache."""
-    ran = [s for s in contents.run["steps"] if s["action"] in ("run", "failed")]
-    if not ran:
+    """What ran beside what, and for how long; None when everything came from the cache."""
+    spans = timeline(contents.run)
+    if not spans:
         return None
-    names = [s["name"] for s in ran]
-    seconds = [s["seconds"] for s in ran]
+    names = [f"ready: {span.name}" if span.ahead else span.name for span in spans]
 
     def paint(axes: Axes) -> None:
-        axes.barh(range(len(ran)), seconds, color=CANDIDATE, height=0.6)
+        for row, span in enumerate(spans):
+            colour = BASELINE if span.ahead else CANDIDATE
+            axes.barh(row, span.seconds, left=span.start, color=colour, height=0.6)
+            place = (span.start + span.seconds, row)
+            text = f" {span.seconds:.1f} s"
+            axes.annotate(text, place, va="center", color=INK, annotation_clip=False)
         tick_names(axes, "y", names)
-        for row, value in enumerate(seconds):
-            axes.annotate(
-                f" {value:.1f} s", (value, row), va="center", color=INK, annotation_clip=False
-            )
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("seconds")
-        axes.set_xlim(0, max(*seconds, 0.1) * 1.15)
+        axes.set_xlabel("seconds since the run's start")
+        axes.set_xlim(0, max(0.1, *(s.start + s.seconds for s in spans)) * 1.15)
 
-    slowest = max(ran, key=lambda s: s["seconds"])
+    slowest = max((s for s in spans if not s.ahead), key=lambda s: s.seconds)
     alt = (
-        f"Seconds per step. {slowest['name']} took longest, {slowest['seconds']:.1f} of "
-        f"{sum(seconds):.1f} seconds."
+        f"What ran when. {slowest.name} took longest, {slowest.seconds:.1f} of the run's "
+        f"{contents.run['seconds']:.1f} seconds. \u201cready\u201d is what an idle process loaded "
+        "ahead of the step."
     )
-    rows = [(s["name"], f"{s['seconds']:.2f}") for s in ran]
-    svg = draw("times", 0.7 + 0.26 * len(ran), alt, paint)
-    return Chart("Seconds per step", alt, svg, Table(("step", "seconds"), rows))
+    rows = [
+        (name, f"{span.start:.2f}", f"{span.seconds:.2f}")
+        for name, span in zip(names, spans, strict=True)
+    ]
+    svg = draw("times", 0.7 + 0.26 * len(spans), alt, paint)
+    return Chart("Where the time went", alt, svg, Table(("step", "start", "seconds"), rows))

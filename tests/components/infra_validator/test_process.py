@@ -15,7 +15,7 @@ from bnpipe.components.infra_validator.process import PORT_ATTEMPTS, Refused, se
 from bnpipe.components.infra_validator.servers import STAND_IN, Server, launch
 from bnpipe.serving.errors import ServingError
 from tests.child import environment
-from tests.waiting import PATIENCE, wait_for
+from tests.waiting import PATIENCE, is_gone, wait_for
 
 Fake = Callable[[str], Server]
 
@@ -24,14 +24,6 @@ def try_it(server: Server, folder: Path) -> None:
     """Starts it as the step does."""
     with serving(server, folder, time.monotonic() + PATIENCE):
         pass
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; also one that nobody has asked about yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_server_that_serves_is_ended_with_all_its_children(fake: Fake, tmp_path: Path) -> None:

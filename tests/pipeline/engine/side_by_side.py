@@ -1,0 +1,133 @@
+"""A graph of steps that need nothing of one another, and do what a test tells them in files.
+
+first -> a, b, c -> last. Every step writes the number of its process to `<folder>/pids/<step>`.
+A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its own
+process, and remove the file before; `raise` an error that pickle cannot make again; `exit`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnpipe.components.artifacts import Artifact
+from bnpipe.components.base import Component, Context, Facts, machine_local
+from bnpipe.pipeline.engine.events import StepErrored, StepFinished
+from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
+from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.step import RunSettings
+
+SIDE = ("a", "b", "c")
+
+
+class OddError(Exception):
+    """Needs two arguments, and gives pickle one."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True)
+class One:
+    text: Artifact
+
+
+@dataclass(frozen=True)
+class Three:
+    a: Artifact
+    b: Artifact
+    c: Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    folder: str = machine_local("")
+    text: str = ""
+
+
+def run(inputs: Any, outputs: One, params: Params, ctx: Context) -> Facts:
+    folder = Path(params.folder)
+    (folder / "pids" / ctx.step).write_text(str(os.getpid()))
+    _obey(folder, ctx)
+    read = [getattr(inputs, name).path / "text" for name in vars(inputs)]
+    text = params.text + "".join(path.read_text() for path in read)
+    (outputs.text.path / "text").write_text(text)
+    return {"length": len(text)}
+
+
+def _obey(folder: Path, ctx: Context) -> None:
+    wait = folder / f"wait-{ctx.step}"
+    while wait.exists() and not (folder / f"done-{wait.read_text()}").exists():
+        ctx.progress(0, 1, "waits")
+        time.sleep(0.01)
+    kill = folder / f"kill-{ctx.step}"
+    if kill.exists():
+        kill.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (folder / f"raise-{ctx.step}").exists():
+        raise OddError("odd", ctx.step)
+    if (folder / f"exit-{ctx.step}").exists():
+        os._exit(3)
+
+
+def ahead(params: Params) -> None:
+    folder = Path(params.folder)
+    (folder / "pids" / f"ahead-{os.getpid()}").touch()
+    if (folder / "raise-ahead").exists():
+        raise OddError("odd", "ahead")
+
+
+FIRST = Component("first", Nothing, One, Params, run)
+SIDEWAYS = Component("side", One, One, Params, run)
+LAST = Component("last", Three, One, Params, run, ahead=ahead)
+
+
+def graph(folder: Path) -> Graph:
+    """The graph; what its steps are told stands in `folder`."""
+    (folder / "pids").mkdir(exist_ok=True)
+    g = Graph()
+    first = g.add(FIRST, Nothing(), Params(folder=str(folder), text="0")).text
+    side = [
+        g.add(SIDEWAYS, One(first), Params(folder=str(folder), text=name), name=name).text
+        for name in SIDE
+    ]
+    g.add(LAST, Three(*side), Params(folder=str(folder)))
+    return g
+
+
+def run_side_by_side(
+    home: Path,
+    folder: Path,
+    jobs: int,
+    hear: Callable[[Any], None] = lambda event: None,
+    verify: bool = False,
+    **changes: Any,
+) -> FinishedRun:
+    """Run it."""
+
+    def tell(event: Any) -> None:
+        if isinstance(event, StepFinished | StepErrored):
+            step = event.plan.name if isinstance(event, StepFinished) else event.step
+            (folder / f"done-{step}").touch()
+        hear(event)
+
+    settings = RunSettings("toy", {}, nullcontext, jobs=jobs, backoff_seconds=0.001, **changes)
+    return run_graph(graph(folder), home, settings, [tell], verify=verify)
+
+
+def main() -> None:
+    """Run it in a process of its own, with the arguments HOME FOLDER JOBS."""
+    home, folder, jobs = sys.argv[1:]
+    sys.exit(run_side_by_side(Path(home), Path(folder), int(jobs)).exit_code)
