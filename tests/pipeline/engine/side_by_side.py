@@ -1,8 +1,8 @@
 """A graph of steps that need nothing of one another, and do what a test tells them in files.
 
 first -> a, b, c -> last. Every step writes the number of its process to `<folder>/pids/<step>`.
-A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its own
-process, and remove the file before; `raise` an error that pickle cannot make again; `exit`.
+A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its
+own process, and remove the file before; `raise` an error that pickle cannot make again; `exit`.
 """
 
 from __future__ import annotations
