@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bnpipe.pipeline.engine import collect, execute, step
+from bnpipe.pipeline.engine import attempts, collect, execute
 from bnpipe.pipeline.engine.errors import PipelineError
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.runs import summaries
@@ -42,14 +42,14 @@ class Places:
     def served(self) -> Path:
         return self.root / "served"
 
-    def run(self, *, rate: int = 1, **selection: Any) -> dict[str, Any]:
+    def run(self, *, rate: int = 1, jobs: int = 1, **selection: Any) -> dict[str, Any]:
         """Run the toy; its outputs by step, without the pusher's.
 
         Raises:
             PipelineError, OSError: the run failed, as `main` would tell it.
         """
         graph = toy_graph(self.root / "in.txt", self.served, rate=rate)
-        settings = toy_settings(selection=Selection(**selection), attempts=1)
+        settings = toy_settings(selection=Selection(**selection), attempts=1, jobs=jobs)
         result = execute.run_graph(graph, self.home, settings)  # type: ignore[arg-type]
         if result.error is not None:
             raise result.error
@@ -138,6 +138,7 @@ SCENARIOS = {
         lambda p: p.run(to="source"), _damage_and_forget, again=SOURCE, commit_only=True
     ),
     "first run": Scenario(lambda p: p.run()),
+    "commits with two workers": Scenario(lambda p: p.run(jobs=2), commit_only=True),
     "run of a changed model": Scenario(
         lambda p: p.run(rate=2), lambda p: p.run(), again={"rate": 2}
     ),
@@ -202,7 +203,7 @@ def broken_end(home: Path) -> list[str]:
 def explore(name: str, fault: str, stride: int, root: Path) -> dict[str, Any]:
     """Every point, or every `stride`-th, of one scenario under one fault."""
     scenario = SCENARIOS[name]
-    step.provenance = lambda *_: {}  # git is asked four times a run; not what is tested here
+    attempts.provenance = lambda *_: {}  # git is asked four times a run; not what is tested here
     clean, template = Places(root / "clean"), Places(root / "template")
     for made in (clean, template):
         made.root.mkdir()

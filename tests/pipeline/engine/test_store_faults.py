@@ -23,6 +23,8 @@ QUICK = {
     ("commit", "eio"): 13,
     ("commit over a damaged object", "kill"): 5,
     ("commit over a damaged object", "enospc"): 17,
+    ("commits with two workers", "kill"): 61,
+    ("commits with two workers", "enospc"): 97,
     ("first run", "kill"): 199,
     ("first run", "tear"): 17,
     ("first run", "enospc"): 199,
