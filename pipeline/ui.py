@@ -245,13 +245,13 @@ class RunView:
         """Draw the live lines; nothing where there is no terminal."""
         if self._console.color_system is None:
             return
-        if self._live is None and self._lines:
+        if not self._lines:
+            self._stop()
+            return
+        if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
-        if self._live is not None:
-            self._live.update(Text.from_markup("\n".join(self._lines.values())))
-            if not self._lines:
-                self._stop()
+        self._live.update(Text.from_markup("\n".join(self._lines.values())))
 
     def _stop(self) -> None:
         if self._live is not None:

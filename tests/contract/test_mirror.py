@@ -25,7 +25,7 @@ pipeline: definition push
 pipeline/cli: common config diff export gc graph logs plan predict promote report resume
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
-pipeline/engine: capture execute files provenance step
+pipeline/engine: attempts capture execute files provenance step worker
 pipeline/report: charts contents data_charts evaluation_charts matrices
 pipeline/schedule: book canary claim daemon health outcome retraining slot work
 serving: errors

@@ -84,7 +84,7 @@ def test_run_shows_every_step_and_a_summary(bnpipe: Bnpipe, home: Path) -> None:
         "verdict   good enough",
         f"pushed    v1 is live in {home}/served/mnist/1",
     ]
-    assert lines[9] == f"report    {home}/runs/0001/report.json"
+    assert lines[9] == f"report    {home}/runs/0001/report.html"
     assert "\x1b" not in told.out  # no colours where there is no terminal
 
 
