@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,15 @@ class Finding:
     pairs: int
     basis: Basis | None
     rows: tuple[tuple[str, Effect, str, int, bool], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        rows = [
+            {"name": name, **effect._asdict(), "pairs": pairs, "decides": decides}
+            for name, effect, _, pairs, decides in self.rows
+        ]
+        effect = None if self.effect is None else self.effect._asdict()
+        return {**vars(self), "effect": effect, "rows": rows}
 
 
 def differences(claims: Sequence[Claim]) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
 from bnpipe.components.study.claims import LEVELS
@@ -91,7 +91,7 @@ def _arrivals(trained: Trained) -> Chart | None:
             band = 100 * (1 - np.nan_to_num(np.array(found), nan=0.0))
             curves[arm] = Curve(waiting.quantiles.tolist(), band)
     title = f"Trainings that have reached {level:.0%}, own rates, percent (Kaplan-Meier)"
-    return _chart("arrivals", title, "step", "%", curves, "log", drawstyle="steps-post")
+    return _chart("arrivals", title, "step", "%", curves, drawstyle="steps-post")
 
 
 def _rates(trained: Trained, optimizer: str) -> Chart | None:
@@ -178,8 +178,13 @@ def _chart(
             )
         axes.set_xscale(x_scale)
         axes.set_yscale(y_scale)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":  # its own labels are mathematics, slow and no text
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
         if y_scale == "log":
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.legend(fontsize=7)

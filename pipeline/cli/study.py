@@ -1,0 +1,77 @@
+"""`bnpipe study`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnpipe.pipeline import ui
+from bnpipe.pipeline.cli.common import (
+    ConfigFile,
+    Json,
+    Sets,
+    Verbose,
+    config_from,
+    expand_path,
+    open_store,
+)
+from bnpipe.pipeline.configuration.config import home_from
+
+
+def study(
+    sets: Sets = None,
+    config: ConfigFile = None,
+    force: Annotated[list[str] | None, typer.Option(help="Run this step again.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; by default study.html in the run's folder.", callback=expand_path
+        ),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Find out what is true of what is said about batch normalisation, on this data.
+
+    Trains some hundred small networks, paired by seed, and gives each of six claims a verdict.
+    What is cached is not run again. Examples: `bnpipe study`, `bnpipe study --set study.seeds=10`.
+    """
+    from bnpipe.pipeline.engine.plan import Selection
+    from bnpipe.pipeline.launch import Request
+    from bnpipe.pipeline.study import launch
+
+    view = None if as_json else ui.RunView()
+    request = Request(Selection(force=tuple(force or ())))
+    try:
+        result = launch(config_from(config, sets), home_from(), request, [view] if view else [])
+    finally:
+        if view is not None:
+            view.close()
+    if result.error is not None:
+        if isinstance(result.error, Exception):
+            ui.error(result.error, trace=verbose)
+        return result.exit_code
+
+    from bnpipe.pipeline.report.study import judged, write_study
+
+    found = judged(open_store(), result.folder)
+    page = write_study(found, out)
+    with ui.heard_or_not(sys.stdout):
+        if as_json:
+            ui.write_json({**found.to_json(), "page": str(page)})
+        else:
+            columns = ("claim", "measured", "effect [95 %]", "verdict")
+            ui.table(
+                columns,
+                [
+                    (f"{f.letter}: {f.title}", f.measured, f.effect_text, f.verdict)
+                    for f in found.findings
+                ],
+            )
+            for f in found.findings:
+                ui.say(f"{f.letter} {f.verdict}: {f.sentence}")
+            ui.say(f"page  {page}")
+    return result.exit_code
