@@ -128,7 +128,7 @@ class ShiftCourse:
                 quarters = np.percentile(moved, PERCENTILES) if moved.size else [np.nan] * 3
                 self.steps.append(step)
                 mean = moved.mean() if moved.size else np.nan
-                self.rows.append([mean, *quarters, change, cosine])
+                self.rows.append([float(n) for n in (mean, *quarters, change, cosine)])
         self._means = means
 
     def fields(self) -> dict[str, Any]:
@@ -136,13 +136,10 @@ class ShiftCourse:
         if not self.steps:
             return {}
         columns = [series(column) for column in np.array(self.rows).T]
-        return {"shift": Shift(**dict(zip(_SHIFT, [tuple(self.steps), *columns], strict=True)))}
+        return {"shift": Shift(steps=tuple(self.steps), **dict(zip(_SHIFT, columns, strict=True)))}
 
 
-_SHIFT = (
-    *("steps", "moved", "moved_15", "moved_50", "moved_85"),
-    *("gradient_change", "gradient_cosine"),
-)
+_SHIFT = ("moved", "moved_15", "moved_50", "moved_85", "gradient_change", "gradient_cosine")
 
 
 def series(numbers: Any) -> tuple[float | None, ...]:

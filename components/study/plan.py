@@ -76,11 +76,11 @@ PLAN = (
     ),
     Row("main", ("batch",), 30, 10, measures=_CURVE | {"shift", "batches"}),
     Row("main", ("none",), 30, 10, measures=_CURVE | {"shift"}),
-    Row("control", ("moving",), 20, 10, measures=_CURVE),
-    Row("dropout", ("batch_dropout", "none_dropout"), 10, 10),
-    Row("control", ("noisy",), 20, 4, measures=_CURVE | {"shift"}),
-    Row("control", ("standardized", "layer", "data_init"), 20, 4, measures=_CURVE),
-    Row("own_rate", ("none", "batch"), 20, 5, rates="own", measures=_CURVE),
+    Row("control", ("moving",), 12, 10, measures=_CURVE),
+    Row("dropout", ("batch_dropout", "none_dropout"), 8, 10),
+    Row("control", ("noisy",), 10, 4, measures=_CURVE | {"shift"}),
+    Row("control", ("standardized", "layer", "data_init"), 12, 4, measures=_CURVE),
+    Row("own_rate", ("none", "batch"), 12, 5, rates="own", measures=_CURVE),
     Row(
         "depth",
         ("batch", "none", "he"),
@@ -89,8 +89,8 @@ PLAN = (
         depths=(20, 8, 2),
         measures=frozenset({"gradients"}),
     ),
-    Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 20, 30, FEW_IMAGES),
-    Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 20, 30, FEW_IMAGES),
+    Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 12, 30, FEW_IMAGES),
+    Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 12, 30, FEW_IMAGES),
 )
 CUSTOM_SEEDS = 20
 """Of the main trainings with batch normalisation, those inferred as the article's layer does it."""

@@ -146,7 +146,7 @@ class Bench:
             if "shift" in unit.measures and mark in SHIFT_STEPS and mark < unit.steps:
                 finite &= self._record_shift(shift, unit, mark)
                 done = mark + 1
-        ended = {
+        ended: dict[str, Any] = {
             "validation_accuracy": self._accuracy(*self._validation),
             "train_accuracy": self._train_accuracy(unit.images),
             "diverged": not finite or not self._weights_are_finite(),
