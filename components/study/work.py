@@ -1,0 +1,165 @@
+"""The study's work: the splits to files, processes that train, their records to the artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnpipe.components.artifacts import TransformedExamples
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.study.doubtful import doubtful
+from bnpipe.components.study.params import Params
+from bnpipe.components.study.plan import (
+    BATCH_SIZE,
+    CUSTOM_SEEDS,
+    FEW_IMAGES,
+    MOST_IMAGES,
+    Unit,
+    scaled,
+    units,
+)
+from bnpipe.components.study.results import Study, parse, write
+from bnpipe.components.study.step import WORKER
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.durable import replace_text
+from bnpipe.data.errors import BnpipeError
+from bnpipe.data.json_text import json_text
+from bnpipe.data.records.examples import read_transformed
+
+TASK, ARRAYS = "task.json", "arrays"
+_LOOK_SECONDS = 0.5
+
+
+class StudyError(BnpipeError):
+    """The study cannot be made of these examples, or a process ended before its work."""
+
+
+def study(examples: TransformedExamples, output: Study, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    images = _prepare(examples, params, ctx.scratch)
+    planned = units(params, images)
+    files = {unit: finished(ctx.scratch, unit) for unit in planned}
+    there = sum(file.exists() for file in files.values())
+    if there:
+        ctx.log.info("went on after %d of %d trainings", there, len(files))
+    with _workers(params.workers, ctx.scratch) as workers:
+        while True:
+            ended = [worker.poll() for worker in workers]
+            done = sum(file.exists() for file in files.values())
+            ctx.progress(done, len(files), "trainings")
+            if any(ended):  # a code other than 0
+                raise _died(workers, ctx.scratch)
+            if None not in ended:
+                break
+            time.sleep(_LOOK_SECONDS)
+    return _collect(files, params, output)
+
+
+def finished(folder: Path, unit: Unit) -> Path:
+    """The file of a finished training in the scratch folder of a study."""
+    return folder / f"{unit.name}.json"
+
+
+def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> int:
+    """Writes what the processes read; returns how many train images there are.
+
+    Raises:
+        StudyError: a split has too few examples.
+    """
+    info = DatasetInfo.read(examples.path)
+    folder = scratch / ARRAYS
+    folder.mkdir(exist_ok=True)
+    images = 0
+    for split, least in (("train", BATCH_SIZE), ("validation", 1), ("test", 1)):
+        read = read_transformed(examples.shards(split))
+        features, labels = read.features[:MOST_IMAGES], read.label[:MOST_IMAGES]
+        if len(labels) < least:
+            raise StudyError(
+                f"split {split}: expected at least {least} examples, received {len(labels)}",
+                hint="study a larger data set",
+            )
+        if split == "train":
+            images = len(labels)
+        if split == "test":
+            np.save(folder / "doubtful.npy", doubtful(features))
+        np.save(folder / f"{split}_features.npy", features)
+        np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
+    replace_text(scratch / TASK, json_text({"params": asdict(params), "classes": info.classes}))
+    return images
+
+
+@contextlib.contextmanager
+def _workers(count: int, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes of one thread each, which are ended with the block, and by the kernel with us."""
+    environment = {
+        **os.environ,
+        "TF_NUM_INTRAOP_THREADS": "1",  # bits of large products depend on it
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    # -P: nothing is imported from the current folder.
+    command = [sys.executable, "-P", "-m", WORKER, str(os.getpid()), str(folder)]
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for number in range(count):
+            with (folder / f"{number}.log").open("wb") as log:
+                workers.append(
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()  # nothing is half written
+            worker.wait()
+
+
+def _died(workers: list[subprocess.Popen[bytes]], folder: Path) -> StudyError:
+    number = next(i for i, worker in enumerate(workers) if worker.returncode)
+    text = (folder / f"{number}.log").read_text(errors="replace")
+    said = [line for line in text.splitlines() if line.strip()] or ["nothing"]
+    return StudyError(
+        f"a process that trains ended with code {workers[number].returncode}; it said last: "
+        f"{said[-1][-300:]}",
+        hint="what is trained is kept: bnpipe study goes on from there",
+    )
+
+
+def _collect(files: dict[Unit, Path], params: Params, output: Study) -> Facts:
+    """Writes the artifact in the order of the plan; the times are facts, not records."""
+    custom = scaled(CUSTOM_SEEDS, params)
+    lines: list[str] = []
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for unit, file in files.items():
+        stored: dict[str, Any] = json.loads(file.read_text())
+        for record in stored["trainings"]:
+            wanted = record["experiment"] in params.experiments
+            if wanted and (record["experiment"] != "custom" or record["seed"] < custom):
+                lines.append(json_text(record))
+        if unit.depth == 2 and unit.optimizer == "adam" and unit.images > FEW_IMAGES:
+            seconds[unit.arm].append(stored["seconds_per_step"])
+    trainings = parse(lines)
+    write(output.path, trainings)
+    return {
+        "trainings": len(trainings),
+        "steps": sum(unit.steps for unit in files),
+        **{f"seconds_per_step_{arm}": statistics.median(s) for arm, s in seconds.items()},
+    }
