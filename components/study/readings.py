@@ -94,14 +94,12 @@ def steps_to(level: float) -> Value:
     return steps
 
 
-def accuracy(training: Training, until: int) -> float | None:
-    """Test accuracy, of trainings that end with the same step."""
-    return training.test_accuracy if training.steps == until else None
+def at_the_end(name: str) -> Value:
+    """A field of trainings that end with the same step."""
+    return lambda training, until: getattr(training, name) if training.steps == until else None
 
 
-def clean_accuracy(training: Training, until: int) -> float | None:
-    """As `accuracy`, without the images of doubtful label."""
-    return training.test_accuracy_clean if training.steps == until else None
+accuracy = at_the_end("test_accuracy")
 
 
 def small_gap(training: Training, until: int) -> float | None:
@@ -119,42 +117,22 @@ def imbalance(training: Training, until: int) -> float | None:
     return math.exp(sum(abs(math.log(ratio)) for ratio in ratios if ratio) / len(ratios))
 
 
-def imbalance_at_start(training: Training, until: int) -> float | None:
-    """As `imbalance`, before the first step."""
-    return imbalance(training, 0)
+def shifted(name: str) -> Value:
+    """The mean over the steps of a series of `results.Shift`."""
 
+    def mean(training: Training, until: int) -> float | None:
+        if training.shift is None:
+            return None
+        rows = zip(training.shift.steps, getattr(training.shift, name), strict=True)
+        finite = [value for step, value in rows if step <= until and value is not None]
+        return sum(finite) / len(finite) if sum(finite) > 0 else None
 
-def variation(training: Training, until: int) -> float | None:
-    """How much the first layer's gradient varies over steps."""
-    return training.gradient_variation or None
-
-
-def moved(training: Training, until: int) -> float | None:
-    """The mean shift of inputs' means."""
-    return None if training.shift is None else _mean(training, training.shift.moved, until)
-
-
-def gradient_change(training: Training, until: int) -> float | None:
-    """The mean change of a layer's gradient by the update of the layers below it."""
-    return (
-        None if training.shift is None else _mean(training, training.shift.gradient_change, until)
-    )
-
-
-def _mean(training: Training, values: Sequence[float | None], until: int) -> float | None:
-    steps = training.shift.steps if training.shift is not None else ()
-    rows = zip(steps, values, strict=True)
-    finite = [value for step, value in rows if step <= until and value is not None]
-    return sum(finite) / len(finite) if sum(finite) > 0 else None
+    return mean
 
 
 def accuracy_at(size: int) -> Value:
     """Test accuracy when so many images are normalised together."""
-
-    def value(training: Training, until: int) -> float | None:
-        return (training.accuracy_by_batch or {}).get(str(size))
-
-    return value
+    return lambda training, until: (training.accuracy_by_batch or {}).get(str(size))
 
 
 def usable_rate(accuracies: Mapping[float, float]) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.study.statistics import MIN_PAIRS, Effect, FloatArray, Paired, holm
+from bnpipe.components.study.statistics import MIN_PAIRS, FloatArray, Paired, holm
 
 ALPHA = 0.05
 """The chance, at most, that any of the six claims gets a verdict of difference without one."""
@@ -65,7 +65,7 @@ class Check:
         return p if self.premise is None else np.maximum(p, self.premise.p_better)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """What the article says, what decides it, and what is shown beside.
 
@@ -90,6 +90,11 @@ class Claim:
     same: str
     beside: tuple[tuple[str, Paired | None], ...]
     caveat: str = ""
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All that decide."""
+        return self.gate, *self.controls
 
     def options(self) -> Iterator[tuple[Outcome, Basis, str, FloatArray]]:
         """Every verdict that it can get: outcome, basis, beginning, p-value float64[...]."""
@@ -120,37 +125,42 @@ class Finding:
     """A claim's verdict.
 
     Attributes:
-        letter, title, measured: of the claim.
+        claim: of which it is.
         verdict: supported, refuted or not decided here.
-        sentence: the verdict in words.
-        effect: of the deciding comparison; None where there is none.
-        effect_text: it, as a person reads it.
-        p: of the verdict, adjusted by Holm; of the smaller one where none was reached.
-        pairs: number of seeds in the deciding comparison.
         basis: what the verdict rests on; None if not decided.
-        rows: all comparisons: name, effect, text, pairs, whether it decides.
+        sentence: the verdict in words.
+        p: of the verdict, adjusted by Holm; of the smaller one where none was reached.
     """
 
-    letter: str
-    title: str
-    measured: str
+    claim: Claim
     verdict: Outcome
-    sentence: str
-    effect: Effect | None
-    effect_text: str
-    p: float
-    pairs: int
     basis: Basis | None
-    rows: tuple[tuple[str, Effect, str, int, bool], ...]
+    sentence: str
+    p: float
+
+    @property
+    def effect_text(self) -> str:
+        """The deciding effect, as a person reads it."""
+        return text(self.claim.gate.pair)
+
+    def rows(self) -> Iterator[tuple[str, Paired, bool]]:
+        """All comparisons: name, numbers, whether it decides."""
+        for check in self.claim.checks:
+            if check.pair is not None:
+                yield check.name, check.pair, True
+            if check.premise is not None:
+                yield f"{check.name}: premise", check.premise, True
+        yield from ((name, pair, False) for name, pair in self.claim.beside if pair is not None)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
+        of_claim = {name: getattr(self.claim, name) for name in ("letter", "title", "measured")}
+        own = {"verdict": self.verdict, "basis": self.basis, "sentence": self.sentence, "p": self.p}
         rows = [
-            {"name": name, **effect._asdict(), "pairs": pairs, "decides": decides}
-            for name, effect, _, pairs, decides in self.rows
+            {"name": name, **pair.effect()._asdict(), "pairs": pair.pairs, "decides": decides}
+            for name, pair, decides in self.rows()
         ]
-        effect = None if self.effect is None else self.effect._asdict()
-        return {**vars(self), "effect": effect, "rows": rows}
+        return {**of_claim, **own, "effect": self.effect_text, "rows": rows}
 
 
 def differences(claims: Sequence[Claim]) -> npt.NDArray[np.bool_]:
@@ -178,34 +188,19 @@ def judge(claims: Sequence[Claim]) -> list[Finding]:
         if basis is not None:
             options = [(float(p), o, text) for o, b, text, p in claim.options() if b == basis]
             _, outcome, lead = min(options, key=lambda option: option[0])
-        checks = (claim.gate, *claim.controls)
-        evidence = "; ".join(f"{c.name}: {text(c.pair)}" for c in checks if c.pair is not None)
-        sentence = f"{lead} ({evidence})" if evidence else lead
-        pair = claim.gate.pair
-        rows = [(c.name, c.pair, True) for c in checks]
-        rows += [(f"{c.name}: premise", c.premise, True) for c in checks if c.premise is not None]
-        rows += [(name, beside, False) for name, beside in claim.beside]
-        findings.append(
-            Finding(
-                claim.letter,
-                claim.title,
-                claim.measured,
-                outcome,
-                f"{sentence}. {claim.caveat}".rstrip(". ") + ".",
-                None if pair is None else pair.effect(),
-                text(pair),
-                min(float(adjusted[i]) for b, (adjusted, _) in found.items() if basis in (b, None)),
-                0 if pair is None else pair.pairs,
-                basis,
-                tuple((n, p.effect(), text(p), p.pairs, d) for n, p, d in rows if p is not None),
-            )
+        found_p = [float(adjusted[i]) for b, (adjusted, _) in found.items() if basis in (b, None)]
+        evidence = "; ".join(
+            f"{c.name}: {text(c.pair)}" for c in claim.checks if c.pair is not None
         )
+        sentence = f"{lead} ({evidence})" if evidence else lead
+        caveat = f" {claim.caveat}." if claim.caveat else ""
+        findings.append(Finding(claim, outcome, basis, f"{sentence}.{caveat}", min(found_p)))
     return findings
 
 
 def _undecided(claim: Claim, level: float) -> str:
     """Why there is no verdict."""
-    for check in (claim.gate, *claim.controls):
+    for check in claim.checks:
         if check.pair is None:
             return f"{check.name} was not trained"
         if check.pair.pairs < MIN_PAIRS:

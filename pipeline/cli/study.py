@@ -63,15 +63,13 @@ def study(
         if as_json:
             ui.write_json({**found.to_json(), "page": str(page)})
         else:
-            columns = ("claim", "measured", "effect [95 %]", "verdict")
-            ui.table(
-                columns,
-                [
-                    (f"{f.letter}: {f.title}", f.measured, f.effect_text, f.verdict)
-                    for f in found.findings
-                ],
-            )
-            for f in found.findings:
-                ui.say(f"{f.letter} {f.verdict}: {f.sentence}")
+            claims = [(f.claim, f) for f in found.findings]
+            rows = [
+                (f"{claim.letter}: {claim.title}", claim.measured, f.effect_text, f.verdict)
+                for claim, f in claims
+            ]
+            ui.table(("claim", "measured", "effect [95 %]", "verdict"), rows)
+            for claim, f in claims:
+                ui.say(f"{claim.letter} {f.verdict}: {f.sentence}")
             ui.say(f"page  {page}")
     return result.exit_code

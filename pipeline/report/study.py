@@ -88,20 +88,11 @@ def render(trainings: Sequence[Training], findings: Sequence[Finding], dataset: 
         findings: their verdicts.
         dataset: the data set's name.
     """
-    rows = [(_MOODS.get(f.verdict, "neutral"), f, _details(f)) for f in findings]
-    seeds = {(t.experiment, t.arm): set[int]() for t in trainings}
-    for t in trainings:
-        seeds[t.experiment, t.arm].add(t.seed)
-    plan = [
-        (experiment, arm, str(len(found)), str(max(t.steps for t in of)), str(len(of)))
-        for (experiment, arm), found in seeds.items()
-        for of in [[t for t in trainings if (t.experiment, t.arm) == (experiment, arm)]]
-    ]
     return template("study.html.j2").render(
         dataset=dataset,
-        rows=rows,
+        findings=[(_MOODS.get(f.verdict, "neutral"), f, _details(f)) for f in findings],
         charts=list(charts(trainings)),
-        plan=Table(("part", "arm", "seeds", "steps", "trainings"), plan),
+        plan=_plan(trainings),
         count=len(trainings),
         chosen=_chosen(),
     )
@@ -110,10 +101,22 @@ def render(trainings: Sequence[Training], findings: Sequence[Finding], dataset: 
 def _details(finding: Finding) -> Table:
     """Every comparison of a claim."""
     rows = [
-        (name, text, str(pairs), "yes" if decides else "")
-        for name, _, text, pairs, decides in finding.rows
+        (name, verdicts.text(pair), str(pair.pairs), "yes" if decides else "")
+        for name, pair, decides in finding.rows()
     ]
     return Table(("compared", "effect [95 %]", "pairs", "decides"), rows)
+
+
+def _plan(trainings: Sequence[Training]) -> Table:
+    """The parts of the study."""
+    parts: dict[tuple[str, str], list[Training]] = {}
+    for training in trainings:
+        parts.setdefault((training.experiment, training.arm), []).append(training)
+    rows = [
+        (*part, str(len({t.seed for t in of})), str(max(t.steps for t in of)), str(len(of)))
+        for part, of in parts.items()
+    ]
+    return Table(("part", "arm", "seeds", "steps", "trainings"), rows)
 
 
 def _chosen() -> list[tuple[str, str]]:

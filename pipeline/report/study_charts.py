@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import stats
 
 from bnpipe.components.study.claims import LEVELS
 from bnpipe.components.study.readings import Trained, Trainings, steps_to
+from bnpipe.components.study.results import Training
 from bnpipe.pipeline.report.charts import Chart, Table
 from bnpipe.pipeline.report.svg import BAD, BASELINE, CANDIDATE, CHAMPION, INK, MUTED, draw
 
@@ -30,7 +31,6 @@ NAMES = {
 }
 """What an arm is called on the page, and how it is drawn."""
 _ROWS = 12
-_BAND = (10, 50, 90)
 
 
 @dataclass(frozen=True)
@@ -41,47 +41,75 @@ class Curve:
     band: npt.NDArray[np.float64]
 
 
+Curves = dict[str, Curve]
+
+
 def charts(trainings: Trainings) -> Iterator[Chart]:
     """All that the study has data for."""
-    trained = Trained(trainings)
-    made = (
-        _learning(trained),
-        _arrivals(trained),
-        *(_rates(trained, optimizer) for optimizer in ("adam", "sgd")),
-        _gradients(trained),
-        *_shift(trained),
-        _inference(trained),
+    trained, high = Trained(trainings), f"{LEVELS[-1]:.0%}"
+    depth = max((t.depth for t in trained.of("depth", "batch")), default=0)
+    deep = {arm: trained.of("depth", arm, depth=depth) for arm in ("none", "he", "batch")}
+    article = {arm: trained.article(arm) for arm in NAMES}
+    shifted = {a: [t for t in article[a] if t.shift] for a in ("none", "batch", "noisy")}
+    learning = _curves(article, lambda t: t.curve_steps, lambda t: _percent(t.curve_accuracy, 100))
+    change = _curves(
+        shifted,
+        lambda t: t.shift.steps if t.shift else (),
+        lambda t: t.shift.gradient_change if t.shift else (),
     )
+    gradients = _curves(deep, lambda t: range(1, depth + 1), lambda t: t.gradient_norms or ())
+    waits = _arrivals({arm: trained.own(arm) for arm in ("none", "batch")})
+    reached = f"Trainings that have reached {high}, own rates (Kaplan-Meier)"
+    start = f"Norm of the gradient at the start, {depth} hidden layers"
+    units = "Covariate shift: change of a unit's mean input (15 to 85 % of units)"
+    below = "Change of a layer's gradient by the update of the layers below"
+    many = "Test accuracy over images per batch at inference"
+    made = [
+        _chart(
+            "learning", "Validation error at the article's rate", "step", "%", learning, "log log"
+        ),
+        _chart("arrivals", reached, "step", "%", waits, "steps"),
+        *(
+            _chart(f"rates-{of}", f"Accuracy over learning rate, {of}", "rate", "%", curves, "log")
+            for of, curves in ((of, _rates(trained, of)) for of in ("adam", "sgd"))
+        ),
+        _chart("gradients", start, "layer, first to last", "L2", gradients, "linear log"),
+        _chart("moved", units, "step", "standard deviations", _moved(shifted)),
+        _chart("change", below, "step", "relative L2", change),
+        _chart("inference", many, "images at once", "%", _inference(trained), "log"),
+    ]
     yield from (chart for chart in made if chart is not None)
 
 
-def _curve(x: Sequence[float], rows: Sequence[Sequence[float | None]]) -> Curve:
-    """Of one row of values per seed; what a diverged training has none of is left out."""
-    values = np.array(rows, dtype=np.float64)
-    kept = np.flatnonzero(np.isfinite(values).any(axis=0))
-    band = np.nanpercentile(values[:, kept], _BAND, axis=0)
-    return Curve([x[int(i)] for i in kept], band)
-
-
-def _learning(trained: Trained) -> Chart | None:
+def _curves(
+    arms: Mapping[str, Trainings],
+    x: Callable[[Training], Sequence[float]],
+    y: Callable[[Training], Sequence[float | None]],
+) -> Curves:
+    """The median over seeds and what 80 % of them lie between; diverged ones are left out."""
     curves = {}
-    for arm in ("none", "batch", "standardized", "layer", "noisy", "moving"):
-        of = trained.article(arm)
-        if of and of[0].curve_steps:
-            errors = [[100 * (1 - accuracy) for accuracy in t.curve_accuracy] for t in of]
-            curves[arm] = _curve(of[0].curve_steps, errors)
-    title = "Validation error at the article's rate, percent"
-    return _chart("learning", title, "step", "error, %", curves, "log", "log")
+    for arm, of in arms.items():
+        if of and x(of[0]):
+            rows = np.array([y(training) for training in of], dtype=np.float64)
+            kept = np.flatnonzero(np.isfinite(rows).any(axis=0))
+            band = np.nanpercentile(rows[:, kept], (10, 50, 90), axis=0)
+            curves[arm] = Curve([x(of[0])[int(i)] for i in kept], band)
+    return curves
 
 
-def _arrivals(trained: Trained) -> Chart | None:
+def _percent(shares: Sequence[float], missing_to: float = 0.0) -> list[float]:
+    """Shares in percent, or what they lack to so many."""
+    return [abs(missing_to - 100 * share) for share in shares]
+
+
+def _arrivals(arms: Mapping[str, Trainings]) -> Curves:
     """Kaplan-Meier: of trainings that stop before they get there it is known that they had not."""
-    level, curves = LEVELS[-1], {}
-    for arm, of in (("none", trained.own("none")), ("batch", trained.own("batch"))):
-        steps = np.array([steps_to(level)(t, t.steps) for t in of])
-        if of and np.isfinite(steps).any():
+    curves = {}
+    for arm, of in arms.items():
+        steps = np.array([steps_to(LEVELS[-1])(t, t.steps) for t in of])
+        there = np.isfinite(steps)
+        if there.any():
             ends = np.array([float(t.steps) for t in of])
-            there = np.isfinite(steps)
             never = stats.CensoredData(uncensored=steps[there], right=ends[~there])
             waiting = stats.ecdf(never).sf
             with warnings.catch_warnings():
@@ -90,11 +118,11 @@ def _arrivals(trained: Trained) -> Chart | None:
             found = [f.probabilities for f in (interval.high, waiting, interval.low)]
             band = 100 * (1 - np.nan_to_num(np.array(found), nan=0.0))
             curves[arm] = Curve(waiting.quantiles.tolist(), band)
-    title = f"Trainings that have reached {level:.0%}, own rates, percent (Kaplan-Meier)"
-    return _chart("arrivals", title, "step", "%", curves, drawstyle="steps-post")
+    return curves
 
 
-def _rates(trained: Trained, optimizer: str) -> Chart | None:
+def _rates(trained: Trained, optimizer: str) -> Curves:
+    """Of few seeds: the least, the median and the best."""
     curves = {}
     for arm in ("none", "batch", "layer", "data_init"):
         by_rate: dict[float, list[float]] = {}
@@ -103,79 +131,53 @@ def _rates(trained: Trained, optimizer: str) -> Chart | None:
         if by_rate:
             rows = [np.percentile(by_rate[rate], (0, 50, 100)) for rate in sorted(by_rate)]
             curves[arm] = Curve(sorted(by_rate), np.array(rows).T)
-    title = f"Validation accuracy over learning rate, {optimizer}, percent"
-    return _chart(f"rates-{optimizer}", title, "learning rate", "accuracy, %", curves, "log")
+    return curves
 
 
-def _gradients(trained: Trained) -> Chart | None:
-    depth = max((t.depth for t in trained.of("depth", "batch")), default=0)
+def _moved(arms: Mapping[str, Trainings]) -> Curves:
+    """Percentiles over the units, averaged over seeds."""
     curves = {}
-    for arm in ("none", "he", "batch"):
-        rows = [t.gradient_norms for t in trained.of("depth", arm, depth=depth) if t.gradient_norms]
-        if rows:
-            curves[arm] = _curve(range(1, depth + 1), rows)
-    title = f"Norm of the gradient at the start, {depth} hidden layers"
-    return _chart("gradients", title, "hidden layer, first to last", "L2", curves, y_scale="log")
-
-
-def _shift(trained: Trained) -> Iterator[Chart | None]:
-    moved, change = {}, {}
-    for arm in ("none", "batch", "noisy"):
-        shifts = [t.shift for t in trained.article(arm) if t.shift is not None]
+    for arm, of in arms.items():
+        shifts = [t.shift for t in of if t.shift is not None]
         if shifts:
             found = [[s.moved_15, s.moved_50, s.moved_85] for s in shifts]
             band = np.nanmean(np.array(found, dtype=np.float64), axis=0)
-            moved[arm] = Curve(shifts[0].steps, band)
-            change[arm] = _curve(shifts[0].steps, [s.gradient_change for s in shifts])
-    title = "Covariate shift: change of a unit's mean input, in deviations (15 to 85 % of units)"
-    yield _chart("moved", title, "step", "deviations", moved)
-    title = "Change of a layer's gradient by the update of the layers below, relative"
-    yield _chart("change", title, "step", "relative L2", change)
+            curves[arm] = Curve(shifts[0].steps, band)
+    return curves
 
 
-def _inference(trained: Trained) -> Chart | None:
+def _inference(trained: Trained) -> Curves:
     own = [t for t in trained.of("custom", "custom_batch") if t.accuracy_by_batch]
-    if not own:
-        return None
-    sizes = sorted(map(int, own[0].accuracy_by_batch or ()))
-    rows = [[100 * (t.accuracy_by_batch or {})[str(size)] for size in sizes] for t in own]
-    curves = {"custom_batch": _curve(sizes, rows)}
-    moving = [100 * t.test_accuracy for t in own if t.test_accuracy is not None]
-    if moving:
-        curves["moving"] = _curve(sizes, [[accuracy] * len(sizes) for accuracy in moving])
-    title = "Test accuracy over images per batch at inference, percent"
-    return _chart("inference", title, "images normalised together", "accuracy, %", curves, "log")
+    sizes = sorted(map(int, own[0].accuracy_by_batch or ())) if own else []
+
+    def of_batches(training: Training) -> list[float]:
+        return _percent([(training.accuracy_by_batch or {})[str(size)] for size in sizes])
+
+    by_batch = _curves({"custom_batch": own}, lambda t: sizes, of_batches)
+    moving = _curves(
+        {"moving": own}, lambda t: sizes, lambda t: _percent([t.test_accuracy or 0] * len(sizes))
+    )
+    return by_batch | moving
 
 
 def _chart(
-    name: str,
-    title: str,
-    x_label: str,
-    y_label: str,
-    curves: Mapping[str, Curve],
-    x_scale: str = "linear",
-    y_scale: str = "linear",
-    drawstyle: str = "default",
+    name: str, title: str, x_label: str, y_label: str, curves: Curves, how: str = ""
 ) -> Chart | None:
-    """Lines with bands; None without any."""
+    """Lines with bands, if any; `how` may ask for `steps`, or for the scales of x and y."""
     if not curves:
         return None
-    step = "post" if drawstyle == "steps-post" else None
+    steps = how == "steps"
+    x_scale, y_scale, *_ = [*("" if steps else how).split(), "linear", "linear"]
 
     def paint(axes: Axes) -> None:
         for arm, curve in curves.items():
             label, colour, line = NAMES[arm]
             low, middle, high = curve.band
+            step = "post" if steps else None
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, lw=0, step=step)
+            look = {"drawstyle": "steps-post" if steps else "default", "label": label}
             marker = "o" if len(curve.x) <= 8 else None
-            axes.plot(
-                *(curve.x, middle, line),
-                color=colour,
-                label=label,
-                drawstyle=drawstyle,
-                marker=marker,
-                markersize=3,
-            )
+            axes.plot(curve.x, middle, line, color=colour, marker=marker, markersize=3, **look)
         axes.set_xscale(x_scale)
         axes.set_yscale(y_scale)
         for axis in (axes.xaxis, axes.yaxis):
@@ -189,9 +191,7 @@ def _chart(
         axes.set_ylabel(y_label)
         axes.legend(fontsize=7)
 
-    ends = [
-        f"{NAMES[arm][0]} {_middle(curve, -1)} at {curve.x[-1]:g}" for arm, curve in curves.items()
-    ]
+    ends = (f"{NAMES[a][0]} {c.band[1, -1]:.4g} at {c.x[-1]:g}" for a, c in curves.items())
     alt = f"{title}, over {x_label}. It ends: {'; '.join(ends)}."
     points = sorted({x for curve in curves.values() for x in curve.x})
     shown = [points[round(i)] for i in np.linspace(0, len(points) - 1, min(_ROWS, len(points)))]
@@ -204,9 +204,5 @@ def _at(curve: Curve, x: float) -> str:
     """The middle and the band at a point; empty where the arm was not measured."""
     if x not in curve.x:
         return ""
-    low, _, high = curve.band[:, list(curve.x).index(x)]
-    return f"{_middle(curve, list(curve.x).index(x))} ({low:.4g} to {high:.4g})"
-
-
-def _middle(curve: Curve, index: int) -> str:
-    return f"{curve.band[1, index]:.4g}"
+    low, middle, high = curve.band[:, list(curve.x).index(x)]
+    return f"{middle:.4g} ({low:.4g} to {high:.4g})"

@@ -8,9 +8,9 @@ from bnpipe.components.study.readings import (
     USABLE,
     Trained,
     accuracy,
-    gradient_change,
     imbalance,
     pair,
+    shifted,
     small_gap,
     steps_to,
     usable_rate,
@@ -61,7 +61,7 @@ def test_only_seeds_that_both_have_are_paired() -> None:
 def test_gradients_are_apart_in_either_direction_and_those_of_nan_are_left_out() -> None:
     assert imbalance(LONG, 40) == pytest.approx(2.0)
     assert imbalance(replace(LONG, gradient_ratio=(None, 2.0)), 40) is None
-    assert gradient_change(LONG, 40) is None
+    assert shifted("gradient_change")(LONG, 40) is None
 
 
 def test_a_usable_rate_may_lie_above_the_best_one() -> None:

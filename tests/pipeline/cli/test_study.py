@@ -54,7 +54,7 @@ def test_a_second_study_is_answered_from_the_cache_as_json(
     assert [claim["letter"] for claim in told["claims"]] == list("abcdef")
     claim = told["claims"][0]
     assert claim["verdict"] == "supported"
-    assert claim["effect"]["low"] < claim["effect"]["value"] < claim["effect"]["high"]
+    assert claim["rows"][0]["low"] < claim["rows"][0]["value"] < claim["rows"][0]["high"]
     assert {"name", "value", "low", "high", "pairs", "decides"} == set(claim["rows"][0])
 
 

@@ -8,6 +8,7 @@ import pytest
 from bnpipe.components.study.claims import LEVELS, claims_of
 from bnpipe.components.study.results import Training
 from bnpipe.components.study.verdicts import judge
+from bnpipe.components.study.verdicts import text as verdict_text
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.store import Store
@@ -36,11 +37,12 @@ def test_every_verdict_stands_there_with_its_sentence(
 ) -> None:
     page = Page(text)
     for finding in study[1].findings:
-        assert f"{finding.verdict} · {finding.letter}: {finding.title}" in page.text("h3")
+        claim = finding.claim
+        assert f"{finding.verdict} · {claim.letter}: {claim.title}" in page.text("h3")
         assert finding.sentence in page.text("p")
-        for name, _, effect, _, _ in finding.rows:
+        for name, pair, _ in finding.rows():
             assert name in page.text("th")
-            assert effect in page.text("td")
+            assert verdict_text(pair) in page.text("td")
 
 
 def test_all_that_was_asked_for_is_drawn(text: str) -> None:
@@ -48,8 +50,8 @@ def test_all_that_was_asked_for_is_drawn(text: str) -> None:
     for what in (
         "Validation error",
         f"reached {LEVELS[-1]:.0%}",
-        "over learning rate, adam",
-        "over learning rate, sgd",
+        "Accuracy over learning rate, adam",
+        "Accuracy over learning rate, sgd",
         f"gradient at the start, {DEPTHS[-1]} hidden layers",
         "Covariate shift",
         "images per batch at inference",
@@ -81,13 +83,13 @@ def test_a_study_is_the_same_page_twice(study: tuple[Store, Judged], text: str) 
 
 
 def test_seconds_of_the_step_are_in_the_details(study: tuple[Store, Judged]) -> None:
-    assert "seconds to 97%, own rates" in {row[0] for row in study[1].findings[0].rows}
+    assert "seconds to 97%, own rates" in {name for name, *_ in study[1].findings[0].rows()}
 
 
 def test_parts_of_a_study_that_were_not_trained_are_not_drawn() -> None:
     only: list[Training] = [t for t in Synthetic().study() if t.experiment == "main"]
     page = Page(render(only, judge(claims_of(only)), "<b>nasty</b>"))
-    assert "learning rate" not in page.text("figcaption")
+    assert "over learning rate" not in page.text("figcaption")
     assert "f: a layer that normalises by the batch at inference" in page.text("h3")
     assert "<b>nasty</b>" in page.text("h1")
 
