@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -107,7 +108,7 @@ class Claim:
             yield "refuted", "difference", self.worse, pair.p_worse
             return
         wanted = [pair.p_better, *(control.p_wanted() for control in self.controls)]
-        yield "supported", "difference", self.supported, np.maximum.reduce(wanted)
+        yield "supported", "difference", self.supported, reduce(np.maximum, wanted)
         yield "refuted", "difference", self.worse, pair.p_worse
         yield "refuted", "sameness", self.same, pair.p_same
         for control in self.controls:  # any of them is enough, so each has its part of the level
@@ -117,7 +118,7 @@ class Claim:
     def p(self, basis: Basis) -> FloatArray:
         """The smallest p-value of any verdict on that basis, float64[...]; 1 without data."""
         found = [p for _, of, _, p in self.options() if of == basis]
-        return np.minimum.reduce(found) if found else np.ones(())
+        return reduce(np.minimum, found, np.ones(()))
 
 
 @dataclass(frozen=True)
@@ -221,4 +222,5 @@ def text(pair: Paired | None) -> str:
         value, low, high = (round(100 * v, 2) + 0.0 for v in (value, low, high))  # no -0.00
         return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
     least = "at least " if pair.scale == "steps" and np.isinf(pair.y).mean() > 0.5 else ""
-    return f"{least}{value:.3g} times [{low:.3g}, {high:.3g}]"
+    interval = "few pairs" if math.isnan(low) else f"{low:.3g}, {high:.3g}"
+    return f"{least}{value:.3g} times [{interval}]"
