@@ -184,7 +184,8 @@ def _chart(
             if axis.get_scale() == "log":  # its own labels are mathematics, slow and no text
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
-        if y_scale == "log":
+        low, high = axes.get_ylim()
+        if y_scale == "log" and high < 300 * low:
             axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(x_label)
