@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, Integers, epoch_order
 from bnpipe.components.network.loop import Trainer
-from bnpipe.components.study.arms import ARMS, batch_inference
+from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
 from bnpipe.components.study.plan import (
     BATCH_SIZE,
@@ -57,6 +58,13 @@ class Data:
         """Size of a row."""
         return self.train.features.shape[1]
 
+    @functools.cached_property
+    def asked(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
+        """What accuracies are of: validation, test, and the first rows of train."""
+        train = InMemory(*self.train.rows(np.arange(min(self.train.size, SCORED_IMAGES))))
+        splits = {"train": train, "validation": self.validation, "test": self.test}
+        return {n: (tf.constant(s.features), tf.constant(s.labels)) for n, s in splits.items()}
+
     def standardized(self) -> Data:
         """The same with inputs of mean 0 and variance 1 over the train split.
 
@@ -76,17 +84,28 @@ class Data:
 
 @dataclass
 class Bench:
-    """Trains one arm, at one depth and with one optimizer: what it compiles serves them all."""
+    """Trains one network, at one depth and by one optimizer: what it compiles serves all trainings.
+
+    Args:
+        data: the images.
+        arm: one that has this network.
+        depth: its hidden layers.
+        optimizer: with its defaults, but for SGD's momentum.
+
+    Attributes:
+        compile_seconds: of the processor, for the training step.
+        loop_seconds: of the processor, for all steps so far.
+    """
 
     data: Data
-    arm: str
+    arm: Arm
     depth: int
     optimizer: Optimizer
-    compile_seconds: float = 0.0
+    compile_seconds: float = field(default=0.0, init=False)
     loop_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        arm, data = ARMS[self.arm], self.data
+        arm, data = self.arm, self.data
         self.model = arm.build(data.features, data.classes, self.depth)
         params = arm.params(self.depth, 0)
         self._trainer = Trainer(
@@ -97,35 +116,35 @@ class Bench:
                 1.0, momentum=SGD_MOMENTUM, name="optimizer"
             )
             self._trainer.optimizer.build(self.model.trainable_variables)
+        self._trainer.rest = 0  # images of an epoch that fill no batch are left out
+        began = time.process_time()
         self._trainer.compile()
-        self.compile_seconds = self._trainer.compile_seconds
+        self.compile_seconds = time.process_time() - began
         sample = InMemory(*data.train.rows(np.arange(min(data.train.size, ESTIMATED_IMAGES))))
         self._sample = sample
         probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]
         self._probe = Probe(self.model, self.depth, *probed)
-        self._validation = _tensors(data.validation)
-        self._test = _tensors(data.test)
 
-    def restart(self, learning_rate: float, seed: int) -> None:
+    def restart(self, arm: Arm, learning_rate: float, seed: int) -> None:
         """Goes back to before the first step; the rate is a variable of what was compiled."""
-        ARMS[self.arm].restart(self.model, self.depth, seed, self._sample)
+        arm.restart(self.model, self.depth, seed, self._sample)
         for variable in self._trainer.optimizer.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self._trainer.optimizer.learning_rate.assign(learning_rate)
 
     def advance(self, seed: int, images: int, start: int, stop: int) -> bool:
         """Takes the steps from `start` to `stop`; False if a loss was not finite."""
-        began = time.perf_counter()
+        began = time.process_time()
         finite = True
         for rows in _batches(seed, images, start, stop, self._trainer.chunk_steps):
             losses, _ = self._trainer.advance(rows)
             finite &= bool(np.isfinite(losses).all())
-        self.loop_seconds += time.perf_counter() - began
+        self.loop_seconds += time.process_time() - began
         return finite
 
     def train(self, unit: Unit, learning_rate: float) -> list[Training]:
         """Trains and measures one unit; with `batches` there is a second record of its weights."""
-        self.restart(learning_rate, unit.seed)
+        self.restart(ARMS[unit.arm], learning_rate, unit.seed)
         curve: list[tuple[int, float]] = []
         gradients, shift = GradientCourse(), ShiftCourse()
         marks = {0, unit.steps}
@@ -140,19 +159,19 @@ class Bench:
                 finite &= self.advance(unit.seed, unit.images, done, mark)
                 done = mark
             if "curve" in unit.measures and mark in CURVE:
-                curve.append((mark, self._accuracy(*self._validation)))
+                curve.append((mark, self._accuracy("validation")))
             if "gradients" in unit.measures and mark in GRADIENT_STEPS:
                 gradients.record(mark, self._probe.gradients()[0])
             if "shift" in unit.measures and mark in SHIFT_STEPS and mark < unit.steps:
                 finite &= self._record_shift(shift, unit, mark)
                 done = mark + 1
         ended: dict[str, Any] = {
-            "validation_accuracy": self._accuracy(*self._validation),
-            "train_accuracy": self._train_accuracy(unit.images),
+            "validation_accuracy": self._accuracy("validation"),
+            "train_accuracy": self._accuracy("train", unit.images),
             "diverged": not finite or not self._weights_are_finite(),
         }
         if "test" in unit.measures:
-            hits = self._probe.hits(*self._test)
+            hits = self._probe.hits(*self.data.asked["test"])
             ended["test_accuracy"] = float(hits.mean())
             if self.data.doubtful.any():
                 ended["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
@@ -204,13 +223,10 @@ class Bench:
         shift.record(step, inputs, gradients[-1:], changed[-1:])
         return finite
 
-    def _accuracy(self, features: Any, labels: Any) -> float:
-        return float(self._probe.hits(features, labels).mean())
-
-    def _train_accuracy(self, images: int) -> float:
-        rows = slice(0, min(images, SCORED_IMAGES))
-        train = self.data.train
-        return self._accuracy(tf.constant(train.features[rows]), tf.constant(train.labels[rows]))
+    def _accuracy(self, split: str, images: int | None = None) -> float:
+        """Of a split, or of its first images."""
+        features, labels = self.data.asked[split]
+        return float(self._probe.hits(features[:images], labels[:images]).mean())
 
     def _weights_are_finite(self) -> bool:
         return all(np.isfinite(value).all() for value in values(self.model.variables))
@@ -240,10 +256,6 @@ def _batches(
         order = epoch_order(seed, epoch, images)
         yield order[step * BATCH_SIZE : (step + count) * BATCH_SIZE].reshape(count, BATCH_SIZE)
         start += count
-
-
-def _tensors(split: InMemory) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.constant(split.features), tf.constant(split.labels)
 
 
 def of_arrays(arrays: dict[str, Any], classes: int) -> Data:

@@ -14,16 +14,16 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bnpipe.components.study.arms import ARMS
+from bnpipe.components.study.arms import ARMS, Arm
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
-from bnpipe.components.study.training import Bench, Data, of_arrays
+from bnpipe.components.study.training import Bench, of_arrays
 from bnpipe.components.study.work import ARRAYS, TASK, finished
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
@@ -55,14 +55,16 @@ class Worker:
         task = json.loads((folder / TASK).read_text())
         task["params"]["experiments"] = tuple(task["params"]["experiments"])
         self._folder = folder
-        arrays = {p.stem: np.load(p) for p in sorted((folder / ARRAYS).iterdir())}
+        # In memory that the processes share; what TensorFlow takes has to be writable.
+        files = sorted((folder / ARRAYS).iterdir())
+        arrays = {file.stem: np.asarray(np.load(file, mmap_mode="c")) for file in files}
         self._data = of_arrays(arrays, task["classes"])
         planned = units(Params(**task["params"]), self._data.train.size)
         self._sweep = [unit for unit in planned if unit.experiment == "sweep"]
         self._groups = {
             name: list(group) for name, group in itertools.groupby(planned, lambda u: u.group)
         }
-        self._benches: dict[tuple[str, int, Optimizer], Bench] = {}
+        self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
 
     def work(self) -> None:
         """Trains until nothing is left that no other process is at."""
@@ -103,12 +105,11 @@ class Worker:
         replace_text(finished(self._folder, unit), json_text(content), durable=False)
 
     def _bench(self, unit: Unit) -> Bench:
-        """What was compiled for the arm, kept because the arm may come again."""
-        key = unit.arm, unit.depth, unit.optimizer
+        """What was compiled for the network, kept because it may come again, also in other arms."""
+        arm = ARMS[unit.arm]
+        key = replace(arm, he=False, estimated=False), unit.depth, unit.optimizer
         if key not in self._benches:
-            data: Data = self._data
-            if ARMS[unit.arm].standardized:
-                data = data.standardized()
+            data = self._data.standardized() if arm.standardized else self._data
             self._benches[key] = Bench(data, *key)
         return self._benches[key]
 

@@ -16,7 +16,7 @@ components/evaluator: assessment evidence golden inference measure params rules 
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
 components/infra_validator: fresh tied work
 components/network: evaluation network params
-components/study: verdicts
+components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
