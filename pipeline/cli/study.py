@@ -71,5 +71,8 @@ def study(
             ui.table(("claim", "measured", "effect [95 %]", "verdict"), rows)
             for claim, f in claims:
                 ui.say(f"{claim.letter} {f.verdict}: {f.sentence}")
+            ui.say(
+                "times: of what the first of two arms needs, the second needs so many times as much"
+            )
             ui.say(f"page  {page}")
     return result.exit_code
