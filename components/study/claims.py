@@ -16,7 +16,7 @@ from bnpipe.components.study import readings
 from bnpipe.components.study.readings import Trained, Trainings, Value, accuracy, pair, small_gap
 from bnpipe.components.study.results import Training
 from bnpipe.components.study.statistics import Paired
-from bnpipe.components.study.verdicts import Check, Claim
+from bnpipe.components.study.verdicts import Check, Claim, text
 
 LEVELS = (0.95, 0.97)
 """Validation accuracies whose steps are counted: what MNIST's network of 64 units reaches early and
@@ -54,7 +54,7 @@ def claims_of(
 
     Args:
         trainings: of a finished study.
-        seconds: of a step, by arm, where they are known.
+        seconds: processor seconds of a step, by arm, where they are known.
     """
     trained = Trained(trainings)
     return [
@@ -89,8 +89,10 @@ def _faster(trained: Trained, seconds: Mapping[str, float]) -> Claim:
         supported="faster than without it, standardised inputs or not",
         worse="slower than without it",
         same="no faster than without it, each at its own best rate",
+        caveat=f"Test accuracy at own rates: {text(_points(*own))}"
+        + (f"; processor seconds to {high:.0%}: {text(timed)}" if timed is not None else ""),
         beside=(
-            (f"seconds to {high:.0%}, own rates", timed),
+            (f"processor seconds to {high:.0%}, own rates", timed),
             (f"steps to {low:.0%}, own rates", _steps(*own, low)),
             (f"steps to {low:.0%}, article's rate", _steps(batch, none, low)),
             (f"steps to {high:.0%}, article's rate", _steps(batch, none, high)),
@@ -155,6 +157,9 @@ def _regularises(trained: Trained) -> Claim:
         supported="more accurate on test images with a smaller gap, by the noise of the batches",
         worse="less accurate on test images than without it",
         same="as accurate on test images as without it",
+        caveat="With few training images, where a regulariser should help most: "
+        f"{text(next(few('batch', 'none'))[1])}; with many, against dropout: "
+        f"{text(_points(batch, dropped['none']))}",
         beside=(
             (
                 "without the images of doubtful label",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,10 @@ from bnpipe.pipeline.cli.common import (
     expand_path,
     open_store,
 )
-from bnpipe.pipeline.configuration.config import home_from
+from bnpipe.pipeline.configuration.config import Config, home_from
+
+if TYPE_CHECKING:
+    from bnpipe.pipeline.launch import Request
 
 
 def study(
@@ -41,12 +44,20 @@ def study(
     """
     from bnpipe.pipeline.engine.plan import Selection
     from bnpipe.pipeline.launch import Request
+
+    request = Request(Selection(force=tuple(force or ())))
+    return start(config_from(config, sets), request, out, as_json=as_json, verbose=verbose)
+
+
+def start(
+    config: Config, request: Request, out: Path | None = None, *, as_json: bool, verbose: bool
+) -> int:
+    """Execute a request and show the verdicts; shared with `resume`."""
     from bnpipe.pipeline.study import launch
 
     view = None if as_json else ui.RunView()
-    request = Request(Selection(force=tuple(force or ())))
     try:
-        result = launch(config_from(config, sets), home_from(), request, [view] if view else [])
+        result = launch(config, home_from(), request, [view] if view else [])
     finally:
         if view is not None:
             view.close()
@@ -71,5 +82,8 @@ def study(
             ui.table(("claim", "measured", "effect [95 %]", "verdict"), rows)
             for claim, f in claims:
                 ui.say(f"{claim.letter} {f.verdict}: {f.sentence}")
+            ui.say(
+                "times: of what the first of two arms needs, the second needs so many times as much"
+            )
             ui.say(f"page  {page}")
     return result.exit_code

@@ -73,3 +73,11 @@ def test_a_study_that_failed_ends_with_its_error(
     told = capfd.readouterr()
     assert told.out == ""
     assert told.err.strip() == "error: no room → free some"
+
+
+def test_a_study_is_resumed_as_a_study(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first = synthetic_step.launch(Config(), tmp_path / "home", Request())
+    (first.folder.path / "config.yaml").write_text("{}")  # the toy's is not the product's
+    assert cli._main(["resume", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["run"], len(told["claims"])) == ("0002", 6)

@@ -83,7 +83,9 @@ def test_a_study_is_the_same_page_twice(study: tuple[Store, Judged], text: str) 
 
 
 def test_seconds_of_the_step_are_in_the_details(study: tuple[Store, Judged]) -> None:
-    assert "seconds to 97%, own rates" in {name for name, *_ in study[1].findings[0].rows()}
+    assert "processor seconds to 97%, own rates" in {
+        name for name, *_ in study[1].findings[0].rows()
+    }
 
 
 def test_parts_of_a_study_that_were_not_trained_are_not_drawn() -> None:
