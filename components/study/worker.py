@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
 from bnpipe.data.parent import end_with_parent
 
+LARGEST_KB = 950_000  # 350 MB of it are shared; one more group may add 250 MB
 _WAIT_SECONDS = 0.1
 
 
@@ -67,8 +69,13 @@ class Worker:
         self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
 
     def work(self) -> None:
-        """Trains until nothing is left that no other process is at."""
+        """Trains until nothing is left, or this process has become so large that a new one should.
+
+        TensorFlow gives back nothing of what compiling took.
+        """
         while pending := [n for n, group in self._groups.items() if self._left(group)]:
+            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > LARGEST_KB:
+                return
             # None can be had while another process is at it, or at the sweep that it waits for.
             if not any(self._take(name) for name in pending):
                 time.sleep(_WAIT_SECONDS)
