@@ -69,18 +69,19 @@ class Row:
 _CURVE: frozenset[Measure] = frozenset({"test", "curve"})
 PLAN = (
     Row(
-        *("sweep", ("none", "batch", "layer", "data_init"), 4, 1),
+        *("sweep", ("none", "batch", "layer", "data_init"), 5, 1),
         optimizers=("adam", "sgd"),
         rates="sweep",
         measures=frozenset(),
     ),
     Row("main", ("batch",), 30, 10, measures=_CURVE | {"shift", "batches"}),
     Row("main", ("none",), 30, 10, measures=_CURVE | {"shift"}),
-    Row("control", ("moving",), 12, 10, measures=_CURVE),
+    Row("control", ("moving",), 20, 10, measures=_CURVE),
     Row("dropout", ("batch_dropout", "none_dropout"), 8, 10),
-    Row("control", ("noisy",), 10, 4, measures=_CURVE | {"shift"}),
-    Row("control", ("standardized", "layer", "data_init"), 12, 4, measures=_CURVE),
-    Row("own_rate", ("none", "batch"), 12, 5, rates="own", measures=_CURVE),
+    Row("control", ("noisy",), 12, 6, measures=_CURVE | {"shift"}),
+    Row("control", ("standardized",), 12, 4, measures=_CURVE),
+    Row("control", ("layer", "data_init"), 4, 4, measures=_CURVE),
+    Row("own_rate", ("none", "batch"), 12, 4, rates="own", measures=_CURVE),
     Row(
         "depth",
         ("batch", "none", "he"),
@@ -92,7 +93,7 @@ PLAN = (
     Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 12, 30, FEW_IMAGES),
     Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 12, 30, FEW_IMAGES),
 )
-CUSTOM_SEEDS = 20
+CUSTOM_SEEDS = 12
 """Of the main trainings with batch normalisation, those inferred as the article's layer does it."""
 
 

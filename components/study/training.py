@@ -226,7 +226,9 @@ class Bench:
     def _accuracy(self, split: str, images: int | None = None) -> float:
         """Of a split, or of its first images."""
         features, labels = self.data.asked[split]
-        return float(self._probe.hits(features[:images], labels[:images]).mean())
+        if images is not None and images < len(labels):
+            features, labels = features[:images], labels[:images]
+        return float(self._probe.hits(features, labels).mean())
 
     def _weights_are_finite(self) -> bool:
         return all(np.isfinite(value).all() for value in values(self.model.variables))

@@ -24,7 +24,7 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
     main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
     assert main == [set(range(30))] * 2
     adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
-    assert len(adam) == len(sgd) == 4
+    assert len(adam) == len(sgd) == 5
     assert not adam & sgd
 
 
@@ -38,7 +38,7 @@ def test_fewer_seeds_and_epochs_scale_all_experiments() -> None:
     planned = units(params, IMAGES)
     counts = Counter((unit.experiment, unit.arm) for unit in planned)
     assert counts["main", "none"] == 3
-    assert counts["control", "layer"] == scaled(12, params) == 2
+    assert counts["control", "layer"] == scaled(4, params) == 1
     assert counts["sweep", "none"] == sum(map(len, RATES.values()))
     assert {u.steps for u in planned if u.experiment == "main"} == {2 * (IMAGES // 32)}
 

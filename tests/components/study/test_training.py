@@ -67,13 +67,14 @@ def test_a_record_says_what_was_trained_and_comes_again(bench):
     assert bench("none").train(dataclasses.replace(UNIT, arm="none"), 1e-3) == [record]
 
 
-def test_measuring_does_not_change_what_is_trained(bench):
-    without = dataclasses.replace(UNIT, arm="noisy", measures=frozenset({"test"}))
+@pytest.mark.parametrize("arm", ["batch", pytest.param("noisy", marks=pytest.mark.slow)])
+def test_measuring_does_not_change_what_is_trained(arm, bench):
+    without = dataclasses.replace(UNIT, arm=arm, measures=frozenset({"test"}))
     measured = frozenset({"test", "curve", "shift", "gradients"})
-    (expected,) = bench("noisy").train(without, 1e-3)
-    ended = weights(bench("noisy").model)
-    (record,) = bench("noisy").train(dataclasses.replace(without, measures=measured), 1e-3)
-    for path, value in weights(bench("noisy").model).items():
+    (expected,) = bench(arm).train(without, 1e-3)
+    ended = weights(bench(arm).model)
+    (record,) = bench(arm).train(dataclasses.replace(without, measures=measured), 1e-3)
+    for path, value in weights(bench(arm).model).items():
         np.testing.assert_array_equal(value, ended[path], err_msg=path)
     assert record.test_accuracy == expected.test_accuracy
     assert record.shift is not None
