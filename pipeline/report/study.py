@@ -92,7 +92,6 @@ def render(trainings: Sequence[Training], findings: Sequence[Finding], dataset: 
         dataset=dataset,
         findings=[(_MOODS.get(f.verdict, "neutral"), f, _details(f)) for f in findings],
         charts=list(charts(trainings)),
-        plan=_plan(trainings),
         count=len(trainings),
         chosen=_chosen(),
     )
@@ -105,18 +104,6 @@ def _details(finding: Finding) -> Table:
         for name, pair, decides in finding.rows()
     ]
     return Table(("compared", "effect [95 %]", "pairs", "decides"), rows)
-
-
-def _plan(trainings: Sequence[Training]) -> Table:
-    """The parts of the study."""
-    parts: dict[tuple[str, str], list[Training]] = {}
-    for training in trainings:
-        parts.setdefault((training.experiment, training.arm), []).append(training)
-    rows = [
-        (*part, str(len({t.seed for t in of})), str(max(t.steps for t in of)), str(len(of)))
-        for part, of in parts.items()
-    ]
-    return Table(("part", "arm", "seeds", "steps", "trainings"), rows)
 
 
 def _chosen() -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def charts(trainings: Trainings) -> Iterator[Chart]:
     deep = {arm: trained.of("depth", arm, depth=depth) for arm in ("none", "he", "batch")}
     article = {arm: trained.article(arm) for arm in NAMES}
     shifted = {a: [t for t in article[a] if t.shift] for a in ("none", "batch", "noisy")}
-    learning = _curves(article, lambda t: t.curve_steps, lambda t: _percent(t.curve_accuracy, 100))
+    learning = _curves(article, lambda t: t.curve_steps, _errors)
     change = _curves(
         shifted,
         lambda t: t.shift.steps if t.shift else (),
@@ -97,9 +97,12 @@ def _curves(
     return curves
 
 
-def _percent(shares: Sequence[float], missing_to: float = 0.0) -> list[float]:
-    """Shares in percent, or what they lack to so many."""
-    return [abs(missing_to - 100 * share) for share in shares]
+def _errors(training: Training) -> list[float]:
+    return _percent(1 - accuracy for accuracy in training.curve_accuracy)
+
+
+def _percent(shares: Iterable[float]) -> list[float]:
+    return [100 * share for share in shares]
 
 
 def _arrivals(arms: Mapping[str, Trainings]) -> Curves:
