@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, Integers, epoch_order
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.loop import Trainer, shared
 from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
 from bnpipe.components.study.plan import (
@@ -33,6 +33,7 @@ PROBED_IMAGES = 256  # on which gradients and layer inputs are measured
 ESTIMATED_IMAGES = 2_048  # from which statistics are estimated before training
 SCORED_IMAGES = 10_000  # of the train split at the end: as many as MNIST has to test on
 INFERENCE_BATCHES = (1, 2, 8, 32, 256)
+ALIGNMENT = 64  # bytes
 MEASURED_AT = {"curve": CURVE, "gradients": GRADIENT_STEPS, "shift": SHIFT_STEPS}
 
 
@@ -62,9 +63,9 @@ class Data:
     @functools.cached_property
     def asked(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
         """What accuracies are of: validation, test, and the first rows of train."""
-        train = InMemory(*self.train.rows(np.arange(min(self.train.size, SCORED_IMAGES))))
-        splits = {"train": train, "validation": self.validation, "test": self.test}
-        return {n: (tf.constant(s.features), tf.constant(s.labels)) for n, s in splits.items()}
+        scored = self.train.features[:SCORED_IMAGES], self.train.labels[:SCORED_IMAGES]
+        splits = {"train": InMemory(*scored), "validation": self.validation, "test": self.test}
+        return {n: (_tensor(s.features), tf.constant(s.labels)) for n, s in splits.items()}
 
     def standardized(self) -> Data:
         """The same with inputs of mean 0 and variance 1 over the train split.
@@ -254,6 +255,11 @@ def _batches(
         order = epoch_order(seed, epoch, images)
         yield order[step * BATCH_SIZE : (step + count) * BATCH_SIZE].reshape(count, BATCH_SIZE)
         start += count
+
+
+def _tensor(array: Floats) -> tf.Tensor:
+    """The array in the same memory, where that is aligned as TensorFlow's operations expect."""
+    return shared(array) if array.ctypes.data % ALIGNMENT == 0 else tf.constant(array)
 
 
 def of_arrays(arrays: dict[str, Any], classes: int) -> Data:

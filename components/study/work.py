@@ -34,7 +34,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import BnpipeError
 from bnpipe.data.json_text import json_text
-from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.examples import read_batches
 
 TASK, ARRAYS = "task.json", "arrays"
 _LOOK_SECONDS = 0.5
@@ -74,23 +74,29 @@ def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> in
     info = DatasetInfo.read(examples.path)
     folder = scratch / ARRAYS
     folder.mkdir(exist_ok=True)
-    images = 0
     for split, least in (("train", BATCH_SIZE), ("validation", 1), ("test", 1)):
-        read = read_transformed(examples.shards(split))
-        features, labels = read.features[:MOST_IMAGES], read.label[:MOST_IMAGES]
-        if len(labels) < least:
+        size = min(info.splits.get(split, 0), MOST_IMAGES)
+        if size < least:
             raise StudyError(
-                f"split {split}: expected at least {least} examples, received {len(labels)}",
+                f"split {split}: expected at least {least} examples, received {size}",
                 hint="study a larger data set",
             )
-        if split == "train":
-            images = len(labels)
+        # Not through the memory of this process, which stays for as long as the study.
+        shape = size, info.features
+        features = np.lib.format.open_memmap(
+            folder / f"{split}_features.npy", "w+", np.float32, shape
+        )
+        labels, row = np.empty(size, np.int32), 0
+        for batch in (b for shard in examples.shards(split) for b in read_batches(shard)):
+            stop = min(size, row + len(batch.columns["label"]))
+            features[row:stop] = batch.columns["features"][: stop - row]
+            labels[row:stop] = batch.columns["label"][: stop - row]
+            row = stop
+        np.save(folder / f"{split}_labels.npy", labels)
         if split == "test":
             np.save(folder / "doubtful.npy", doubtful(features))
-        np.save(folder / f"{split}_features.npy", features)
-        np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
     replace_text(scratch / TASK, json_text({"params": asdict(params), "classes": info.classes}))
-    return images
+    return min(info.splits["train"], MOST_IMAGES)
 
 
 class _Workers:
