@@ -31,7 +31,7 @@ from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
 from bnpipe.data.parent import end_with_parent
 
-LARGEST = 600 * 2**20  # of its own, beside what the processes share
+LARGEST = 450 * 2**20  # bytes of its own, beside what is shared
 _WAIT_SECONDS = 0.1
 
 

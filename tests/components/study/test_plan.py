@@ -7,7 +7,7 @@ from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import PLAN, RATES, scaled, units
 
 IMAGES = 50_000
-QUIET_STEP = 150e-6  # seconds, as measured on two quiet cores of 2.6 GHz
+STEP = 190e-6  # seconds of a core, as measured with both cores at work
 
 
 def test_every_training_has_a_name_of_its_own_and_an_arm_that_exists() -> None:
@@ -30,7 +30,7 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
 
 def test_the_plan_fits_into_the_time_that_there_is() -> None:
     steps = sum(unit.steps for unit in units(Params(), IMAGES))
-    assert steps * QUIET_STEP / 2 < 240  # of 300 s; the rest is for compiling and measuring
+    assert steps * STEP / 2 < 240  # all else, compiling and measuring, takes half as much again
 
 
 def test_fewer_seeds_and_epochs_scale_all_experiments() -> None:
