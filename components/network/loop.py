@@ -68,7 +68,7 @@ class Trainer:
         self.steps_per_epoch = self.full_steps + (self.rest > 0)
         self.chunk_steps = min(self.full_steps, CHUNK_STEPS)
         if isinstance(self.train, InMemory):
-            self._resident = _shared(self.train.features), tf.constant(self.train.labels)
+            self._resident = shared(self.train.features), tf.constant(self.train.labels)
         else:
             features = self.model.input_shape[-1]
             self.chunk_steps = min(self.chunk_steps, max(1, CHUNK_BYTES // (4 * batch * features)))
@@ -268,7 +268,7 @@ class Trainer:
         return [*self.model.variables, *self.optimizer.variables]
 
 
-def _shared(array: npt.NDArray[np.float32]) -> tf.Tensor:
+def shared(array: npt.NDArray[np.float32]) -> tf.Tensor:
     """The array as a tensor on the current device; on the CPU in the same memory.
 
     `tf.constant` would copy it. NumPy also asks the kernel for huge pages, TensorFlow does not, and

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, Integers, epoch_order
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.loop import Trainer, shared
 from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
 from bnpipe.components.study.plan import (
@@ -33,6 +33,8 @@ PROBED_IMAGES = 256  # on which gradients and layer inputs are measured
 ESTIMATED_IMAGES = 2_048  # from which statistics are estimated before training
 SCORED_IMAGES = 10_000  # of the train split at the end: as many as MNIST has to test on
 INFERENCE_BATCHES = (1, 2, 8, 32, 256)
+ALIGNMENT = 64  # bytes
+MEASURED_AT = {"curve": CURVE, "gradients": GRADIENT_STEPS, "shift": SHIFT_STEPS}
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Data:
     @functools.cached_property
     def asked(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
         """What accuracies are of: validation, test, and the first rows of train."""
-        train = InMemory(*self.train.rows(np.arange(min(self.train.size, SCORED_IMAGES))))
-        splits = {"train": train, "validation": self.validation, "test": self.test}
-        return {n: (tf.constant(s.features), tf.constant(s.labels)) for n, s in splits.items()}
+        scored = self.train.features[:SCORED_IMAGES], self.train.labels[:SCORED_IMAGES]
+        splits = {"train": InMemory(*scored), "validation": self.validation, "test": self.test}
+        return {n: (_tensor(s.features), tf.constant(s.labels)) for n, s in splits.items()}
 
     def standardized(self) -> Data:
         """The same with inputs of mean 0 and variance 1 over the train split.
@@ -145,36 +147,6 @@ class Bench:
     def train(self, unit: Unit, learning_rate: float) -> list[Training]:
         """Trains and measures one unit; with `batches` there is a second record of its weights."""
         self.restart(ARMS[unit.arm], learning_rate, unit.seed)
-        curve: list[tuple[int, float]] = []
-        gradients, shift = GradientCourse(), ShiftCourse()
-        marks = {0, unit.steps}
-        for measure, steps in (
-            *(("curve", CURVE), ("gradients", GRADIENT_STEPS), ("shift", SHIFT_STEPS)),
-        ):
-            if measure in unit.measures:
-                marks |= {step for step in steps if step < unit.steps + (measure != "shift")}
-        finite, done = True, 0
-        for mark in sorted(marks):
-            if done < mark:
-                finite &= self.advance(unit.seed, unit.images, done, mark)
-                done = mark
-            if "curve" in unit.measures and mark in CURVE:
-                curve.append((mark, self._accuracy("validation")))
-            if "gradients" in unit.measures and mark in GRADIENT_STEPS:
-                gradients.record(mark, self._probe.gradients()[0])
-            if "shift" in unit.measures and mark in SHIFT_STEPS and mark < unit.steps:
-                finite &= self._record_shift(shift, unit, mark)
-                done = mark + 1
-        ended: dict[str, Any] = {
-            "validation_accuracy": self._accuracy("validation"),
-            "train_accuracy": self._accuracy("train", unit.images),
-            "diverged": not finite or not self._weights_are_finite(),
-        }
-        if "test" in unit.measures:
-            hits = self._probe.hits(*self.data.asked["test"])
-            ended["test_accuracy"] = float(hits.mean())
-            if self.data.doubtful.any():
-                ended["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
         common: dict[str, Any] = {
             "optimizer": unit.optimizer,
             "learning_rate": learning_rate,
@@ -184,27 +156,52 @@ class Bench:
             "batch_size": BATCH_SIZE,
             "steps": unit.steps,
         }
-        record = Training(
-            experiment=unit.experiment,
-            arm=unit.arm,
-            **common,
-            curve_steps=tuple(step for step, _ in curve),
-            curve_accuracy=tuple(accuracy for _, accuracy in curve),
-            **ended,
-            **gradients.fields(),
-            **shift.fields(),
-        )
-        if "batches" not in unit.measures:
-            return [record]
-        by_batch = {str(size): self._inferred_by(size) for size in INFERENCE_BATCHES}
-        of_layer = Training(
-            experiment="custom",
-            arm="custom_batch",
-            **common,
-            **ended,
-            accuracy_by_batch={k: v for k, v in by_batch.items() if v is not None},
-        )
-        return [record, of_layer]
+        course, finite = self._course(unit)
+        common |= self._ended(unit, finite)
+        records = [Training(experiment=unit.experiment, arm=unit.arm, **common, **course)]
+        if "batches" in unit.measures:
+            accuracies = {str(size): self._inferred_by(size) for size in INFERENCE_BATCHES}
+            by_batch = {size: found for size, found in accuracies.items() if found is not None}
+            custom: dict[str, Any] = {"experiment": "custom", "arm": "custom_batch"}
+            records.append(Training(**custom, **common, accuracy_by_batch=by_batch))
+        return records
+
+    def _course(self, unit: Unit) -> tuple[dict[str, Any], bool]:
+        """Trains; the fields of a record that are series, and whether all losses were finite."""
+        curve: list[tuple[int, float]] = []
+        gradients, shift = GradientCourse(), ShiftCourse()
+        at = {m: set(steps) if m in unit.measures else set() for m, steps in MEASURED_AT.items()}
+        finite, done = True, 0
+        for mark in sorted({unit.steps, *(s for s in set().union(*at.values()) if s < unit.steps)}):
+            if done < mark:
+                finite &= self.advance(unit.seed, unit.images, done, mark)
+                done = mark
+            if mark in at["curve"]:
+                curve.append((mark, self._accuracy("validation")))
+            if mark in at["gradients"]:
+                gradients.record(mark, self._probe.gradients()[0])
+            if mark in at["shift"] and mark < unit.steps:
+                finite &= self._record_shift(shift, unit, mark)
+                done = mark + 1
+        fields = {
+            "curve_steps": tuple(step for step, _ in curve),
+            "curve_accuracy": tuple(accuracy for _, accuracy in curve),
+        }
+        return {**fields, **gradients.fields(), **shift.fields()}, finite
+
+    def _ended(self, unit: Unit, finite: bool) -> dict[str, Any]:
+        """The fields of a record that say how a training ended."""
+        fields: dict[str, Any] = {
+            "validation_accuracy": self._accuracy("validation"),
+            "train_accuracy": self._accuracy("train", unit.images),
+            "diverged": not finite or not self._weights_are_finite(),
+        }
+        if "test" in unit.measures:
+            hits = self._probe.hits(*self.data.asked["test"])
+            fields["test_accuracy"] = float(hits.mean())
+            if self.data.doubtful.any():
+                fields["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
+        return fields
 
     def _record_shift(self, shift: ShiftCourse, unit: Unit, step: int) -> bool:
         """Takes one step, and tells what that of the layers below does to the last hidden one.
@@ -258,6 +255,11 @@ def _batches(
         order = epoch_order(seed, epoch, images)
         yield order[step * BATCH_SIZE : (step + count) * BATCH_SIZE].reshape(count, BATCH_SIZE)
         start += count
+
+
+def _tensor(array: Floats) -> tf.Tensor:
+    """The array in the same memory, where that is aligned as TensorFlow's operations expect."""
+    return shared(array) if array.ctypes.data % ALIGNMENT == 0 else tf.constant(array)
 
 
 def of_arrays(arrays: dict[str, Any], classes: int) -> Data:

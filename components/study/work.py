@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
@@ -10,10 +9,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,7 +34,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import BnpipeError
 from bnpipe.data.json_text import json_text
-from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.examples import read_batches
 
 TASK, ARRAYS = "task.json", "arrays"
 _LOOK_SECONDS = 0.5
@@ -54,15 +52,10 @@ def study(examples: TransformedExamples, output: Study, params: Params, ctx: Con
     there = sum(file.exists() for file in files.values())
     if there:
         ctx.log.info("went on after %d of %d trainings", there, len(files))
-    with _workers(params.workers, ctx.scratch) as workers:
-        while True:
-            ended = [worker.poll() for worker in workers]
-            done = sum(file.exists() for file in files.values())
+    with _Workers(params.workers, ctx.scratch) as workers:
+        while (done := sum(file.exists() for file in files.values())) < len(files):
             ctx.progress(done, len(files), "trainings")
-            if any(ended):  # a code other than 0
-                raise _died(workers, ctx.scratch)
-            if None not in ended:
-                break
+            workers.keep_at_work()
             time.sleep(_LOOK_SECONDS)
     return _collect(files, params, output)
 
@@ -81,68 +74,85 @@ def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> in
     info = DatasetInfo.read(examples.path)
     folder = scratch / ARRAYS
     folder.mkdir(exist_ok=True)
-    images = 0
     for split, least in (("train", BATCH_SIZE), ("validation", 1), ("test", 1)):
-        read = read_transformed(examples.shards(split))
-        features, labels = read.features[:MOST_IMAGES], read.label[:MOST_IMAGES]
-        if len(labels) < least:
+        size = min(info.splits.get(split, 0), MOST_IMAGES)
+        if size < least:
             raise StudyError(
-                f"split {split}: expected at least {least} examples, received {len(labels)}",
+                f"split {split}: expected at least {least} examples, received {size}",
                 hint="study a larger data set",
             )
-        if split == "train":
-            images = len(labels)
+        # Not through the memory of this process, which stays for as long as the study.
+        shape = size, info.features
+        features = np.lib.format.open_memmap(
+            folder / f"{split}_features.npy", "w+", np.float32, shape
+        )
+        labels, row = np.empty(size, np.int32), 0
+        for batch in (b for shard in examples.shards(split) for b in read_batches(shard)):
+            stop = min(size, row + len(batch.columns["label"]))
+            features[row:stop] = batch.columns["features"][: stop - row]
+            labels[row:stop] = batch.columns["label"][: stop - row]
+            row = stop
+        np.save(folder / f"{split}_labels.npy", labels)
         if split == "test":
             np.save(folder / "doubtful.npy", doubtful(features))
-        np.save(folder / f"{split}_features.npy", features)
-        np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
     replace_text(scratch / TASK, json_text({"params": asdict(params), "classes": info.classes}))
-    return images
+    return min(info.splits["train"], MOST_IMAGES)
 
 
-@contextlib.contextmanager
-def _workers(count: int, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+class _Workers:
     """Processes of one thread each, which are ended with the block, and by the kernel with us."""
-    environment = {
-        **os.environ,
-        "TF_NUM_INTRAOP_THREADS": "1",  # bits of large products depend on it
-        "TF_NUM_INTEROP_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "MALLOC_ARENA_MAX": "1",  # compiling leaves a third of a gigabyte of holes otherwise
-        "MALLOC_TRIM_THRESHOLD_": "1000000",
-    }
-    # -P: nothing is imported from the current folder.
-    command = [sys.executable, "-P", "-m", WORKER, str(os.getpid()), str(folder)]
-    workers: list[subprocess.Popen[bytes]] = []
-    try:
-        for number in range(count):
-            with (folder / f"{number}.log").open("wb") as log:
-                workers.append(
-                    subprocess.Popen(
-                        command,
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
-        yield workers
-    finally:
-        for worker in workers:
-            worker.kill()  # nothing is half written
-            worker.wait()
 
+    def __init__(self, count: int, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
 
-def _died(workers: list[subprocess.Popen[bytes]], folder: Path) -> StudyError:
-    number = next(i for i, worker in enumerate(workers) if worker.returncode)
-    text = (folder / f"{number}.log").read_text(errors="replace")
-    said = [line for line in text.splitlines() if line.strip()] or ["nothing"]
-    return StudyError(
-        f"a process that trains ended with code {workers[number].returncode}; it said last: "
-        f"{said[-1][-300:]}",
-        hint="what is trained is kept: bnpipe study goes on from there",
-    )
+    def keep_at_work(self) -> None:
+        """Starts those that are not there: at first all, then those that have become too large.
+
+        Raises:
+            StudyError: one has died.
+        """
+        for number, process in enumerate(self._processes):
+            code = None if process is None else process.poll()
+            if code:
+                raise self._died(number, code)
+            if process is None or code == 0:
+                self._processes[number] = self._start(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is half written."""
+        for process in filter(None, self._processes):
+            process.kill()
+            process.wait()
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "TF_NUM_INTRAOP_THREADS": "1",  # bits of large products depend on it
+            "TF_NUM_INTEROP_THREADS": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
+        # -P: nothing is imported from the current folder.
+        command = [sys.executable, "-P", "-m", WORKER, str(os.getpid()), str(self._folder)]
+        with self._log(number).open("wb") as log:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"{number}.log"
+
+    def _died(self, number: int, code: int) -> StudyError:
+        text = self._log(number).read_text(errors="replace")
+        said = [line for line in text.splitlines() if line.strip()] or ["nothing"]
+        return StudyError(
+            f"a process that trains ended with code {code}; it said last: {said[-1][-300:]}",
+            hint="what is trained is kept: bnpipe study goes on from there",
+        )
 
 
 def _collect(files: dict[Unit, Path], params: Params, output: Study) -> Facts:

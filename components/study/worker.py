@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
 from bnpipe.data.parent import end_with_parent
 
+LARGEST = 600 * 2**20  # of its own, beside what the processes share
 _WAIT_SECONDS = 0.1
 
 
@@ -67,8 +69,13 @@ class Worker:
         self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
 
     def work(self) -> None:
-        """Trains until nothing is left that no other process is at."""
+        """Trains until nothing is left, or this process has become so large that a new one should.
+
+        TensorFlow gives back nothing of what compiling took.
+        """
         while pending := [n for n, group in self._groups.items() if self._left(group)]:
+            if _own_bytes() > LARGEST:
+                return
             # None can be had while another process is at it, or at the sweep that it waits for.
             if not any(self._take(name) for name in pending):
                 time.sleep(_WAIT_SECONDS)
@@ -112,6 +119,15 @@ class Worker:
             data = self._data.standardized() if arm.standardized else self._data
             self._benches[key] = Bench(data, *key)
         return self._benches[key]
+
+
+def _own_bytes() -> int:
+    """Memory that this process shares with no other; 0 where the system does not tell."""
+    try:
+        resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    except OSError:
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
