@@ -206,6 +206,8 @@ def _undecided(claim: Claim, level: float) -> str:
             return f"{check.name} was not trained"
         if check.pair.pairs < MIN_PAIRS:
             return f"{check.name} has {check.pair.pairs} pairs, and {MIN_PAIRS} is the least"
+        if check.premise is not None and check.premise.p_better > level:
+            return f"{check.name}: its premise is not shown ({text(check.premise)})"
         if min(check.p_wanted(), check.p_matched()) > level:
             return f"{check.name}: neither a difference nor sameness is certain"
     return "no control tells the explanations apart"

@@ -159,7 +159,7 @@ NOISY = {"steps": 3500.0, "moved": 0.6}
             "e",
             {"noisy": {"steps": 3500.0}},
             "not decided here",
-            "none against noise after it, steps to 97%: neither a difference",
+            "none against noise after it, steps to 97%: its premise is not shown (",
             None,
         ),
         ("f", {}, "refuted", "less accurate on few images at once", "difference"),
