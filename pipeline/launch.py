@@ -56,6 +56,13 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
     """
     graph = build(config, home)
     require_target(config, graph, request.selection)
+    return launch_graph(graph, config, home, request, sinks)
+
+
+def launch_graph(
+    graph: Graph, config: Config, home: Path, request: Request, sinks: Sequence[Sink] = ()
+) -> FinishedRun:
+    """Run a graph of the product's steps; see `launch`."""
     _use_one_thread()
     flags = (*config.beam.options, *request.beam_flags)
     settings = RunSettings(

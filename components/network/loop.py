@@ -68,7 +68,7 @@ class Trainer:
         self.steps_per_epoch = self.full_steps + (self.rest > 0)
         self.chunk_steps = min(self.full_steps, CHUNK_STEPS)
         if isinstance(self.train, InMemory):
-            self._resident = _shared(self.train.features), tf.constant(self.train.labels)
+            self._resident = shared(self.train.features), tf.constant(self.train.labels)
         else:
             features = self.model.input_shape[-1]
             self.chunk_steps = min(self.chunk_steps, max(1, CHUNK_BYTES // (4 * batch * features)))
@@ -86,7 +86,7 @@ class Trainer:
             TrainingError: the loss, or a weight at the end, is not a finite number.
         """
         self._resume()
-        self._compile()
+        self.compile()
         while self.position.epoch < self.params.epochs and not self.position.stopped:
             self._train_epoch()
             self._close_epoch()
@@ -94,6 +94,15 @@ class Trainer:
         if self.best:
             _assign(self.model.variables, self.best)
         self._check_weights()
+
+    def advance(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], int]:
+        """Takes a training step on every row of `rows`, int64[n, batch], with n <= `chunk_steps`.
+
+        Returns:
+            the losses before each step, float32[n], and how many examples were predicted right.
+        """
+        losses, correct = self._many_steps(*self._chunk(rows), tf.constant(len(rows)))
+        return losses.numpy()[: len(rows)], int(correct)
 
     def _train_epoch(self) -> None:
         """Trains the rest of the epoch under way."""
@@ -103,9 +112,8 @@ class Trainer:
             stop = min(position.step + self.chunk_steps, self.full_steps)
             rows = order[position.step * batch : stop * batch].reshape(-1, batch)
             started = time.perf_counter()
-            losses, correct = self._many_steps(*self._chunk(rows), tf.constant(len(rows)))
-            losses = losses.numpy()[: len(rows)]
-            self._count(losses, batch, int(correct), started)
+            losses, correct = self.advance(rows)
+            self._count(losses, batch, correct, started)
             position.step = stop
             self._report()
             if stop < self.full_steps:
@@ -156,7 +164,7 @@ class Trainer:
         hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
         return tf.cast(loss, tf.float32), tf.reduce_sum(tf.cast(hits, tf.int32))
 
-    def _compile(self) -> None:
+    def compile(self) -> None:
         """Compiles both programs; zero steps leave the variables as they are."""
         if self.position.stopped or self.position.epoch == self.params.epochs:
             return
@@ -260,7 +268,7 @@ class Trainer:
         return [*self.model.variables, *self.optimizer.variables]
 
 
-def _shared(array: npt.NDArray[np.float32]) -> tf.Tensor:
+def shared(array: npt.NDArray[np.float32]) -> tf.Tensor:
     """The array as a tensor on the current device; on the CPU in the same memory.
 
     `tf.constant` would copy it. NumPy also asks the kernel for huge pages, TensorFlow does not, and

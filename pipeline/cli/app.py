@@ -11,7 +11,7 @@ from bnpipe.pipeline.engine.errors import ExitCode
 
 _VERBS = {
     "work": ("run", "plan", "resume", "status"),
-    "look": ("runs", "show", "diff", "logs", "report", "graph"),
+    "look": ("runs", "show", "diff", "logs", "report", "graph", "study"),
     "ship": (
         "push",
         "versions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -19,7 +20,8 @@ def resume(
 
     `bnpipe run` goes on just as well when the configuration is the same; this verb pins it.
     """
-    from bnpipe.pipeline.cli.run import start
+    from bnpipe.pipeline.cli import run as run_verb
+    from bnpipe.pipeline.cli import study
     from bnpipe.pipeline.configuration.config import from_values, parse_yaml
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.plan import Selection
@@ -41,4 +43,8 @@ def resume(
         keep_going=asked.get("keep_going", False),
         beam_flags=tuple(asked.get("beam_flags", ())),
     )
-    return start(config, request, as_json=as_json, verbose=verbose)
+    plan = folder.path / "plan.json"
+    planned = json.loads(read_plain(plan))["steps"] if plan.exists() else []
+    if any(step["name"] == "study" for step in planned):
+        return study.start(config, request, as_json=as_json, verbose=verbose)
+    return run_verb.start(config, request, as_json=as_json, verbose=verbose)

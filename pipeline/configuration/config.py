@@ -22,7 +22,14 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnpipe.components import evaluator, example_gen, example_validator, trainer, transform
+from bnpipe.components import (
+    evaluator,
+    example_gen,
+    example_validator,
+    study,
+    trainer,
+    transform,
+)
 from bnpipe.components.base import expanded
 from bnpipe.data.plain_file import open_plain
 from bnpipe.pipeline.configuration.sections import (
@@ -64,6 +71,7 @@ class Config:
     transform: transform.Params = field(default_factory=transform.Params)
     trainer: trainer.Params = field(default_factory=trainer.Params)
     evaluator: evaluator.Params = field(default_factory=evaluator.Params)
+    study: study.Params = field(default_factory=study.Params)
     serving: Serving = field(default_factory=Serving)
     deploy: Deploy = field(default_factory=Deploy)
     beam: Beam = field(default_factory=Beam)

@@ -79,8 +79,8 @@ class Thumbnail:
     answers: Sequence[str]
 
 
-def _template() -> Template:
-    """The template of the page; every value is escaped."""
+def template(name: str) -> Template:
+    """One of the templates of pages; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("bnpipe.pipeline.report"),
         autoescape=True,
@@ -88,7 +88,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def render(contents: Contents) -> str:
@@ -99,7 +99,7 @@ def render(contents: Contents) -> str:
     """
     evaluation = contents.evaluation
     evaluated = evaluation if evaluation is not None and evaluation.models else None
-    page = _template().render(
+    page = template("report.html.j2").render(
         contents=contents,
         run=contents.run,
         headline=headline(contents.run),

@@ -43,6 +43,7 @@ HEAVY = (
 TINY: dict[str, dict[str, Any]] = {
     "example_gen": {"dataset": "rendered_digits", "size": 512, "shards": 2},
     "trainer": {"epochs": 2},
+    "study": {"seeds": 1, "epochs": 1, "experiments": ("main",), "workers": 1},
     "evaluator": {
         "slices": (),
         "resamples": 100,

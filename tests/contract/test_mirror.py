@@ -16,6 +16,7 @@ components/evaluator: assessment evidence golden inference measure params rules 
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
 components/infra_validator: fresh tied work
 components/network: evaluation network params
+components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_statistics beam_transform digest errors flock parent
 data/records: tfrecord
@@ -26,7 +27,7 @@ pipeline/cli: common config diff export gc graph logs plan predict promote repor
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
 pipeline/engine: attempts capture execute files provenance step worker
-pipeline/report: charts contents data_charts evaluation_charts matrices
+pipeline/report: charts contents data_charts evaluation_charts matrices study_charts
 pipeline/schedule: book canary claim daemon health outcome retraining slot work
 serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke

@@ -48,6 +48,7 @@ def test_help_names_every_verb_and_every_exit_code(environ: dict[str, str]) -> N
         "show",
         "logs",
         "graph",
+        "study",
         "export",
         "gc",
         "config",

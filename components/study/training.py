@@ -1,0 +1,274 @@
+"""One training of a study, by the product's own network and loop."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from bnpipe.components.network.examples import Floats, InMemory, Integers, epoch_order
+from bnpipe.components.network.loop import Trainer, shared
+from bnpipe.components.study.arms import ARMS, Arm, batch_inference
+from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
+from bnpipe.components.study.plan import (
+    BATCH_SIZE,
+    CURVE,
+    GRADIENT_STEPS,
+    SHIFT_STEPS,
+    Optimizer,
+    Unit,
+)
+from bnpipe.components.study.results import Training
+
+SGD_MOMENTUM = 0.9
+PROBED_IMAGES = 256  # on which gradients and layer inputs are measured
+ESTIMATED_IMAGES = 2_048  # from which statistics are estimated before training
+SCORED_IMAGES = 10_000  # of the train split at the end: as many as MNIST has to test on
+INFERENCE_BATCHES = (1, 2, 8, 32, 256)
+ALIGNMENT = 64  # bytes
+MEASURED_AT = {"curve": CURVE, "gradients": GRADIENT_STEPS, "shift": SHIFT_STEPS}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits, in memory.
+
+    Attributes:
+        train: at most `MOST_IMAGES`.
+        validation: what curves and rates go by.
+        test: what is asked at the end of a training.
+        doubtful: the test images of doubtful label, bool[N].
+        classes: how many labels there are.
+    """
+
+    train: InMemory
+    validation: InMemory
+    test: InMemory
+    doubtful: npt.NDArray[np.bool_]
+    classes: int
+
+    @property
+    def features(self) -> int:
+        """Size of a row."""
+        return self.train.features.shape[1]
+
+    @functools.cached_property
+    def asked(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
+        """What accuracies are of: validation, test, and the first rows of train."""
+        scored = self.train.features[:SCORED_IMAGES], self.train.labels[:SCORED_IMAGES]
+        splits = {"train": InMemory(*scored), "validation": self.validation, "test": self.test}
+        return {n: (_tensor(s.features), tf.constant(s.labels)) for n, s in splits.items()}
+
+    def standardized(self) -> Data:
+        """The same with inputs of mean 0 and variance 1 over the train split.
+
+        The variance has the epsilon that batch normalisation adds, for pixels that never change.
+        """
+        mean, deviation = self.train.features.mean(0), self.train.features.std(0)
+        factor = 1 / np.sqrt(deviation**2 + 1e-3)
+
+        def scale(split: InMemory) -> InMemory:
+            features = split.features - mean
+            features *= factor
+            return InMemory(features, split.labels)
+
+        splits = scale(self.train), scale(self.validation), scale(self.test)
+        return Data(*splits, self.doubtful, self.classes)
+
+
+@dataclass
+class Bench:
+    """Trains one network, at one depth and by one optimizer: what it compiles serves all trainings.
+
+    Args:
+        data: the images.
+        arm: one that has this network.
+        depth: its hidden layers.
+        optimizer: with its defaults, but for SGD's momentum.
+
+    Attributes:
+        compile_seconds: of the processor, for the training step.
+        loop_seconds: of the processor, for all steps so far.
+    """
+
+    data: Data
+    arm: Arm
+    depth: int
+    optimizer: Optimizer
+    compile_seconds: float = field(default=0.0, init=False)
+    loop_seconds: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        arm, data = self.arm, self.data
+        self.model = arm.build(data.features, data.classes, self.depth)
+        params = arm.params(self.depth, 0)
+        self._trainer = Trainer(
+            self.model, params, data.train, data.validation, Path(), lambda *_: None
+        )
+        if self.optimizer == "sgd":
+            self._trainer.optimizer = keras.optimizers.SGD(
+                1.0, momentum=SGD_MOMENTUM, name="optimizer"
+            )
+            self._trainer.optimizer.build(self.model.trainable_variables)
+        self._trainer.rest = 0  # images of an epoch that fill no batch are left out
+        began = time.process_time()
+        self._trainer.compile()
+        self.compile_seconds = time.process_time() - began
+        sample = InMemory(*data.train.rows(np.arange(min(data.train.size, ESTIMATED_IMAGES))))
+        self._sample = sample
+        probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]
+        self._probe = Probe(self.model, self.depth, *probed)
+
+    def restart(self, arm: Arm, learning_rate: float, seed: int) -> None:
+        """Goes back to before the first step; the rate is a variable of what was compiled."""
+        arm.restart(self.model, self.depth, seed, self._sample)
+        for variable in self._trainer.optimizer.variables:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self._trainer.optimizer.learning_rate.assign(learning_rate)
+
+    def advance(self, seed: int, images: int, start: int, stop: int) -> bool:
+        """Takes the steps from `start` to `stop`; False if a loss was not finite."""
+        began = time.process_time()
+        finite = True
+        for rows in _batches(seed, images, start, stop, self._trainer.chunk_steps):
+            losses, _ = self._trainer.advance(rows)
+            finite &= bool(np.isfinite(losses).all())
+        self.loop_seconds += time.process_time() - began
+        return finite
+
+    def train(self, unit: Unit, learning_rate: float) -> list[Training]:
+        """Trains and measures one unit; with `batches` there is a second record of its weights."""
+        self.restart(ARMS[unit.arm], learning_rate, unit.seed)
+        common: dict[str, Any] = {
+            "optimizer": unit.optimizer,
+            "learning_rate": learning_rate,
+            "seed": unit.seed,
+            "depth": unit.depth,
+            "train_images": unit.images,
+            "batch_size": BATCH_SIZE,
+            "steps": unit.steps,
+        }
+        course, finite = self._course(unit)
+        common |= self._ended(unit, finite)
+        records = [Training(experiment=unit.experiment, arm=unit.arm, **common, **course)]
+        if "batches" in unit.measures:
+            accuracies = {str(size): self._inferred_by(size) for size in INFERENCE_BATCHES}
+            by_batch = {size: found for size, found in accuracies.items() if found is not None}
+            custom: dict[str, Any] = {"experiment": "custom", "arm": "custom_batch"}
+            records.append(Training(**custom, **common, accuracy_by_batch=by_batch))
+        return records
+
+    def _course(self, unit: Unit) -> tuple[dict[str, Any], bool]:
+        """Trains; the fields of a record that are series, and whether all losses were finite."""
+        curve: list[tuple[int, float]] = []
+        gradients, shift = GradientCourse(), ShiftCourse()
+        at = {m: set(steps) if m in unit.measures else set() for m, steps in MEASURED_AT.items()}
+        finite, done = True, 0
+        for mark in sorted({unit.steps, *(s for s in set().union(*at.values()) if s < unit.steps)}):
+            if done < mark:
+                finite &= self.advance(unit.seed, unit.images, done, mark)
+                done = mark
+            if mark in at["curve"]:
+                curve.append((mark, self._accuracy("validation")))
+            if mark in at["gradients"]:
+                gradients.record(mark, self._probe.gradients()[0])
+            if mark in at["shift"] and mark < unit.steps:
+                finite &= self._record_shift(shift, unit, mark)
+                done = mark + 1
+        fields = {
+            "curve_steps": tuple(step for step, _ in curve),
+            "curve_accuracy": tuple(accuracy for _, accuracy in curve),
+        }
+        return {**fields, **gradients.fields(), **shift.fields()}, finite
+
+    def _ended(self, unit: Unit, finite: bool) -> dict[str, Any]:
+        """The fields of a record that say how a training ended."""
+        fields: dict[str, Any] = {
+            "validation_accuracy": self._accuracy("validation"),
+            "train_accuracy": self._accuracy("train", unit.images),
+            "diverged": not finite or not self._weights_are_finite(),
+        }
+        if "test" in unit.measures:
+            hits = self._probe.hits(*self.data.asked["test"])
+            fields["test_accuracy"] = float(hits.mean())
+            if self.data.doubtful.any():
+                fields["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
+        return fields
+
+    def _record_shift(self, shift: ShiftCourse, unit: Unit, step: int) -> bool:
+        """Takes one step, and tells what that of the layers below does to the last hidden one.
+
+        The same images and the same noise are behind both gradients.
+        """
+        upper = self._probe.upper()
+        rest = self.model.non_trainable_variables
+        gradients, inputs = self._probe.gradients()
+        old_upper, old_rest = values(upper), values(rest)
+        finite = self.advance(unit.seed, unit.images, step, step + 1)
+        new_upper, new_rest = values(upper), values(rest)
+        assign([*upper, *rest], old_upper + old_rest)
+        changed, _ = self._probe.gradients()
+        assign([*upper, *rest], new_upper + new_rest)
+        shift.record(step, inputs, gradients[-1:], changed[-1:])
+        return finite
+
+    def _accuracy(self, split: str, images: int | None = None) -> float:
+        """Of a split, or of its first images."""
+        features, labels = self.data.asked[split]
+        if images is not None and images < len(labels):
+            features, labels = features[:images], labels[:images]
+        return float(self._probe.hits(features, labels).mean())
+
+    def _weights_are_finite(self) -> bool:
+        return all(np.isfinite(value).all() for value in values(self.model.variables))
+
+    def _inferred_by(self, size: int) -> float | None:
+        """Test accuracy of the article's layer, on as many whole batches as there are."""
+        rows = self.data.test.size // size * size
+        if not rows:
+            return None
+        model = batch_inference(self.data.features, self.data.classes, size)
+        assign(model.variables, values(self.model.variables))
+        logits = model(self.data.test.features[:rows], training=True).numpy()
+        return float(np.mean(logits.argmax(1) == self.data.test.labels[:rows]))
+
+
+def _batches(
+    seed: int, images: int, start: int, stop: int, at_most: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of the steps from `start` to `stop`, int64[n, BATCH_SIZE], of one epoch each.
+
+    They are in the order of the product's training; what is left of an epoch is left out.
+    """
+    per_epoch = images // BATCH_SIZE
+    while start < stop:
+        epoch, step = divmod(start, per_epoch)
+        count = min(stop - start, per_epoch - step, at_most)
+        order = epoch_order(seed, epoch, images)
+        yield order[step * BATCH_SIZE : (step + count) * BATCH_SIZE].reshape(count, BATCH_SIZE)
+        start += count
+
+
+def _tensor(array: Floats) -> tf.Tensor:
+    """The array in the same memory, where that is aligned as TensorFlow's operations expect."""
+    return shared(array) if array.ctypes.data % ALIGNMENT == 0 else tf.constant(array)
+
+
+def of_arrays(arrays: dict[str, Any], classes: int) -> Data:
+    """The splits from `train_features`, `train_labels`, ... and `doubtful`."""
+
+    def split(name: str) -> InMemory:
+        features: Floats = arrays[f"{name}_features"]
+        labels: Integers = arrays[f"{name}_labels"]
+        return InMemory(features, labels)
+
+    splits = split("train"), split("validation"), split("test")
+    return Data(*splits, arrays["doubtful"], classes)

@@ -1,0 +1,143 @@
+"""A process that trains what no other has taken, one group of the plan after the other.
+
+python -m bnpipe.components.study.worker PARENT_ID FOLDER
+
+Groups are taken by a lock of a file, which the kernel drops when its process dies. A finished
+training is a file of its own, so a study that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnpipe.components.study.arms import ARMS, Arm
+from bnpipe.components.study.params import Params
+from bnpipe.components.study.plan import Optimizer, Unit, units
+from bnpipe.components.study.training import Bench, of_arrays
+from bnpipe.components.study.work import ARRAYS, TASK, finished
+from bnpipe.data.durable import replace_text
+from bnpipe.data.flock import locked
+from bnpipe.data.json_text import json_text
+from bnpipe.data.parent import end_with_parent
+
+LARGEST = 450 * 2**20  # bytes of its own, beside what is shared
+_WAIT_SECONDS = 0.1
+
+
+def best_rate(folder: Path, arm: str, optimizer: Optimizer, sweep: list[Unit]) -> float | None:
+    """The rate with the best mean validation accuracy of the sweep, the smallest of equals.
+
+    None while the sweep is not finished.
+    """
+    accuracy: dict[float, float] = defaultdict(float)
+    for unit in sweep:
+        if (unit.arm, unit.optimizer) == (arm, optimizer) and unit.learning_rate is not None:
+            if not finished(folder, unit).exists():
+                return None
+            (record,) = json.loads(finished(folder, unit).read_text())["trainings"]
+            accuracy[unit.learning_rate] += record["validation_accuracy"]
+    return max(sorted(accuracy), key=lambda rate: accuracy[rate])
+
+
+class Worker:
+    """Trains the groups that it can take."""
+
+    def __init__(self, folder: Path) -> None:
+        task = json.loads((folder / TASK).read_text())
+        task["params"]["experiments"] = tuple(task["params"]["experiments"])
+        self._folder = folder
+        # In memory that the processes share; what TensorFlow takes has to be writable.
+        files = sorted((folder / ARRAYS).iterdir())
+        arrays = {file.stem: np.asarray(np.load(file, mmap_mode="c")) for file in files}
+        self._data = of_arrays(arrays, task["classes"])
+        planned = units(Params(**task["params"]), self._data.train.size)
+        self._sweep = [unit for unit in planned if unit.experiment == "sweep"]
+        self._groups = {
+            name: list(group) for name, group in itertools.groupby(planned, lambda u: u.group)
+        }
+        self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
+
+    def work(self) -> None:
+        """Trains until nothing is left, or this process has become so large that a new one should.
+
+        TensorFlow gives back nothing of what compiling took.
+        """
+        while pending := [n for n, group in self._groups.items() if self._left(group)]:
+            if _own_bytes() > LARGEST:
+                return
+            # None can be had while another process is at it, or at the sweep that it waits for.
+            if not any(self._take(name) for name in pending):
+                time.sleep(_WAIT_SECONDS)
+
+    def _left(self, group: list[Unit]) -> list[Unit]:
+        return [unit for unit in group if not finished(self._folder, unit).exists()]
+
+    def _take(self, name: str) -> bool:
+        """Trains what is left of a group; False when it cannot be had now."""
+        group = self._groups[name]
+        rate = None
+        if group[0].learning_rate is None:
+            rate = best_rate(self._folder, group[0].arm, group[0].optimizer, self._sweep)
+            if rate is None:
+                return False
+        with locked(self._folder / f"{name}.lock", wait=0) as mine:
+            if mine is None:
+                return False
+            left = self._left(group)
+            if left:
+                bench = self._bench(left[0])
+                for unit in left:
+                    self._train(bench, unit, unit.learning_rate or rate or 0.0)
+            return bool(left)
+
+    def _train(self, bench: Bench, unit: Unit, rate: float) -> None:
+        before = bench.loop_seconds
+        trainings = bench.train(unit, rate)
+        content: dict[str, Any] = {
+            "trainings": [asdict(training) for training in trainings],
+            "seconds_per_step": (bench.loop_seconds - before) / max(1, unit.steps),
+            "compile_seconds": bench.compile_seconds,
+        }
+        replace_text(finished(self._folder, unit), json_text(content), durable=False)
+
+    def _bench(self, unit: Unit) -> Bench:
+        """What was compiled for the network, kept because it may come again, also in other arms."""
+        arm = ARMS[unit.arm]
+        key = replace(arm, he=False, estimated=False), unit.depth, unit.optimizer
+        if key not in self._benches:
+            data = self._data.standardized() if arm.standardized else self._data
+            self._benches[key] = Bench(data, *key)
+        return self._benches[key]
+
+
+def _own_bytes() -> int:
+    """Memory that this process shares with no other; 0 where the system does not tell."""
+    try:
+        resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    except OSError:
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parent, folder = sys.argv[1:]
+    if not end_with_parent(int(parent), signal.SIGKILL):
+        return 1
+    Worker(Path(folder)).work()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The time and memory of a whole study, beside the same trainings one by one.
+
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 30]
+
+Takes about ten minutes. The product's data is ingested first, so that the study finds it cached.
+"One by one" is extrapolated, and says so: for every network of the plan one training is run as the
+product runs it, with a network of its own that is built, compiled and trained for one epoch; each
+training of the plan is then counted with what building and compiling took, and its steps at that
+speed, in seconds of the processor. Import, reading and measuring are left out.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+TARGET_SECONDS, TARGET_BYTES = 300.0, 2e9
+
+
+def bnpipe(home: Path, *words: str) -> None:
+    environment = os.environ | {"BNPIPE_HOME": str(home)}
+    command = [sys.executable, "-m", "bnpipe.pipeline", *words]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def tree_bytes(root: int) -> int:
+    """Memory of a process and its descendants; what they share is counted once (PSS)."""
+    parents, total = {}, 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    for pid in parents:
+        ancestor = pid
+        while ancestor not in (root, 0, 1):
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == root:
+            try:
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            except OSError:
+                continue
+            total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def study(home: Path, seeds: int) -> tuple[float, int]:
+    """Wall seconds and peak bytes of `bnpipe study`."""
+    peak, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(1):
+            peak = max(peak, tree_bytes(os.getpid()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    bnpipe(home, "study", "--json", "--set", f"study.seeds={seeds}")
+    seconds = time.perf_counter() - began
+    ended.set()
+    watcher.join()
+    return seconds, peak
+
+
+def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
+    """Extrapolated processor seconds of all trainings, and how many were run for it."""
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    import numpy as np
+
+    from bnpipe.components.network.examples import InMemory
+    from bnpipe.components.study.arms import ARMS
+    from bnpipe.components.study.params import Params
+    from bnpipe.components.study.plan import BATCH_SIZE, MOST_IMAGES, units
+    from bnpipe.components.study.training import Bench, Data
+    from bnpipe.data.records.examples import read_transformed
+
+    def split(name: str) -> InMemory:
+        shards = sorted(home.glob(f"objects/*/*/Split-{name}/transformed_examples-*"))
+        read = read_transformed(shards)
+        return InMemory(read.features[:MOST_IMAGES], read.label[:MOST_IMAGES].astype(np.int32))
+
+    train, validation, test = map(split, ("train", "validation", "test"))
+    data = Data(train, validation, test, np.zeros(test.size, bool), int(train.labels.max()) + 1)
+    measured: dict[tuple[str, int, str], tuple[float, float]] = {}
+    total = 0.0
+    for unit in units(Params(seeds=seeds), train.size):
+        key = unit.arm, unit.depth, unit.optimizer
+        if key not in measured:
+            began = time.process_time()
+            bench = Bench(data, ARMS[unit.arm], unit.depth, unit.optimizer)
+            bench.restart(ARMS[unit.arm], 1e-3, 0)
+            once = time.process_time() - began
+            steps = min(300 if unit.depth > 2 else 1562, train.size // BATCH_SIZE)
+            bench.advance(0, train.size, 0, steps)
+            measured[key] = once, bench.loop_seconds / steps
+        once, per_step = measured[key]
+        total += once + per_step * unit.steps
+    return total, len(measured)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=30)
+    seeds = parser.parse_args().seeds
+    if "BNPIPE_ARCHIVES" not in os.environ:
+        sys.exit("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        bnpipe(home, "run", "--to", "transform")
+        load = os.getloadavg()[0]
+        seconds, peak = study(home, seeds)
+        single, sampled = one_by_one(home, seeds)
+    found = {
+        "load_before": round(load, 2),
+        "study_seconds": round(seconds, 1),
+        "study_peak_bytes": peak,
+        "one_by_one_seconds": round(single, 1),
+        "one_by_one": f"extrapolated from {sampled} trainings, one of each network",
+    }
+    met = seconds < TARGET_SECONDS and peak < TARGET_BYTES
+    said = f"target {'met' if met else 'MISSED'}: {TARGET_SECONDS:g} s on two quiet cores, 2 GB"
+    sys.stdout.write(f"{json.dumps(found, indent=2)}\n{said}\n")
+    return 0 if met or seeds != 30 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The trainings that a study comes to."""
+
+from collections import Counter
+
+from bnpipe.components.study.arms import ARMS
+from bnpipe.components.study.params import Params
+from bnpipe.components.study.plan import PLAN, RATES, scaled, units
+
+IMAGES = 50_000
+STEP = 190e-6  # seconds of a core, as measured with both cores at work
+
+
+def test_every_training_has_a_name_of_its_own_and_an_arm_that_exists() -> None:
+    planned = units(Params(), IMAGES)
+    assert len({unit.name for unit in planned}) == len(planned)
+    assert {unit.arm for unit in planned} == {arm for row in PLAN for arm in row.arms}
+    assert {unit.arm for unit in planned} <= ARMS.keys()
+
+
+def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for unit in units(Params(), IMAGES):
+        seeds.setdefault((unit.experiment, unit.arm, unit.optimizer), set()).add(unit.seed)
+    main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
+    assert main == [set(range(30))] * 2
+    adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
+    assert len(adam) == len(sgd) == 5
+    assert not adam & sgd
+
+
+def test_the_plan_fits_into_the_time_that_there_is() -> None:
+    steps = sum(unit.steps for unit in units(Params(), IMAGES))
+    assert steps * STEP / 2 < 240  # all else, compiling and measuring, takes half as much again
+
+
+def test_fewer_seeds_and_epochs_scale_all_experiments() -> None:
+    params = Params(seeds=3, epochs=2)
+    planned = units(params, IMAGES)
+    counts = Counter((unit.experiment, unit.arm) for unit in planned)
+    assert counts["main", "none"] == 3
+    assert counts["control", "layer"] == scaled(4, params) == 1
+    assert counts["sweep", "none"] == sum(map(len, RATES.values()))
+    assert {u.steps for u in planned if u.experiment == "main"} == {2 * (IMAGES // 32)}
+
+
+def test_small_data_is_trained_on_whole_batches_of_what_there_is() -> None:
+    planned = units(Params(epochs=1, experiments=("main", "small")), 70)
+    assert {unit.images for unit in planned} == {70}
+    assert {unit.steps for unit in planned if unit.experiment == "main"} == {2}
+
+
+def test_what_an_experiment_goes_by_is_trained_with_it() -> None:
+    assert {u.experiment for u in units(Params(experiments=("own_rate",)), IMAGES)} == {
+        "own_rate",
+        "sweep",
+    }
+    assert {u.experiment for u in units(Params(experiments=("custom",)), IMAGES)} == {"main"}
