@@ -120,7 +120,7 @@ class Rollout:
         self._follow("stable", now)
         return now
 
-    def promote(self, version: int, *, label: str = "stable") -> None:
+    def promote(self, version: int, *, label: str = "stable", bake: bool = False) -> None:
         """`labels.promote`, on the servers too.
 
         Raises:
@@ -130,7 +130,7 @@ class Rollout:
         labels.check_promotion(self.base, version, label)
         self._check_signature(version)
         self._load(version, label, "promote")
-        labels.promote(self.base, version, label=label)
+        labels.promote(self.base, version, label=label, bake=bake)
         self._mirror()
         self._follow(label, version)
 
@@ -155,6 +155,15 @@ class Rollout:
             self._require_answers(clients)
             self.complete()
             self._wait_for_label(clients, label, version)
+
+    def end_bake(self, version: int) -> None:
+        """`labels.end_bake`, in the object store too.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        labels.end_bake(self.base, version)
+        self._mirror()
 
     def withdraw(self, version: int, *, reason: str) -> None:
         """`labels.withdraw`, in the object store too: take back a version that is not live.
@@ -349,6 +358,17 @@ class Rollout:
         if wanted is None:
             raise ServingError(f"nothing was published in {self.base}")
         return wanted
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[dict[str, Client]]:
+        """Clients of all servers by their addresses, with one attempt for each request.
+
+        Raises:
+            ServingError: nobody answers at one of them.
+        """
+        with self._clients() as clients:
+            self._require_answers(clients)
+            yield dict(zip(self.servers, clients, strict=True))
 
     @contextlib.contextmanager
     def _clients(self) -> Iterator[list[Client]]:
