@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store, tell_live
 
 
 def promote(
@@ -39,11 +39,13 @@ def promote(
         from bnpipe.pipeline.schedule.canary import promote_after_soak
 
         ran = promote_after_soak(settings, store, version)
+        tell_live(settings, rollout(settings, store.home).base)
         value = {"version": version, "label": label, "result": ran.result, "sentence": ran.sentence}
         ui.answer(value, ran.sentence, as_json=as_json)
         return ran.exit_code
     target = rollout(settings, store.home)
     target.promote(version, label=label)
+    tell_live(settings, target.base)
     sentence = f"{label} is v{version} in {target.base}"
     ui.answer({"version": version, "label": label}, sentence, as_json=as_json)
     return ExitCode.OK
