@@ -56,27 +56,28 @@ def simulate(
         size = min(_CHUNK, soaks - start), pairs
         known = rng.random(size)
         better = known < DISCORDANCE / 2
-        worse = known > 1 - DISCORDANCE / 2 - truth.loss
+        lost = known > 1 - DISCORDANCE / 2 - truth.loss
         times = 10 * np.exp(truth.noise * rng.standard_normal((2, *size)))
         times[0] *= truth.slower
         slow = times[0] > (1 + rules.latency_margin) * times[1]
         broken = rng.random(size) < truth.errors
         none = np.zeros(size, bool)
         level = LEVEL / 3
-        ended = _worse(none, broken, level, rules.error_margin)
-        ended |= _worse(better, worse, level, rules.margin)
-        ended |= _worse(~slow, slow, level / 2, 0.0)
-        ended |= _worse(*_tails(times), level / 2, soak._TAIL_MARGIN)
+        ended = worse(none, broken, level, rules.error_margin)
+        ended |= worse(better, lost, level, rules.margin)
+        ended |= worse(~slow, slow, level / 2, 0.0)
+        ended |= worse(*_tails(times), level / 2, soak._TAIL_MARGIN)
         failed.append(np.where(ended.any(1), ended.argmax(1) + 1, 0))
-        up, down = better.cumsum(1), worse.cumsum(1)
+        up, down = better.cumsum(1), lost.cumsum(1)
         flat = np.arange(1, pairs + 1) - up - down
         shown = log_wealth(up, flat, down, -rules.margin).max(1) >= -math.log(LEVEL)
         passed.append(shown & ~ended.any(1))
     return Ends(np.concatenate(failed), np.concatenate(passed))
 
 
-def _worse(better: Bools, worse: Bools, level: float, margin: float) -> Bools:
-    up, down = better.cumsum(1), worse.cumsum(1)
+def worse(better: Bools, lesser: Bools, level: float, margin: float) -> Bools:
+    """Whether it is shown, and larger than the margin, after each pair."""
+    up, down = better.cumsum(1), lesser.cumsum(1)
     count = np.arange(1, better.shape[1] + 1)
     shown = log_wealth(down, count - up - down, up) >= -math.log(level)
     return np.asarray(shown & ((down - up) / count > margin))

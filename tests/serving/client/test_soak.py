@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
-from bnpipe.serving.client.soak import FEWEST, STABLE, Rules, Soaked, Verdict, soak
+from bnpipe.serving.client.soak import FEWEST, LEVEL, STABLE, Rules, Soaked, Verdict, soak
 from bnpipe.serving.errors import ServingError
-from tests.serving.client.simulated_soaks import Truth, simulate
+from tests.serving.client.simulated_soaks import Truth, simulate, worse
 
 CLASSES = np.arange(3000) % 10
 FEATURES = np.stack([CLASSES, np.arange(3000)], axis=1).astype(np.float32)
@@ -222,6 +222,16 @@ def test_somebody_else_decided() -> None:
 
     with pytest.raises(ServingError, match="moved"):
         soaked(Answers(), check=check)
+
+
+def test_the_simulation_stops_where_the_soak_does() -> None:
+    turns = np.random.default_rng(3)
+    known = turns.random((1, 2000)) > 0.04
+    lost = iter(~known[0])
+    client = Answers(canary=lambda class_id: wrong(class_id) if next(lost) else class_id)
+    soaked(client)
+    ended = worse(np.zeros_like(known), ~known, LEVEL / 3, RULES.margin)
+    assert 0 < client.count("canary") == ended[0].argmax() + 1 < 2000
 
 
 def test_a_soak_is_right_as_often_as_it_says() -> None:
