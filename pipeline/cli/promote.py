@@ -35,9 +35,12 @@ def promote(
 
     more = [] if soak is None else [f"canary.soak={soak}"]
     settings, store = config_from(config, [*(sets or []), *more]), open_store()
-    if soak is not None and label == "stable":
+    if soak is not None:
+        from bnpipe.pipeline.engine.errors import ConfigError
         from bnpipe.pipeline.schedule.canary import promote_after_soak
 
+        if label != "stable":
+            raise ConfigError(f"--soak: expected --label stable, received {label!r}")
         ran = promote_after_soak(settings, store, version)
         tell_live(settings, rollout(settings, store.home).base)
         value = {"version": version, "label": label, "result": ran.result, "sentence": ran.sentence}

@@ -190,7 +190,7 @@ class Canary:
     """Largest excess of latency, as a share of the live version's."""
     inconclusive: Literal["withdraw", "keep", "promote"] = "keep"
     """What becomes of a version of which nothing is shown when the time is up; `keep` leaves it
-    canary, and the next slot goes on trying it."""
+    canary, and the next retraining tries it again."""
     bake: str | None = None
     """Time for which a promoted version is watched beside the one before it, and rolled back when
     it fails, e.g. 30m; null for no such time."""

@@ -261,8 +261,7 @@ class Rollout:
         deadline = time.monotonic() + self.wait_seconds
         try:
             while time.monotonic() < deadline:
-                loaded = client.state(version).state == _AVAILABLE
-                if loaded and _has_in_force(client, accepted):
+                if _has_in_force(client, accepted) and client.state(version).state == _AVAILABLE:
                     return True
                 time.sleep(_POLL_SECONDS)
             return False

@@ -234,6 +234,8 @@ def test_promote_after_a_soak_says_what_came_of_it(
         call(["promote", "1", "--soak", "10m"])
     with pytest.raises(ConfigError, match=r"canary.soak: .*soon"):
         call(["promote", "1", "--soak", "soon"])
+    with pytest.raises(ConfigError, match="--soak: expected --label stable, received 'canary'"):
+        call(["promote", "1", "--soak", "10m", "--label", "canary"])
     asked = []
 
     def soaked(config: Any, store: Any, version: int) -> Ran:

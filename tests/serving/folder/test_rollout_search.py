@@ -1,9 +1,9 @@
 """Every interleaving of a folder's changes with the loops of a server: none is refused for ever.
 
 The publisher is the real one; the server is the stand-in's manager, made to take each step of its
-loops when it is told: C reads models.config, F looks at the folders, M loads and unloads. Whenever
-the publisher waits, the next letter of a pattern is taken; K kills it there. States that are equal
-are searched once.
+loops when it is told: C reads models.config, F looks at the folders, M loads and unloads; c, f, m
+are those of a second server, where there is one. Whenever the publisher waits, the next letter of
+a pattern is taken; K kills it there. States that are equal are searched once.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from tests.serving.folder.served import push, saved_model
 
 Change = Callable[["World"], object]
 PATTERNS = ("CFM", "FMC", "CMFM", "FCM", "K", "CK", "CFMK", "FMCK")
-STEPS = "CFM"
+TWO = ("CFMcfm", "FMCcfmfmc", "cCfFmM", "CFMCFMcfm", "K", "CcK", "CFMcK")
 
 
 class Killed(BaseException):
@@ -112,14 +112,19 @@ class Asked(Client):
 class World:
     """A folder with its first version live on a server, and a clock that the steps move."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, servers: int = 1) -> None:
         self.base, self.models = root / "served", root / "models"
         push(self.base, saved_model(self.models / "m0", "m0"))
-        self.server = Server(self.base / "models.config")
+        self.servers = [Server(self.base / "models.config") for _ in range(servers)]
+        self.steps, self.patterns = "CFMcfm"[: 3 * servers], PATTERNS if servers == 1 else TWO
         self.time, self.pattern = 0.0, itertools.cycle("CFM")
-        for letter in "CFM":
-            self.server.step(letter)
-        self.target = Rollout(self.base, ("http://server",), 40.0)
+        for letter in self.steps:
+            self.step(letter)
+        addresses = tuple(f"http://{number}" for number in range(servers))
+        self.target = Rollout(self.base, addresses, 40.0 * servers)
+
+    def step(self, letter: str) -> None:
+        self.servers[letter.islower()].step(letter.upper())
 
     def sleep(self, _: float) -> None:
         self.time += 1
@@ -127,7 +132,7 @@ class World:
         if letter == "K":
             self.at_kill = self.keep()
             raise Killed
-        self.server.step(letter)
+        self.step(letter)
 
     def publish(self, *, canary: bool) -> None:
         number = len(list(self.models.iterdir()))
@@ -137,10 +142,10 @@ class World:
 
     def keep(self) -> Any:
         texts = {p: p.read_bytes() for p in self.base.rglob("*") if p.is_file()}
-        return texts, {p.name for p in self.models.iterdir()}, self.server.keep()
+        return texts, {p.name for p in self.models.iterdir()}, [s.keep() for s in self.servers]
 
     def restore(self, kept: Any) -> None:
-        texts, models, server = kept
+        texts, models, servers = kept
         for path in [p for p in self.base.rglob("*") if p.is_file() and p not in texts]:
             path.unlink()
         for path in self.base.iterdir():
@@ -153,20 +158,22 @@ class World:
         for path in list(self.models.iterdir()):
             if path.name not in models:
                 shutil.rmtree(path)
-        self.server.restore(server)
+        for server, state in zip(self.servers, servers, strict=True):
+            server.restore(state)
 
     def key(self) -> str:
         history = ledger.read(self.base)
         about = (history.labels, history.listed, sorted(history.withdrawn), history.last)
         shown = (self.base / "models.config").read_text(), versions.complete_versions(self.base)
-        return f"{about} {shown} {self.server.key()}"
+        return f"{about} {shown} {[server.key() for server in self.servers]}"
 
     def is_refused_for_ever(self) -> bool:
-        """The server is left alone, for more polls than it can need."""
-        for letter in "CFM" * 6:
-            self.server.step(letter)
-        self.server.step("C")
-        return self.server.refused()
+        """The servers are left alone, for more polls than they can need."""
+        for letter in self.steps * 6:
+            self.step(letter)
+        for letter in self.steps[::3]:
+            self.step(letter)
+        return any(server.refused() for server in self.servers)
 
 
 def latest(world: World, label: str) -> int:
@@ -188,10 +195,10 @@ CHANGES: dict[str, Change] = {
 
 
 def operations(world: World) -> Iterator[tuple[str, Callable[[], object]]]:
-    for letter in STEPS:
-        yield letter, lambda letter=letter: world.server.step(letter)
+    for letter in world.steps:
+        yield letter, lambda letter=letter: world.step(letter)
     for name, change in CHANGES.items():
-        for pattern in PATTERNS if name not in ("withdraw", "prune") else PATTERNS[:1]:
+        for pattern in world.patterns[: 1 if name in ("withdraw", "prune") else None]:
 
             def run(change: Change = change, pattern: str = pattern) -> None:
                 world.pattern = itertools.cycle(pattern)
@@ -228,9 +235,19 @@ def search(world: World, depth: int) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_disk: None, caplog: Any) -> World:
-    made = World(tmp_path)
+    return watched(World(tmp_path), monkeypatch, caplog)
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_disk: None, caplog: Any) -> World:
+    return watched(World(tmp_path, servers=2), monkeypatch, caplog)
+
+
+def watched(made: World, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> World:
     caplog.set_level("CRITICAL")
-    monkeypatch.setattr(rollout, "connect", lambda *_: Asked(made.server))
+    monkeypatch.setattr(
+        rollout, "connect", lambda address, *_: Asked(made.servers[int(address[-1])])
+    )
     clock = SimpleNamespace(monotonic=lambda: made.time, sleep=made.sleep)
     monkeypatch.setattr(rollout, "time", clock)
     return made
@@ -255,6 +272,14 @@ def test_nothing_after_two_pushes_leaves_the_server_refusing_for_ever(world: Wor
 def test_no_four_operations_leave_the_server_refusing_for_ever(world: World) -> None:
     states, stuck = search(world, 4)
     assert states > 1000
+    assert stuck == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_three_operations_leave_one_of_two_servers_refusing_for_ever(two: World) -> None:
+    states, stuck = search(two, 3)
+    assert states > 300
     assert stuck == []
 
 
