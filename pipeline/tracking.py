@@ -1,8 +1,8 @@
 """A run in MLflow: parameters, metrics, curves, files, and the published model as a version.
 
 An optional extra (`pip install bnpipe[mlflow]`). The records under `runs/` stay the truth: MLflow
-is told after a run has ended, a failure to tell it never fails the run, and telling it twice
-changes nothing.
+is told after a run has ended or a label has moved, a failure to tell it never fails anything, and
+telling it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bnpipe.pipeline.engine.fingerprint import digest_of, flat
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
+from bnpipe.serving.folder import ledger, versions
 
 Json = Mapping[str, Any]
 
@@ -58,6 +59,66 @@ def track(store: Store, folder: RunFolder, uri: str, experiment: str) -> str:
         ServingError: MLflow cannot be reached, or refuses.
     """
     report = folder.ended_report()
+    with _asking(uri, f"tell it later: bnpipe track {folder.id}") as client:
+        return _send(client, store, folder, report, experiment)
+
+
+def track_quietly(store: Store, folder: RunFolder, uri: str, experiment: str) -> str | None:
+    """As `track`, for the end of a run: what went wrong is returned and not raised."""
+    try:
+        track(store, folder, uri, experiment)
+    except Exception as error:  # the boundary to MLflow: the run has ended, whatever this is
+        return one_line(error)
+    return None
+
+
+def follow_live(base: Path, uri: str | None) -> str | None:
+    """Move the alias `live` to the version that is live; a version unknown there takes it away.
+
+    Like `track_quietly` it raises nothing: labels have moved, whatever MLflow says.
+
+    Args:
+        base: the served folder.
+        uri: of the tracking server; None for none.
+
+    Returns:
+        What went wrong; None if nothing did.
+    """
+    if uri is None:
+        return None
+    try:
+        with _asking(uri) as client:
+            _move_alias(client, base)
+    except Exception as error:  # the boundary to MLflow
+        return one_line(error)
+    return None
+
+
+def _move_alias(client: Any, base: Path) -> None:
+    version, name = versions.live(base), base.name
+    entry = ledger.read(base).entry(version) if version is not None else None
+    known = client.search_model_versions(f"name = '{name}'")
+    same = [
+        v.version
+        for v in known
+        if entry is not None
+        and v.tags.get("bnpipe.version") == str(version)
+        and v.tags.get("bnpipe.digest") == entry.digest
+    ]
+    if same:
+        client.set_registered_model_alias(name, "live", max(same, key=int))
+    elif known:
+        client.delete_registered_model_alias(name, "live")
+
+
+@contextmanager
+def _asking(uri: str, hint: str = "") -> Iterator[Any]:
+    """A client of a tracking server, whose errors are ours.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+        ServingError: it cannot be reached, or refuses.
+    """
     try:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
@@ -70,22 +131,10 @@ def track(store: Store, folder: RunFolder, uri: str, experiment: str) -> str:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        client = MlflowClient(tracking_uri=uri)
-        return _send(client, store, folder, report, experiment)
+        yield MlflowClient(tracking_uri=uri)
     except (MlflowException, OSError) as error:  # requests' errors are OSErrors
         line = " ".join(str(error).split())[:200]
-        raise ServingError(
-            f"MLflow at {uri}: {line}", hint=f"tell it later: bnpipe track {folder.id}"
-        ) from error
-
-
-def track_quietly(store: Store, folder: RunFolder, uri: str, experiment: str) -> str | None:
-    """As `track`, for the end of a run: what went wrong is returned and not raised."""
-    try:
-        track(store, folder, uri, experiment)
-    except Exception as error:  # the boundary to MLflow: the run has ended, whatever this is
-        return one_line(error)
-    return None
+        raise ServingError(f"MLflow at {uri}: {line}", hint=hint) from error
 
 
 def _send(client: Any, store: Store, folder: RunFolder, report: Json, experiment: str) -> str:
@@ -141,7 +190,8 @@ def _register(client: Any, run: Any, report: Json) -> None:
             "bnpipe.version": str(pushed["version"]), "bnpipe.digest": str(pushed["digest"])
         },
     )  # fmt: skip
-    client.set_registered_model_alias(name, "live", version.version)
+    if pushed.get("label", "stable") == "stable":
+        client.set_registered_model_alias(name, "live", version.version)
 
 
 def tags(report: Json) -> dict[str, str]:

@@ -58,3 +58,13 @@ def open_served(file: Path | None, sets: list[str] | None) -> Path:
 def open_store() -> Store:
     """The store of this home, for reading."""
     return Store(home_from())
+
+
+def tell_live(config: Config, base: Path) -> None:
+    """Have MLflow's alias follow a label that has moved; what goes wrong there is a warning."""
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.tracking import follow_live
+
+    problem = follow_live(base, config.tracking.mlflow)
+    if problem is not None:
+        ui.warn(problem)

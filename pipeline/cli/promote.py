@@ -7,24 +7,48 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store, tell_live
 
 
 def promote(
     version: Annotated[int, typer.Argument(help="E.g. 3.")],
     label: Annotated[str, typer.Option(help="stable or canary.")] = "stable",
+    soak: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Ask the servers for it beside the live one first, e.g. 10m, and withdraw it "
+            "when it is worse.",
+        ),
+    ] = None,
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Move a label to a version.
 
-    With serving.server_url the running server loads the version before the label moves; without,
-    a running server must be restarted.
+    With serving.server_url the running servers load the version before the label moves; without,
+    a running server must be restarted. Exit code 3 if a soak withdrew it.
     """
     from bnpipe.pipeline.configuration.publishing import rollout
+    from bnpipe.pipeline.engine.errors import ExitCode
 
-    target = rollout(config_from(config, sets), open_store().home)
+    more = [] if soak is None else [f"canary.soak={soak}"]
+    settings, store = config_from(config, [*(sets or []), *more]), open_store()
+    if soak is not None:
+        from bnpipe.pipeline.engine.errors import ConfigError
+        from bnpipe.pipeline.schedule.canary import promote_after_soak
+
+        if label != "stable":
+            raise ConfigError(f"--soak: expected --label stable, received {label!r}")
+        ran = promote_after_soak(settings, store, version)
+        tell_live(settings, rollout(settings, store.home).base)
+        value = {"version": version, "label": label, "result": ran.result, "sentence": ran.sentence}
+        ui.answer(value, ran.sentence, as_json=as_json)
+        return ran.exit_code
+    target = rollout(settings, store.home)
     target.promote(version, label=label)
+    tell_live(settings, target.base)
     sentence = f"{label} is v{version} in {target.base}"
     ui.answer({"version": version, "label": label}, sentence, as_json=as_json)
+    return ExitCode.OK

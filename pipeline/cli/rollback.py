@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnpipe.pipeline import ui
-from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
+from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store, tell_live
 
 
 def rollback(
@@ -25,9 +25,11 @@ def rollback(
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.serving.folder import versions
 
-    target = rollout(config_from(config, sets), open_store().home)
+    settings = config_from(config, sets)
+    target = rollout(settings, open_store().home)
     before, waiting = versions.live(target.base), versions.waiting(target.base)
     now = target.rollback(reason=reason, to=to)
+    tell_live(settings, target.base)
     withdrawn = waiting if before == now else before
     done = f"v{withdrawn} is withdrawn: {reason}"
     if withdrawn is None:

@@ -110,11 +110,12 @@ def render(
 
 
 def _beyond(config: Config, limit: float) -> float:
-    """Seconds of a tick besides its run, at most: looking at data, a soak at its slowest."""
+    """Seconds of a tick besides its run, at most: looking at data, soak and bake when slowest."""
     from bnpipe.pipeline.configuration.duration import parse_duration
 
     looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
-    soaking = 2 * parse_duration(config.canary.soak).total_seconds()
+    lengths = (config.canary.soak, config.canary.bake)
+    soaking = 2 * sum(parse_duration(t).total_seconds() for t in lengths if t)
     return looking + (soaking if config.serving.rollout == "canary" else 0.0)
 
 

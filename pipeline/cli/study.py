@@ -45,7 +45,7 @@ def study(
     from bnpipe.pipeline.engine.plan import Selection
     from bnpipe.pipeline.launch import Request
 
-    request = Request(Selection(force=tuple(force or ())))
+    request = Request(Selection(force=tuple(force or ())), report=False)  # it has its own page
     return start(config_from(config, sets), request, out, as_json=as_json, verbose=verbose)
 
 

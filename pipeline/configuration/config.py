@@ -59,6 +59,10 @@ _CONTROL = "[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _FORMER_KEYS = {
     f"evaluator.{level}": f"evaluator.rules.RULE={level}, e.g. evaluator.rules.slice_floor={level}"
     for level in ("warn", "off")
+} | {
+    "canary.min_agreement": "canary.margin, the largest loss of accuracy on labelled images",
+    "canary.max_error_difference": "canary.error_margin",
+    "canary.max_latency_ratio": "canary.latency_margin, e.g. 0.5 where the ratio was 1.5",
 }
 
 

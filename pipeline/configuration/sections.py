@@ -180,26 +180,34 @@ class Canary:
     """The trial of a new version by scheduled retraining, with `serving.rollout: canary`."""
 
     soak: str = "10m"
-    """Time for which the running server (of several, the first) is asked for both, e.g. 10m."""
+    """Time for which the running servers are asked for both versions, e.g. 10m."""
     rate: Annotated[float, at.Gt(0), at.Le(1000)] = 5.0
-    """Images a second, each sent to both."""
-    min_agreement: Annotated[float, at.Ge(0), at.Le(1)] = 0.9
-    """Share of images that both must call the same."""
-    max_error_difference: Annotated[float, at.Ge(0), at.Le(1)] = 0.01
-    """Largest excess of the canary's share of failed requests."""
-    max_latency_ratio: Annotated[float, at.Ge(1)] = 3.0
-    """Largest ratio of the canary's 95th percentile of latency to the live one's."""
+    """Images a second for each server, each sent to both versions."""
+    margin: Annotated[float, at.Gt(0), at.Lt(1)] = 0.01
+    """Largest loss of accuracy, as a share of the images: that it is no larger must be shown; a
+    version that is shown to be worse, by more than this as measured, is withdrawn at once."""
+    error_margin: Annotated[float, at.Ge(0), at.Lt(1)] = 0.002
+    """Largest excess of failed requests, as a share of all."""
+    latency_margin: Annotated[float, at.Ge(0)] = 0.2
+    """Largest excess of latency, as a share of the live version's."""
+    inconclusive: Literal["withdraw", "keep", "promote"] = "keep"
+    """What becomes of a version of which nothing is shown when the time is up; `keep` leaves it
+    canary, and the next retraining tries it again."""
+    bake: str | None = None
+    """Time for which a promoted version is watched beside the one before it, and rolled back when
+    it fails, e.g. 30m; null for no such time."""
 
     def __post_init__(self) -> None:
         """Check what no type tells.
 
         Raises:
-            ValueError: the duration is none.
+            ValueError: a duration is none.
         """
-        try:
-            parse_duration(self.soak)
-        except ValueError as error:
-            raise ValueError(f"canary.soak: {error}") from None
+        for name, duration in (("soak", self.soak), ("bake", self.bake)):
+            try:
+                parse_duration(duration or "1s")
+            except ValueError as error:
+                raise ValueError(f"canary.{name}: {error}") from None
 
 
 EventName = Literal["success", "not_blessed", "failure", "stale"]

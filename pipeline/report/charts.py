@@ -1,9 +1,10 @@
-"""Charts of a run: the training of the models, and the time of the steps."""
+"""Charts of a run: training, the canary it published, and the time of the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -86,6 +87,39 @@ def _row(contents: Contents, metric: str, epoch: int) -> Iterator[str]:
         for split in ("train", "validation"):
             value = values.get(f"{split}_{metric}")
             yield "" if value is None else number(value)
+
+
+def canary(contents: Contents) -> Iterator[Chart]:
+    """The difference of accuracy over time with its band, of the soak and of the bake."""
+    titles = {"soak": "beside the live version", "bake": "live, beside the one before it"}
+    for name, title in titles.items():
+        soaked = contents.soaks.get(name) or {}
+        if soaked.get("path"):
+            yield _path(name, f"Canary {title}", soaked)
+
+
+def _path(name: str, title: str, soaked: Mapping[str, Any]) -> Chart:
+    path, margin = soaked["path"], 100 * soaked["margin"]
+    columns = ("seconds", "pairs", "difference", "lower", "upper")
+    seconds = [p["seconds"] for p in path]
+    difference, lower, upper = ([100 * p[c] for p in path] for c in columns[2:])
+
+    def paint(axes: Axes) -> None:
+        axes.fill_between(seconds, lower, upper, color=CANDIDATE, alpha=0.2, label="band")
+        axes.plot(seconds, difference, color=CANDIDATE, label="difference")
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axhline(-margin, color=INK, linewidth=0.8, linestyle="--", label="margin")
+        widest = max(3 * margin, *(abs(d) for d in difference)) * 1.2
+        axes.set_ylim(-widest, widest)  # the band begins at 100 points
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("points of accuracy")
+        axes.legend(fontsize=8)
+
+    alt = f"{title}, {soaked['verdict']}: {soaked['sentence']}."
+    rows = [
+        [f"{p['seconds']:.1f}", str(p["pairs"]), *(number(p[c]) for c in columns[2:])] for p in path
+    ]
+    return Chart(title, alt, draw(f"canary-{name}", 2.9, alt, paint), Table(columns, rows))
 
 
 def step_times(contents: Contents) -> Chart | None:

@@ -62,6 +62,7 @@ class Contents:
         parts: where spans were added, what each source brought, e.g. `train/span-2026-11-20`.
         data_gate: `verdict.json` of the data gate; empty when it took no part.
         trial: `verdict.json` of the infra validator; empty when no server was asked.
+        soaks: how the published version did as canary, `soak`, and once it was live, `bake`.
         environment: versions of Python and the libraries that are in the step keys.
         pictures: groups of pictures worth looking at, by group.
         missing: objects of the run that are not in the store any more, as `step.field`.
@@ -77,6 +78,7 @@ class Contents:
     parts: Mapping[str, SplitSummary] = field(default_factory=dict)
     data_gate: Json = field(default_factory=dict)
     trial: Json = field(default_factory=dict)
+    soaks: Mapping[str, Json] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         parts=parts,
         data_gate=verdicts.get("example_validator", {}),
         trial=verdicts.get("infra_validator", {}),
+        soaks=_read(folder.path / "canary.json") or {},
         environment=_environment(store, report),
         pictures=pictures,
         missing=tuple(missing),

@@ -107,6 +107,7 @@ def render(contents: Contents) -> str:
         tiles=list(_tiles(contents)),
         rules=_worst_first(evaluation.rule_table()) if evaluation else [],
         training=list(charts.training(contents)),
+        canary=list(charts.canary(contents)),
         metrics=_metrics(contents, evaluated) if evaluated else None,
         slices=list(evaluation_charts.by_slice(contents, evaluated)) if evaluated else [],
         confusion=list(matrices.confusion(contents, evaluated)) if evaluated else [],

@@ -1,23 +1,36 @@
-"""The canary of a scheduled run: soaked, then promoted or withdrawn, without anybody looking."""
+"""A new version on trial: soaked, promoted or withdrawn, watched, without anybody looking.
+
+Killed at any point, the version is still the canary, or is live and to be watched, or is withdrawn,
+and the ledger says which: the next attempt goes on from there.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
-from bnpipe.pipeline.configuration.duration import parse_duration
+from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.publishing import rollout, served_folder
-from bnpipe.pipeline.engine.errors import ExitCode, StoreError
+from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
+from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import ledger, versions
+from bnpipe.serving.folder import labels, ledger, versions
+from bnpipe.serving.folder.rollout import Rollout
 
-_PROBES = 500
-"""Different images that are sent, at most."""
+if TYPE_CHECKING:
+    from bnpipe.serving.client.soak import Soaked
+
+RECORD = "canary.json"
+"""In the run's folder: what its soak and its bake came to, for the report."""
 
 
 def on_trial(config: Config, home: Path) -> int | None:
@@ -27,11 +40,13 @@ def on_trial(config: Config, home: Path) -> int | None:
     return versions.on_trial(served_folder(config, home))
 
 
-def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
-    """Soak the canary and promote or withdraw it.
+def baking(config: Config, home: Path) -> int | None:
+    """The live version that is to be watched; None if there is none, or nobody wants that."""
+    return versions.baking(served_folder(config, home)) if config.canary.bake else None
 
-    Killed at any point, the version is still the canary, or is live or withdrawn and the ledger
-    says so: the next attempt goes on from there.
+
+def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
+    """Soak the canary; promote and watch it, withdraw it, or leave it canary.
 
     Args:
         config: the configuration.
@@ -39,42 +54,100 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         run: a run's summary; the test images that it evaluated on are the probes.
 
     Raises:
-        ServingError: the server answers for neither version, does not know the canary in time, or
+        ServingError: a server answers for neither version, does not know the canary in time, or
             somebody moved the label.
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
-    from bnpipe.serving.client.base import Options
-    from bnpipe.serving.client.connect import connect
-    from bnpipe.serving.client.soak import Limits, soak
+    from bnpipe.serving.client.soak import Verdict
 
     target = rollout(config, store.home)
     version = versions.on_trial(target.base)
-    entry = ledger.read(target.base).entry(version) if version is not None else None
-    if version is None or entry is None:
+    if version is None or ledger.read(target.base).entry(version) is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
-    features = _features(store, run)
-    rules = Limits(
-        seconds=parse_duration(config.canary.soak).total_seconds(),
-        rate=config.canary.rate,
-        min_agreement=config.canary.min_agreement,
-        max_error_difference=config.canary.max_error_difference,
-        max_latency_ratio=config.canary.max_latency_ratio,
-    )
+
+    def check() -> None:
+        if versions.on_trial(target.base) != version:
+            raise ServingError(
+                "the canary was promoted or withdrawn during its soak", hint="bnpipe versions list"
+            )
+
     # A server that does not know the label yet would fail every probe of a good version.
     target.confirm(version, label="canary")
-    with connect(target.servers[0], entry.model_name, Options(timeout=5, attempts=1)) as client:
-        soaked = soak(
-            client,
-            features,
-            rules,
-            still_canary=lambda: versions.on_trial(target.base) == version,
-        )
-    if soaked.passed:
-        target.promote(version)
+    soaked = _soak(config, store, run, target, "soak", config.canary.soak, check=check)
+    decisions = {Verdict.PASS: "promote", Verdict.FAIL: "withdraw"}
+    decision = decisions.get(soaked.verdict, config.canary.inconclusive)
+    if decision == "promote":
+        target.promote(version, bake=config.canary.bake is not None)
+        if config.canary.bake is not None:
+            return bake(config, store, run)
         return _promoted(run, version, f": {soaked.sentence}")
-    target.withdraw(version, reason=soaked.sentence)
-    return _withdrawn(run, version, soaked.sentence)
+    if decision == "withdraw":
+        target.withdraw(version, reason=soaked.sentence)
+        return _withdrawn(run, version, soaked.sentence)
+    sentence = f"v{version} stays canary: {soaked.sentence}"
+    return Ran(sentence=sentence, result=Result.UNCHANGED, run=str(run["id"]))
+
+
+def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
+    """Watch the live version beside the one before it, and roll it back when it fails.
+
+    Args:
+        config: the configuration.
+        store: the home's store.
+        run: as in `try_canary`.
+
+    Raises:
+        ServingError: a server does not answer for the version before, or another one went live.
+        StoreError: the run's images are gone.
+        DataError: they are damaged.
+    """
+    from bnpipe.serving.client.soak import STABLE, Verdict
+
+    target, length = rollout(config, store.home), config.canary.bake
+    version = versions.baking(target.base)
+    if version is None or length is None:
+        raise ServingError(f"{target.base} has no version to watch", hint="bnpipe versions list")
+
+    def check() -> None:
+        if versions.live(target.base) != version:
+            raise ServingError("another version went live meanwhile", hint="bnpipe versions list")
+
+    target.confirm(version, label="stable")
+    before = versions.version_before(target.base, version)
+    if before is not None:  # else there is nothing to go back to
+        soaked = _soak(
+            config, store, run, target, "bake", length, check=check,
+            new=STABLE, old={"version": before},
+        )  # fmt: skip
+        if soaked.verdict is Verdict.FAIL:
+            target.rollback(reason=soaked.sentence, to=before)
+            return _withdrawn(run, version, f"rolled back to v{before}: {soaked.sentence}")
+    target.end_bake(version)
+    return _promoted(run, version, f" and {in_words(parse_duration(length))} of being watched")
+
+
+def promote_after_soak(config: Config, store: Store, version: int) -> Ran:
+    """What the schedule does with a new version, for one that is named.
+
+    Raises:
+        ConfigError: no server is named.
+        ServingError: as in `try_canary`; or the version cannot be promoted.
+        StoreError: the run that made it is not in this home, or its images are gone.
+    """
+    target = rollout(config, store.home)
+    if not target.servers:
+        raise ConfigError(
+            "--soak asks the running servers, and none is named",
+            hint="--set serving.server_url=http://HOST:8501",
+        )
+    labels.check_promotion(target.base, version, "stable")
+    run = find_run(store, str(versions.provenance_of(target.base, version).get("run"))).summary()
+    if versions.baking(target.base) == version and config.canary.bake:
+        return bake(config, store, run)
+    if versions.on_trial(target.base) != version:
+        target.promote(version, label="canary")
+    return try_canary(config, store, run)
 
 
 def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
@@ -87,14 +160,44 @@ def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
     if pushed.get("label") != "canary":
         return None
     base, version = served_folder(config, home), int(pushed["version"])
-    digest = str(pushed["digest"])
-    if versions.live(base) == version:
-        return _promoted(run, version)
-    withdrawal = ledger.read(base).withdrawn.get(digest)
-    if withdrawal is None:
+    history = ledger.read(base)
+    withdrawal = history.withdrawn.get(str(pushed["digest"]))
+    if withdrawal is None and versions.stable_version(base, history) != version:
         return None
-    rollout(config, home).complete()  # else, after a kill, servers would go on with it
+    rollout(config, home).complete()  # else, after a kill, servers would not know of it
+    if withdrawal is None:
+        return _promoted(run, version)
     return _withdrawn(run, version, withdrawal.reason)
+
+
+def _soak(
+    config: Config,
+    store: Store,
+    run: Mapping[str, Any],
+    target: Rollout,
+    name: str,
+    length: str,
+    **asked: Any,
+) -> Soaked:
+    """A soak on all servers; what it came to is kept beside the run's records."""
+    from bnpipe.serving.client.soak import Rules, soak
+
+    settings = config.canary
+    rules = Rules(
+        seconds=parse_duration(length).total_seconds(),
+        rate=settings.rate,
+        margin=settings.margin,
+        error_margin=settings.error_margin,
+        latency_margin=settings.latency_margin,
+    )
+    features, classes = _probes(store, run)
+    with target.clients() as clients:
+        soaked = soak(clients, features, classes, rules, **asked)
+    path, kept = store.runs / str(run["id"]) / RECORD, {}
+    with suppress(OSError, ValueError):
+        kept = json.loads(read_plain(path))
+    write_json(path, {**kept, name: soaked.to_json()})
+    return soaked
 
 
 def _promoted(run: Mapping[str, Any], version: int, why: str = "") -> Ran:
@@ -112,10 +215,8 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
     )
 
 
-def _features(store: Store, run: Mapping[str, Any]) -> Any:
-    """float32[N, D]: images of the test split that the evaluator judged by, evenly spread."""
-    import numpy as np
-
+def _probes(store: Store, run: Mapping[str, Any]) -> tuple[Any, Any]:
+    """float32[N, D] and int64[N]: images and classes of the test split."""
     from bnpipe.components.artifacts import TransformedExamples
     from bnpipe.data.records.examples import read_transformed
 
@@ -123,6 +224,6 @@ def _features(store: Store, run: Mapping[str, Any]) -> Any:
         digest = step["outputs"].get("transformed")
         if digest is not None:
             examples = TransformedExamples(step["name"], store.object_path(digest))
-            features = read_transformed(examples.shards("test")).features
-            return features[np.unique(np.linspace(0, len(features) - 1, _PROBES).astype(int))]
+            split = read_transformed(examples.shards("test"))
+            return split.features, split.label
     raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")

@@ -56,8 +56,19 @@ def retrain(
             hint="make room or mend the disk; the slot stays due",
         ) from error
     if done.outcome is not None and done.outcome.run is not None:
+        _tell_live(config, home)
         _tidy(config, home)
     return done
+
+
+def _tell_live(config: Config, home: Path) -> None:
+    """MLflow's alias follows a canary that was promoted or rolled back after its run had ended."""
+    from bnpipe.pipeline import ui
+    from bnpipe.pipeline.tracking import follow_live
+
+    problem = follow_live(served_folder(config, home), config.tracking.mlflow)
+    if problem is not None:
+        ui.warn(problem)
 
 
 def _tidy(config: Config, home: Path) -> None:

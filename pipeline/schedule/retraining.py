@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +72,7 @@ class Retraining:
             ServingError: the served folder is gone.
         """
         self._require_served()
-        if canary.on_trial(self._config, self._store.home) is not None:
+        if self._unfinished() is not None:
             return None
         plan = make_plan(definition.build(self._config, self._store.home), self._store)
         return None if plan.work else f"unchanged: {_standing(plan)}"
@@ -103,9 +103,9 @@ class Retraining:
             return Ran(
                 exit_code=code or ExitCode.FAILED, sentence=late or _cut_short(code), run=run
             )
-        soaking = canary.on_trial(self._config, self._store.home) is not None
-        if left["exit_code"] == ExitCode.OK and soaking:
-            return canary.try_canary(self._config, self._store, left)
+        unfinished = self._unfinished() if left["exit_code"] == ExitCode.OK else None
+        if unfinished is not None:
+            return unfinished(self._config, self._store, left)
         return self._come_to(claim, left)
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
@@ -119,9 +119,11 @@ class Retraining:
         number = int(summary["trigger"]["attempt"])
         if summary["status"] in _DONE:
             ran = self._come_to(claim, summary)
-            # A canary whose soak was cut short gets another one, in an attempt that is counted.
-            soaking = canary.on_trial(self._config, self._store.home) == ran.version is not None
-            return None if soaking else (number, ran)
+            # A canary whose soak, or bake, was cut short gets another one, in an attempt that is
+            # counted.
+            asked = (canary.on_trial, canary.baking)
+            tried = [ask(self._config, self._store.home) for ask in asked]
+            return None if ran.version is not None and ran.version in tried else (number, ran)
         live = versions.live(self._served)
         if live is None or self._run_behind(live) != summary["id"]:
             return None
@@ -129,6 +131,14 @@ class Retraining:
         sentence = f"v{live} is live in {self._served / str(live)}"
         ran = Ran(sentence=sentence, result=Result.PUSHED, run=summary["id"], version=live)
         return number, ran
+
+    def _unfinished(self) -> Callable[[Config, Store, Mapping[str, Any]], Ran] | None:
+        """The trial that a version still has to stand."""
+        if canary.on_trial(self._config, self._store.home) is not None:
+            return canary.try_canary
+        if canary.baking(self._config, self._store.home) is not None:
+            return canary.bake
+        return None
 
     def _run_of(self, claim: Claim, attempts: Sequence[int]) -> dict[str, Any] | None:
         """The newest run of one of these attempts."""

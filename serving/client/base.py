@@ -100,6 +100,9 @@ class VersionState:
     error_code: str
     error_message: str
 
+    def __str__(self) -> str:
+        return f"{self.state} {self.error_message}".rstrip()
+
 
 @dataclass(frozen=True)
 class Options:
@@ -221,6 +224,24 @@ class Client(abc.ABC):
             return not error.transient
         return True
 
+    def state(self, version: int) -> VersionState:
+        """The state of a version; `unknown` with the reason, if the server does not tell.
+
+        Raises:
+            LoadFailed: the server gave it up; in its own words.
+        """
+        try:
+            (now,) = self.status(version)
+        except ServerError as error:
+            return VersionState(version, "unknown", "", error.headline)
+        # Without an error it only was unloaded, and may be on its way back.
+        if now.state == "END" and now.error_code != "OK":
+            raise LoadFailed(
+                f"v{version} of {self.model}: expected AVAILABLE, received {now}",
+                f"{now.error_code}: {now.error_message}",
+            )
+        return now
+
     def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
         """Wait until a version is AVAILABLE.
 
@@ -229,24 +250,12 @@ class Client(abc.ABC):
             ServerError: it is not in time.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                (now,) = self.status(version)
-            except ServerError as error:
-                if time.monotonic() > deadline:
-                    raise
-                now = VersionState(version, "unknown", "", error.headline)
-            if now.state == "AVAILABLE":
-                return
-            # Without an error it only was unloaded, and may be on its way back.
-            sentence = (
-                f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
-                f"received {now.state} {now.error_message}".rstrip()
-            )
-            if now.state == "END" and now.error_code != "OK":
-                raise LoadFailed(sentence, f"{now.error_code}: {now.error_message}")
+        while (now := self.state(version)).state != "AVAILABLE":
             if time.monotonic() > deadline:
-                raise ServerError(sentence)
+                raise ServerError(
+                    f"v{version} of {self.model}: expected AVAILABLE within {timeout:g} s, "
+                    f"received {now}"
+                )
             time.sleep(0.1)
 
     def _retried(self, call: Callable[[float], T]) -> T:

@@ -110,12 +110,13 @@ def withdraw(base: Path, version: int, *, reason: str) -> None:
         settle(folder)
 
 
-def promote(base: Path, version: int, *, label: str = "stable") -> None:
+def promote(base: Path, version: int, *, label: str = "stable", bake: bool = False) -> None:
     """Move a label to a version.
 
     `stable` moves forward only: going back without withdrawing what was live would be undone by
     the next run. The version must be AVAILABLE on a running server before `stable` moves there
-    (see `folder.model_config`); promoting it to `canary` first lists it.
+    (see `folder.model_config`); promoting it to `canary` first lists it. With `bake` it is to be
+    watched until `end_bake`, or until `stable` moves again.
 
     Raises:
         ServingError: the label is unknown, or the version is not there, damaged, withdrawn or, for
@@ -125,8 +126,19 @@ def promote(base: Path, version: int, *, label: str = "stable") -> None:
         history = settle(folder)
         _check_promotion(folder, history, version, label)
         check_version(folder, version, history)
-        ledger.append(folder, "promoted", version, label=label)
+        ledger.append(folder, "promoted", version, label=label, **({"bake": True} if bake else {}))
         settle(folder)
+
+
+def end_bake(base: Path, version: int) -> None:
+    """Write down that a promoted version was watched long enough.
+
+    Raises:
+        ServingError: the disk refuses.
+    """
+    with writing(base, create=False) as folder:
+        if settle(folder).baking == version:
+            ledger.append(folder, "baked", version)
 
 
 def check_promotion(base: Path, version: int, label: str) -> None:

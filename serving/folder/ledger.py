@@ -7,7 +7,8 @@ Events: `reserved` (a number is taken, with all that is known about the model), 
 folder is in place and `stable` names it), `listed` (servers are to load a version, and a label
 goes there once they have), `abandoned` (its folder never came), `signed` (a version gets another
 signature), `rolled_back` (the live version's digest is withdrawn and `stable` goes to another
-version), `withdrawn`, `promoted` (a label moves), `removed` (by retention).
+version), `withdrawn`, `promoted` (a label moves; with `bake`, the version is watched afterwards),
+`baked` (that has ended well), `removed` (by retention).
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class History:
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
         listed: what servers are to load although no label names it yet.
+        baking: the stable version, while it is to be watched.
         signed: versions whose signature came after them.
         removed: versions that retention deleted.
         largest: the largest number ever used, 0 if there is none.
@@ -99,6 +101,7 @@ class History:
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     listed: Listed | None = None
+    baking: int | None = None
     signed: set[int] = field(default_factory=set)
     removed: set[int] = field(default_factory=set)
     largest: int = 0
@@ -146,20 +149,24 @@ class History:
                     self.labels["stable"] = int(line["to"])
             case "promoted":
                 self.labels[line["label"]] = version
+            case "baked":
+                pass  # see `_unlist`
             case "removed":
                 self.removed.add(version)
             case _:
                 raise KeyError(event)
-        self._unlist(event, version, line.get("label"))
+        self._unlist(event, version, line)
         self.largest = max(self.largest, version)
         self.last = event
 
-    def _unlist(self, event: str, version: int, label: str | None) -> None:
+    def _unlist(self, event: str, version: int, line: Mapping[str, Any]) -> None:
         """Nobody waits for a listed version once it has a label, is gone, or `stable` moved."""
-        moved = event in ("published", "rolled_back") or label == "stable"
+        moved = event in ("published", "rolled_back") or line.get("label") == "stable"
         about = event in ("withdrawn", "promoted", "removed")
         if moved or (about and self.listed is not None and self.listed.version == version):
             self.listed = None
+        if moved or event == "baked":
+            self.baking = version if line.get("bake") else None
 
     def _take_in(self, version: int) -> None:
         if self.pending is None or self.pending.version != version:

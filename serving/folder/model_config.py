@@ -12,6 +12,10 @@ edit that lists a new version and also moves an existing label to it is refused 
 list the version, wait until the server reports it AVAILABLE, then move the label, as
 `folder.rollout` does. Moving a label back to a version that is still listed (a rollback) needs
 one edit only. That is why the previous version stays listed.
+
+A delisted version stays AVAILABLE until the server's next poll of the file system, so its state
+does not tell by which edit it is loaded. One more label does: it spells the edit out, and a server
+replaces all labels whenever it takes an edit over. Who knows it has that edit in force.
 """
 
 from __future__ import annotations
@@ -53,12 +57,20 @@ class ModelConfig:
     versions: tuple[int, ...]
     labels: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def mark(self) -> str:
+        """The label that only a server knows which has these versions and labels in force."""
+        named = [f"{label}_{version}" for label, version in self.labels.items()]
+        return "_".join(["in_force", *map(str, self.versions), *named])
+
     def render(self) -> str:
         """The text protocol buffer (`tensorflow.serving.ModelServerConfig`)."""
         versions = " ".join(f"versions: {v}" for v in self.versions)
+        # The mark goes where `stable` goes: whoever accepts the one accepts the other.
+        marked = {self.mark: self.labels["stable"]} if "stable" in self.labels else {}
         labels = "".join(
             f'    version_labels {{ key: "{label}" value: {version} }}\n'
-            for label, version in self.labels.items()
+            for label, version in {**self.labels, **marked}.items()
         )
         return (
             "# Generated from ledger.jsonl by bnpipe; labels move by rollback and promote.\n"

@@ -6,6 +6,11 @@ move is therefore made in two edits: list the version, wait until all servers re
 move the label. The lock of the folder is free while we wait. Between the two edits the ledger says
 `listed`: whoever is killed there finishes by doing the same again, and what was live is live.
 
+AVAILABLE counts only from a server that has an edit in force which lists the version: one that was
+delisted is AVAILABLE too, until the server looks at the folders again, and to move a label to it is
+refused for ever after. A server that refuses an edit all the same (somebody made it without
+addresses) is brought out of it by an edit that leaves its labels where it has them.
+
 Without addresses there is one edit. It is safe: a server that starts on it takes it, one that runs
 refuses it whole and goes on with what it had until it is restarted.
 
@@ -16,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +35,8 @@ from bnpipe.serving.folder.signing import Verifier
 from bnpipe.serving.folder.verify import require_whole
 
 _CALL_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_AVAILABLE = "AVAILABLE"
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,14 @@ class Rollout:
         self._mirror()
         if not self.servers or (published.new and published.live and not self._somebody_answers()):
             return published if published.live else self._move(published)
+        label = "canary" if self.canary and not published.live else "stable"
         with self._clients() as clients:
-            self._catch_up(clients)
             try:
-                self._wait_until_loaded(clients, version)
+                self._wait_until_ready(clients, label, version)
             except LoadFailed as error:
                 raise self._quarantine(published, error) from error
             done = published if published.live else self._move(published)
-            self._wait_for_label(clients, "stable" if done.live else "canary", version)
+            self._wait_for_label(clients, label, version)
         return done
 
     def rollback(self, *, reason: str, to: int | None = None) -> int:
@@ -107,13 +114,13 @@ class Rollout:
         self.check()
         target = labels.rollback_target(self.base, to)
         self._check_signature(target)
-        self._load(target, "rollback")
+        self._load(target, "stable", "rollback")
         now = labels.rollback(self.base, reason=reason, to=to)
         self._mirror()
         self._follow("stable", now)
         return now
 
-    def promote(self, version: int, *, label: str = "stable") -> None:
+    def promote(self, version: int, *, label: str = "stable", bake: bool = False) -> None:
         """`labels.promote`, on the servers too.
 
         Raises:
@@ -122,8 +129,8 @@ class Rollout:
         self.check()
         labels.check_promotion(self.base, version, label)
         self._check_signature(version)
-        self._load(version, "promote")
-        labels.promote(self.base, version, label=label)
+        self._load(version, label, "promote")
+        labels.promote(self.base, version, label=label, bake=bake)
         self._mirror()
         self._follow(label, version)
 
@@ -144,11 +151,19 @@ class Rollout:
         Raises:
             ServingError: a server is not there, or does not follow in time.
         """
-        self.complete()
         with self._clients() as clients:
-            for client in clients:
-                client.status()  # who is not there is not waited for
+            self._require_answers(clients)
+            self.complete()
             self._wait_for_label(clients, label, version)
+
+    def end_bake(self, version: int) -> None:
+        """`labels.end_bake`, in the object store too.
+
+        Raises:
+            ServingError: disk or store refuse.
+        """
+        labels.end_bake(self.base, version)
+        self._mirror()
 
     def withdraw(self, version: int, *, reason: str) -> None:
         """`labels.withdraw`, in the object store too: take back a version that is not live.
@@ -166,23 +181,29 @@ class Rollout:
         Raises:
             ServingError: a listed version is damaged, unsigned, or signed by somebody else.
         """
-        for version in self._listed():
+        wanted = versions.wanted_config(self.base, ledger.read(self.base))
+        for version in wanted.versions if wanted else ():
             self._check_signature(version)
 
     def _check_signature(self, version: int) -> None:
         if self.verifier is not None:
             require_whole(self.base, version, self.verifier)
 
-    def _load(self, version: int, purpose: str) -> None:
-        """First edit: have the servers load a version, unless they are told to already."""
-        if not self.servers or version in self._listed():
+    def _load(self, version: int, label: str, purpose: str) -> None:
+        """First edit: have all servers load a version, by an edit that lists it."""
+        if not self.servers:
             return
-        labels.list_version(self.base, version, purpose=purpose)
-        self._mirror()
         with self._clients() as clients:
-            self._catch_up(clients)
+            self._require_answers(clients)
+            if version == versions.live(self.base):
+                return
+            if version in self._wanted().versions:
+                self.complete()
+            else:
+                labels.list_version(self.base, version, purpose=purpose)
+                self._mirror()
             try:
-                self._wait_until_loaded(clients, version)
+                self._wait_until_ready(clients, label, version)
             except LoadFailed as error:
                 self.withdraw(version, reason=f"server: {error.words}")
                 raise ServingError(
@@ -206,36 +227,56 @@ class Rollout:
         self._mirror()
         return replace(published, live=not self.canary)
 
-    def _catch_up(self, clients: list[Client]) -> None:
-        """Take along a server that refused an edit: list the live version beside its own label.
+    def _is_ready(self, client: Client, label: str, version: int) -> bool:
+        """True if a server will take the move of a label to a version, whenever it reads of it.
+
+        Raises:
+            LoadFailed: it cannot load the version.
+        """
+        if client.version_behind(label) == version:
+            return True  # where a label may stay
+        if _has_in_force(client, self._wanted()) and client.state(version).state == _AVAILABLE:
+            return True
+        return self._catch_up(client, version)
+
+    def _catch_up(self, client: Client, version: int) -> bool:
+        """Have a server that refuses models.config load a version, by an edit that it accepts.
 
         The edit is no entry of the ledger; the next change of the folder, by whomever, ends it.
+        False if the server refuses nothing, or has gone on refusing.
+
+        Raises:
+            LoadFailed: it cannot load the version.
         """
-        live = versions.live(self.base)
-        theirs = {client.version_behind("stable") for client in clients} - {None, live}
-        behind = [v for v in theirs if v is not None and versions.is_complete(self.base, v)]
-        if live is None or not behind or self.store:
-            return
+        theirs = {name: client.version_behind(name) for name in model_config.LABELS}
+        if not self._refuses(client, theirs) or self.store:
+            return False
+        kept = {n: v for n, v in theirs.items() if v and versions.is_complete(self.base, v)}
         with writing(self.base, create=False) as folder:
             wanted = versions.wanted_config(folder, settle(folder))
             assert wanted is not None  # a version is live
-            both = replace(
-                wanted,
-                versions=tuple(sorted({*wanted.versions, *behind})),
-                labels={**wanted.labels, "stable": min(behind)},
-            )
-            model_config.write(folder, both)
+            listed = tuple(sorted({*wanted.versions, *kept.values(), version}))
+            accepted = replace(wanted, versions=listed, labels={**wanted.labels, **kept})
+            model_config.write(folder, accepted)
+        deadline = time.monotonic() + self.wait_seconds
         try:
-            self._wait_until_loaded(clients, live)
-        except LoadFailed as error:
-            raise ServingError(
-                f"v{live} is live in {self.base}, but the server cannot load it: {error.words}",
-                hint=f"bnpipe rollback --to {min(behind)} --reason WHY",
-            ) from error
+            while time.monotonic() < deadline:
+                if _has_in_force(client, accepted) and client.state(version).state == _AVAILABLE:
+                    return True
+                time.sleep(_POLL_SECONDS)
+            return False
         finally:
             with writing(self.base, create=False) as folder:
                 settle(folder)
-        self._wait_for_label(clients, "stable", live)
+
+    def _refuses(self, client: Client, theirs: Mapping[str, int | None]) -> bool:
+        """True if a server would refuse models.config as it should be, if it read it now."""
+        try:
+            states = {s.version: s.state for s in client.status()}
+        except ServerError:
+            return False
+        moves = {v for n, v in self._wanted().labels.items() if theirs[n] not in (None, v)}
+        return any(states.get(v, "END") in ("UNLOADING", "END") for v in moves)
 
     def _quarantine(self, published: Published, error: LoadFailed) -> ServingError:
         """Withdraw a version that was to become live; says what happened."""
@@ -250,20 +291,26 @@ class Rollout:
             hint="publish another model: bnpipe run",
         )
 
-    def _wait_until_loaded(self, clients: list[Client], version: int) -> None:
+    def _wait_until_ready(self, clients: list[Client], label: str, version: int) -> None:
+        """Wait until every server will follow when a label moves to a version.
+
+        Raises:
+            LoadFailed: one cannot load it.
+            ServingError: time ran out.
+        """
         deadline = time.monotonic() + self.wait_seconds
         for client, address in zip(clients, self.servers, strict=True):
-            try:
-                client.wait_until_available(version, max(deadline - time.monotonic(), 0))
-            except LoadFailed:
-                raise
-            except ServerError as error:
-                raise ServingError(
-                    f"{address}: {error.headline}; nothing is withdrawn, live in {self.base} is "
-                    f"v{versions.live(self.base)}",
-                    hint="run the same again to go on, or with serving.server_url=[] to wait for "
-                    "no server",
-                ) from error
+            while not self._is_ready(client, label, version):
+                if time.monotonic() > deadline:
+                    raise ServingError(
+                        f"{address}: expected v{version} loaded by {model_config.MODELS_CONFIG} as "
+                        f"it is now within {self.wait_seconds:g} s, received "
+                        f"{client.state(version)}; nothing is withdrawn, live in {self.base} is "
+                        f"v{versions.live(self.base)}",
+                        hint="run the same again to go on, or with serving.server_url=[] to wait "
+                        "for no server",
+                    )
+                time.sleep(_POLL_SECONDS)
 
     def _wait_for_label(self, clients: list[Client], label: str, version: int) -> None:
         deadline = time.monotonic() + self.wait_seconds
@@ -277,15 +324,50 @@ class Rollout:
                         hint="it must read models.config again "
                         "(--model_config_file_poll_wait_seconds), or be restarted",
                     )
-                time.sleep(0.1)
+                try:
+                    self._catch_up(client, version)
+                except LoadFailed as error:
+                    raise ServingError(
+                        f"{label} is v{version} in {self.base}, but {address} cannot load it: "
+                        f"{error.words}",
+                        hint="bnpipe rollback --reason WHY",
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+
+    def _require_answers(self, clients: list[Client]) -> None:
+        """Refuse to begin what a server that is down could not follow.
+
+        Raises:
+            ServingError: nobody answers at an address.
+        """
+        silent = [a for c, a in zip(clients, self.servers, strict=True) if not c.answers()]
+        if silent:
+            raise ServingError(
+                f"no server at {', '.join(silent)}: nothing is changed, live in {self.base} is "
+                f"v{versions.live(self.base)}",
+                hint="start it, or leave it out of serving.server_url",
+            )
 
     def _somebody_answers(self) -> bool:
         with self._clients() as clients:
             return any(client.answers() for client in clients)
 
-    def _listed(self) -> tuple[int, ...]:
+    def _wanted(self) -> model_config.ModelConfig:
         wanted = versions.wanted_config(self.base, ledger.read(self.base))
-        return wanted.versions if wanted else ()
+        if wanted is None:
+            raise ServingError(f"nothing was published in {self.base}")
+        return wanted
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[dict[str, Client]]:
+        """Clients of all servers by their addresses, with one attempt for each request.
+
+        Raises:
+            ServingError: nobody answers at one of them.
+        """
+        with self._clients() as clients:
+            self._require_answers(clients)
+            yield dict(zip(self.servers, clients, strict=True))
 
     @contextlib.contextmanager
     def _clients(self) -> Iterator[list[Client]]:
@@ -298,3 +380,8 @@ class Rollout:
                 stack.enter_context(connect(address, newest.model_name, options))
                 for address in self.servers
             ]
+
+
+def _has_in_force(client: Client, config: model_config.ModelConfig) -> bool:
+    """True if a server has taken over this very edit, and none since."""
+    return client.version_behind(config.mark) is not None

@@ -133,6 +133,22 @@ def trial_version(base: Path, history: History) -> int | None:
     return canary if canary in good_versions(base, history) else None
 
 
+def baking(base: Path) -> int | None:
+    """The live version, while it is to be watched beside the one before it."""
+    history = ledger.read(base)
+    return history.baking if history.baking == stable_version(base, history) else None
+
+
+def version_before(base: Path, version: int) -> int | None:
+    """The good version that a rollback from a version would go to."""
+    history = ledger.read(base)
+    digest = digest_of(base, history, version)
+    good = good_versions(base, history)
+    return max(
+        (v for v in good if v < version and digest_of(base, history, v) != digest), default=None
+    )
+
+
 def good_versions(base: Path, history: History) -> list[int]:
     """The complete versions whose digest is not withdrawn, ascending."""
     return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -181,24 +182,32 @@ class Manager(Generic[T]):
         return [v for v in self._versions.get(name, {}).values() if v.state is State.AVAILABLE]
 
     def _poll(self) -> None:
-        interval = self._settings.config_poll_wait_seconds
-        due = time.monotonic() + interval
+        """Look at the folders and read the configuration, each in its own interval.
+
+        What an edit delists is unloaded at the next look at the folders only, as in TF Serving.
+        """
+        file, interval = self._config_file, self._settings.config_poll_wait_seconds
+        look_at = time.monotonic()
+        read_at = look_at + (interval if file is not None and interval else math.inf)
         while True:
-            if self._config_file is not None and interval and time.monotonic() >= due:
-                due = time.monotonic() + interval
-                self._read_config(self._config_file)
-            self._look()
-            if self._stopping.wait(self._settings.poll_wait_seconds):
+            if file is not None and time.monotonic() >= read_at:
+                read_at = time.monotonic() + interval
+                self.read_config(file)
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + self._settings.poll_wait_seconds
+                self.look()
+            if self._stopping.wait(max(min(read_at, look_at) - time.monotonic(), 0)):
                 return
 
-    def _read_config(self, file: Path) -> None:
+    def read_config(self, file: Path) -> None:
+        """One poll of the configuration file; one that is refused changes nothing."""
         try:
             self.reload(config.read(file))
             self._complain("")
         except StatusError as error:
             self._complain(f"{file} is not taken over: {error}")
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Look at the folders; the first that is missing ends it, for all models behind it."""
         with self._changed:
             entries = list(self._entries.values())
@@ -223,8 +232,10 @@ class Manager(Generic[T]):
         versions = self._versions.setdefault(name, {})
         for number, path in paths.items():
             known = versions.get(number)
-            # A version that ended comes back when its folder went away in between.
-            if known is None or (known.state is State.END and not known.wanted):
+            # One that ended comes back when it, or its folder, was away in between; not after an
+            # error for which it was given up.
+            ended = known is not None and known.state is State.END
+            if known is None or (ended and not (known.wanted and known.error)):
                 versions[number] = Version(number, path)
             else:
                 known.wanted = True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
+from bnpipe.serving.folder import labels
 from tests.child import environment
 from tests.pipeline.report.finished_run import Home
+from tests.serving.folder.served import push, saved_model
 
 
 @pytest.fixture
@@ -79,8 +82,27 @@ def test_whatever_mlflow_does_is_a_sentence_at_the_end_of_a_run(
     assert told is not None and "no such thing" in told
 
 
+def test_no_alias_is_asked_for_without_a_tracking_server(tmp_path: Path) -> None:
+    assert tracking.follow_live(tmp_path / "nothing is here", None) is None
+
+
+def test_an_alias_that_cannot_follow_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    told = tracking.follow_live(tmp_path, "http://127.0.0.1:9")
+    assert told is not None and "MLflow is not installed" in told
+
+
 # A real MLflow
 
+FOLLOW = """
+import sys
+from pathlib import Path
+from bnpipe.pipeline.tracking import follow_live
+problem = follow_live(Path(sys.argv[1]), sys.argv[2])
+assert problem is None, problem
+"""
 TELL = """
 import sys
 from pathlib import Path
@@ -190,6 +212,53 @@ def test_a_real_mlflow_shows_the_run_once(
     assert {"key": "bnpipe.version", "value": "4"} in version["tags"]
     kept = list((tmp_path / "artifacts").rglob("saved_model.pb"))
     assert [p.read_bytes() for p in kept] == [b"graph"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_alias_of_a_real_mlflow_follows_rollback_and_promote(
+    python: Path, server: str, home: Home, tmp_path: Path
+) -> None:
+    base = tmp_path / "served" / "digits"
+
+    def tell(run: str, content: str, label: str) -> None:
+        folder = home.finish(run)
+        model = saved_model(tmp_path / content, content)
+        done = push(base, model, hold=label == "canary")
+        if label == "canary":
+            labels.promote(base, done.version, label="canary")
+        pushed = {"version": done.version, "digest": done.digest, "label": label, "new": True}
+        report = folder.report() | {"pushed": {"path": str(done.path), **pushed}}
+        (folder.path / "report.json").write_text(json.dumps(report))
+        words = [python, "-c", TELL, str(home.store.home), run, server]
+        told = subprocess.run(words, env=environment(), capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+
+    def alias() -> str | None:
+        words = [python, "-c", FOLLOW, str(base), server]
+        told = subprocess.run(words, env=environment(), capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        return at()
+
+    def at() -> str | None:
+        place = "registered-models/alias?name=digits&alias=live"
+        try:
+            found = ask(server, place)["model_version"]
+        except urllib.error.HTTPError:
+            return None
+        return next(t["value"] for t in found["tags"] if t["key"] == "bnpipe.version")
+
+    tell("0001", "a", "stable")
+    tell("0002", "b", "stable")
+    assert at() == "2"
+    tell("0003", "c", "canary")
+    assert at() == "2"  # it is not live yet
+    labels.promote(base, 3)
+    assert alias() == "3"
+    labels.rollback(base, reason="bad", to=1)
+    assert alias() == "1"
+    push(base, saved_model(tmp_path / "d", "d"))  # of which MLflow was told nothing
+    assert alias() is None
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ from bnpipe.pipeline import push as pushing
 from bnpipe.pipeline.cli.app import call
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.push import NotBlessed
+from bnpipe.pipeline.schedule import canary
+from bnpipe.pipeline.schedule.outcome import Result
+from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import versions
@@ -221,6 +224,28 @@ def test_promote_moves_a_label_forward_only(
         call(["promote", "1"])
     with pytest.raises(ServingError, match=r"expected stable or canary, received 'best'"):
         call(["promote", "2", "--label", "best"])
+
+
+def test_promote_after_a_soak_says_what_came_of_it(
+    toy: ToyHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.run()
+    with pytest.raises(ConfigError, match="--soak asks the running servers, and none is named"):
+        call(["promote", "1", "--soak", "10m"])
+    with pytest.raises(ConfigError, match=r"canary.soak: .*soon"):
+        call(["promote", "1", "--soak", "soon"])
+    with pytest.raises(ConfigError, match="--soak: expected --label stable, received 'canary'"):
+        call(["promote", "1", "--soak", "10m", "--label", "canary"])
+    asked = []
+
+    def soaked(config: Any, store: Any, version: int) -> Ran:
+        asked.append((config.canary.soak, version))
+        return Ran(sentence="v2 is withdrawn: slow", result=Result.WITHDRAWN, exit_code=3)
+
+    monkeypatch.setattr(canary, "promote_after_soak", soaked)
+    assert call(["promote", "2", "--soak", "10m"]) == 3
+    assert "v2 is withdrawn: slow" in capsys.readouterr().out
+    assert asked == [("10m", 2)]
 
 
 def test_prune_keeps_the_newest_and_the_live(

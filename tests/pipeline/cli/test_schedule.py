@@ -66,10 +66,11 @@ def test_a_checkout_may_lie_anywhere(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_tick_is_left_the_time_for_all_that_it_does(folder: Path) -> None:
-    sets = ("serving.rollout=canary", "canary.soak=1h", "schedule.triggers=[drift]")
+    canary = ("serving.rollout=canary", "canary.soak=1h", "canary.bake=30m")
+    sets = (*canary, "schedule.triggers=[drift]")
     words = [word for text in (*sets, "schedule.grace_seconds=120") for word in ("--set", text)]
     lines = written("systemd", *words)["bnpipe-retrain.service"].splitlines()
-    run, look, soak = 2 * 3600, 2 * 3600, 2 * 3600
+    run, look, soak = 2 * 3600, 2 * 3600, 2 * (3600 + 1800)
     assert f"TimeoutStartSec={run + look + soak + 900}" in lines
     assert "TimeoutStopSec=150" in lines
 

@@ -117,6 +117,19 @@ def test_home_is_here_or_where_the_environment_says(tmp_path: Path) -> None:
             "evaluator.warn=[calibration]",
             "unknown config key evaluator.warn; it is evaluator.rules.RULE=warn, ",
         ),
+        (
+            "canary.min_agreement=0.9",
+            "unknown config key canary.min_agreement; it is canary.margin, the largest loss",
+        ),
+        (
+            "canary.max_error_difference=0.01",
+            "unknown config key canary.max_error_difference; it is canary.error_margin",
+        ),
+        (
+            "canary.max_latency_ratio=3",
+            "unknown config key canary.max_latency_ratio; it is canary.latency_margin, ",
+        ),
+        ("canary.bake=soon", "canary.bake: "),
         ("scedule={}", "unknown config key scedule; did you mean schedule?"),
         ("trainer.epochs.more=3", "--set trainer.epochs.more=3: epochs is not a section"),
         ("trainer=3", "trainer must be a section with keys, got int"),

@@ -1,6 +1,7 @@
 """The report page: what it shows, what it must never do, how it looks in a browser."""
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -189,6 +190,22 @@ def test_what_was_collected_is_named(tmp_path: Path):
     page = Page(write_report(home.store, run).read_text())
     assert "trainer.model" in page.text("p")
     assert page.text("h1").split() == ["✗", "Not", "blessed"]
+
+
+def test_how_the_canary_did_is_shown_with_the_band_over_time(tmp_path: Path):
+    home = Home(tmp_path)
+    run = home.finish("0001")
+    path = [
+        {"seconds": 10.0, "pairs": 50, "difference": 0.0, "lower": -0.1, "upper": 0.1},
+        {"seconds": 20.0, "pairs": 100, "difference": 0.01, "lower": -0.04, "upper": 0.06},
+    ]
+    soaked = {"verdict": "pass", "sentence": "+1.00 points <b>", "path": path, "margin": 0.05}
+    (run.path / "canary.json").write_text(json.dumps({"soak": soaked, "bake": soaked}))
+    text = write_report(home.store, run).read_text()
+    assert "pass: +1.00 points &lt;b&gt;" in text
+    assert "Canary beside the live version" in text and "beside the one before it" in text
+    for number in ("20.0", "100", "0.06"):
+        assert f">{number}" in text, number
 
 
 def test_many_classes_and_one_epoch(tmp_path: Path):

@@ -1,6 +1,7 @@
-"""A canary is judged by what clients would see; a broken server is no verdict."""
+"""A version is judged by what clients would see; a broken server is no verdict."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,27 +9,30 @@ import numpy as np
 import pytest
 
 from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
-from bnpipe.serving.client.soak import FEWEST, Limits, Side, Soaked, soak
+from bnpipe.serving.client.soak import FEWEST, LEVEL, STABLE, Rules, Soaked, Verdict, soak
 from bnpipe.serving.errors import ServingError
+from tests.serving.client.simulated_soaks import Truth, simulate, worse
 
-FEATURES = np.arange(10, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
-RULES = Limits(seconds=40, rate=5)
+CLASSES = np.arange(3000) % 10
+FEATURES = np.stack([CLASSES, np.arange(3000)], axis=1).astype(np.float32)
+RULES = Rules(seconds=400, rate=5)
+Special = Callable[[int], int]
 
 
 class Answers(Client):
-    """Answers with the image's first pixel, unless a label is told to do something else."""
+    """Knows every image, unless a label is told to do something else."""
 
-    def __init__(self, **special: Callable[[int], int]) -> None:
+    def __init__(self, **special: Special) -> None:
         super().__init__("digits", Options(attempts=1))
         self.special = special
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, int]] = []
 
-    def predict(self, inputs: Any, *, label: str | None = None, **_: Any) -> Prediction:
-        assert label is not None
-        self.asked.append(label)
-        class_id = int(inputs["features"][0, 0])
-        if label in self.special:
-            class_id = self.special[label](class_id)
+    def predict(self, inputs: Any, *, label: str = "", version: int = 0, **_: Any) -> Prediction:
+        name = label or f"v{version}"
+        class_id, image = inputs["features"][0].astype(int)
+        self.asked.append((name, int(image)))
+        if name in self.special:
+            class_id = self.special[name](int(class_id))
         return Prediction({"class_id": np.array([class_id])}, None)
 
     def _predict(self, *_: Any, **__: Any) -> Any: ...
@@ -41,8 +45,11 @@ class Answers(Client):
 
     def close(self) -> None: ...
 
+    def count(self, name: str) -> int:
+        return sum(asked == name for asked, _ in self.asked)
 
-def every(number: int, otherwise: Callable[[int], int]) -> Callable[[int], int]:
+
+def every(number: int, otherwise: Special) -> Special:
     turns = itertools.count(1)
     return lambda class_id: otherwise(class_id) if next(turns) % number == 0 else class_id
 
@@ -51,66 +58,143 @@ def fail(_: int) -> int:
     raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
 
 
-def soaked(client: Client, rules: Limits = RULES, **more: Any) -> Soaked:
-    return soak(client, FEATURES, rules, sleep=lambda _: None, **more)
+def wrong(class_id: int) -> int:
+    return (class_id + 1) % 10
 
 
-def test_a_canary_like_the_stable_version_passes() -> None:
+def soaked(*clients: Client, rules: Rules = RULES, **more: Any) -> Soaked:
+    servers = {f"http://s{n}": client for n, client in enumerate(clients, start=1)}
+    return soak(servers, FEATURES, CLASSES, rules, sleep=lambda _: None, **more)
+
+
+def test_a_canary_like_the_stable_version_passes_when_the_time_is_up() -> None:
     client = Answers()
-    outcome = soaked(client)
-    assert outcome.passed
-    assert (outcome.pairs, outcome.agreement) == (200, 1.0)
-    assert client.asked.count("stable") == client.asked.count("canary") == 200
-    assert client.asked[:4] == ["canary", "stable", "stable", "canary"]
-    assert outcome.canary.requests == outcome.stable.requests == 200
+    end = soaked(client)
+    assert end.verdict is Verdict.PASS
+    assert client.count("stable") == client.count("canary") == end.total.accuracy.pairs == 2000
+    assert [name for name, _ in client.asked[:4]] == ["canary", "stable", "stable", "canary"]
+    assert len({image for _, image in client.asked}) == 2000  # none comes twice before all came
+    assert "+0.00 points of accuracy over 2000 images" in end.sentence
+
+
+def test_the_path_has_a_band_that_closes() -> None:
+    end = soaked(Answers(canary=every(100, wrong), stable=every(99, wrong)))
+    assert [p.pairs for p in end.path] == sorted({p.pairs for p in end.path})
+    assert all(p.lower <= p.difference <= p.upper for p in end.path)
+    assert end.path[-1].upper - end.path[-1].lower < 0.3 * (end.path[0].upper - end.path[0].lower)
+    assert end.to_json()["path"][-1]["pairs"] == end.path[-1].pairs == 1980
+
+
+def test_images_that_come_again_tell_nothing_more_of_accuracy() -> None:
+    client = Answers()
+    end = soaked(client, rules=Rules(seconds=1000, rate=5))
+    assert client.count("canary") == 5000
+    assert (end.total.accuracy.pairs, end.total.errors.pairs) == (3000, 5000)
+
+
+def test_a_canary_that_knows_less_is_found_before_the_time_is_up() -> None:
+    client = Answers(canary=every(20, wrong))
+    end = soaked(client)
+    assert end.verdict is Verdict.FAIL
+    assert "canary knows fewer images than stable at http://s1: -5.0" in end.sentence
+    assert client.count("canary") < 500
+    assert end.path[-1].upper < 0
+
+
+def test_a_loss_within_the_margin_is_no_failure() -> None:
+    rules = Rules(seconds=400, rate=5, margin=0.1)
+    assert soaked(Answers(canary=every(20, wrong)), rules=rules).verdict is Verdict.PASS
+
+
+def test_what_cannot_be_shown_is_inconclusive() -> None:
+    end = soaked(Answers(), rules=Rules(seconds=20, rate=5))
+    assert end.verdict is Verdict.INCONCLUSIVE
+    assert "not shown to be as good: +0.00 points of accuracy over 100 images" in end.sentence
 
 
 def test_a_canary_that_fails_is_refused_with_the_servers_words() -> None:
-    outcome = soaked(Answers(canary=every(10, fail)))
-    assert not outcome.passed
-    assert "failed 20 of 200 requests, the stable version 0: Servable not found" in outcome.sentence
+    end = soaked(Answers(canary=every(10, fail)))
+    assert end.verdict is Verdict.FAIL
+    assert "canary failed 13 of 130 requests at http://s1, stable 0: Servable not" in end.sentence
 
 
 def test_failures_that_both_share_are_not_the_canarys() -> None:
-    outcome = soaked(Answers(canary=every(10, fail), stable=every(10, fail)))
-    assert outcome.passed
+    both = Answers(canary=every(10, fail), stable=every(10, fail))
+    assert soaked(both).verdict is Verdict.PASS
 
 
-def test_a_canary_of_another_opinion_is_refused() -> None:
-    outcome = soaked(Answers(canary=every(5, lambda class_id: class_id + 1)))
-    assert not outcome.passed
-    assert "40 of 200 images something else" in outcome.sentence
-    assert soaked(Answers(canary=every(20, lambda class_id: class_id + 1))).passed
-
-
-def test_a_slow_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
+@pytest.mark.parametrize(
+    ("canary", "verdict"),
+    [
+        (lambda _: 0.011, Verdict.PASS),
+        (lambda _: 0.015, Verdict.FAIL),
+        (lambda turn: 0.2 if turn % 6 == 0 else 0.01, Verdict.FAIL),  # the median is the same
+    ],
+)
+def test_a_slow_canary_is_refused(
+    monkeypatch: pytest.MonkeyPatch, canary: Callable[[int], float], verdict: Verdict
+) -> None:
+    clock, turns = [0.0], itertools.count()
     monkeypatch.setattr("bnpipe.serving.client.soak.time.perf_counter", lambda: clock[0])
 
-    def take(seconds: float) -> Callable[[int], int]:
+    def take(seconds: Callable[[int], float]) -> Special:
         def answer(class_id: int) -> int:
-            clock[0] += seconds
+            clock[0] += seconds(next(turns))
             return class_id
 
         return answer
 
-    assert soaked(Answers(stable=take(0.01), canary=take(0.02))).passed
-    outcome = soaked(Answers(stable=take(0.01), canary=take(0.04)))
-    assert not outcome.passed
-    assert "40.0 ms (p95), the stable version 10.0 ms" in outcome.sentence
-    # Both are instant; the ratio would be noise.
-    assert soaked(Answers(stable=take(0.0001), canary=take(0.004))).passed
+    def of_stable(turn: int) -> float:
+        return 0.01 * (1 + 0.05 * math.sin(turn))
+
+    client = Answers(stable=take(of_stable), canary=take(canary))
+    end = soaked(client)
+    assert end.verdict is verdict
+    if verdict is Verdict.FAIL:
+        assert "canary is slower than stable at http://s1: 1" in end.sentence
+        assert client.count("canary") < 400
+
+
+def test_latencies_that_are_as_good_as_none_are_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("bnpipe.serving.client.soak.time.perf_counter", lambda: clock[0])
+
+    def slow(class_id: int) -> int:
+        clock[0] += 0.004
+        return class_id
+
+    assert soaked(Answers(canary=slow)).verdict is Verdict.PASS
+
+
+def test_every_server_is_probed_and_the_bad_one_is_named() -> None:
+    good, bad = Answers(), Answers(canary=every(5, fail))
+    end = soaked(good, bad)
+    assert end.verdict is Verdict.FAIL and "at http://s2" in end.sentence
+    assert good.count("canary") == bad.count("canary") == 70
+    both = Answers(), Answers()
+    assert soaked(*both).verdict is Verdict.PASS
+    assert [client.count("canary") for client in both] == [2000, 2000]
+
+
+def test_another_version_may_be_what_it_is_measured_by() -> None:
+    client = Answers(stable=every(20, wrong))
+    end = soaked(client, new=STABLE, old={"version": 7})
+    assert end.verdict is Verdict.FAIL and "stable knows fewer images than v7" in end.sentence
 
 
 def test_a_server_that_is_down_decides_nothing() -> None:
     client = Answers(stable=fail, canary=fail)
-    with pytest.raises(ServingError, match=f"failed {FEWEST} of {FEWEST} probes .*: Servable not"):
+    with pytest.raises(
+        ServingError, match=f"s1 failed {FEWEST} of {FEWEST} probes of stable: Serv"
+    ):
         soaked(client)
     assert len(client.asked) == 2 * FEWEST  # it is not asked for hours
 
 
 def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
-    def dying() -> Callable[[int], int]:
+    def dying() -> Special:
         turns = itertools.count()
         return lambda class_id: class_id if next(turns) < 50 else fail(class_id)
 
@@ -118,27 +202,45 @@ def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
         soaked(Answers(stable=dying(), canary=dying()))
 
 
+def test_a_server_that_often_fails_for_the_stable_version_decides_nothing() -> None:
+    with pytest.raises(ServingError, match="failed 1000 of 2000 probes of stable"):
+        soaked(Answers(stable=every(2, fail)))
+
+
 def test_a_soak_whose_answers_take_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(step=5)
     monkeypatch.setattr("bnpipe.serving.client.soak.time.monotonic", lambda: next(clock))
-    assert FEWEST <= soaked(Answers()).pairs < 200
-
-
-def test_a_stable_version_that_is_down_decides_nothing() -> None:
-    with pytest.raises(ServingError, match="probes of the stable version"):
-        soaked(Answers(stable=fail))
+    assert FEWEST <= soaked(Answers()).total.errors.pairs < 500
 
 
 def test_somebody_else_decided() -> None:
     turns = itertools.count()
-    with pytest.raises(ServingError, match="promoted or withdrawn during its soak"):
-        soaked(Answers(), still_canary=lambda: next(turns) < 5)
+
+    def check() -> None:
+        if next(turns) == 5:
+            raise ServingError("moved")
+
+    with pytest.raises(ServingError, match="moved"):
+        soaked(Answers(), check=check)
 
 
-def test_a_short_soak_still_asks_often_enough() -> None:
-    assert soaked(Answers(), Limits(seconds=0.1, rate=1)).pairs == FEWEST
+def test_the_simulation_stops_where_the_soak_does() -> None:
+    turns = np.random.default_rng(3)
+    known = turns.random((1, 2000)) > 0.04
+    lost = iter(~known[0])
+    client = Answers(canary=lambda class_id: wrong(class_id) if next(lost) else class_id)
+    soaked(client)
+    ended = worse(np.zeros_like(known), ~known, LEVEL / 3, RULES.margin)
+    assert 0 < client.count("canary") == ended[0].argmax() + 1 < 2000
 
 
-def test_a_side_without_probes_has_no_latency() -> None:
-    assert np.isnan(Side().p95)
-    assert Side().error_share == 0.0
+def test_a_soak_is_right_as_often_as_it_says() -> None:
+    """Few soaks here; tests/benchmarks/bench_soak.py draws 2,000 of each."""
+    pairs = 3000
+    equal = simulate(Truth(), 30, pairs)
+    assert equal.failures <= 0.05 and equal.passed.mean() >= 0.3
+    assert simulate(Truth(errors=0.01), 10, pairs).failures >= 0.9
+    worse = simulate(Truth(loss=0.02), 20, pairs)
+    assert worse.failures >= 0.85 and not worse.passed.any()
+    slow = simulate(Truth(slower=1.5), 10, pairs)
+    assert slow.failures == 1.0 and np.median(slow.failed) <= pairs / 5

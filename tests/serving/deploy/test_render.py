@@ -347,7 +347,7 @@ def test_the_server_reads_the_configuration_in_the_configmap(tmp_path):
     (entry,) = config.read(tmp_path / "models.config")
     assert (entry.name, entry.base_path) == ("mnist", "/models/mnist")
     assert entry.specific == {2, 3}
-    assert entry.labels == {"stable": 2, "canary": 3}
+    assert entry.labels == {"stable": 2, "canary": 3, "in_force_2_3_stable_2_canary_3": 2}
     assert data["monitoring.config"] == DEPLOYMENT.files.monitoring()
     assert data["batching.config"] == DEPLOYMENT.files.batching()
 

@@ -28,7 +28,7 @@ def contents(url: str) -> dict[str, bytes]:
 def config_there(url: str) -> tuple[list[int], dict[str, int]]:
     text = contents(url)["models.config"].decode()
     assert f'base_path: "{url}"' in text
-    pairs = re.findall(r'key: "(\w+)" value: (\d+)', text)
+    pairs = re.findall(r'key: "(?!in_force_)(\w+)" value: (\d+)', text)
     numbers = re.findall(r"versions: (\d+)", text)
     return [int(n) for n in numbers], {k: int(v) for k, v in pairs}
 

@@ -60,9 +60,10 @@ def config_of(base: Path) -> Any:
 
 
 def served(base: Path) -> tuple[list[int], dict[str, int]]:
-    """Versions and labels of models.config."""
+    """Versions of models.config, and labels without the one that spells out the edit."""
     config = config_of(base)
-    return list(config.model_version_policy.specific.versions), dict(config.version_labels)
+    names = {n: v for n, v in config.version_labels.items() if not n.startswith("in_force_")}
+    return list(config.model_version_policy.specific.versions), names
 
 
 def leftovers(base: Path) -> list[str]:

@@ -49,6 +49,23 @@ def test_a_model_that_people_added_to_our_config_stays(
     assert config_of(base).name == "mnist"
 
 
+def test_one_label_spells_out_the_edit_and_goes_where_stable_goes(
+    base: Path, model: MakeModel
+) -> None:
+    marks = set()
+    for content in "abc":
+        push(base, model(content))
+        named = dict(config_of(base).version_labels)
+        (mark,) = named.keys() - {"stable"}
+        assert named[mark] == named["stable"]
+        marks.add(mark)
+    assert marks == {
+        "in_force_1_stable_1",
+        "in_force_1_2_stable_2",
+        "in_force_2_3_stable_3",
+    }
+
+
 def test_a_config_that_people_put_into_the_object_store_is_not_overwritten(
     base: Path, url: str, model: MakeModel
 ) -> None:

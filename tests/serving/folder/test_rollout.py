@@ -140,7 +140,7 @@ def test_a_push_that_is_killed_while_it_waits_is_finished_by_the_next(world, mon
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Rollout, "_wait_until_loaded", killed)
+    monkeypatch.setattr(Rollout, "_wait_until_ready", killed)
     with pytest.raises(KeyboardInterrupt):
         world.push("b")
     monkeypatch.undo()
@@ -226,13 +226,40 @@ def test_a_server_that_refused_one_edit_is_brought_along_before_the_next_push(wo
     assert world.stable() == 3 and served(world.base) == ([2, 3], {"stable": 3})
 
 
-def test_a_live_version_that_the_server_cannot_load_is_named_before_the_next_push(world):
+def test_a_live_version_that_the_server_cannot_load_is_named_and_passed_over(world):
+    """Published without addresses, it is live by the folder; the server has stayed at v1."""
     assert world.publish(broken(world, "bad")).live
-    with pytest.raises(ServingError, match=r"v2 is live in .*cannot load it: .*rollback --to 1"):
-        world.push("c")
+    with pytest.raises(ServingError, match=r"stable is v2 in .*cannot load it: .*rollback"):
+        world.rollout().confirm(2, label="stable")
     assert world.stable() == 1
-    world.rollout().rollback(reason="bad", to=1)
-    assert world.push("c").version == world.stable() == 4
+    assert world.push("c").version == world.stable() == 3
+
+
+def test_a_live_version_that_the_server_cannot_load_is_rolled_back(world):
+    assert world.publish(broken(world, "bad")).live
+    assert world.rollout().rollback(reason="bad") == world.stable() == 1
+    assert world.push("c").version == world.stable() == 3
+
+
+def test_a_version_that_was_just_delisted_is_loaded_anew_before_a_label_moves_there(world):
+    """The server looks at the folders much later than at models.config."""
+    world.restart(dataclasses.replace(FOLLOWING, poll_wait_seconds=1.0))
+    world.push("b")
+    world.push("c")  # delists v1, which stays loaded until the next look at the folders
+    assert world.rollout().rollback(reason="bad", to=1) == 1
+    assert world.stable() == 1
+    assert world.push("d").version == world.stable() == 4
+
+
+def test_nothing_is_begun_while_one_of_several_servers_is_down(world):
+    world.push("b")
+    before = events(world.base), served(world.base)
+    both = world.rollout(world.url, "http://127.0.0.1:9")
+    for verb in (lambda: both.rollback(reason="bad", to=1), lambda: both.promote(2)):
+        with pytest.raises(ServingError, match=r"no server at http://127.0.0.1:9: nothing is ch"):
+            verb()
+    assert (events(world.base), served(world.base)) == before
+    assert world.stable() == 2
 
 
 def test_a_rollback_that_the_server_does_not_follow_says_so(world):
@@ -289,7 +316,7 @@ def test_a_canary_whose_move_was_cut_short_is_finished(world):
     assert world.stable("canary") == 2
     assert standing.state_of(world.base, digest).sentence == "on trial (v2 is canary, v1 live)"
 
-    with pytest.raises(ServerError, match="no server at"):
+    with pytest.raises(ServingError, match="no server at"):
         world.rollout("http://127.0.0.1:9").confirm(2, label="canary")
     graph = world.base / "2" / "saved_model.pb"
     graph.write_bytes(graph.read_bytes() + b"x")

@@ -374,3 +374,34 @@ def test_policies_of_a_configuration(base, tmp_path):
 def test_a_configuration_that_is_none(tmp_path):
     with pytest.raises(StatusError, match="Invalid protobuf file"):
         config.read(tmp_path / "models.config")
+
+
+def test_what_an_edit_delists_is_unloaded_at_the_next_look_at_the_folders_only(base, tmp_path):
+    """Two loops, each in its own interval; the state in between is of the older edit."""
+    add(base, 1)
+    add(base, 2)
+    file = tmp_path / "models.config"
+
+    def write(*versions):
+        listed = " ".join(f"versions: {v}" for v in versions)
+        file.write_text(
+            f'model_config_list {{ config {{ name: "m" base_path: "{base}" model_platform: '
+            f'"tensorflow" model_version_policy {{ specific {{ {listed} }} }} version_labels {{ '
+            f'key: "edit{len(versions)}" value: 2 }} }} }}'
+        )
+
+    write(1, 2)
+    flags = Settings(
+        poll_wait_seconds=1.5, config_poll_wait_seconds=0.02, allow_labels_for_unavailable=True
+    )
+    manager = Manager(load, flags, file)
+    manager.start()
+    try:
+        assert manager.wait_until_available()
+        wait_for(lambda: all(s.state is State.AVAILABLE for s in manager.statuses("m")))
+        write(2)
+        wait_for(lambda: manager._labels["m"] == {"edit1": 2})  # the edit is in force
+        assert {s.number: s.state for s in manager.statuses("m")}[1] is State.AVAILABLE
+        wait_for(lambda: {s.number: s.state for s in manager.statuses("m")}[1] is State.END)
+    finally:
+        manager.stop()
