@@ -80,6 +80,7 @@ def launch_graph(
         describe=describe,
         attach=attach,
         draw=draw if request.report else None,
+        draw_ahead=draw_ahead,
     )
     return run_graph(graph, home, settings, sinks, verify=request.verify)
 
@@ -140,3 +141,10 @@ def draw(home: Path, run: str) -> None:
 
     store = Store(home)
     write_report(store, find_run(store, run))
+
+
+def draw_ahead() -> None:
+    """Loads what drawing needs, and has the first drawing behind it."""
+    from bnpipe.pipeline.report import page, svg  # noqa: F401
+
+    svg.draw("ahead", 1.0, "", lambda axes: None)

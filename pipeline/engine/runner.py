@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,10 @@ from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
-from bnpipe.pipeline.engine.workers import Ahead, Executor
+from bnpipe.pipeline.engine.workers import DRAWING, Ahead, Executor
+
+_SOON = 5
+"""Steps that idle workers make ready for: what they load takes memory until it is used."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class Runner:
             while self._attempts.has_place and (name := self._next()) is not None:
                 self._begin(self._waiting.pop(name))
             if self._attempts.at_work:
-                for attempt in self._attempts.wait(list(self._coming())):
+                for attempt in self._attempts.wait(self._coming()):
                     self._end(attempt)
         self._planner().save()
         if self._failed:
@@ -215,12 +218,17 @@ class Runner:
                 return name
         return None
 
-    def _coming(self) -> Iterator[Ahead]:
-        """The steps to come, with what makes a process ready for them."""
-        for name, plan in self._waiting.items():
-            node = self._graph.nodes[name]
-            if plan.action is Action.RUN and node.component.ahead is not None:
-                yield name, node.component.ahead, (node.params,)
+    def _coming(self) -> list[Ahead]:
+        """What is to come soon, with what makes a process ready for it."""
+        nodes, settings = self._graph.nodes, self._settings
+        coming: list[Ahead] = [
+            (name, ahead, (nodes[name].params,))
+            for name, plan in self._waiting.items()
+            if plan.action is Action.RUN and (ahead := nodes[name].component.ahead) is not None
+        ]
+        if settings.draw is not None and settings.draw_ahead is not None:
+            coming.append((DRAWING, settings.draw_ahead, ()))
+        return coming[:_SOON]
 
     def _begin(self, planned: StepPlan) -> None:
         """Skip a step, answer it from the cache, or start it; planned with what is known now."""

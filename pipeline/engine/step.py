@@ -44,6 +44,7 @@ class RunSettings:
         attach: the same for `report.json`; it may read the store.
         draw: takes the home and the run's id when all of that is written, and adds a picture of
             it; None for none. It is sent to a worker process.
+        draw_ahead: makes a process ready to draw.
     """
 
     dataset: str
@@ -60,6 +61,7 @@ class RunSettings:
     describe: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda steps: {}
     attach: Callable[[Store, list[dict[str, Any]]], dict[str, Any]] = lambda store, steps: {}
     draw: Callable[[Path, str], None] | None = None
+    draw_ahead: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

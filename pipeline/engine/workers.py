@@ -27,7 +27,10 @@ _STOP_SECONDS = 1.5
 """Time that steps have to put away what they hold outside, when the run is to stop."""
 
 Ahead = tuple[str, Callable[..., None], tuple[Any, ...]]
-"""A step's name, and the function and arguments that make its process ready for it."""
+"""A name, of a step mostly, and the function and arguments that make its process ready for it."""
+
+DRAWING = "report"
+"""The name of what is done when all steps are."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class Workers:
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """See `Executor.call`."""
-        worker, ended = self._give("", "call", function, arguments), list[Ended]()
+        worker, ended = self._give(DRAWING, "call", function, arguments), list[Ended]()
         while worker.job is not None and not ended:
             ended = self.wait(None)
         for end in ended:

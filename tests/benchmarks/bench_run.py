@@ -67,17 +67,18 @@ def _run(home: Path, jobs: int, sets: list[str]) -> dict[str, Any]:
     words = [sys.executable, "-P", "-m", "bnpipe.pipeline", "run", "--json", f"--jobs={jobs}"]
     words += [word for value in sets for word in ("--set", value)]
     load, began = os.getloadavg()[0], time.monotonic()
-    process = subprocess.Popen(
-        words, env={**os.environ, "BNPIPE_HOME": str(home)}, stdout=subprocess.PIPE, text=True
-    )
-    os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
-    text, peak = "", 0
-    while process.poll() is None:
-        text += process.stdout.read() or ""  # type: ignore[union-attr]
-        peak = max(peak, _pss(process.pid))
-        time.sleep(0.1)
-    seconds = time.monotonic() - began
-    text += process.stdout.read() or ""  # type: ignore[union-attr]
+    with tempfile.TemporaryFile() as answer:
+        process = subprocess.Popen(
+            words, env={**os.environ, "BNPIPE_HOME": str(home)}, stdout=answer
+        )
+        peak, looked = 0, began
+        while process.poll() is None:
+            if time.monotonic() > looked + 1.0:  # looking stops the process for a moment
+                peak, looked = max(peak, _pss(process.pid)), time.monotonic()
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        answer.seek(0)
+        text = answer.read()
     if process.returncode not in (0, 3):  # a verdict is an answer too
         sys.exit(f"bnpipe run ended with {process.returncode}")
     summary = json.loads(text)
