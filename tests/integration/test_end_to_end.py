@@ -15,7 +15,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.png import encode_stored
 from bnpipe.data.records.examples import as_strings, read_batches, read_transformed
 from bnpipe.pipeline.engine.store import Store
-from tests.integration.conftest import First, Project, Run, digests, steps
+from tests.integration.conftest import SMALL, First, MakeProject, Project, Run, digests, steps
 
 STEPS = (
     "example_gen",
@@ -112,6 +112,23 @@ def test_second_run_is_cached_and_imports_no_framework(first_run: First, first: 
     assert steps(again.summary) == dict.fromkeys(STEPS, "cached") | {"pusher": "keep"}
     assert "heavy: none" in again.printed
     assert digests(again.summary) == digests(first.summary)
+
+
+@pytest.mark.slow
+def test_one_step_at_a_time_gives_the_same_bytes(make_project: MakeProject) -> None:
+    """Both networks at the same time, and everything made ready ahead, change nothing."""
+    made = []
+    for jobs in ("1", "2"):
+        project = make_project(SMALL)
+        made.append(project.json("run", "--jobs", jobs))
+        project.call("run", "--jobs", jobs, "--verify")
+    one, two = made
+    assert {step["worker"] for step in one["steps"]} == {0}
+    trained = [s for s in two["steps"] if s["component"] == "trainer"]
+    first, second = sorted(trained, key=lambda step: step["started"])
+    assert second["started"] < first["started"] + first["seconds"]
+    assert first["worker"] != second["worker"]
+    assert digests(one) == digests(two)
 
 
 def test_changed_parameter_reruns_what_depends_on_it(changed: Change) -> None:
