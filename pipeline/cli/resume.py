@@ -41,6 +41,7 @@ def resume(
     request = Request(
         Selection(to=asked.get("to"), only=asked.get("only")),
         keep_going=asked.get("keep_going", False),
+        report=asked.get("report", True),
         beam_flags=tuple(asked.get("beam_flags", ())),
     )
     plan = folder.path / "plan.json"

@@ -34,7 +34,7 @@ def run(
         bool, typer.Option("--verify", help="Run every step twice and compare the bytes.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(help="Steps at the same time; the same as --set run.jobs=N.")
+        int | None, typer.Option(help="Steps at the same time; by default one per core, at most 4.")
     ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Draw report.html at the end.")

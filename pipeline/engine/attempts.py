@@ -123,7 +123,7 @@ class Attempts:
                 attempt.again = None
                 try:
                     self._start(attempt)
-                except OSError as error:
+                except Exception as error:  # a full disk, or it cannot be sent
                     attempt.error = error
         over = [a for a in self.at_work.values() if a.error is not None or a.facts is not None]
         for attempt in over:

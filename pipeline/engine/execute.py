@@ -93,7 +93,8 @@ def run_graph(
             try:
                 ended = _guarded(record, plan, verify)
                 summary = record.write(*ended)
-                if settings.draw is not None and plan.work:
+                stopped = isinstance(ended[1], KeyboardInterrupt | Terminated)
+                if settings.draw is not None and plan.work and runner.idle and not stopped:
                     try:
                         executor.call(settings.draw, store.home, folder.id)
                     except Exception as error:  # a picture less: the run is what it is
@@ -102,9 +103,14 @@ def run_graph(
                 record.write(ExitCode.BUG, bug)
                 raise
             except (KeyboardInterrupt, Terminated) as stop:  # when only records were to be written
+                if ended is not None and settings.draw is not None:
+                    emit(NotDrawn("interrupted"))
                 ended = ended or (_code_of(stop), stop)
                 summary = record.write(*ended)
-        store.unstage_run(folder.id)
+            finally:
+                if not runner.idle:
+                    executor.stop()
+                    store.unstage_run(folder.id)
         for sink in sinks:
             sink(RunFinished(summary))
         return FinishedRun(ended[0], summary, folder, ended[1])
@@ -177,6 +183,7 @@ class _Record:
                 "only": self.settings.selection.only,
                 "keep_going": self.settings.keep_going,
                 "beam_flags": list(self.settings.beam_flags),
+                "report": self.settings.draw is not None,
             },
             "trigger": self.settings.trigger,
             "folder": str(self.folder.path),

@@ -115,6 +115,7 @@ class Runner:
         self._outside: dict[str, Mapping[str, str]] = {}
         self._done: dict[str, StepRecord] = {}
         self._waiting: dict[str, StepPlan] = {}
+        self._twins: dict[str, set[str]] = {}
         self._failed: list[str] = []
         self._ended: dict[str, StepOutcome] = {}
         self._order: tuple[str, ...] = ()
@@ -133,10 +134,12 @@ class Runner:
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
         self._order = tuple(step.name for step in plan.steps)
+        for node in self._graph.nodes.values():  # as it is now, before any process imports it
+            self._code.of(node.component)
         self._waiting = {step.name: step for step in plan.steps}
         while self._waiting or self._attempts.at_work:
             while self._attempts.has_place and (name := self._next()) is not None:
-                self._begin(self._waiting.pop(name))
+                self._begin(name)
             if self._attempts.at_work:
                 for attempt in self._attempts.wait(self._coming()):
                     self._end(attempt)
@@ -151,6 +154,11 @@ class Runner:
     def outcomes(self) -> list[StepOutcome]:
         """The steps that have ended, in the order of the graph."""
         return [self._ended[name] for name in self._order if name in self._ended]
+
+    @property
+    def idle(self) -> bool:
+        """True when no step is at work."""
+        return not self._attempts.at_work
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -173,7 +181,7 @@ class Runner:
         while waiting or self._attempts.at_work:
             while waiting and self._attempts.has_place:
                 plan = waiting.pop(0)
-                self._attempts.begin(plan, scratch=f"{plan.key}-verify")
+                self._attempts.begin(plan, scratch=f"{plan.key}-{plan.name}-verify")
             for attempt in self._attempts.wait():
                 name, record = attempt.plan.name, self._ended[attempt.plan.name].record
                 if attempt.error is not None:
@@ -214,13 +222,16 @@ class Runner:
     def _next(self) -> str | None:
         """The first step that waits for nothing any more."""
         for name in self._waiting:
-            if self._graph.waits_for(name).isdisjoint({*self._waiting, *self._attempts.at_work}):
+            waits_for = self._graph.waits_for(name) | self._twins.get(name, set())
+            if waits_for.isdisjoint({*self._waiting, *self._attempts.at_work}):
                 return name
         return None
 
     def _coming(self) -> list[Ahead]:
         """What is to come soon, with what makes a process ready for it."""
         nodes, settings = self._graph.nodes, self._settings
+        if self._failed and not settings.keep_going:
+            return []
         coming: list[Ahead] = [
             (name, ahead, (nodes[name].params,))
             for name, plan in self._waiting.items()
@@ -230,21 +241,30 @@ class Runner:
             coming.append((DRAWING, settings.draw_ahead, ()))
         return coming[:_SOON]
 
-    def _begin(self, planned: StepPlan) -> None:
+    def _begin(self, name: str) -> None:
         """Skip a step, answer it from the cache, or start it; planned with what is known now."""
-        name = planned.name
-        needed = [f for f in self._failed if f in self._graph.needs(name)]
-        if needed or (self._failed and not self._settings.keep_going):
-            why = Reason("failed", f"{(needed or self._failed)[0]} failed")
-            skipped = dataclasses.replace(planned, action=Action.SKIPPED, reasons=(why,))
+        failed = sorted(self._failed, key=self._order.index)
+        needed = [f for f in failed if f in self._graph.needs(name)]
+        if needed or (failed and not self._settings.keep_going):
+            why = Reason("failed", f"{(needed or failed)[0]} failed")
+            skipped = dataclasses.replace(
+                self._waiting.pop(name), action=Action.SKIPPED, reasons=(why,)
+            )
             self._ended[name] = StepOutcome(skipped)
             return
         began = time.monotonic()
         plan = self._planner().step(name)
+        twins = {n for n, a in self._attempts.at_work.items() if a.plan.key == plan.key}
+        if plan.action is Action.RUN and twins:  # the same work: its result will be this one's
+            self._twins[name] = twins
+            return
+        del self._waiting[name]
         if plan.action is Action.RUN:
             try:
                 self._attempts.begin(plan)
-            except OSError as error:
+            except StoreError:
+                raise
+            except Exception as error:  # a full disk, or it cannot be sent to a process
                 self._fail(Attempt(plan, "", began=began), error)
             return
         if plan.record is not None:

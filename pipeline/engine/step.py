@@ -127,6 +127,8 @@ def execute(task: Task, progress: Callable[[int, int, str], None]) -> Mapping[st
         outputs = component.Outputs(**task.staged)
         try:
             facts = component.run(inputs, outputs, task.node.params, context)
+            if not isinstance(facts, Mapping):
+                raise TypeError(f"{component.name} gave {facts!r}, expected a dict of facts")
             for artifact in task.staged.values():
                 artifact.check()
         except SystemExit as error:  # a library that ends the process would end the run

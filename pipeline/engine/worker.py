@@ -45,16 +45,16 @@ def main() -> None:
     try:
         with terminable():
             while True:
-                _answer(connection.recv(), send)
+                _answer(connection.recv_bytes(), send)
     except (EOFError, OSError, Terminated):  # the run has ended, or wants this process to
         return
 
 
-def _answer(call: tuple[Any, ...], send: Callable[..., None]) -> None:
+def _answer(call: bytes, send: Callable[..., None]) -> None:
     """Do what was asked for, and say what became of it."""
     started = time.time()
     try:
-        match call:
+        match pickle.loads(call):  # of a module that cannot be imported, it raises
             case ("step", Task() as task):
                 send("done", execute(task, lambda *how_far: send("progress", *how_far)))
             case ("call", function, arguments):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -59,6 +60,9 @@ class Executor(Protocol):
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Have something done that is no step, when no step is at work; raises what it raises."""
 
+    def stop(self) -> None:
+        """End what is at work."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -101,6 +105,9 @@ class Here:
         """See `Executor.call`."""
         function(*arguments)
 
+    def stop(self) -> None:
+        """Nothing is at work when anybody can say so."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -113,6 +120,7 @@ class _Worker:
     """One worker process, and what it is doing.
 
     Attributes:
+        life: a descriptor that can be read when the process has died; None where there is none.
         job: the step or other call that it was given; None while it is idle.
         ahead: the step that it is making ready for.
         prepared: what it was asked to do ahead.
@@ -122,6 +130,7 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     connection: Connection
+    life: int | None
     job: str | None = None
     ahead: str | None = None
     prepared: list[Callable[..., None]] = field(default_factory=list)
@@ -132,10 +141,10 @@ class _Worker:
         """True when it does nothing at all."""
         return self.job is None and self.ahead is None
 
-    def send(self, *call: Any) -> None:
-        """Ask it for something."""
+    def send(self, call: bytes) -> None:
+        """Ask it for something, pickled."""
         with suppress(OSError):  # it is gone: whoever waits for it will see
-            self.connection.send(call)
+            self.connection.send_bytes(call)
 
     def ending(self) -> str:
         """How it ended, for people; nothing that it started is left."""
@@ -145,7 +154,16 @@ class _Worker:
         code = self.process.wait()
         if code == -signal.SIGKILL:
             return "SIGKILL, as when memory runs out"
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code >= 0:
+            return f"exit code {code}"
+        names = {number.value: number.name for number in signal.Signals}
+        return names.get(-code, f"signal {-code}")  # those of real time have no names
+
+    def close(self) -> None:
+        """Let it go: it ends when it has nothing to do."""
+        self.connection.close()
+        if self.life is not None:
+            os.close(self.life)
 
     def kill(self) -> None:
         """End it and all processes that it started."""
@@ -182,38 +200,47 @@ class Workers:
         Of steps that take the same preparation, such as two trainers, each gets a worker.
         """
         if coming and len(self._workers) < min(2, self.places):
-            self._new()
+            with suppress(OSError):  # no memory, or a full disk: nobody needs it yet
+                self._new()
         for worker in self._workers:
             for step, function, arguments in coming if worker.idle else ():
                 if step not in self._asked and function not in worker.prepared:
                     self._asked.add(step)
                     worker.prepared.append(function)
                     worker.ahead = step
-                    worker.send("ahead", function, arguments)
+                    worker.send(pickle.dumps(("ahead", function, arguments)))
                     break
 
     def wait(self, seconds: float | None) -> list[Ended]:
         """See `Executor.wait`; progress is passed on meanwhile."""
-        by_connection = {worker.connection: worker for worker in self._workers}
-        heard = [by_connection[c] for c in wait(list(by_connection), seconds)]  # type: ignore[index]
-        return [ended for worker in heard for ended in self._heard(worker)]
+        by_connection: dict[Any, _Worker] = {w.connection: w for w in self._workers}
+        by_life: dict[Any, _Worker] = {w.life: w for w in self._workers if w.life is not None}
+        ready = wait([*by_connection, *by_life], seconds)
+        heard = [by_connection[c] for c in ready if c in by_connection]
+        ended = [end for worker in heard for end in self._heard(worker)]
+        # What a dead worker has forked may hold its connection open; what it said is read first.
+        dead = [by_life[life] for life in ready if life in by_life]
+        lost = [w for w in dead if w in self._workers and w not in heard]
+        return ended + [end for worker in lost for end in self._lost(worker)]
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """See `Executor.call`."""
         worker, ended = self._give(DRAWING, "call", function, arguments), list[Ended]()
         while worker.job is not None and not ended:
-            ended = self.wait(None)
+            ended = [end for end in self.wait(None) if end.step == DRAWING]
         for end in ended:
-            if end.error is not None:
+            if end.step == DRAWING and end.error is not None:
                 raise end.error
 
     def _give(self, job: str, *call: Any) -> _Worker:
-        free = [w for w in self._workers if w.job is None]
-        # Who is still at it with imports is sooner done than a new process.
-        free.sort(key=lambda w: (not w.idle, job not in w.ready_for))
+        whole = pickle.dumps(call)
+        free = [w for w in self._workers if w.job is None and w.process.poll() is None]
+        # Who makes ready for it, then who is idle. Who is still at it with imports for another is
+        # sooner done than a new process.
+        free.sort(key=lambda w: (job not in w.ready_for and job != w.ahead, not w.idle))
         worker = free[0] if free else self._new()
         worker.job = job
-        worker.send(*call)
+        worker.send(whole)
         return worker
 
     def _heard(self, worker: _Worker) -> Iterator[Ended]:
@@ -241,7 +268,7 @@ class Workers:
     def _lost(self, worker: _Worker) -> Iterator[Ended]:
         """A worker is gone, and with it what it had made ready."""
         self._workers.remove(worker)
-        worker.connection.close()
+        worker.close()
         how = worker.ending()
         if worker.job is not None:
             yield Ended(worker.job, error=WorkerDied(f"the process that ran it ended ({how})"))
@@ -259,7 +286,8 @@ class Workers:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for us; we tell them
             )
-        worker = _Worker(next(self._numbers), process, Connection(ours.detach()))
+        life = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        worker = _Worker(next(self._numbers), process, Connection(ours.detach()), life)
         self._workers.append(worker)
         with suppress(OSError):
             worker.connection.send(sys.path)
@@ -269,14 +297,23 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         """End all workers; those in a step have a moment to put away what they hold outside."""
-        for worker in self._workers:
-            if worker.job is not None:
-                worker.process.terminate()
-            worker.connection.close()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for worker in self._workers:
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            worker.kill()
-            worker.process.wait()
+        workers, self._workers = self._workers, []
+        try:
+            for worker in workers:
+                if worker.job is not None:
+                    worker.process.terminate()
+                elif worker.ahead is not None:
+                    worker.kill()
+                worker.close()
+            deadline = time.monotonic() + _STOP_SECONDS
+            for worker in workers:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, deadline - time.monotonic()))
+        finally:  # also when the user is in a hurry
+            for worker in workers:
+                worker.kill()
+                worker.process.wait()

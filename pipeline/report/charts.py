@@ -125,7 +125,7 @@ def _path(name: str, title: str, soaked: Mapping[str, Any]) -> Chart:
 def step_times(contents: Contents) -> Chart | None:
     """What ran beside what, and for how long; None when everything came from the cache."""
     spans = timeline(contents.run)
-    if not spans:
+    if all(span.ahead for span in spans):
         return None
     names = [f"ready: {span.name}" if span.ahead else span.name for span in spans]
 

@@ -2,7 +2,8 @@
 
 first -> a, b, c -> last. Every step writes the number of its process to `<folder>/pids/<step>`.
 A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its
-own process, and remove the file before; `raise` an error that pickle cannot make again; `exit`.
+own process, and remove the file before; `fork` the same, and leave a child behind; `raise` an error
+that pickle cannot make again; `exit`; give `none` as its facts.
 """
 
 from __future__ import annotations
@@ -59,11 +60,15 @@ class Params:
 
 def run(inputs: Any, outputs: One, params: Params, ctx: Context) -> Facts:
     folder = Path(params.folder)
-    (folder / "pids" / ctx.step).write_text(str(os.getpid()))
+    half = folder / f"half-{ctx.step}"  # whoever sees the file can read the number
+    half.write_text(str(os.getpid()))
+    half.rename(folder / "pids" / ctx.step)
     _obey(folder, ctx)
     read = [getattr(inputs, name).path / "text" for name in vars(inputs)]
     text = params.text + "".join(path.read_text() for path in read)
     (outputs.text.path / "text").write_text(text)
+    if (folder / f"none-{ctx.step}").exists():
+        return None  # type: ignore[return-value]
     return {"length": len(text)}
 
 
@@ -72,10 +77,14 @@ def _obey(folder: Path, ctx: Context) -> None:
     while wait.exists() and not (folder / f"done-{wait.read_text()}").exists():
         ctx.progress(0, 1, "waits")
         time.sleep(0.01)
-    kill = folder / f"kill-{ctx.step}"
-    if kill.exists():
-        kill.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+    for kill in (folder / f"kill-{ctx.step}", folder / f"fork-{ctx.step}"):
+        if kill.exists():
+            kill.unlink()
+            if kill.name.startswith("fork") and (child := os.fork()) == 0:
+                time.sleep(600)
+            elif kill.name.startswith("fork"):
+                (folder / "pids" / "child").write_text(str(child))
+            os.kill(os.getpid(), signal.SIGKILL)
     if (folder / f"raise-{ctx.step}").exists():
         raise OddError("odd", ctx.step)
     if (folder / f"exit-{ctx.step}").exists():
@@ -94,14 +103,18 @@ SIDEWAYS = Component("side", One, One, Params, run)
 LAST = Component("last", Three, One, Params, run, ahead=ahead)
 
 
-def graph(folder: Path) -> Graph:
-    """The graph; what its steps are told stands in `folder`."""
+def draw(home: Path, run: str) -> None:
+    (home / "drawn").write_text(run)
+
+
+def graph(folder: Path, twins: bool) -> Graph:
+    """The graph; what its steps are told stands in `folder`. `twins`: b and c do the same."""
     (folder / "pids").mkdir(exist_ok=True)
     g = Graph()
     first = g.add(FIRST, Nothing(), Params(folder=str(folder), text="0")).text
     side = [
-        g.add(SIDEWAYS, One(first), Params(folder=str(folder), text=name), name=name).text
-        for name in SIDE
+        g.add(SIDEWAYS, One(first), Params(folder=str(folder), text=text), name=name).text
+        for name, text in zip(SIDE, "abb" if twins else SIDE, strict=True)
     ]
     g.add(LAST, Three(*side), Params(folder=str(folder)))
     return g
@@ -113,6 +126,7 @@ def run_side_by_side(
     jobs: int,
     hear: Callable[[Any], None] = lambda event: None,
     verify: bool = False,
+    twins: bool = False,
     **changes: Any,
 ) -> FinishedRun:
     """Run it."""
@@ -123,8 +137,9 @@ def run_side_by_side(
             (folder / f"done-{step}").touch()
         hear(event)
 
-    settings = RunSettings("toy", {}, nullcontext, jobs=jobs, backoff_seconds=0.001, **changes)
-    return run_graph(graph(folder), home, settings, [tell], verify=verify)
+    plain = {"beam": nullcontext, "backoff_seconds": 0.001, "draw": draw}
+    settings = RunSettings("toy", {}, **{**plain, **changes}, jobs=jobs)
+    return run_graph(graph(folder, twins), home, settings, [tell], verify=verify)
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.engine.errors import ExitCode
-from bnpipe.pipeline.engine.events import MadeReady, StepRetried
+from bnpipe.pipeline.engine.events import MadeReady, RunStarted, StepRetried, StepStarted
 from bnpipe.pipeline.engine.execute import FinishedRun
+from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.store import Store
 from tests.child import WITH_TESTS, environment
@@ -89,6 +90,59 @@ def test_after_a_failure_what_is_at_work_is_finished_and_nothing_else_begun(
     # Where it ran makes no difference to what is told.
     assert result.summary["error"].startswith("a failed: OddError: odd at a; see `bnpipe logs")
     assert 'raise OddError("odd", ctx.step)' in (result.folder.log("a")).read_text()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_facts_that_are_none_are_a_failure(tmp_path: Path, folder: Path, jobs: int) -> None:
+    (folder / "none-a").touch()
+    result = run_side_by_side(tmp_path / "home", folder, jobs)
+    assert result.summary["error"].startswith("a failed: TypeError: side gave None, expected")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_steps_that_do_the_same_work_do_it_once(tmp_path: Path, folder: Path, jobs: int) -> None:
+    result = run_side_by_side(tmp_path / "home", folder, jobs, twins=True)
+    assert actions(result)["b"] == "run" and actions(result)["c"] == "cached"
+    assert outputs(result)["b"] == outputs(result)["c"]
+    assert (tmp_path / "home" / "drawn").exists()
+
+
+def test_a_child_that_a_dead_worker_left_holds_nothing_up(tmp_path: Path, folder: Path) -> None:
+    (folder / "fork-b").touch()
+    result = run_side_by_side(tmp_path / "home", folder, jobs=2)
+    assert result.exit_code is ExitCode.OK
+    wait_for(lambda: is_gone(*pids(folder, "child")))
+
+
+def test_what_cannot_be_sent_to_a_process_fails_its_step(tmp_path: Path, folder: Path) -> None:
+    result = run_side_by_side(tmp_path / "home", folder, jobs=2, beam=lambda: None)
+    assert result.exit_code is ExitCode.FAILED
+    assert result.summary["error"].startswith("first failed: ")
+    assert "pickle" in result.summary["error"]
+
+
+def test_the_code_of_all_steps_is_read_before_any_process_imports_it(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit while a run is under way must not be taken for what its processes have loaded."""
+    read: list[str] = []
+    of = CodeDigests.of
+
+    def recorded(self: CodeDigests, component: Any) -> dict[str, str]:
+        read.append(component.name)
+        return of(self, component)
+
+    monkeypatch.setattr(CodeDigests, "of", recorded)
+    at_first_start: list[set[str]] = []
+
+    def hear(event: Any) -> None:
+        if isinstance(event, RunStarted):
+            read.clear()
+        if isinstance(event, StepStarted):
+            at_first_start.append(set(read))
+
+    run_side_by_side(tmp_path / "home", folder, 2, hear)
+    assert at_first_start[0] == {"first", "side", "last"}
 
 
 def test_a_process_that_a_step_ends_is_told_with_its_exit_code(
@@ -176,6 +230,7 @@ def test_a_signal_ends_all_workers_and_leaves_nothing(
     assert all(is_gone(pid) for pid in pids(folder, "a", "b"))
     home = tmp_path / "home"
     assert not list((home / "tmp").iterdir())
+    assert not (home / "drawn").exists()
     assert f'"status": "{status}"' in (home / "runs" / "0001" / "run.json").read_text()
     assert Store(home).has_objects  # of the step that had ended
 
