@@ -94,6 +94,8 @@ PLAN = (
     Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 8, 30, FEW_IMAGES),
     Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 8, 30, FEW_IMAGES),
 )
+MIN_PAIRS = 8
+"""Fewer are never decided: all signs alike have p = 2/2^7 = 0.016 with seven, more than 0.05/6."""
 CUSTOM_SEEDS = 12
 """Of the main trainings with batch normalisation, those inferred as the article's layer does it."""
 
@@ -163,5 +165,9 @@ def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
 
 
 def scaled(seeds: int, params: Params) -> int:
-    """So many seeds of the plan as `params` makes of them; one at least."""
-    return -(-seeds * params.seeds // Params().seeds)
+    """So many seeds of the plan as `params` makes of them, but not so few that nothing is decided.
+
+    A study of eight seeds or more has eight of each arm that the plan gives as many.
+    """
+    least = MIN_PAIRS if params.seeds >= MIN_PAIRS else 1
+    return max(-(-seeds * params.seeds // Params().seeds), min(seeds, least))

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from bnpipe.components.study.plan import MIN_PAIRS
+
 FloatArray = npt.NDArray[np.float64]
 Scale = Literal["points", "ratio", "steps", "rates"]
 
-MIN_PAIRS = 8
-"""Fewer are never decided: all signs alike have p = 2/2^7 = 0.016 with seven, more than 0.05/6."""
 _EXACT_PAIRS = 12
 """Up to so many, all sign flips are counted; beyond, their normal limit is as good."""
 

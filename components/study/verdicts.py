@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.study.statistics import MIN_PAIRS, FloatArray, Paired, holm
+from bnpipe.components.study.plan import MIN_PAIRS
+from bnpipe.components.study.statistics import FloatArray, Paired, holm
 
 ALPHA = 0.05
 """The chance, at most, that any of the six claims gets a verdict of difference without one."""

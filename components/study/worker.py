@@ -74,11 +74,11 @@ class Worker:
         TensorFlow gives back nothing of what compiling took.
         """
         while pending := [n for n, group in self._groups.items() if self._left(group)]:
-            if _own_bytes() > LARGEST:
-                return
             # None can be had while another process is at it, or at the sweep that it waits for.
             if not any(self._take(name) for name in pending):
                 time.sleep(_WAIT_SECONDS)
+            elif _own_bytes() > LARGEST:
+                return
 
     def _left(self, group: list[Unit]) -> list[Unit]:
         return [unit for unit in group if not finished(self._folder, unit).exists()]
@@ -109,7 +109,7 @@ class Worker:
             "seconds_per_step": (bench.loop_seconds - before) / max(1, unit.steps),
             "compile_seconds": bench.compile_seconds,
         }
-        replace_text(finished(self._folder, unit), json_text(content), durable=False)
+        replace_text(finished(self._folder, unit), json_text(content))
 
     def _bench(self, unit: Unit) -> Bench:
         """What was compiled for the network, kept because it may come again, also in other arms."""

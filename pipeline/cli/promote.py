@@ -28,7 +28,7 @@ def promote(
     """Move a label to a version.
 
     With serving.server_url the running servers load the version before the label moves; without,
-    a running server must be restarted. Exit code 3 if a soak withdrew it.
+    a running server must be restarted. Exit code 3 if a soak withdrew it or decided nothing.
     """
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.pipeline.engine.errors import ExitCode
@@ -38,6 +38,7 @@ def promote(
     if soak is not None:
         from bnpipe.pipeline.engine.errors import ConfigError
         from bnpipe.pipeline.schedule.canary import promote_after_soak
+        from bnpipe.pipeline.schedule.outcome import Result
 
         if label != "stable":
             raise ConfigError(f"--soak: expected --label stable, received {label!r}")
@@ -45,7 +46,8 @@ def promote(
         tell_live(settings, rollout(settings, store.home).base)
         value = {"version": version, "label": label, "result": ran.result, "sentence": ran.sentence}
         ui.answer(value, ran.sentence, as_json=as_json)
-        return ran.exit_code
+        undecided = ran.exit_code is ExitCode.OK and ran.result is not Result.PUSHED
+        return ExitCode.VERDICT if undecided else ran.exit_code
     target = rollout(settings, store.home)
     target.promote(version, label=label)
     tell_live(settings, target.base)

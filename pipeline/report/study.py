@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnpipe.components.study import claims, readings, results, statistics, verdicts
+from bnpipe.components.study import claims, plan, readings, results, verdicts
 from bnpipe.components.study.results import Training
 from bnpipe.components.study.verdicts import Finding
 from bnpipe.data.durable import replace_text
@@ -114,7 +114,7 @@ def _chosen() -> list[tuple[str, str]]:
 
     return [
         ("error over all six claims", f"{verdicts.ALPHA:.0%} (Holm), for differences and sameness"),
-        ("fewest pairs that decide", str(statistics.MIN_PAIRS)),
+        ("fewest pairs that decide", str(plan.MIN_PAIRS)),
         ("accuracies whose steps are counted", " and ".join(f"{a:.0%}" for a in claims.LEVELS)),
         ("a difference in accuracy that matters", f"{100 * claims.ACCURACY_MARGIN:g} points"),
         ("a difference in steps that matters", factor(claims.STEPS_MARGIN)),

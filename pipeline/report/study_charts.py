@@ -86,12 +86,14 @@ def _curves(
     x: Callable[[Training], Sequence[float]],
     y: Callable[[Training], Sequence[float | None]],
 ) -> Curves:
-    """The median over seeds and what 80 % of them lie between; diverged ones are left out."""
+    """The median over seeds and what 80 % of them lie between, of what is a number."""
     curves = {}
     for arm, of in arms.items():
         if of and x(of[0]):
             rows = np.array([y(training) for training in of], dtype=np.float64)
             kept = np.flatnonzero(np.isfinite(rows).any(axis=0))
+            if not kept.size:
+                continue
             band = np.nanpercentile(rows[:, kept], (10, 50, 90), axis=0)
             curves[arm] = Curve([x(of[0])[int(i)] for i in kept], band)
     return curves

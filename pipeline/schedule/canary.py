@@ -42,7 +42,9 @@ def on_trial(config: Config, home: Path) -> int | None:
 
 def baking(config: Config, home: Path) -> int | None:
     """The live version that is to be watched; None if there is none, or nobody wants that."""
-    return versions.baking(served_folder(config, home)) if config.canary.bake else None
+    if config.canary.bake is None or not rollout(config, home).servers:
+        return None
+    return versions.baking(served_folder(config, home))
 
 
 def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
@@ -142,10 +144,19 @@ def promote_after_soak(config: Config, store: Store, version: int) -> Ran:
             hint="--set serving.server_url=http://HOST:8501",
         )
     labels.check_promotion(target.base, version, "stable")
+    watched = versions.baking(target.base) == version and config.canary.bake is not None
+    if versions.live(target.base) == version and not watched:
+        raise ServingError(f"v{version} is live already", hint="bnpipe versions list")
+    trial = versions.on_trial(target.base)
+    if trial not in (None, version) and not watched:
+        raise ServingError(
+            f"v{trial} is on trial: two at a time would be measured by one another",
+            hint=f"bnpipe promote {trial} --soak 10m, or bnpipe rollback --reason WHY",
+        )
     run = find_run(store, str(versions.provenance_of(target.base, version).get("run"))).summary()
-    if versions.baking(target.base) == version and config.canary.bake:
+    if watched:
         return bake(config, store, run)
-    if versions.on_trial(target.base) != version:
+    if trial is None:
         target.promote(version, label="canary")
     return try_canary(config, store, run)
 

@@ -157,6 +157,8 @@ def soak(
     Raises:
         ServingError: a server fails for the old version too, or `check` says so: no verdict.
     """
+    if not servers:
+        raise ServingError("there is no server to ask", hint="--set serving.server_url=URL")
     trial = _Trial(servers, rules, new, old)
     order = np.random.default_rng(0).permutation(len(features))
     turns = max(FEWEST * len(servers), round(rules.seconds * rules.rate * len(servers)))
@@ -225,7 +227,7 @@ class _Trial:
     ) -> None:
         """One pair; whoever comes second finds a warm cache, so they take turns."""
         new, old = self._new[address], self._old[address]
-        before = [*new.milliseconds[-500:], *old.milliseconds[-500:]]
+        before = old.milliseconds[-500:]
         sides = (new, old) if first_new else (old, new)
         answers = {side.name: _ask(client, image, side) for side in sides}
         ours, theirs = answers[new.name], answers[old.name]
@@ -240,7 +242,8 @@ class _Trial:
             limit = (1 + self.rules.latency_margin) * max(other, _QUICK_MS)
             watch.latency.add(-1 if mine > limit else 1)
             if len(before) >= FEWEST:
-                slow = max(float(np.percentile(before, _TAIL)), _QUICK_MS)
+                usual = max(float(np.percentile(before, _TAIL)), _QUICK_MS)
+                slow = (1 + self.rules.latency_margin) * usual
                 watch.tail.add((other > slow) - (mine > slow))
         self.shown |= self.total.accuracy.is_above(-self.rules.margin, LEVEL)
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from bnpipe.components.study.arms import ARMS
 from bnpipe.components.study.params import Params
-from bnpipe.components.study.plan import PLAN, RATES, scaled, units
+from bnpipe.components.study.plan import MIN_PAIRS, PLAN, RATES, scaled, units
 
 IMAGES = 50_000
 STEP = 190e-6  # seconds of a core, as measured with both cores at work
@@ -31,6 +31,18 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
 def test_the_plan_fits_into_the_time_that_there_is() -> None:
     steps = sum(unit.steps for unit in units(Params(), IMAGES))
     assert steps * STEP / 2 < 240  # all else, compiling and measuring, takes half as much again
+
+
+def test_a_quick_study_can_decide_what_the_whole_one_can() -> None:
+    for seeds in (MIN_PAIRS, 10, 20, 30):
+        planned = units(Params(seeds=seeds), IMAGES)
+        counts = Counter((u.experiment, u.arm, u.depth) for u in planned if u.experiment != "sweep")
+        whole = {(r.experiment, arm): r.seeds for r in PLAN for arm in r.arms}
+        for (experiment, arm, _), count in counts.items():
+            assert count >= min(MIN_PAIRS, whole[experiment, arm]), (seeds, experiment, arm)
+        for arm in ("none", "batch"):  # over both optimizers
+            rates = {u.seed for u in planned if (u.experiment, u.arm) == ("sweep", arm)}
+            assert len(rates) >= MIN_PAIRS
 
 
 def test_fewer_seeds_and_epochs_scale_all_experiments() -> None:

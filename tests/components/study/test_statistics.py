@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnpipe.components.study.statistics import MIN_PAIRS, Paired, holm
+from bnpipe.components.study.plan import MIN_PAIRS
+from bnpipe.components.study.statistics import Paired, holm
 
 RNG = np.random.default_rng(7)
 

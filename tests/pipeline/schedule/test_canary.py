@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,3 +92,22 @@ def test_a_version_that_goes_live_meanwhile_ends_the_watching(story: Story) -> N
 def test_a_soak_by_hand_needs_a_server(story: Story) -> None:
     with pytest.raises(ConfigError, match="--soak asks the running servers, and none is named"):
         canary.promote_after_soak(story.config, story.store, TRIED)
+
+
+def test_a_soak_by_hand_disturbs_no_other_trial(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = SimpleNamespace(base=story.base, servers=["http://127.0.0.1:9"])
+    monkeypatch.setattr(canary, "rollout", lambda config, home: target)
+    with pytest.raises(ServingError, match=f"v{LIVE} is live already"):
+        canary.promote_after_soak(story.config, story.store, LIVE)
+    assert versions.on_trial(story.base) == TRIED
+    monkeypatch.setattr(versions, "on_trial", lambda base: 5)
+    with pytest.raises(ServingError, match="v5 is on trial: two at a time"):
+        canary.promote_after_soak(story.config, story.store, TRIED)
+
+
+def test_without_a_server_nothing_is_watched(story: Story) -> None:
+    labels.promote(story.base, TRIED, bake=True)
+    config = from_values({"serving": {"base_path": str(story.base)}, "canary": {"bake": "30m"}})
+    assert canary.baking(config, story.store.home) is None

@@ -66,7 +66,7 @@ def simulate(
         ended = worse(none, broken, level, rules.error_margin)
         ended |= worse(better, lost, level, rules.margin)
         ended |= worse(~slow, slow, level / 2, 0.0)
-        ended |= worse(*_tails(times), level / 2, soak._TAIL_MARGIN)
+        ended |= worse(*_tails(times, rules), level / 2, soak._TAIL_MARGIN)
         failed.append(np.where(ended.any(1), ended.argmax(1) + 1, 0))
         up, down = better.cumsum(1), lost.cumsum(1)
         flat = np.arange(1, pairs + 1) - up - down
@@ -83,13 +83,12 @@ def worse(better: Bools, lesser: Bools, level: float, margin: float) -> Bools:
     return np.asarray(shown & ((down - up) / count > margin))
 
 
-def _tails(times: Any) -> tuple[Bools, Bools]:
-    """Who of a pair is slower than 95 of the 100 answers before, and the other is not."""
+def _tails(times: Any, rules: Rules) -> tuple[Bools, Bools]:
+    """Who is slower, by the margin, than 95 of 100 answers of the old one before; the other not."""
     slow = np.zeros(times.shape, bool)
-    for pair in range(soak.FEWEST // 2, times.shape[2]):
-        before = times[:, :, max(pair - 500, 0) : pair]
-        joined = np.concatenate(list(before), axis=1)
-        limit = np.percentile(joined, soak._TAIL, axis=1)
+    for pair in range(soak.FEWEST, times.shape[2]):
+        usual = np.percentile(times[1, :, max(pair - 500, 0) : pair], soak._TAIL, axis=1)
+        limit = (1 + rules.latency_margin) * usual
         slow[:, :, pair] = times[:, :, pair] > limit
     new, old = slow
     return old & ~new, new & ~old
