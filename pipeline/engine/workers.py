@@ -141,6 +141,13 @@ class _Worker:
         """True when it does nothing at all."""
         return self.job is None and self.ahead is None
 
+    def distance(self, job: str) -> int:
+        """How far it is from doing a job: less is better."""
+        if self.idle:
+            return 0 if job in self.ready_for else 2
+        # Who is still at it with imports for another is sooner done than a new process.
+        return 1 if self.ahead == job else 3
+
     def send(self, call: bytes) -> None:
         """Ask it for something, pickled."""
         with suppress(OSError):  # it is gone: whoever waits for it will see
@@ -235,9 +242,7 @@ class Workers:
     def _give(self, job: str, *call: Any) -> _Worker:
         whole = pickle.dumps(call)
         free = [w for w in self._workers if w.job is None and w.process.poll() is None]
-        # Who makes ready for it, then who is idle. Who is still at it with imports for another is
-        # sooner done than a new process.
-        free.sort(key=lambda w: (job not in w.ready_for and job != w.ahead, not w.idle))
+        free.sort(key=lambda w: w.distance(job))
         worker = free[0] if free else self._new()
         worker.job = job
         worker.send(whole)
