@@ -95,7 +95,6 @@ class Bench:
         optimizer: with its defaults, but for SGD's momentum.
 
     Attributes:
-        compile_seconds: of the processor, for the training step.
         loop_seconds: of the processor, for all steps so far.
     """
 
@@ -103,7 +102,6 @@ class Bench:
     arm: Arm
     depth: int
     optimizer: Optimizer
-    compile_seconds: float = field(default=0.0, init=False)
     loop_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -119,9 +117,7 @@ class Bench:
             )
             self._trainer.optimizer.build(self.model.trainable_variables)
         self._trainer.rest = 0  # images of an epoch that fill no batch are left out
-        began = time.process_time()
         self._trainer.compile()
-        self.compile_seconds = time.process_time() - began
         sample = InMemory(*data.train.rows(np.arange(min(data.train.size, ESTIMATED_IMAGES))))
         self._sample = sample
         probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]

@@ -107,7 +107,6 @@ class Worker:
         content: dict[str, Any] = {
             "trainings": [asdict(training) for training in trainings],
             "seconds_per_step": (bench.loop_seconds - before) / max(1, unit.steps),
-            "compile_seconds": bench.compile_seconds,
         }
         replace_text(finished(self._folder, unit), json_text(content))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import BnpipeError
+from bnpipe.pipeline.engine.attempts import Attempts
 from bnpipe.pipeline.engine.errors import (
     ExitCode,
     PipelineError,
@@ -87,7 +88,8 @@ def run_graph(
                 sink(event)
 
         with _executor(plan, folder, settings, emit) as executor:
-            runner = Runner(graph, store, folder, settings, executor, emit)
+            attempts = Attempts(graph, store, folder, settings, executor, emit)
+            runner = Runner(graph, store, folder, settings, attempts, emit)
             record = _Record(store, folder, settings, runner, made_ready, time.time())
             ended = None
             try:

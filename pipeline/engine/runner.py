@@ -33,7 +33,7 @@ from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
-from bnpipe.pipeline.engine.workers import DRAWING, Ahead, Executor
+from bnpipe.pipeline.engine.workers import DRAWING, Ahead
 
 _SOON = 5
 """Steps that idle workers make ready for: what they load takes memory until it is used."""
@@ -93,7 +93,7 @@ class Runner:
         store: where results live; prepared.
         folder: the run's folder.
         settings: how to run.
-        executor: where steps run.
+        attempts: runs the steps.
         emit: receives every event.
     """
 
@@ -103,7 +103,7 @@ class Runner:
         store: Store,
         folder: RunFolder,
         settings: RunSettings,
-        executor: Executor,
+        attempts: Attempts,
         emit: Sink,
     ) -> None:
         self._graph = graph
@@ -119,7 +119,7 @@ class Runner:
         self._failed: list[str] = []
         self._ended: dict[str, StepOutcome] = {}
         self._order: tuple[str, ...] = ()
-        self._attempts = Attempts(graph, store, folder, settings, executor, emit)
+        self._attempts = attempts
 
     def run(self, plan: Plan) -> ExitCode:
         """Run the steps of a plan; `outcomes` holds what became of each.
