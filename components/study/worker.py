@@ -26,6 +26,7 @@ from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
 from bnpipe.components.study.training import Bench, of_arrays
 from bnpipe.components.study.work import ARRAYS, TASK, finished
+from bnpipe.data import collect_rarely
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
@@ -131,6 +132,7 @@ def _own_bytes() -> int:
 
 def main() -> int:
     """Returns the exit code."""
+    collect_rarely()
     parent, folder = sys.argv[1:]
     if not end_with_parent(int(parent), signal.SIGKILL):
         return 1

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bnpipe.data import collect_rarely
 from bnpipe.data.parent import end_with_parent
 from bnpipe.pipeline.engine.errors import Terminated
 from bnpipe.pipeline.engine.execute import terminable
@@ -29,6 +30,7 @@ from bnpipe.pipeline.engine.step import Task, execute
 
 def main() -> None:
     """Serve one run."""
+    collect_rarely()
     descriptor, parent = map(int, sys.argv[1:])
     # What a step starts must not hold the connection open when this process is gone.
     os.set_inheritable(descriptor, False)

@@ -121,3 +121,22 @@ def test_every_room_sets_up_keras_before_it_could_be_imported(module: str) -> No
     words = [sys.executable, "-P", "-c", script]
     environ = environment(KERAS_BACKEND="jax")
     assert subprocess.check_output(words, env=environ, text=True) == "tensorflow\n"
+
+
+def test_libraries_are_not_searched_for_garbage_when_a_process_ends(tmp_path: Path) -> None:
+    script = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print('frozen' if gc.get_freeze_count() else 'searched'))\n"
+        "from bnpipe.pipeline.cli import _main\n"
+        "assert gc.get_threshold()[0] < 100_000\n"
+        "assert _main(['runs']) == 0\n"
+        "assert gc.get_threshold()[0] == 100_000\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(BNPIPE_HOME=str(tmp_path / "home")),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "frozen"
