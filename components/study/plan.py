@@ -70,7 +70,7 @@ class Row:
 _CURVE: frozenset[Measure] = frozenset({"test", "curve"})
 PLAN = (
     Row(
-        *("sweep", ("none", "batch", "layer", "data_init"), 5, 1),
+        *("sweep", ("none", "batch", "layer", "data_init"), 4, 1),
         optimizers=("adam", "sgd"),
         rates="sweep",
         measures=frozenset(),
@@ -79,7 +79,7 @@ PLAN = (
     Row("main", ("none",), 30, 10, measures=_CURVE | {"shift"}),
     Row("control", ("moving",), 16, 10, measures=_CURVE),
     Row("dropout", ("batch_dropout", "none_dropout"), 8, 10),
-    Row("control", ("noisy",), 10, 6, measures=_CURVE | {"shift"}),
+    Row("control", ("noisy",), 8, 6, measures=_CURVE | {"shift"}),
     Row("control", ("standardized",), 10, 4, measures=_CURVE),
     Row("control", ("layer", "data_init"), 4, 4, measures=_CURVE),
     Row("own_rate", ("none", "batch"), 8, 4, rates="own", measures=_CURVE),
@@ -147,6 +147,7 @@ def units(params: Params, images: int) -> list[Unit]:
 def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
     images = min(images, row.images)
     seeds = scaled(row.seeds, params)
+    custom = scaled(CUSTOM_SEEDS, params)
     epochs = max(1, round(row.epochs * params.epochs / Params().epochs))
     steps = row.steps or epochs * (images // BATCH_SIZE)
     for arm, depth, (place, optimizer) in itertools.product(
@@ -158,9 +159,10 @@ def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
             "own": (None,),
         }
         for rate, seed in itertools.product(rates[row.rates], range(seeds)):
+            measures = row.measures if seed < custom else row.measures - {"batches"}
             yield Unit(
                 *(row.experiment, arm, optimizer, depth, rate, place * seeds + seed),
-                *(images, steps, row.measures),
+                *(images, steps, measures),
             )
 
 

@@ -26,7 +26,7 @@ _EXACT_PAIRS = 12
 
 
 class Effect(NamedTuple):
-    """An effect with its 95 % interval: points of accuracy, or a ratio."""
+    """An effect with its 95 % interval: points of accuracy, or a ratio; an open end is infinite."""
 
     value: float
     low: float
@@ -103,14 +103,17 @@ class Paired:
         By t (Schuirmann 1987), or of a median by the signs of what exceeds either margin; a pair
         of which neither got there says nothing for sameness.
         """
+        other = replace(self, x=self.y, y=self.x)
+        return np.maximum(self.p_no_worse, other.p_no_worse)
+
+    @cached_property
+    def p_no_worse(self) -> FloatArray:
+        """P-value of "`x` is worse by the margin or more", as for `p_same`, float64[...]."""
         if self.pairs < MIN_PAIRS:
             return np.ones(self.x.shape[:-1])
         if self.scale in ("points", "ratio"):
-            above = _t_test(self.gain, -self.margin, "greater")
-            return np.maximum(above, _t_test(self.gain, self.margin, "less"))
-        inside = [(self.gain > -self.margin).sum(-1), (self.gain < self.margin).sum(-1)]
-        fewest = np.minimum(*inside)
-        return np.asarray(stats.binom.sf(fewest - 1, self.pairs, 0.5))
+            return _t_test(self.gain, -self.margin, "greater")
+        return np.asarray(stats.binom.sf((self.gain > -self.margin).sum(-1) - 1, self.pairs, 0.5))
 
     @property
     def p_better(self) -> FloatArray:
@@ -124,16 +127,23 @@ class Paired:
 
     def effect(self) -> Effect:
         """The effect and its interval: of a mean by t, of a median by its order statistics."""
-        gain = self.gain[np.isfinite(self.gain)]
+        known = np.isfinite(self.gain)
+        gain = self.gain[known]
         if gain.size < 2:
             return Effect(np.nan, np.nan, np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of values that are all the same
             if self.scale in ("points", "ratio"):
                 value, found = gain.mean(), stats.ttest_1samp(gain, 0.0).confidence_interval()
+                low, high = (value if gain.std() == 0 else b for b in (found.low, found.high))
             else:
-                value, found = np.median(gain), stats.quantile_test(gain).confidence_interval()
-        low, high = (value if gain.std() == 0 else b for b in (found.low, found.high))
+                # Who never got there would have later: what that makes of a gain is open.
+                least = np.where(np.isinf(self.x[known]), -np.inf, gain)
+                most = np.where(np.isinf(self.y[known]), np.inf, gain)
+                low, high = (
+                    stats.quantile_test(ends).confidence_interval() for ends in (least, most)
+                )
+                value, low, high = np.median(gain), low.low, high.high
         scaled = (value, low, high) if self.scale == "points" else np.exp([value, low, high])
         return Effect(*map(float, scaled))
 

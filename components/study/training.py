@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from bnpipe.components.network.examples import Floats, InMemory, Integers, epoch_order
+from bnpipe.components.network.examples import Floats, InMemory, epoch_order
 from bnpipe.components.network.loop import Trainer, shared
 from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
@@ -122,6 +122,7 @@ class Bench:
         self._sample = sample
         probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]
         self._probe = Probe(self.model, self.depth, *probed)
+        self._inference: dict[int, keras.Model] = {}
 
     def restart(self, arm: Arm, learning_rate: float, seed: int) -> None:
         """Goes back to before the first step; the rate is a variable of what was compiled."""
@@ -189,10 +190,10 @@ class Bench:
         """The fields of a record that say how a training ended."""
         fields: dict[str, Any] = {
             "validation_accuracy": self._accuracy("validation"),
-            "train_accuracy": self._accuracy("train", unit.images),
             "diverged": not finite or not self._weights_are_finite(),
         }
         if "test" in unit.measures:
+            fields["train_accuracy"] = self._accuracy("train", unit.images)
             hits = self._probe.hits(*self.data.asked["test"])
             fields["test_accuracy"] = float(hits.mean())
             if self.data.doubtful.any():
@@ -231,7 +232,10 @@ class Bench:
         rows = self.data.test.size // size * size
         if not rows:
             return None
-        model = batch_inference(self.data.features, self.data.classes, size)
+        if size not in self._inference:
+            shape = self.data.features, self.data.classes
+            self._inference[size] = batch_inference(*shape, size)
+        model = self._inference[size]
         assign(model.variables, values(self.model.variables))
         logits = model(self.data.test.features[:rows], training=True).numpy()
         return float(np.mean(logits.argmax(1) == self.data.test.labels[:rows]))
@@ -256,15 +260,3 @@ def _batches(
 def _tensor(array: Floats) -> tf.Tensor:
     """The array in the same memory, where that is aligned as TensorFlow's operations expect."""
     return shared(array) if array.ctypes.data % ALIGNMENT == 0 else tf.constant(array)
-
-
-def of_arrays(arrays: dict[str, Any], classes: int) -> Data:
-    """The splits from `train_features`, `train_labels`, ... and `doubtful`."""
-
-    def split(name: str) -> InMemory:
-        features: Floats = arrays[f"{name}_features"]
-        labels: Integers = arrays[f"{name}_labels"]
-        return InMemory(features, labels)
-
-    splits = split("train"), split("validation"), split("test")
-    return Data(*splits, arrays["doubtful"], classes)

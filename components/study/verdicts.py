@@ -51,7 +51,7 @@ class Check:
             return np.ones(())
         wanted = self.pair.p_better
         if self.wants == "no worse":
-            wanted = np.minimum(wanted, self.pair.p_same)
+            wanted = np.minimum(wanted, self.pair.p_no_worse)
         return self._under_premise(wanted)
 
     def p_matched(self) -> FloatArray:
@@ -225,5 +225,6 @@ def text(pair: Paired | None) -> str:
         value, low, high = (round(100 * v, 2) + 0.0 for v in (value, low, high))  # no -0.00
         return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
     least = "at least " if pair.scale == "steps" and np.isinf(pair.y).mean() > 0.5 else ""
-    interval = "few pairs" if math.isnan(low) else f"{low:.3g}, {high:.3g}"
+    ends = ["open" if end in (0.0, math.inf) else f"{end:.3g}" for end in (low, high)]
+    interval = "few pairs" if math.isnan(low) else ", ".join(ends)
     return f"{least}{value:.3g} times [{interval}]"

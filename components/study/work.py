@@ -17,15 +17,14 @@ import numpy as np
 
 from bnpipe.components.artifacts import TransformedExamples
 from bnpipe.components.base import Context, Facts
+from bnpipe.components.network.examples import OnDisk, open_splits
 from bnpipe.components.study.doubtful import doubtful
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import (
     BATCH_SIZE,
-    CUSTOM_SEEDS,
     FEW_IMAGES,
     MOST_IMAGES,
     Unit,
-    scaled,
     units,
 )
 from bnpipe.components.study.results import Study, parse, write
@@ -34,7 +33,6 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.durable import replace_text
 from bnpipe.data.errors import BnpipeError
 from bnpipe.data.json_text import json_text
-from bnpipe.data.records.examples import read_batches
 
 TASK, ARRAYS = "task.json", "arrays"
 _LOOK_SECONDS = 0.5
@@ -70,33 +68,34 @@ def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> in
 
     Raises:
         StudyError: a split has too few examples.
+        TrainingError: rows that the trainer would refuse.
     """
     info = DatasetInfo.read(examples.path)
     folder = scratch / ARRAYS
     folder.mkdir(exist_ok=True)
-    for split, least in (("train", BATCH_SIZE), ("validation", 1), ("test", 1)):
-        size = min(info.splits.get(split, 0), MOST_IMAGES)
-        if size < least:
+    # Not through the memory of this process, which stays for as long as the study.
+    train, validation = open_splits(examples, info, 0, folder)
+    test = OnDisk.write(examples.shards("test"), folder / "test.float32", info.features)
+    splits = {"train": train, "validation": validation, "test": test}
+    for name, split in splits.items():
+        least = BATCH_SIZE if name == "train" else 1
+        if split.size < least:
             raise StudyError(
-                f"split {split}: expected at least {least} examples, received {size}",
+                f"split {name}: expected at least {least} examples, received {split.size}",
                 hint="study a larger data set",
             )
-        # Not through the memory of this process, which stays for as long as the study.
-        shape = size, info.features
-        features = np.lib.format.open_memmap(
-            folder / f"{split}_features.npy", "w+", np.float32, shape
-        )
-        labels, row = np.empty(size, np.int32), 0
-        for batch in (b for shard in examples.shards(split) for b in read_batches(shard)):
-            stop = min(size, row + len(batch.columns["label"]))
-            features[row:stop] = batch.columns["features"][: stop - row]
-            labels[row:stop] = batch.columns["label"][: stop - row]
-            row = stop
-        np.save(folder / f"{split}_labels.npy", labels)
-        if split == "test":
-            np.save(folder / "doubtful.npy", doubtful(features))
-    replace_text(scratch / TASK, json_text({"params": asdict(params), "classes": info.classes}))
-    return min(info.splits["train"], MOST_IMAGES)
+        np.save(folder / f"{name}_labels.npy", split.labels[:MOST_IMAGES])
+    np.save(folder / "doubtful.npy", doubtful(features_of("test", scratch, info.features)))
+    task = {"params": asdict(params), "classes": info.classes, "features": info.features}
+    replace_text(scratch / TASK, json_text(task))
+    return min(train.size, MOST_IMAGES)
+
+
+def features_of(split: str, scratch: Path, features: int) -> Any:
+    """The first features of a split, float32[n, features], in memory that processes share."""
+    file = scratch / ARRAYS / f"{split}.float32"
+    rows = np.memmap(file, np.float32, "c").reshape(-1, features)
+    return np.asarray(rows)[:MOST_IMAGES]
 
 
 class _Workers:
@@ -157,14 +156,12 @@ class _Workers:
 
 def _collect(files: dict[Unit, Path], params: Params, output: Study) -> Facts:
     """Writes the artifact in the order of the plan; the times are facts, not records."""
-    custom = scaled(CUSTOM_SEEDS, params)
     lines: list[str] = []
     seconds: dict[str, list[float]] = defaultdict(list)
     for unit, file in files.items():
         stored: dict[str, Any] = json.loads(file.read_text())
         for record in stored["trainings"]:
-            wanted = record["experiment"] in params.experiments
-            if wanted and (record["experiment"] != "custom" or record["seed"] < custom):
+            if record["experiment"] in params.experiments:
                 lines.append(json_text(record))
         if unit.depth == 2 and unit.optimizer == "adam" and unit.images > FEW_IMAGES:
             seconds[unit.arm].append(stored["seconds_per_step"])

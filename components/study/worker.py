@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from bnpipe.components.network.examples import InMemory
 from bnpipe.components.study.arms import ARMS, Arm
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
-from bnpipe.components.study.training import Bench, of_arrays
-from bnpipe.components.study.work import ARRAYS, TASK, finished
+from bnpipe.components.study.training import Bench, Data
+from bnpipe.components.study.work import ARRAYS, TASK, features_of, finished
 from bnpipe.data import collect_rarely
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
@@ -58,10 +59,13 @@ class Worker:
         task = json.loads((folder / TASK).read_text())
         task["params"]["experiments"] = tuple(task["params"]["experiments"])
         self._folder = folder
-        # In memory that the processes share; what TensorFlow takes has to be writable.
-        files = sorted((folder / ARRAYS).iterdir())
-        arrays = {file.stem: np.asarray(np.load(file, mmap_mode="c")) for file in files}
-        self._data = of_arrays(arrays, task["classes"])
+        splits = {
+            name: InMemory(features_of(name, folder, task["features"]), np.load(labels))
+            for name in ("train", "validation", "test")
+            for labels in [folder / ARRAYS / f"{name}_labels.npy"]
+        }
+        doubtful = np.load(folder / ARRAYS / "doubtful.npy")
+        self._data = Data(**splits, doubtful=doubtful, classes=task["classes"])
         planned = units(Params(**task["params"]), self._data.train.size)
         self._sweep = [unit for unit in planned if unit.experiment == "sweep"]
         self._groups = {

@@ -147,6 +147,13 @@ NOISY = {"steps": 3500.0, "moved": 0.6}
             "as accurate with moving statistics",
             "difference",
         ),
+        (
+            "c",
+            {"none_dropout": {"accuracy": 0.979}},
+            "refuted",
+            "more accurate than without it, but less than with dropout",
+            "difference",
+        ),
         ("d", {}, "supported", "gradients of the first layer stay closer", "difference"),
         ("d", {"batch": {"imbalance": 500.0}}, "refuted", "gradients of the first", "difference"),
         ("d", {"batch": {"imbalance": 8.0}}, "refuted", "gradients are as far apart", "sameness"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bnpipe.components.study.readings import (
+    GONE,
     USABLE,
     Trained,
     accuracy,
@@ -58,9 +59,11 @@ def test_only_seeds_that_both_have_are_paired() -> None:
     assert both.seeds.tolist() == [2, 3]
 
 
-def test_gradients_are_apart_in_either_direction_and_those_of_nan_are_left_out() -> None:
+def test_gradients_are_apart_in_either_direction_and_lost_ones_count_as_the_worst() -> None:
     assert imbalance(LONG, 40) == pytest.approx(2.0)
-    assert imbalance(replace(LONG, gradient_ratio=(None, 2.0)), 40) is None
+    for lost in (None, 0.0, 1e-300):
+        both = imbalance(replace(LONG, gradient_ratio=(lost, 2.0)), 40)
+        assert both == pytest.approx((2 * GONE) ** 0.5)
     assert shifted("gradient_change")(LONG, 40) is None
 
 

@@ -42,6 +42,27 @@ def test_who_never_gets_there_is_slower_than_all_who_do() -> None:
     )
 
 
+def test_the_interval_of_a_speed_is_open_where_one_never_got_there() -> None:
+    slow = np.where(np.arange(20) < 12, np.inf, 50.0)
+    low, high = paired(np.linspace(10, 20, 20), slow, "steps").effect()[1:]
+    assert 2 < low < 10
+    assert high == np.inf
+    low, high = paired(slow, np.linspace(10, 20, 20), "steps").effect()[1:]
+    assert low == 0
+    assert 0.1 < high < 0.5
+
+
+@pytest.mark.parametrize("scale", ["points", "ratio", "steps", "rates"])
+def test_no_worse_is_shown_by_better_and_by_same_but_not_by_worse_than_the_margin(
+    scale: str,
+) -> None:
+    near, far = 1 + RNG.uniform(-0.02, 0.02, 20), np.full(20, 1.3)
+    better, worse = (far, near) if scale == "points" else (near, far)
+    assert paired(better, worse, scale).p_no_worse < 0.01
+    assert paired(near, np.ones(20), scale).p_no_worse < 0.01
+    assert paired(worse, better, scale).p_no_worse > 0.9
+
+
 def test_two_arms_of_which_none_ever_gets_there_are_neither_different_nor_the_same() -> None:
     never = paired(np.full(20, np.inf), np.full(20, np.inf), "steps")
     assert never.p_difference == 1
