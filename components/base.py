@@ -117,6 +117,11 @@ class Context:
     outside: Mapping[str, str] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def reports(self) -> Path:
+        """The file for what Beam's workers report; a job of another run has another one."""
+        return self.scratch / f"reports-{self.run_id}.json"
+
 
 @dataclass(frozen=True)
 class Effect:

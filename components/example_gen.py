@@ -163,8 +163,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
-        ingest(pipeline, plan, ctx.scratch / "reports.json")
-    reports = read_reports(ctx.scratch / "reports.json")
+        ingest(pipeline, plan, ctx.reports)
+    reports = read_reports(ctx.reports, folder=outputs.examples.path)
     remove_parts(outputs.examples.path)
     _check_unchanged(spans, outside, ctx.cache)
     shards, counts = merged(reports, "shards"), merged(reports, "counts")

@@ -45,7 +45,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
         DataError: a shard is damaged or cut short; it names the file and the offset.
     """
     from bnpipe.data.beam_statistics import summarize
-    from bnpipe.data.records.shards import read_reports
+    from bnpipe.data.records.shards import check_seen, read_reports
     from bnpipe.data.statistics.statistics_proto import write_statistics
     from bnpipe.data.statistics.summary import SplitSummary
 
@@ -61,13 +61,16 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     total = sum(counts.values())
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
-        summarize(pipeline, examples.path, target, shards, spans, ctx.scratch / "reports.json")
-    read_reports(ctx.scratch / "reports.json")
+        summarize(pipeline, examples.path, target, shards, spans, ctx.reports)
+    read_reports(ctx.reports, asked=counts)
     facts: dict[str, int | float] = {"images": total}
     for split in SPLITS:
         if not (target / f"Split-{split}").exists():  # no record, so no batch either
             write_statistics(info, target, spans, split, {})
-        facts |= _facts(split, SplitSummary.read(target / f"Split-{split}"))
+        summary = SplitSummary.read(target / f"Split-{split}")
+        expected = sum(n for of, _, n in shards if of == split)
+        check_seen(f"records of {split} for the statistics", summary.records, expected)
+        facts |= _facts(split, summary)
     ctx.progress(total, total, "images")
     return facts
 

@@ -39,7 +39,7 @@ class Params:
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """Scales every shard on Beam; the ink quartiles are those of the train split."""
     from bnpipe.data.beam_transform import PREFIX, transform
-    from bnpipe.data.records.shards import merged, read_reports, remove_parts
+    from bnpipe.data.records.shards import check_seen, merged, read_reports, remove_parts
 
     examples, target = inputs.examples, outputs.transformed.path
     info = DatasetInfo.read(examples.path)
@@ -51,8 +51,11 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     total = sum(counts.values())
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
-        transform(pipeline, examples.path, target, shards, ctx.scratch / "reports.json")
-    reports = read_reports(ctx.scratch / "reports.json")
+        transform(pipeline, examples.path, target, shards, ctx.reports)
+    reports = read_reports(ctx.reports, asked=counts, folder=target)
+    in_train = sum(n for name, n in counts.items() if name.startswith("Split-train/"))
+    for report in reports:
+        check_seen("train images for the ink quartiles", report.cut_images, in_train)
     remove_parts(target)
     cuts = reports[0].cuts
     spans = examples.read_json(FILE_NAME).get("spans", {})

@@ -224,7 +224,8 @@ class _SliceWriter:
                 f"{self.unit}: read {stop - start} records, but wrote {written} and set {bad} aside"
             )
         shards = {writer.name: writer.count for writer in writers}
-        return UnitReport(self.unit, shards, {"bad_records": bad})
+        sizes = {writer.name: writer.size for writer in writers}
+        return UnitReport(self.unit, shards, {"bad_records": bad}, sizes=sizes)
 
     def _write(self, batch: LabelledImages, writers: list[ShardWriter]) -> None:
         hashes = content_hashes(batch.images)

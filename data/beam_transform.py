@@ -49,7 +49,7 @@ def transform(
         | "SpreadTrainShards" >> beam.Reshuffle()
         | "CountInk" >> beam.ParDo(CountInk(source))
         | "AddInk" >> beam.CombineGlobally(add_counts)
-        | "CutInk" >> beam.Map(ink_cuts)
+        | "CutInk" >> beam.Map(lambda counts: (ink_cuts(counts), int(counts.sum())))
     )
     written = (
         pipeline
@@ -119,9 +119,12 @@ class TransformShard(beam.DoFn):
     def __init__(self, source: Path, target: Path, info: DatasetInfo) -> None:
         self._source, self._target, self._info = source, target, info
 
-    def process(self, shard: tuple[str, str, int], cuts: list[float]) -> Iterator[UnitReport]:
-        """Handles one shard, given the ink cuts."""
+    def process(
+        self, shard: tuple[str, str, int], cut: tuple[list[float], int]
+    ) -> Iterator[UnitReport]:
+        """Handles one shard, given the ink cuts and the number of images that they are of."""
         name, result, expected = shard
+        cuts, images = cut
         try:
             labels: set[int] = set()
             with ShardWriter(self._target, result) as writer:
@@ -129,7 +132,10 @@ class TransformShard(beam.DoFn):
                     self._write(batch, cuts, writer)
                     labels.update(np.unique(batch.columns["label"]).tolist())
             split = {f"{name.partition('/')[0]}/{label}": 1 for label in sorted(labels)}
-            yield UnitReport(name, {result: writer.count}, split, cuts=cuts)
+            sizes = {result: writer.size}
+            yield UnitReport(
+                *(name, {result: writer.count}, split), cuts=cuts, cut_images=images, sizes=sizes
+            )
         except (BnpipeError, OSError) as error:
             yield UnitReport.failed(name, error, hint=_AGAIN)
 

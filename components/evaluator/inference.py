@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,9 @@ import tensorflow as tf
 
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.errors import DataError
+from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.shards import UnitReport, read_reports, write_reports
 from bnpipe.serving.export.signatures import CLASSIFY, DEFAULT, SIGNATURES
 from bnpipe.serving.folder.names import plain_path
 
@@ -102,9 +104,15 @@ class Predict(beam.DoFn):
         self._batch_size = batch_size
         self._folder = folder
 
-    def process(self, element: tuple[int, str]) -> Iterator[int]:
-        """`(index, shard)` -> its number of images."""
+    def process(self, element: tuple[int, str]) -> Iterator[UnitReport]:
+        """Handles `(index, shard)`."""
         index, shard = element
+        try:
+            yield self._answer(index, shard)
+        except (BnpipeError, OSError) as error:
+            yield UnitReport.failed(shard, error)
+
+    def _answer(self, index: int, shard: str) -> UnitReport:
         split = read_transformed([Path(shard)])
         starts = range(0, split.label.size, self._batch_size)
         probabilities = {
@@ -114,15 +122,16 @@ class Predict(beam.DoFn):
             for name, path in self._models.items()
             if starts
         }
+        file = Path(self._folder) / f"{index:05d}.npz"
         if starts:
-            part = Predictions(split.id, split.label, split.columns, probabilities)
-            part.write(Path(self._folder) / f"{index:05d}.npz")
-        yield split.label.size
+            Predictions(split.id, split.label, split.columns, probabilities).write(file)
+        sizes = {file.name: file.stat().st_size} if starts else {}
+        return UnitReport(shard, {file.name: split.label.size}, sizes=sizes)
 
 
 def predict(
     pipeline: Callable[[], AbstractContextManager[Any]],
-    shards: Sequence[Path],
+    shards: Mapping[Path, int],
     models: Mapping[str, Path],
     batch_size: int,
     folder: Path,
@@ -131,33 +140,36 @@ def predict(
 
     Args:
         pipeline: makes the Beam pipeline to run in.
-        shards: the split's TransformedExamples, in order.
+        shards: the split's TransformedExamples in order, each with its number of images.
         models: SavedModel folders by model name; may be empty.
         batch_size: images per call.
         folder: where the shards' answers are left for a moment.
 
     Raises:
-        DataError: the split holds no images at all.
+        DataError: the split holds no images at all, or workers saw others than those.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.npz"):
-        stale.unlink()
+    if not sum(shards.values()):
+        raise DataError(
+            f"expected images in {len(shards)} shards of the evaluated split, received none",
+            hint="evaluate another split: bnpipe run --set evaluator.split=validation",
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    reports = folder / "reports.json"
     paths = {name: str(path) for name, path in models.items()}
     with pipeline() as p:
         _ = (
             p
             | "Shards" >> beam.Create([(i, str(shard)) for i, shard in enumerate(shards)])
+            | "SpreadShards" >> beam.Reshuffle()
             | "Predict" >> beam.ParDo(Predict(paths, batch_size, str(folder)))
+            | "CollectReports" >> beam.combiners.ToList()
+            | "WriteReports" >> beam.Map(write_reports, reports)
         )
-    parts = sorted(folder.glob("*.npz"))
-    if not parts:
-        raise DataError(
-            f"expected images in {len(shards)} shards of the evaluated split, received none",
-            hint="evaluate another split: bnpipe run --set evaluator.split=validation",
-        )
-    answers = Predictions.read(*parts)
-    for part in parts:
-        part.unlink()
+    asked = {str(shard): images for shard, images in shards.items()}
+    found = read_reports(reports, asked=asked, folder=folder)
+    answers = Predictions.read(*sorted(folder / name for r in found for name in r.sizes))
+    shutil.rmtree(folder)
     return answers
 
 

@@ -11,6 +11,7 @@ Importing TFMA costs seconds, so only `run` imports this module.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -124,20 +125,24 @@ def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
 
 
 def _canonical(folder: Path) -> None:
-    """Brings TFMA's output into one order: it comes in the order of hash tables."""
+    """Brings TFMA's output into one order and one file: hash tables and workers give others."""
     for prefix, message in (
         ("metrics", metrics_for_slice_pb2.MetricsForSlice),
         ("plots", metrics_for_slice_pb2.PlotsForSlice),
         ("attributions", metrics_for_slice_pb2.AttributionsForSlice),
         ("validations", validation_result_pb2.ValidationResult),
     ):
-        for path in sorted(folder.glob(f"{prefix}*.tfrecord")):
-            stored = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-            records = [message.FromString(record) for record in stored]
-            for record in records:
-                if prefix == "validations":
-                    _sort_validation(record)
-            with tf.io.TFRecordWriter(str(path)) as writer:
+        paths = sorted(folder.glob(f"{prefix}*.tfrecord"))
+        stored = tf.data.TFRecordDataset(list(map(str, paths))).as_numpy_iterator()
+        records = [message.FromString(record) for record in stored]
+        for record in records:
+            if prefix == "validations":
+                _sort_validation(record)
+        for path in paths:
+            path.unlink()
+        for path in paths[:1]:  # one file, however many workers there were
+            one = re.sub(r"-\d+-of-\d+\.", "-00000-of-00001.", path.name)
+            with tf.io.TFRecordWriter(str(folder / one)) as writer:
                 for line in sorted(map(_bytes, records)):
                     writer.write(line)
     config = folder / "eval_config.json"

@@ -38,7 +38,9 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
 
     ctx.progress(0, 3, "asking the models")
     models = _saved_models(inputs)
-    answers, problems = ask(models, shards, info, params, ctx)
+    counts = inputs.examples.record_counts()
+    asked_for = {shard: counts[f"{shard.parent.name}/{shard.name}"] for shard in shards}
+    answers, problems = ask(models, asked_for, info, params, ctx)
     answers.write(folder / "predictions.npz")
     usable = answers.without(problems)
     asked = time.monotonic()
@@ -81,7 +83,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
 
 def ask(
     models: Mapping[str, Path],
-    shards: Sequence[Path],
+    shards: Mapping[Path, int],
     info: DatasetInfo,
     params: Params,
     ctx: Context,
@@ -91,7 +93,8 @@ def ask(
         name: why for name, path in models.items() if (why := inference.unusable(path, info))
     }
     able = {name: path for name, path in models.items() if name not in problems}
-    answers = inference.predict(ctx.beam, shards, able, params.batch_size, ctx.scratch / "answers")
+    folder = ctx.scratch / f"answers-{ctx.run_id}"
+    answers = inference.predict(ctx.beam, shards, able, params.batch_size, folder)
     for name, values in answers.probabilities.items():
         if why := problem(values, answers.labels.size, info.classes):
             problems[name] = why

@@ -2,16 +2,21 @@
 
 A bundle that is run again writes the same bytes under the same names, so a retry is harmless. What
 goes wrong inside a worker comes back as a report, not as an exception: a runner would turn that
-into a trace of its own.
+into a trace of its own. What was read and written is held against what was asked, since a worker
+may run elsewhere: under other code, or where it does not see this machine's files.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,26 +26,49 @@ from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import Batch, read_batches
 from bnpipe.data.records.tfrecord import Bytes, frame
 
+_ROOMS = ("components", "data", "serving")
+_LIBRARIES = ("apache-beam", "numpy", "tensorflow", "tensorflow-datasets", "pyarrow")
+_SEEN = "every Beam worker needs this folder under the same path: mount it there"
+
+
+@functools.cache
+def code_here() -> str:
+    """What this process makes data by: digests of our code and of the versions of libraries."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    for room in _ROOMS:
+        for file in sorted((root / room).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    versions = " ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"code {digest.hexdigest()[:12]}, {versions}"
+
 
 @dataclass(frozen=True)
 class UnitReport:
     """The outcome of one unit of a worker's work.
 
     Attributes:
-        unit: which unit, e.g. `train-00000`.
+        unit: which unit, e.g. `train-00000`, or the file that it read.
         shards: number of records by shard path, relative to the artifact.
         counts: further numbers by name; they add up over units.
         cuts: the ink cuts that the unit was given.
+        cut_images: number of train images that they are of.
+        sizes: bytes by shard path, of what it wrote.
         error: why the unit failed; empty when it did not.
         hint: what to do about it.
+        code: of the worker.
+        host: where it ran.
     """
 
     unit: str
     shards: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     cuts: list[float] = field(default_factory=list)
+    cut_images: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
     error: str = ""
     hint: str = ""
+    code: str = field(default_factory=code_here)
+    host: str = field(default_factory=platform.node)
 
     @classmethod
     def failed(cls, unit: str, error: BnpipeError | OSError, hint: str = "") -> UnitReport:
@@ -56,18 +84,59 @@ def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
     replace_text(path, text, durable=False)
 
 
-def read_reports(path: Path) -> list[UnitReport]:
+def read_reports(
+    path: Path, *, asked: Mapping[str, int] | None = None, folder: Path | None = None
+) -> list[UnitReport]:
     """Reads and removes the file of `write_reports`.
 
+    Args:
+        path: the file.
+        asked: number of records by unit, where units are files to be read whole.
+        folder: the artifact that shards were written to.
+
     Raises:
-        DataError: a unit failed; the first one's reason.
+        DataError: a unit failed, and the first one's reason; a worker has other code; they read
+            something else than was asked, or wrote where this process does not see it.
     """
+    if not path.exists():
+        raise DataError(f"Beam's workers left no report in {path.parent}", hint=_SEEN)
     reports = [UnitReport(**stored) for stored in json.loads(path.read_text())]
     path.unlink()
     for report in reports:
         if report.error:
             raise DataError(report.error, hint=report.hint)
+        if report.code != code_here():
+            raise DataError(
+                f"the Beam worker on {report.host} has other code: expected {code_here()}, "
+                f"received {report.code}",
+                hint="give all workers this version of bnpipe and its lock file",
+            )
+    if asked is not None:
+        received: Counter[str] = Counter()
+        for report in reports:
+            received[report.unit] += sum(report.shards.values())
+        for unit in sorted({*asked, *received}):
+            check_seen(f"records of {unit}", received[unit], asked.get(unit, 0))
+    for report in reports if folder else ():
+        for name, size in report.sizes.items():
+            file = Path(folder or "", name)
+            if not file.is_file() or file.stat().st_size != size:
+                raise DataError(
+                    f"the Beam worker on {report.host} wrote {size} bytes to {file}, which are not "
+                    "there",
+                    hint=_SEEN,
+                )
     return reports
+
+
+def check_seen(what: str, received: int, expected: int) -> None:
+    """Makes sure that workers saw all that there is of something.
+
+    Raises:
+        DataError: they did not.
+    """
+    if received != expected:
+        raise DataError(f"Beam's workers saw {received} {what}, expected {expected}", hint=_SEEN)
 
 
 def merged(reports: Iterable[UnitReport], what: str) -> dict[str, int]:
@@ -120,6 +189,7 @@ class ShardWriter:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.count = 0
+        self.size = 0
         self._path = folder / name
         self._file: int | None = None
         self._replacing = ExitStack()
@@ -138,8 +208,10 @@ class ShardWriter:
         """
         if self._file is None:
             raise RuntimeError("ShardWriter.write outside its with block")
-        write_all(self._file, frame(records).reshape(-1).data)
+        framed = frame(records).reshape(-1).data
+        write_all(self._file, framed)
         self.count += len(records)
+        self.size += framed.nbytes
 
     def __exit__(self, *raised: Any) -> None:
         self._file = None

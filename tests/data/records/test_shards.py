@@ -9,6 +9,7 @@ from bnpipe.data.errors import DataError
 from bnpipe.data.records.shards import (
     ShardWriter,
     UnitReport,
+    code_here,
     merged,
     read_reports,
     remove_parts,
@@ -82,3 +83,40 @@ def test_a_failed_unit_says_what_to_do_about_bad_data_only() -> None:
     assert UnitReport.failed("u", DataError("x", hint="fetch it"), hint=again).hint == "fetch it"
     full = UnitReport.failed("u", OSError(28, "No space left on device"), hint=again)
     assert (full.error, full.hint) == ("u: [Errno 28] No space left on device", "")
+
+
+def test_what_a_worker_wrote_elsewhere_is_not_taken_for_written(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    with ShardWriter(tmp_path, NAME) as writer:
+        writer.write(ROWS)
+    report = UnitReport("u", {NAME: 3}, sizes={NAME: writer.size})
+    write_reports([report], path)
+    assert read_reports(path, folder=tmp_path) == [report]
+    for file in (tmp_path / NAME, None):
+        if file is not None:
+            file.write_bytes(b"shorter")
+        else:
+            (tmp_path / NAME).unlink()
+        write_reports([report], path)
+        with pytest.raises(DataError, match=f"wrote {writer.size} bytes to .*same path"):
+            read_reports(path, folder=tmp_path)
+
+
+def test_a_worker_with_other_code_or_libraries_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    other = code_here().replace("numpy ", "numpy 0.")
+    write_reports([UnitReport("a"), UnitReport("b", code=other, host="far")], path)
+    with pytest.raises(DataError, match=r"worker on far has other code: .* numpy 0") as caught:
+        read_reports(path)
+    assert "lock file" in caught.value.hint
+
+
+def test_files_that_were_not_read_or_read_twice_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    whole = [UnitReport(unit, {unit: 2}) for unit in ("a", "b")]
+    for reports, unit in ((whole[:1], "b"), ([*whole, whole[0]], "a"), ([], "a")):
+        write_reports(reports, path)
+        with pytest.raises(DataError, match=f"records of {unit}, expected 2"):
+            read_reports(path, asked={"a": 2, "b": 2})
+    with pytest.raises(DataError, match="no report"):
+        read_reports(path)
