@@ -24,6 +24,15 @@ Beam's DirectRunner first tries Prism, a binary that it downloads when it runs a
 _SHIPS_OWN_CODE = ("setup_file", "sdk_container_image", "environment_type", "extra_package")
 
 
+_FETCHED = {
+    "FlinkRunner": "flink_job_server_jar",
+    "PrismRunner": "prism_location",
+    "SparkRunner": "spark_job_server_jar",
+}
+"""The option that names what Beam would else download when it runs, of its newest release, and not
+verify."""
+
+
 class BeamFlagError(RequestError):
     """A flag behind `--` that Beam does not know, or with a value that it does not take."""
 
@@ -74,15 +83,24 @@ def check_flags(flags: Sequence[str]) -> list[str]:
         the flags with the runner pinned, and with what a remote runner needs.
 
     Raises:
-        BeamFlagError: there is no such runner, a flag is unknown to the local runner, or its value
-            is of the wrong kind. Flags that are unknown to Beam are handed on to other runners:
-            their job servers have options of their own.
+        BeamFlagError: there is no such runner, Beam would download it, a flag is unknown to the
+            local runner, or its value is of the wrong kind. Flags that are unknown to Beam are
+            handed on to other runners: their job servers have options of their own.
     """
     options, unknown, known = _parse(flags)
-    if _runner_class(options.runner or "FnApiRunner").lower() in LOCAL_RUNNERS:
+    runner = _runner_class(options.runner or "FnApiRunner")
+    if runner.lower() in LOCAL_RUNNERS:
         if unknown:
             raise _unknown_flag(unknown[0], known)
         return [*flags, "--runner=FnApiRunner"]  # of several the last one counts
+    fetched = _FETCHED.get(runner)
+    if fetched and not (getattr(options, fetched, None) or options.job_endpoint):
+        raise BeamFlagError(
+            f"--runner={runner}: expected --{fetched}=FILE or --job_endpoint=HOST:PORT, received "
+            "neither: Beam would download a program and not verify it",
+            hint="fetch it yourself; Maven Central has the jars of org.apache.beam, the Go module "
+            "proxy Prism",
+        )
     if any(getattr(options, name, None) for name in _SHIPS_OWN_CODE):
         return list(flags)
     return [*flags, f"--setup_file={_setup_file()}"]

@@ -1,6 +1,7 @@
 """Beam pipelines: the local default, and the flags behind `--`."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -68,11 +69,21 @@ def test_known_local_flags_are_kept() -> None:
 
 
 def test_remote_workers_get_the_project_unless_they_have_it() -> None:
-    remote = ["--runner=FlinkRunner", "--flink_master=host:8081", "--option_of_the_job_server=1"]
+    remote = ["--runner=FlinkRunner", "--job_endpoint=host:8099", "--option_of_the_job_server=1"]
     assert check_flags(remote)[-1].startswith("--setup_file=")
     assert check_flags(remote)[-1].endswith("/setup.py")
     for own in ("--sdk_container_image=bnpipe:1", "--environment_type=EXTERNAL"):
         assert check_flags([*remote, own]) == [*remote, own]
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "flink", "SparkRunner", "PrismRunner"])
+def test_nothing_is_downloaded_when_it_runs(runner: str) -> None:
+    with pytest.raises(BeamFlagError, match=r"expected --\w+=FILE or --job_endpoint") as caught:
+        check_flags([f"--runner={runner}", "--environment_type=LOOPBACK"])
+    option = re.search(r"--(\w+)=FILE", str(caught.value))
+    assert option is not None
+    named = [f"--runner={runner}", "--environment_type=LOOPBACK", f"--{option[1]}=/a/file"]
+    assert check_flags(named) == named
 
 
 @pytest.mark.slow
