@@ -48,6 +48,7 @@ SLOW = ("kill twice", "eio")
 # These add calls to others, whose disk faults are explored already.
 SLOW_BUT_FOR_KILLS = (
     "signed push",
+    "signed push and prune",
     "signed where it lies",
     "push in two edits",
     "rollback in two edits",
