@@ -99,7 +99,6 @@ def provenance_statement(
     code, dataset = known.get("code", {}), known.get("dataset", {})
     packages = {k.removeprefix("version_"): v for k, v in code.items() if "version_" in k}
     python = packages.pop("python", None)
-    configuration = _resource("configuration", _OWN, code.get("config_digest"))
     about = {key: dataset.get(key) for key in ("version", "splits")}
     sources = [
         *_resource("source", "gitCommit", code.get("git_commit"), dirty=code.get("git_dirty")),
@@ -117,7 +116,7 @@ def provenance_statement(
             "buildType": "urn:bnpipe:train-evaluate-publish:v1",
             "externalParameters": {
                 "model_name": entry.model_name,
-                "configuration": configuration,
+                "configuration": {_OWN: code.get("config_digest")},
                 "force": entry.force,
             },
             "internalParameters": {"compared_with": entry.compared_with, "python": python},
