@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import suppress
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, open_served, open_store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bnpipe.pipeline.engine.runs import RunFolder, Span
 
 _BAR_WIDTH = 24
 """Characters that a run's time is drawn on."""
-
-
-class Format(StrEnum):
-    """The forms that other tools read."""
-
-    slsa = "slsa"
-    cyclonedx = "cyclonedx"
 
 
 def show(
@@ -38,8 +26,8 @@ def show(
     config: ConfigFile = None,
     as_json: Json = False,
     form: Annotated[
-        Format | None,
-        typer.Option("--format", help="Of a served version: provenance (SLSA) or ML-BOM."),
+        Literal["slsa", "cyclonedx"] | None,
+        typer.Option("--format", help="A served version for other tools: provenance or ML-BOM."),
     ] = None,
 ) -> None:
     """Show a run, one of its steps, or where a served version came from.
@@ -55,8 +43,8 @@ def show(
     if head == "served":
         version = _served(tail, sets, config)
         if form is not None:
-            ui.write_json(_for_tools(open_served(config, sets), version, form))
-        elif as_json:
+            version = _for_tools(open_served(config, sets), version)[form]
+        if as_json or form is not None:
             ui.write_json(version)
         else:
             ui.table(("", ""), flat(version))
@@ -121,30 +109,22 @@ def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
     }
 
 
-def _for_tools(base: Path, source: dict[str, Any], form: Format) -> dict[str, Any]:
-    """A served version as SLSA provenance, or as a CycloneDX bill of materials."""
+def _for_tools(base: Path, source: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A served version as provenance of SLSA, and as a bill of materials of CycloneDX."""
     from bnpipe.pipeline.champion import run_behind
     from bnpipe.pipeline.report.cyclonedx import bill_of_materials
     from bnpipe.serving.export.digest import file_digests
     from bnpipe.serving.folder import ledger, statements, versions
-    from bnpipe.serving.folder.manifest import provenance_text
 
-    number, store = source["version"], open_store()
-    versions.check_version(base, number)
-    files, entry = (
-        file_digests(versions.version_path(base, number)),
-        ledger.read(base).entry(number),
-    )
-    assert entry is not None  # its provenance was read
-    said = statements.provenance_statement(entry, files, provenance_text(entry))
-    if form is Format.slsa:
-        return said
-    run, card = run_behind(store, source), {}
-    model = store.object_path(str(source.get("inputs", {}).get("model")))
-    with suppress(OSError, ValueError):  # another home's, or collected
-        card = json.loads(read_plain(model / "model_card.json"))
-    root = said["subject"][0]["digest"]["sha256"]
-    return bill_of_materials(source, root, files, run.report() if run else {}, card)
+    history = ledger.read(base)
+    versions.check_version(base, source["version"], history)
+    files = file_digests(Path(source["folder"]))
+    entry = history.entry(source["version"])
+    assert entry is not None  # `source` is made from it
+    built = statements.provenance_statement(entry, files)
+    run = run_behind(open_store(), source)
+    bill = bill_of_materials(source, built, run.report() if run else {})
+    return {"slsa": built, "cyclonedx": bill}
 
 
 def _bar(span: Span, whole: float) -> str:

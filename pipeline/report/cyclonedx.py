@@ -1,4 +1,4 @@
-"""A served version as a CycloneDX 1.6 bill of materials: files, data, libraries, model card."""
+"""A served version as a CycloneDX 1.6 bill of materials: data, libraries, model card."""
 
 from __future__ import annotations
 
@@ -6,135 +6,101 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from bnpipe.data.digest import FileDigest
 from bnpipe.pipeline.report.evaluation import METRICS, Measured, RunEvaluation, measured
 
 Json = Mapping[str, Any]
 
 
-def bill_of_materials(
-    source: Json, root: str, files: Mapping[str, FileDigest], report: Json, card: Json
-) -> dict[str, Any]:
+def bill_of_materials(source: Json, built: Json, report: Json) -> dict[str, Any]:
     """The bill, the same for the same version.
 
     Args:
         source: `versions.provenance_of` the version.
-        root: sha256 (hex) over the digests of its files, as it is signed.
-        files: its files.
+        built: the same as a statement of SLSA.
         report: `report.json` of the run that pushed it; empty where that is not at hand.
-        card: `model_card.json` of the model; empty likewise.
     """
-    name, version = source["model_name"], str(source["version"])
-    code, dataset = source.get("code", {}), source.get("dataset", {})
-    data = {
-        "type": "data",
-        "bom-ref": "dataset",
-        "name": str(dataset.get("name")),
-        "version": str(dataset.get("version")),
-        "data": [{"type": "dataset", "name": str(dataset.get("name"))}],
-        "properties": _properties("dataset", dataset),
-    }
-    packages = {k.removeprefix("version_"): v for k, v in code.items() if k.startswith("version_")}
-    python = packages.pop("python", None)
-    libraries = [
-        {
-            **{"type": "library", "bom-ref": purl, "name": package, "version": packages[package]},
-            "purl": purl,
-        }
-        for package in sorted(packages)
-        for purl in [f"pkg:pypi/{package}@{packages[package]}"]
-    ]
-    made = {"run": source.get("run"), "python": python, "force": source.get("force")}
-    digests = {k: v for k, v in code.items() if k.endswith(("_digest", "git_commit", "git_dirty"))}
+    dataset, subject = source.get("dataset", {}), built["subject"][0]
+    parts = built["predicate"]["buildDefinition"]["resolvedDependencies"]
+    packages = [part["uri"] for part in parts if "uri" in part]
     model = {
-        "type": "machine-learning-model",
-        "bom-ref": "model",
-        "name": name,
-        "version": version,
+        **_component("machine-learning-model", "model", source["model_name"], source["version"]),
         "description": str(source.get("verdict", "")),
-        "hashes": [{"alg": "SHA-256", "content": root}],
-        "components": [
-            {
-                **{"type": "file", "bom-ref": f"file:{path}", "name": path},
-                "hashes": [{"alg": "SHA-256", "content": files[path].sha256}],
-            }
-            for path in sorted(files)
-        ],
-        "modelCard": _model_card(source, report, card),
-        "properties": _properties("bnpipe", made | digests | dict(source.get("inputs", {}))),
+        "hashes": [{"alg": "SHA-256", "content": subject["digest"]["sha256"]}],
+        "modelCard": _model_card(source, report),
+        "properties": _properties({**source.get("code", {}), **source.get("inputs", {})}),
     }
-    needs = ["dataset", *(library["bom-ref"] for library in libraries)]
+    data = _component("data", "dataset", dataset.get("name"), dataset.get("version"))
+    data["properties"] = _properties(dataset)
+    libraries = [
+        {**_component("library", uri, *uri.removeprefix("pkg:pypi/").split("@")), "purl": uri}
+        for uri in packages
+    ]
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{version}/{root}").urn,
+        "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, str(subject)).urn,
         "version": 1,
         "metadata": {"component": model},
         "components": [data, *libraries],
-        "dependencies": [{"ref": "model", "dependsOn": needs}],
+        "dependencies": [{"ref": "model", "dependsOn": ["dataset", *packages]}],
     }
 
 
-def _model_card(source: Json, report: Json, card: Json) -> dict[str, Any]:
+def _model_card(source: Json, report: Json) -> dict[str, Any]:
     dataset, trial = source.get("dataset", {}), source.get("trial") or {}
-    height, width, labels = (dataset.get(key) for key in ("height", "width", "label_names"))
-    evaluation = RunEvaluation.of(report)
+    evaluation, trainer = RunEvaluation.of(report), report.get("config", {}).get("trainer", {})
     rules = evaluation.blessing.get("rules", ()) if evaluation else ()
-    limits = [
-        f"an image of anything else is taken for one of the classes {', '.join(labels or ())}"
-    ]
+    labels = ", ".join(dataset.get("label_names", ()))
+    limits = [f"whatever an image shows, the answer is one of the classes {labels}"]
     limits += ["trained on synthetic data"] if dataset.get("synthetic") else []
-    limits += [r["sentence"] for r in rules if r["outcome"] in ("warn", "block")]
+    limits += [rule["sentence"] for rule in rules if rule["outcome"] in ("warn", "block")]
     limits += [trial["sentence"]] if trial.get("weaker") else []
-    against = [r["sentence"] for r in rules if r["name"] == "baseline_not_worse"]
-    layers = [f"{each['name']} ({each['kind']})" for each in card.get("network", ())]
+    pixels = f"{dataset.get('height')} x {dataset.get('width')} pixels, one channel"
     parameters = {
         "approach": {"type": "supervised"},
         "task": "image classification",
         "architectureFamily": "feed-forward neural network",
         "datasets": [{"ref": "dataset"}],
-        "inputs": [{"format": f"{height} x {width} pixels, one channel"}],
-        "outputs": [{"format": f"{len(labels or ())} class probabilities"}],
+        "inputs": [{"format": pixels}],
+        "outputs": [{"format": f"probabilities of the classes {labels}"}],
     }
-    if layers:
-        parameters["modelArchitecture"] = ", ".join(layers)
+    if units := trainer.get("hidden_units"):
+        layers = f"dense, hidden units {units}, normalization {trainer.get('normalization')}"
+        parameters["modelArchitecture"] = layers
     return {
         "modelParameters": parameters,
         "quantitativeAnalysis": {"performanceMetrics": _metrics(source, evaluation)},
         "considerations": {
             "useCases": [f"classification of images as in {dataset.get('name')}"],
             "technicalLimitations": limits,
-            "performanceTradeoffs": [str(source.get("verdict", "")), *against],
         },
-        "properties": _properties("trainer", card.get("params", {})),
+        "properties": _properties(trainer),
     }
 
 
 def _metrics(source: Json, evaluation: RunEvaluation | None) -> list[dict[str, Any]]:
     """What the evaluator measured; without its report, the numbers that the gate's rules saw."""
     if evaluation is None or "candidate" not in evaluation.models:
-        rules = source.get("metrics", {}).items()
-        return [
-            _metric(f"rule {name}", Measured(value)) for name, value in rules if value is not None
-        ]
-    scores = evaluation.metrics["models"]["candidate"]
-    metrics = [
-        _metric(key, measured(scores, key)) for key in METRICS if scores.get(key) is not None
-    ]
-    for name, part in evaluation.metrics.get("slices", {}).items():
-        value = measured(part["models"]["candidate"], "accuracy")
-        metrics += (
-            [{**_metric("accuracy", value), "slice": name}] if value.value is not None else []
-        )
+        rows = [({"type": f"rule {k}"}, Measured(v)) for k, v in source.get("metrics", {}).items()]
+    else:
+        scores = evaluation.metrics["models"]["candidate"]
+        rows = [({"type": key}, measured(scores, key)) for key in METRICS]
+        for name, part in evaluation.metrics.get("slices", {}).items():
+            value = measured(part["models"]["candidate"], "accuracy")
+            rows.append(({"type": "accuracy", "slice": name}, value))
+    metrics = []
+    for row, value in rows:
+        if value.value is not None:
+            bounds = zip(("lowerBound", "upperBound"), map(str, value.interval or ()), strict=False)
+            interval = {"confidenceInterval": dict(bounds)} if value.interval else {}
+            metrics.append({**row, "value": str(value.value), **interval})
     return metrics
 
 
-def _metric(kind: str, value: Measured) -> dict[str, Any]:
-    bounds = dict(zip(("lowerBound", "upperBound"), map(str, value.interval or ()), strict=False))
-    interval = {"confidenceInterval": bounds} if bounds else {}
-    return {"type": kind, "value": str(value.value), **interval}
+def _component(kind: str, reference: str, name: object, version: object) -> dict[str, Any]:
+    return {"type": kind, "bom-ref": reference, "name": str(name), "version": str(version)}
 
 
-def _properties(room: str, values: Json) -> list[dict[str, str]]:
-    return [{"name": f"{room}:{k}", "value": str(v)} for k, v in values.items() if v is not None]
+def _properties(values: Json) -> list[dict[str, str]]:
+    return [{"name": k, "value": str(v)} for k, v in values.items() if v is not None]

@@ -13,36 +13,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bnpipe.data.json_text import json_text
-from bnpipe.serving.folder.signing import Signer, Verifier
+from bnpipe.serving.folder.signing import Signer, Verifier, hint_of
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+STATEMENT = "https://in-toto.io/Statement/v1"
 
 
 class BundleError(Exception):
     """A bundle does not prove its statement; the text goes on after the name of its file."""
 
 
-def statement(
-    predicate_type: str, subject: Mapping[str, Any], predicate: Mapping[str, Any]
-) -> dict[str, Any]:
-    """An in-toto statement about one thing."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [subject],
-        "predicateType": predicate_type,
-        "predicate": predicate,
-    }
-
-
 def seal(signer: Signer, content: Mapping[str, Any]) -> str:
     """The bundle, JSON, of a statement; the same for the same statement and key."""
     payload = json_text(content, sort_keys=True).encode()
     signature = signer.sign(_signed_bytes(payload))
+    hint = hint_of(signer.key.public_key())
     bundle = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": signer.hint}, "tlogEntries": []},
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
@@ -52,7 +41,7 @@ def seal(signer: Signer, content: Mapping[str, Any]) -> str:
     return json_text(bundle) + "\n"
 
 
-def unseal(verifier: Verifier, bundle: bytes, predicate_type: str) -> dict[str, Any]:
+def unseal(verifier: Verifier, bundle: bytes, kind: str) -> dict[str, Any]:
     """The statement of a bundle, which one of the keys signed.
 
     Raises:
@@ -65,15 +54,13 @@ def unseal(verifier: Verifier, bundle: bytes, predicate_type: str) -> dict[str, 
         expect("payload type", PAYLOAD_TYPE, envelope["payloadType"])
         expect("number of signatures", 1, len(envelope["signatures"]))
         hint = content["verificationMaterial"]["publicKey"].get("hint") or ""
-        payload, signature = (
-            base64.b64decode(text, validate=True)
-            for text in (envelope["payload"], envelope["signatures"][0]["sig"])
-        )
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         if not verifier.accepts(_signed_bytes(payload), signature, hint):
             raise BundleError("was not signed by this key")
         stated = dict(json.loads(payload.decode()))
-        expect("statement", STATEMENT_TYPE, stated["_type"])
-        expect("predicate", predicate_type, stated["predicateType"])
+        expect("statement", STATEMENT, stated["_type"])
+        expect("predicate", kind, stated["predicateType"])
     return stated
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.digest import FileDigest, digest_of_files
+from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
@@ -29,7 +29,6 @@ from bnpipe.serving.folder.admission import (
     require_same,
 )
 from bnpipe.serving.folder.ledger import Entry, History
-from bnpipe.serving.folder.manifest import provenance_text
 from bnpipe.serving.folder.names import check_model_name
 from bnpipe.serving.folder.settle import discard, settle, writing
 from bnpipe.serving.folder.signing import Signer
@@ -208,15 +207,11 @@ def _sign(folder: Path, history: History, version: int, signer: Signer) -> bool:
         return False
     entry = history.entries.get(version)
     if entry is not None and checked.status in (OK, UNSIGNED, BAD_SIGNATURE):
-        bundles = _signatures(signer, entry, file_digests(version_path(folder, version)))
+        bundles = sign_statements(signer, entry, file_digests(version_path(folder, version)))
         ledger.append(folder, "signed", version, **bundles)
         settle(folder)
     require_whole(folder, version, signer.verifier)
     return True
-
-
-def _signatures(signer: Signer, entry: Entry, files: Mapping[str, FileDigest]) -> dict[str, Any]:
-    return sign_statements(signer, entry, files, provenance_text(entry))
 
 
 def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Signer | None) -> None:
@@ -227,7 +222,7 @@ def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Sig
         files = file_digests(staged)
         require_same(entry.digest, digest_of_files(files), "the staged copy")
         if signer is not None:
-            entry = replace(entry, **_signatures(signer, entry, files))
+            entry = replace(entry, **sign_statements(signer, entry, files))
         ledger.append(folder, "reserved", **vars(entry))
         os.rename(staged, version_path(folder, entry.version))
     except BaseException:

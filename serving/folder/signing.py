@@ -22,13 +22,7 @@ from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import (
-        ECDSA,
-        EllipticCurve,
-        EllipticCurvePrivateKey,
-        EllipticCurvePublicKey,
-    )
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
 """What is hashed with before signing, by curve: as Sigstore's bundles have it."""
@@ -38,7 +32,7 @@ _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
 class Verifier:
     """Public keys: while keys are replaced, the old one stays good for what it signed."""
 
-    keys: tuple[EllipticCurvePublicKey | Ed25519PublicKey, ...]
+    keys: tuple[ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey, ...]
 
     def accepts(self, message: bytes, signature: bytes, hint: str = "") -> bool:
         """True if the holder of one of the private keys signed this message.
@@ -48,19 +42,19 @@ class Verifier:
             signature: ECDSA, DER.
             hint: `hint_of` the key, if the signature names it.
         """
-        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.asymmetric import ec
 
         return any(
             _holds(key.verify, signature, message, _ecdsa(key.curve))
             for key in self.keys
-            if isinstance(key, EllipticCurvePublicKey) and hint in ("", hint_of(key))
+            if isinstance(key, ec.EllipticCurvePublicKey) and hint in ("", hint_of(key))
         )
 
     def accepts_older(self, message: bytes, signature: bytes) -> bool:
         """The same of a signature of an older bnpipe, with Ed25519."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.asymmetric import ed25519
 
-        keys = (key for key in self.keys if isinstance(key, Ed25519PublicKey))
+        keys = (key for key in self.keys if isinstance(key, ed25519.Ed25519PublicKey))
         return any(_holds(key.verify, signature, message) for key in keys)
 
 
@@ -68,16 +62,11 @@ class Verifier:
 class Signer:
     """A private key."""
 
-    key: EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey
 
     def sign(self, message: bytes) -> bytes:
         """The signature, ECDSA in DER; the same for the same message (RFC 6979)."""
         return self.key.sign(message, _ecdsa(self.key.curve, deterministic_signing=True))
-
-    @property
-    def hint(self) -> str:
-        """`hint_of` its public key."""
-        return hint_of(self.key.public_key())
 
     @property
     def verifier(self) -> Verifier:
@@ -85,22 +74,22 @@ class Signer:
         return Verifier((self.key.public_key(),))
 
 
-def hint_of(key: EllipticCurvePublicKey) -> str:
+def hint_of(key: ec.EllipticCurvePublicKey) -> str:
     """The name that a bundle has for a key: sha256 (hex) of its PEM file."""
     return hashlib.sha256(_pem(key)).hexdigest()
 
 
-def _pem(key: EllipticCurvePublicKey) -> bytes:
+def _pem(key: ec.EllipticCurvePublicKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _ecdsa(curve: EllipticCurve, **options: bool) -> ECDSA:
+def _ecdsa(curve: ec.EllipticCurve, **options: bool) -> ec.ECDSA:
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    return ECDSA(getattr(hashes, _HASHES[curve.name])(), **options)
+    return ec.ECDSA(getattr(hashes, _HASHES[curve.name])(), **options)
 
 
 def _holds(verify: Callable[..., None], *signed: object) -> bool:
@@ -140,13 +129,12 @@ def load_signer(path: Path) -> Signer:
         ServingError: it is not there, others may read it, or it is no private key on a curve that
             signs.
     """
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     setting = f"serving.signing_key {path}"
-    key = _load(
-        path, setting, (EllipticCurvePrivateKey,), lambda pem: load_pem_private_key(pem, None)
-    )
+    kinds = (ec.EllipticCurvePrivateKey,)
+    key = _load(path, setting, kinds, lambda pem: load_pem_private_key(pem, None))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ServingError(
@@ -156,17 +144,16 @@ def load_signer(path: Path) -> Signer:
     return Signer(key)
 
 
-def load_public(path: Path) -> EllipticCurvePublicKey | Ed25519PublicKey:
+def load_public(path: Path) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
     """Read a public key.
 
     Raises:
         ServingError: it is not there, or is no public key on a curve that signs or has signed.
     """
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    kinds = (EllipticCurvePublicKey, Ed25519PublicKey)
+    kinds = (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)
     return _load(path, f"serving.verify_key {path}", kinds, load_pem_public_key)
 
 
@@ -204,9 +191,9 @@ def make_keys(path: Path) -> Path:
         ServingError: one of the files is there already, or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = generate_private_key(SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

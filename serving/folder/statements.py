@@ -13,9 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bnpipe.data.digest import FileDigest
-from bnpipe.serving.folder.bundle import expect, reading, seal, statement, unseal
+from bnpipe.serving.folder.bundle import STATEMENT, expect, reading, seal, unseal
 from bnpipe.serving.folder.ledger import Entry
+from bnpipe.serving.folder.manifest import provenance_text
 from bnpipe.serving.folder.signing import Signer, Verifier
+
+Files = Mapping[str, FileDigest]
+Statement = dict[str, Any]
 
 MODEL = "https://model_signing/signature/v1.0"
 PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -24,14 +28,10 @@ _OWN = "bnpipeSha256"
 """Digests of folders and configurations, sha256 over what this project lists of them."""
 
 
-def sign(
-    signer: Signer, entry: Entry, files: Mapping[str, FileDigest], record: bytes
-) -> dict[str, Any]:
-    """The two bundles of a version, as `Entry` has them; arguments as `provenance_statement`."""
-    return {
-        "signature": seal(signer, model_statement(entry, files)),
-        "attestation": seal(signer, provenance_statement(entry, files, record)),
-    }
+def sign(signer: Signer, entry: Entry, files: Files) -> dict[str, Any]:
+    """The two bundles of a version, as `Entry` has them."""
+    said = model_statement(entry, files), provenance_statement(entry, files)
+    return dict(zip(("signature", "attestation"), (seal(signer, s) for s in said), strict=True))
 
 
 def signed_files(verifier: Verifier, bundle: bytes, entry: Entry) -> dict[str, str]:
@@ -43,58 +43,48 @@ def signed_files(verifier: Verifier, bundle: bytes, entry: Entry) -> dict[str, s
     stated = unseal(verifier, bundle, MODEL)
     with reading():
         (subject,), predicate = stated["subject"], stated["predicate"]
-        if subject["name"] not in (_name(entry), str(entry.version)):
+        if subject["name"] != str(entry.version):  # what the tool calls it
             expect("version", _name(entry), subject["name"])
-        for key, value in _METHOD.items():
-            expect(key, value, predicate["serialization"][key])
-        resources = predicate["resources"]
-        files = {str(r["name"]): str(r["digest"]) for r in resources}
+        method, resources = predicate["serialization"], predicate["resources"]
+        expect("serialization", _METHOD, {key: method[key] for key in _METHOD})
+        files = {r["name"]: str(r["digest"]) for r in resources if r["algorithm"] == "sha256"}
         expect("number of files", len(files), len(resources))
-        expect("digest", root_digest(files.values()), subject["digest"]["sha256"])
-        expect("algorithm", {"sha256"}, {r["algorithm"] for r in resources})
+        expect("digest", _root(files.values()), subject["digest"]["sha256"])
     return files
 
 
-def signed_record(verifier: Verifier, bundle: bytes, entry: Entry, root: str) -> str:
+def signed_record(verifier: Verifier, bundle: bytes, entry: Entry, files: dict[str, str]) -> str:
     """The sha256 (hex) of the provenance record that a bundle states.
 
+    Args:
+        verifier: the keys.
+        bundle: the bundle of the provenance.
+        entry: what the ledger says of the version.
+        files: `signed_files` of the version.
+
     Raises:
-        BundleError: no key signed it, or it is not of the version whose files have this root.
+        BundleError: no key signed it, or it is not of the version with these files.
     """
     stated = unseal(verifier, bundle, PROVENANCE)
     with reading():
-        expect("subject", [_subject(entry, root)], stated["subject"])
-        made = {
-            each["name"]: each["digest"] for each in stated["predicate"]["runDetails"]["byproducts"]
-        }
-        return str(made[_record_name(entry)]["sha256"])
+        expect("subject", [_subject(entry, files.values())], stated["subject"])
+        made = stated["predicate"]["runDetails"]["byproducts"]
+        (record,) = (each["digest"] for each in made if each["name"] == _record_name(entry))
+        return str(record["sha256"])
 
 
-def root_digest(digests: Iterable[str]) -> str:
-    """The digest of a version: sha256 (hex) over those of its files, in the order of a bundle."""
-    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
-
-
-def model_statement(entry: Entry, files: Mapping[str, FileDigest]) -> dict[str, Any]:
+def model_statement(entry: Entry, files: Files) -> Statement:
     """The files of a version."""
     resources = [
-        {"name": name, "algorithm": "sha256", "digest": files[name].sha256}
-        for name in _in_order(files)
+        {"name": name, "algorithm": "sha256", "digest": digest}
+        for name, digest in _in_order(files).items()
     ]
     predicate = {"serialization": {**_METHOD, "allow_symlinks": False}, "resources": resources}
-    return statement(MODEL, _subject(entry, _root(files)), predicate)
+    return _statement(MODEL, entry, files, predicate)
 
 
-def provenance_statement(
-    entry: Entry, files: Mapping[str, FileDigest], record: bytes
-) -> dict[str, Any]:
-    """Where a version came from.
-
-    Args:
-        entry: what the ledger says of it.
-        files: its files.
-        record: the bytes of `provenance/<version>.json`; their digest is stated.
-    """
+def provenance_statement(entry: Entry, files: Files) -> Statement:
+    """Where a version came from; `provenance/<version>.json` is among it by its digest."""
     known = entry.provenance
     code, dataset = known.get("code", {}), known.get("dataset", {})
     packages = {k.removeprefix("version_"): v for k, v in code.items() if "version_" in k}
@@ -107,40 +97,44 @@ def provenance_statement(
         *_resource(f"dataset {dataset.get('name')}", _OWN, dataset.get("digest"), **about),
         *({"uri": f"pkg:pypi/{name}@{packages[name]}"} for name in sorted(packages)),
     ]
-    made = [
-        each for name, of in known.get("inputs", {}).items() for each in _resource(name, _OWN, of)
-    ]
-    made += _resource(_record_name(entry), "sha256", hashlib.sha256(record).hexdigest())
-    predicate = {
-        "buildDefinition": {
-            "buildType": "urn:bnpipe:train-evaluate-publish:v1",
-            "externalParameters": {
-                "model_name": entry.model_name,
-                "configuration": {_OWN: code.get("config_digest")},
-                "force": entry.force,
-            },
-            "internalParameters": {"compared_with": entry.compared_with, "python": python},
-            "resolvedDependencies": sources,
-        },
-        "runDetails": {
-            "builder": {"id": "urn:bnpipe:pipeline"},
-            "metadata": {"invocationId": str(known.get("run", ""))},
-            "byproducts": made,
-        },
+    record = hashlib.sha256(provenance_text(entry)).hexdigest()
+    made = _resource(_record_name(entry), "sha256", record)
+    for name, digest in known.get("inputs", {}).items():
+        made += _resource(name, _OWN, digest)
+    asked = {"configuration": {_OWN: code.get("config_digest")}, "force": entry.force}
+    definition = {
+        "buildType": "urn:bnpipe:train-evaluate-publish:v1",
+        "externalParameters": {"model_name": entry.model_name, **asked},
+        "internalParameters": {"compared_with": entry.compared_with, "python": python},
+        "resolvedDependencies": sources,
     }
-    return statement(PROVENANCE, _subject(entry, _root(files)), predicate)
+    run = {
+        "builder": {"id": "urn:bnpipe:pipeline"},
+        "metadata": {"invocationId": str(known.get("run", ""))},
+        "byproducts": made,
+    }
+    predicate = {"buildDefinition": definition, "runDetails": run}
+    return _statement(PROVENANCE, entry, files, predicate)
 
 
-def _resource(
-    name: str, algorithm: str, digest: str | None, **annotations: Any
-) -> list[dict[str, Any]]:
+def _resource(name: str, algorithm: str, digest: str | None, **about: Any) -> list[dict[str, Any]]:
     """An in-toto ResourceDescriptor of what has a digest; nothing of what has none."""
-    more = {"annotations": annotations} if annotations else {}
+    more = {"annotations": about} if about else {}
     return [{"name": name, "digest": {algorithm: digest}, **more}] if digest else []
 
 
-def _subject(entry: Entry, root: str) -> dict[str, Any]:
-    return {"name": _name(entry), "digest": {"sha256": root}}
+def _statement(kind: str, entry: Entry, files: Files, predicate: dict[str, Any]) -> Statement:
+    subject = _subject(entry, _in_order(files).values())
+    return {"_type": STATEMENT, "subject": [subject], "predicateType": kind, "predicate": predicate}
+
+
+def _subject(entry: Entry, digests: Iterable[str]) -> dict[str, Any]:
+    """A version by its name and the digest of its files, given in the order of a bundle."""
+    return {"name": _name(entry), "digest": {"sha256": _root(digests)}}
+
+
+def _root(digests: Iterable[str]) -> str:
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 def _name(entry: Entry) -> str:
@@ -151,10 +145,6 @@ def _record_name(entry: Entry) -> str:
     return f"provenance/{entry.version}.json"
 
 
-def _root(files: Mapping[str, FileDigest]) -> str:
-    return root_digest(files[name].sha256 for name in _in_order(files))
-
-
-def _in_order(files: Iterable[str]) -> list[str]:
+def _in_order(files: Files) -> dict[str, str]:
     """Folder by folder, as the tool sorts: `assets/x` comes before `assets.extra/x`."""
-    return sorted(files, key=lambda name: name.split("/"))
+    return {name: files[name].sha256 for name in sorted(files, key=lambda name: name.split("/"))}

@@ -20,7 +20,7 @@ from bnpipe.serving.folder.bundle import BundleError
 from bnpipe.serving.folder.ledger import Entry, History
 from bnpipe.serving.folder.manifest import attestation_path, manifest_path, signature_path
 from bnpipe.serving.folder.signing import Verifier
-from bnpipe.serving.folder.statements import root_digest, signed_files, signed_record
+from bnpipe.serving.folder.statements import Files, signed_files, signed_record
 from bnpipe.serving.folder.versions import (
     PROVENANCE,
     complete_versions,
@@ -97,31 +97,25 @@ def verify_version(
 
 
 def _signed(
-    base: Path,
-    entry: Entry,
-    files: Mapping[str, FileDigest],
-    manifest: bytes | None,
-    verifier: Verifier,
+    base: Path, entry: Entry, files: Files, manifest: bytes | None, verifier: Verifier
 ) -> tuple[str, str]:
     """Status and detail of a version by its signatures."""
     path, anew = signature_path(base, entry.version), f"bnpipe versions sign {entry.version}"
     signature = _bytes(path)
-    if not signature or (manifest is None and len(signature) == _OLDER_SIGNATURE):
+    if not signature or manifest is None:
         return UNSIGNED, ""
-    if manifest is not None and len(signature) == _OLDER_SIGNATURE:
+    if len(signature) == _OLDER_SIGNATURE:
         if verifier.accepts_older(manifest, signature):
             return OK, f"signed with Ed25519, by an older bnpipe; to sign it anew: {anew}"
         return BAD_SIGNATURE, f"{path} was not signed by this key, but with Ed25519; anew: {anew}"
     try:
         listed = signed_files(verifier, signature, entry)
         path = attestation_path(base, entry.version)
-        attestation, record = _bytes(path), ""
-        if attestation:
-            record = signed_record(verifier, attestation, entry, root_digest(listed.values()))
+        attestation = _bytes(path)
+        record = signed_record(verifier, attestation, entry, listed) if attestation else ""
     except BundleError as error:
         return BAD_SIGNATURE, f"{path} {error}"
-    difference = _first_difference(listed, {name: file.sha256 for name, file in files.items()})
-    if difference:
+    if difference := _first_difference(listed, files):
         return DAMAGED, difference
     if not attestation and entry.attestation:
         return UNSIGNED, f"{path} is missing"
@@ -148,9 +142,7 @@ def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
         )
 
 
-def _damage(
-    base: Path, entry: Entry, files: Mapping[str, FileDigest], manifest: bytes | None
-) -> str:
+def _damage(base: Path, entry: Entry, files: Files, manifest: bytes | None) -> str:
     """The first difference from the ledger or the manifest; empty if there is none."""
     if manifest is None:  # published before there were manifests: the ledger has one digest
         digest = digest_of_files(files)
@@ -167,14 +159,15 @@ def _damage(
     if named != (entry.version, entry.model_name, entry.digest):
         return f"{manifest_path(base, entry.version)} is of another version"
     return (
-        _first_difference(listed, {path: file.sha256 for path, file in files.items()})
+        _first_difference(listed, files)
         or _provenance_damage(base, entry.version, recorded)
         or ("" if digest_of_files(files) == entry.digest else "the ledger has another digest")
     )
 
 
-def _first_difference(expected: Mapping[str, str], received: Mapping[str, str]) -> str:
+def _first_difference(expected: Mapping[str, str], files: Files) -> str:
     """The first file whose sha256 differs, and how many more do."""
+    received = {path: file.sha256 for path, file in files.items()}
     names = sorted(n for n in {*expected, *received} if expected.get(n) != received.get(n))
     if not names:
         return ""

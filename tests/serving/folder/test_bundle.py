@@ -15,12 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 
 from bnpipe.serving.folder import bundle
-from bnpipe.serving.folder.bundle import BundleError, seal, statement, unseal
+from bnpipe.serving.folder.bundle import BundleError, seal, unseal
 from bnpipe.serving.folder.signing import Signer, Verifier, load_public
 
 KIND = "https://example.org/kind/v1"
 SIGNER = Signer(derive_private_key(7, SECP256R1()))
-SAID = statement(KIND, {"name": "x", "digest": {"sha256": "00"}}, {"a": [1, "\u00e9"]})
+SAID = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [{"name": "x", "digest": {"sha256": "00"}}],
+    "predicateType": KIND,
+    "predicate": {"a": [1, "\u00e9"]},
+}
 BY_TOOL = Path(__file__).with_name("signed_by_tool.sig")
 
 

@@ -9,7 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder.signing import Verifier, load_keys, load_public, load_signer, make_keys
+from bnpipe.serving.folder.signing import (
+    Verifier,
+    hint_of,
+    load_keys,
+    load_public,
+    load_signer,
+    make_keys,
+)
 
 
 def pem_of(key: object, *, public: bool = False, passphrase: bytes = b"") -> bytes:
@@ -49,7 +56,7 @@ def test_made_keys_sign_and_verify(key: Path) -> None:
     assert not public.accepts(b"massage", signature)
     assert not public.accepts(b"message", signature[:-1])
     assert not public.accepts(b"message", b"")
-    assert public.accepts(b"message", signature, signer.hint)
+    assert public.accepts(b"message", signature, hint_of(signer.key.public_key()))
     assert not public.accepts(b"message", signature, "0" * 64)
 
 
@@ -62,7 +69,9 @@ def test_keys_of_three_curves_sign_whoever_made_them(
     pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     signer = load_signer(written(tmp_path, pem))
     public = load_public(written(tmp_path, pem_of(key, public=True)))
-    assert Verifier((public,)).accepts(b"message", signer.sign(b"message"), signer.hint)
+    assert Verifier((public,)).accepts(
+        b"message", signer.sign(b"message"), hint_of(signer.key.public_key())
+    )
 
 
 def test_made_keys_are_secret_and_never_overwritten(key: Path) -> None:
