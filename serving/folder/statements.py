@@ -47,7 +47,7 @@ def signed_files(verifier: Verifier, bundle: bytes, entry: Entry) -> dict[str, s
             expect("version", _name(entry), subject["name"])
         method, resources = predicate["serialization"], predicate["resources"]
         expect("serialization", _METHOD, {key: method[key] for key in _METHOD})
-        files = {r["name"]: str(r["digest"]) for r in resources if r["algorithm"] == "sha256"}
+        files = {str(r["name"]): str(r["digest"]) for r in resources if r["algorithm"] == "sha256"}
         expect("number of files", len(files), len(resources))
         expect("digest", _root(files.values()), subject["digest"]["sha256"])
     return files
@@ -87,7 +87,7 @@ def provenance_statement(entry: Entry, files: Files) -> Statement:
     """Where a version came from; `provenance/<version>.json` is among it by its digest."""
     known = entry.provenance
     code, dataset = known.get("code", {}), known.get("dataset", {})
-    packages = {k.removeprefix("version_"): v for k, v in code.items() if "version_" in k}
+    packages = {k.removeprefix("version_"): v for k, v in code.items() if k.startswith("version_")}
     python = packages.pop("python", None)
     about = {key: dataset.get(key) for key in ("version", "splits")}
     sources = [
