@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import _res as schemas
-from jsonschema import Draft7Validator
-from referencing import Registry, Resource
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from bnpipe.pipeline.cli.app import call
 from bnpipe.pipeline.report.cyclonedx import bill_of_materials
@@ -29,15 +27,10 @@ def built(*packages: str, root: str = "ab" * 32) -> dict[str, Any]:
     }
 
 
-def schema(name: str) -> Any:
-    return json.loads((package_files(schemas) / f"{name}.SNAPSHOT.schema.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def official() -> Draft7Validator:
-    contents = [schema(name) for name in ("bom-1.6", "spdx", "jsf-0.82")]
-    known = [(each["$id"], Resource.from_contents(each)) for each in contents]
-    return Draft7Validator(contents[0], registry=Registry().with_resources(known))
+def flaws(bill: Any) -> list[str]:
+    """What CycloneDX's own validator says."""
+    errors = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill), all_errors=True)
+    return [str(error) for error in errors or ()]
 
 
 def references(value: Any, key: str) -> Iterator[str]:
@@ -48,23 +41,23 @@ def references(value: Any, key: str) -> Iterator[str]:
         yield from value[key] if isinstance(value[key], list) else [value[key]]
 
 
-def hold(official: Draft7Validator, bill: Any) -> None:
-    assert [f"{e.message} at {list(e.path)}" for e in official.iter_errors(bill)] == []
+def hold(bill: Any) -> None:
+    assert flaws(bill) == []
     names = list(references(bill, "bom-ref"))
     assert len(names) == len(set(names))
     assert {*references(bill, "ref"), *references(bill, "dependsOn")} <= set(names)
 
 
-def test_the_schemas_notice_what_is_wrong(official: Draft7Validator) -> None:
+def test_the_schemas_notice_what_is_wrong() -> None:
     bill = bill_of_materials(versions.provenance_of(OLDER, 2), built(), {})
     bill["metadata"]["component"]["modelCard"]["modelParameters"]["tsak"] = "x"
-    assert len(list(official.iter_errors(bill))) == 1
+    assert len(flaws(bill)) == 1
 
 
-def test_a_version_is_described_from_its_folder_alone(official: Draft7Validator) -> None:
+def test_a_version_is_described_from_its_folder_alone() -> None:
     source = versions.provenance_of(OLDER, 2)
     bill = bill_of_materials(source, built("tensorflow@2.21.0"), {})
-    hold(official, bill)
+    hold(bill)
     assert bill == bill_of_materials(source, built("tensorflow@2.21.0"), {})
     model = bill["metadata"]["component"]
     assert (model["name"], model["version"]) == ("rendered_digits", "2")
@@ -80,19 +73,17 @@ def test_a_version_is_described_from_its_folder_alone(official: Draft7Validator)
     )
 
 
-def test_a_version_of_which_little_is_known_is_described_all_the_same(
-    official: Draft7Validator,
-) -> None:
-    hold(official, bill_of_materials({"model_name": "m", "version": 1}, built(), {}))
+def test_a_version_of_which_little_is_known_is_described_all_the_same() -> None:
+    hold(bill_of_materials({"model_name": "m", "version": 1}, built(), {}))
 
 
-def test_the_model_card_holds_what_was_measured(official: Draft7Validator, tmp_path: Path) -> None:
+def test_the_model_card_holds_what_was_measured(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     report = home.finish("0001", wrong=0.3).report()
     report["config"]["trainer"] = {"hidden_units": [64], "normalization": "batch", "seed": None}
     source = {"model_name": "m", "version": 1, "dataset": {**DIGITS, "label_names": NASTY}}
     bill = bill_of_materials(source, built(), report)
-    hold(official, bill)
+    hold(bill)
     shown = bill["metadata"]["component"]["modelCard"]
     measured = report["evaluation"]["models"]["candidate"]
     accuracy = shown["quantitativeAnalysis"]["performanceMetrics"][0]
@@ -142,13 +133,13 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def test_show_prints_the_bill_with_what_the_home_knows(
-    official: Draft7Validator, published: Path, capsys: pytest.CaptureFixture[str]
+    published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bills = [
         printed(capsys, "show", f"served/{number}", "--format", "cyclonedx") for number in (1, 2)
     ]
     for bill in bills:
-        hold(official, bill)
+        hold(bill)
     cards = [bill["metadata"]["component"]["modelCard"] for bill in bills]
     kinds = [
         [metric["type"] for metric in card["quantitativeAnalysis"]["performanceMetrics"]]
