@@ -64,6 +64,7 @@ DEV_REQUIRES = [
     "jsonschema>=4.23",
     "check-jsonschema>=0.34",  # Carries the schema of compose files.
     "promql-parser>=0.7",
+    "cyclonedx-python-lib>=11",  # Carries the schemas of bills of materials.
     # Build tools, so that the lock pins them: sdists are built without isolation.
     "setuptools>=77",
     "wheel>=0.45",

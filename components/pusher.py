@@ -63,10 +63,10 @@ class Params:
     """The longest that a server may take to load a version, in seconds."""
 
     signing_key: str = machine_local("")
-    """Ed25519 private key (PEM) that versions are signed with; empty for none."""
+    """Private key (PEM; P-256) that versions are signed with; empty for none."""
 
     verify_keys: tuple[str, ...] = machine_local(())
-    """Ed25519 public keys (PEM); empty takes the one that belongs to the signing key."""
+    """Public keys (PEM); empty takes the one that belongs to the signing key."""
 
     canary: bool = machine_local(False)
     """Makes a new version only the canary at first; the servers must be named then."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.graph import Resolved, Resolver
+from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import standing, versions
@@ -81,20 +83,33 @@ def runs_behind(home: Path, served: Path) -> set[str]:
     return runs
 
 
+def run_behind(store: Store, source: Mapping[str, Any]) -> RunFolder | None:
+    """The run that pushed a version, if that was a run of this home.
+
+    Args:
+        store: of this home.
+        source: `versions.provenance_of` the version.
+    """
+    run = RunFolder(store.runs / str(source.get("run")))
+    model = source.get("inputs", {}).get("model")
+    # A run of the same number in another home made another model.
+    return run if model is not None and _output(run, "trainer", "model") == model else None
+
+
 def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
     """Digest of the statistics in the run that pushed a version, if that was a run of this home."""
+    with suppress(ServingError):
+        run = run_behind(store, versions.provenance_of(served, version))
+        return _output(run, "statistics_gen", "statistics") if run else None
+    return None
+
+
+def _output(run: RunFolder, step: str, field: str) -> str | None:
+    """Digest of an output of a run, if that is there and can be read."""
     try:
-        source = versions.provenance_of(served, version)
-        summary = json.loads(read_plain(store.runs / str(source["run"]) / "run.json"))
-    except (ServingError, OSError, ValueError, KeyError):
+        summary = json.loads(read_plain(run.path / "run.json"))
+        outputs = {each["name"]: each["outputs"] for each in summary["steps"]}
+    except (OSError, ValueError, KeyError):
         return None
-    outputs = {step["name"]: step["outputs"] for step in summary["steps"]}
-    model = _digest(outputs, "trainer", "model")
-    if model is None or model != source.get("inputs", {}).get("model"):
-        return None  # a run of the same number in another home
-    return _digest(outputs, "statistics_gen", "statistics")
-
-
-def _digest(outputs: dict[str, Any], step: str, field: str) -> str | None:
     digest = outputs.get(step, {}).get(field)
     return None if digest is None else str(digest)

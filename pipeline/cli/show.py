@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,23 +25,32 @@ def show(
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,
+    form: Annotated[
+        Literal["slsa", "cyclonedx"] | None,
+        typer.Option("--format", help="A served version for other tools: provenance or ML-BOM."),
+    ] = None,
 ) -> None:
     """Show a run, one of its steps, or where a served version came from.
 
     Examples: `bnpipe show`, `bnpipe show 3/trainer`, `bnpipe show latest/evaluator`,
-    `bnpipe show served/1`.
+    `bnpipe show served/1`, `bnpipe show served/1 --format cyclonedx`.
     """
+    from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.engine.fingerprint import flat
     from bnpipe.pipeline.engine.runs import find_run
 
     head, _, tail = what.partition("/")
     if head == "served":
         version = _served(tail, sets, config)
-        if as_json:
+        if form is not None:
+            version = _for_tools(open_served(config, sets), version)[form]
+        if as_json or form is not None:
             ui.write_json(version)
         else:
             ui.table(("", ""), flat(version))
         return
+    if form is not None:
+        raise ConfigError(f"--format {form}: {what} is no served version", hint="e.g. served/1")
     folder = find_run(open_store(), head)
     summary = folder.summary()
     if tail:
@@ -97,6 +107,24 @@ def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
         "folder": str(base / version),
         **versions.provenance_of(base, int(version)),
     }
+
+
+def _for_tools(base: Path, source: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A served version as provenance of SLSA, and as a bill of materials of CycloneDX."""
+    from bnpipe.pipeline.champion import run_behind
+    from bnpipe.pipeline.report.cyclonedx import bill_of_materials
+    from bnpipe.serving.export.digest import file_digests
+    from bnpipe.serving.folder import ledger, statements, versions
+
+    history = ledger.read(base)
+    versions.check_version(base, source["version"], history)
+    files = file_digests(Path(source["folder"]))
+    entry = history.entry(source["version"])
+    assert entry is not None  # `source` is made from it
+    built = statements.provenance_statement(entry, files)
+    run = run_behind(open_store(), source)
+    bill = bill_of_materials(source, built, run.report() if run else {})
+    return {"slsa": built, "cyclonedx": bill}
 
 
 def _bar(span: Span, whole: float) -> str:

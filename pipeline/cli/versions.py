@@ -63,7 +63,7 @@ def verify(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
 def keygen(
     path: Annotated[Path, typer.Argument(metavar="KEY", help="The private key's file.")],
 ) -> None:
-    """Make the keys that versions are signed with: KEY, to be kept secret, and KEY.pub."""
+    """Make the keys (P-256) that versions are signed with: KEY, to be kept secret, and KEY.pub."""
     from bnpipe.serving.folder.signing import make_keys
 
     public = make_keys(path)

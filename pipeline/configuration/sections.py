@@ -43,9 +43,9 @@ class Serving:
     server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
     """Longest wait until the server has loaded a version, in seconds."""
     signing_key: LocalPath | None = None
-    """Ed25519 private key (PEM) that versions are signed with: bnpipe versions keygen."""
+    """Private key (PEM; P-256) that versions are signed with: bnpipe versions keygen."""
     verify_key: LocalPath | tuple[LocalPath, ...] = ()
-    """Ed25519 public key (PEM), or a list: the new one and those of older versions; by default the
+    """Public key (PEM), or a list: the new one and those of older versions; by default the
     one that belongs to the signing key."""
     prometheus_path: str = "/monitoring/prometheus/metrics"
     """Path under which the server shows its metrics, for monitoring.config."""

@@ -43,7 +43,9 @@ class Entry:
         force: why a withdrawn digest was published again; None for a plain push.
         hold: whether it is only listed at first, because a running server must load it before
             `stable` names it.
-        signature: of its manifest, base64; None if it was not signed.
+        signature: the bundle of its files (an older one, of its manifest: base64); None if it was
+            not signed.
+        attestation: the bundle of where it came from, if that was signed.
     """
 
     version: int
@@ -54,6 +56,7 @@ class Entry:
     force: str | None = None
     hold: bool = False
     signature: str | None = None
+    attestation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ class History:
         match event:
             case "reserved":
                 fields = ("digest", "model_name", "compared_with", "provenance", "force")
-                later = {name: line[name] for name in ("hold", "signature") if name in line}
-                self.pending = Entry(version, **{name: line[name] for name in fields}, **later)
+                later = ("hold", "signature", "attestation")
+                given = [*fields, *(name for name in later if name in line)]
+                self.pending = Entry(version, **{name: line[name] for name in given})
                 self.times[version] = datetime.fromisoformat(line["at"])
             case "published":
                 self._take_in(version)
@@ -138,7 +142,8 @@ class History:
                     self._take_in(version)
                 self.listed = Listed(version, line["purpose"])
             case "signed":
-                self.entries[version] = replace(self.entries[version], signature=line["signature"])
+                bundles = {"signature": line["signature"], "attestation": line.get("attestation")}
+                self.entries[version] = replace(self.entries[version], **bundles)
                 self.signed.add(version)
             case "abandoned":
                 self.pending = None

@@ -1,13 +1,12 @@
 """The manifest of a version: every file with its digest, and where the model came from.
 
     <base>/manifests/7.json   the manifest of version 7
-    <base>/manifests/7.sig    its Ed25519 signature, 64 bytes, if versions are signed
+    <base>/manifests/7.sig    the signature of its files, a bundle, if versions are signed
+    <base>/manifests/7.slsa   the same of where it came from (`folder.statements`)
 
-Both lie beside the version, so that they are no part of what they speak of. A manifest follows from
-the ledger and the version's bytes alone; it can be checked without bnpipe:
-
-    openssl pkeyutl -verify -rawin -pubin -inkey KEY.pub -in manifests/7.json \
-      -sigfile manifests/7.sig
+They lie beside the version, so that they are no part of what they speak of. A manifest follows from
+the ledger and the version's bytes alone. What an older bnpipe signed has the Ed25519 signature of
+the manifest, 64 bytes, in 7.sig, and no 7.slsa.
 """
 
 from __future__ import annotations
@@ -51,19 +50,27 @@ def provenance_text(entry: Entry) -> bytes:
 
 
 def write_records(base: Path, entry: Entry, files: Mapping[str, FileDigest]) -> None:
-    """Write provenance, manifest and signature of a version whose folder is in place."""
+    """Write provenance, manifest and signatures of a version whose folder is in place."""
     for folder in (PROVENANCE, MANIFESTS):
         (base / folder).mkdir(exist_ok=True)
     provenance = base / PROVENANCE / f"{entry.version}.json"
     replace_bytes(provenance, provenance_text(entry), staging=base)
     replace_bytes(manifest_path(base, entry.version), manifest_of(entry, files), staging=base)
-    if entry.signature is not None:
-        replace_bytes(signature_path(base, entry.version), signature_of(entry), staging=base)
+    for path, content in signatures_of(base, entry).items():
+        replace_bytes(path, content, staging=base)
 
 
-def signature_of(entry: Entry) -> bytes:
-    """A version's signature as the ledger has it; empty if it was not signed."""
-    return base64.b64decode(entry.signature or "")
+def signatures_of(base: Path, entry: Entry) -> dict[Path, bytes]:
+    """A version's signatures as the ledger has them, by file; none if it was not signed."""
+    texts = {
+        signature_path(base, entry.version): entry.signature,
+        attestation_path(base, entry.version): entry.attestation,
+    }
+    return {
+        path: text.encode() if text.startswith("{") else base64.b64decode(text)
+        for path, text in texts.items()
+        if text is not None
+    }
 
 
 def manifest_path(base: Path, version: int) -> Path:
@@ -74,3 +81,8 @@ def manifest_path(base: Path, version: int) -> Path:
 def signature_path(base: Path, version: int) -> Path:
     """The file of a version's signature."""
     return base / MANIFESTS / f"{version}.sig"
+
+
+def attestation_path(base: Path, version: int) -> Path:
+    """The file in which a version's provenance is signed."""
+    return base / MANIFESTS / f"{version}.slsa"

@@ -147,12 +147,18 @@ def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
 
 
 def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
-    """Upload the records of the versions, once each signature, and the server's other files."""
+    """Upload the records of the versions, once each signature, and the server's other files.
+
+    As here, what speaks of the files of a removed version goes with it.
+    """
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
         for path in listed(folder / records):
             if path.name not in there or parse_version(path.stem) in history.signed:
                 bucket.put(f"{records}/{path.name}", read_plain(path))
+    for name in bucket.names(MANIFESTS):
+        if parse_version(name.partition(".")[0]) in history.removed:
+            bucket.fs.rm_file(bucket.path(f"{MANIFESTS}/{name}"))
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():
             bucket.put(name, read_plain(folder / name))

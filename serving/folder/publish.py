@@ -8,7 +8,6 @@ cleared away by the next one. Until models.config is replaced, the version that 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bnpipe.data.digest import FileDigest, digest_of_files
+from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, copy_tree, remove, scratch_name
 from bnpipe.data.json_text import json_text
 from bnpipe.serving.errors import ServingError
@@ -30,10 +29,10 @@ from bnpipe.serving.folder.admission import (
     require_same,
 )
 from bnpipe.serving.folder.ledger import Entry, History
-from bnpipe.serving.folder.manifest import manifest_of
 from bnpipe.serving.folder.names import check_model_name
 from bnpipe.serving.folder.settle import discard, settle, writing
 from bnpipe.serving.folder.signing import Signer
+from bnpipe.serving.folder.statements import sign as sign_statements
 from bnpipe.serving.folder.verify import (
     BAD_SIGNATURE,
     OK,
@@ -106,7 +105,7 @@ def publish(
         force: the reason for publishing although the digest was withdrawn.
         expected: the digest that was blessed; None accepts what the folder holds.
         hold: only list it, if another version is live; `promote` makes it live.
-        signer: signs the version's manifest; also where it lies, if it is live already.
+        signer: signs the version and its provenance; also where it lies, if it is live already.
 
     Raises:
         ServingError: the bytes are not the expected ones, the folder belongs to another model or
@@ -182,8 +181,9 @@ def prune(base: Path, keep: int) -> list[int]:
             kept.add(entry.compared_with)
         removed = [v for v in versions if v in history.entries and v not in kept]
         for version in removed:
-            discard(folder, version)
             ledger.append(folder, "removed", version)
+            discard(folder, version)
+        settle(folder)
         return removed
 
 
@@ -202,20 +202,16 @@ def _sign(folder: Path, history: History, version: int, signer: Signer) -> bool:
     Raises:
         ServingError: it was not published by bnpipe, or its records are damaged.
     """
-    status = verify_version(folder, history, version, signer.verifier).status
-    if status == OK:
+    checked = verify_version(folder, history, version, signer.verifier)
+    if checked.status == OK and not checked.detail:
         return False
     entry = history.entries.get(version)
-    if entry is not None and status in (UNSIGNED, BAD_SIGNATURE):
-        signature = _signature(signer, entry, file_digests(version_path(folder, version)))
-        ledger.append(folder, "signed", version, signature=signature)
+    if entry is not None and checked.status in (OK, UNSIGNED, BAD_SIGNATURE):
+        bundles = sign_statements(signer, entry, file_digests(version_path(folder, version)))
+        ledger.append(folder, "signed", version, **bundles)
         settle(folder)
     require_whole(folder, version, signer.verifier)
     return True
-
-
-def _signature(signer: Signer, entry: Entry, files: Mapping[str, FileDigest]) -> str:
-    return base64.b64encode(signer.sign(manifest_of(entry, files))).decode()
 
 
 def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Signer | None) -> None:
@@ -226,7 +222,7 @@ def _put_in_place(folder: Path, saved_model_dir: Path, entry: Entry, signer: Sig
         files = file_digests(staged)
         require_same(entry.digest, digest_of_files(files), "the staged copy")
         if signer is not None:
-            entry = replace(entry, signature=_signature(signer, entry, files))
+            entry = replace(entry, **sign_statements(signer, entry, files))
         ledger.append(folder, "reserved", **vars(entry))
         os.rename(staged, version_path(folder, entry.version))
     except BaseException:

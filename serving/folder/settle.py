@@ -15,16 +15,17 @@ from pathlib import Path
 from bnpipe.data.digest import digest_of_files
 from bnpipe.data.durable import STAGING, TRASH, fsync, make_folder, remove, scratch_name
 from bnpipe.data.flock import locked
+from bnpipe.data.plain_file import listed
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
 from bnpipe.serving.folder.manifest import (
     MANIFESTS,
-    signature_of,
-    signature_path,
+    signatures_of,
     write_records,
 )
+from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.folder.versions import PROVENANCE, version_path, wanted_config
 
 LOCK = ".lock"
@@ -109,6 +110,7 @@ def settle(folder: Path) -> History:
         history = ledger.read(folder)
     for version in history.signed:
         _settle_signature(folder, history.entries[version])
+    _clear_manifests(folder, history)
     wanted = wanted_config(folder, history)
     if wanted is not None:
         model_config.write(folder, wanted)
@@ -133,12 +135,22 @@ def _settle_pending(folder: Path, entry: ledger.Entry) -> None:
 
 
 def _settle_signature(folder: Path, entry: ledger.Entry) -> None:
-    """Write the records of a whole version whose signature is not the ledger's."""
-    target, path = version_path(folder, entry.version), signature_path(folder, entry.version)
-    if target.is_dir() and not (path.is_file() and path.read_bytes() == signature_of(entry)):
+    """Write the records of a whole version whose signatures are not the ledger's."""
+    target, signatures = version_path(folder, entry.version), signatures_of(folder, entry)
+    if target.is_dir() and any(
+        not path.is_file() or path.read_bytes() != text for path, text in signatures.items()
+    ):
         files = file_digests(target)
         if digest_of_files(files) == entry.digest:
             write_records(folder, entry, files)
+
+
+def _clear_manifests(folder: Path, history: History) -> None:
+    """Remove what is said of the files of versions that retention deleted; the ledger has it."""
+    for path in listed(folder / MANIFESTS):
+        version = parse_version(path.stem)
+        if version in history.removed and not version_path(folder, version).exists():
+            path.unlink()
 
 
 def discard(folder: Path, version: int) -> None:

@@ -1,12 +1,15 @@
-"""Ed25519 keys and signatures. A signature says that the holder of the key published these bytes.
+"""Keys and signatures. A signature says that the holder of the key published these bytes.
 
     bnpipe versions keygen KEY       writes KEY (private, for who publishes) and KEY.pub
 
-Keys are unencrypted PEM files, as `openssl genpkey -algorithm ed25519` writes them too.
+Keys are unencrypted PEM files on the curves that OpenSSF Model Signing takes: P-256, P-384, P-521,
+as `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` writes them too. Ed25519 keys,
+with which an older bnpipe signed, still verify what they signed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -19,45 +22,84 @@ from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+_HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
+"""What is hashed with before signing, by curve: as Sigstore's bundles have it."""
 
 
 @dataclass(frozen=True)
 class Verifier:
     """Public keys: while keys are replaced, the old one stays good for what it signed."""
 
-    keys: tuple[Ed25519PublicKey, ...]
+    keys: tuple[ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey, ...]
 
-    def accepts(self, message: bytes, signature: bytes) -> bool:
-        """True if the holder of one of the private keys signed this message."""
-        from cryptography.exceptions import InvalidSignature
+    def accepts(self, message: bytes, signature: bytes, hint: str = "") -> bool:
+        """True if the holder of one of the private keys signed this message.
 
-        for key in self.keys:
-            try:
-                key.verify(signature, message)
-            except InvalidSignature:
-                continue
-            return True
-        return False
+        Args:
+            message: what was signed.
+            signature: ECDSA, DER.
+            hint: `hint_of` the key, if the signature names it.
+        """
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return any(
+            _holds(key.verify, signature, message, _ecdsa(key.curve))
+            for key in self.keys
+            if isinstance(key, ec.EllipticCurvePublicKey) and hint in ("", hint_of(key))
+        )
+
+    def accepts_older(self, message: bytes, signature: bytes) -> bool:
+        """The same of a signature of an older bnpipe, with Ed25519."""
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        keys = (key for key in self.keys if isinstance(key, ed25519.Ed25519PublicKey))
+        return any(_holds(key.verify, signature, message) for key in keys)
 
 
 @dataclass(frozen=True)
 class Signer:
     """A private key."""
 
-    key: Ed25519PrivateKey
+    key: ec.EllipticCurvePrivateKey
 
     def sign(self, message: bytes) -> bytes:
-        """The signature, 64 bytes; the same for the same message."""
-        return self.key.sign(message)
+        """The signature, ECDSA in DER; the same for the same message (RFC 6979)."""
+        return self.key.sign(message, _ecdsa(self.key.curve, deterministic_signing=True))
 
     @property
     def verifier(self) -> Verifier:
         """Its public key."""
         return Verifier((self.key.public_key(),))
+
+
+def hint_of(key: ec.EllipticCurvePublicKey) -> str:
+    """The name that a bundle has for a key: sha256 (hex) of its PEM file."""
+    return hashlib.sha256(_pem(key)).hexdigest()
+
+
+def _pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _ecdsa(curve: ec.EllipticCurve, **options: bool) -> ec.ECDSA:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.ECDSA(getattr(hashes, _HASHES[curve.name])(), **options)
+
+
+def _holds(verify: Callable[..., None], *signed: object) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        verify(*signed)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def load_keys(signing: str | None, verify: Sequence[str]) -> tuple[Signer | None, Verifier | None]:
@@ -71,7 +113,7 @@ def load_keys(signing: str | None, verify: Sequence[str]) -> tuple[Signer | None
     verifier = signer.verifier if signer else None
     if verify:
         verifier = Verifier(tuple(load_public(Path(path)) for path in verify))
-    if signer and verifier and not verifier.accepts(b"", signer.sign(b"")):
+    if signer and verifier and signer.key.public_key() not in verifier.keys:
         raise ServingError(
             f"serving.verify_key {', '.join(verify)} does not belong to serving.signing_key "
             f"{signing}",
@@ -84,13 +126,15 @@ def load_signer(path: Path) -> Signer:
     """Read a private key.
 
     Raises:
-        ServingError: it is not there, others may read it, or it is no Ed25519 private key.
+        ServingError: it is not there, others may read it, or it is no private key on a curve that
+            signs.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     setting = f"serving.signing_key {path}"
-    key = _load(path, setting, Ed25519PrivateKey, lambda pem: load_pem_private_key(pem, None))
+    kinds = (ec.EllipticCurvePrivateKey,)
+    key = _load(path, setting, kinds, lambda pem: load_pem_private_key(pem, None))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ServingError(
@@ -100,21 +144,26 @@ def load_signer(path: Path) -> Signer:
     return Signer(key)
 
 
-def load_public(path: Path) -> Ed25519PublicKey:
+def load_public(path: Path) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
     """Read a public key.
 
     Raises:
-        ServingError: it is not there, or is no Ed25519 public key.
+        ServingError: it is not there, or is no public key on a curve that signs or has signed.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    return _load(path, f"serving.verify_key {path}", Ed25519PublicKey, load_pem_public_key)
+    kinds = (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)
+    return _load(path, f"serving.verify_key {path}", kinds, load_pem_public_key)
 
 
-def _load(path: Path, setting: str, kind: type, parse: Callable[[bytes], object]) -> Any:
+def _load(
+    path: Path, setting: str, kinds: tuple[type, ...], parse: Callable[[bytes], object]
+) -> Any:
     """The key in a PEM file; anything else that the file may hold is refused."""
-    expected = f"an {_name(kind)}"
+    side = "public" if len(kinds) > 1 else "private"
+    expected = f"an elliptic-curve {side} key (P-256, P-384 or P-521)"
+    hint = "make a pair of keys: bnpipe versions keygen KEY"
     try:
         pem = read_plain(path)
         key = parse(pem)
@@ -125,13 +174,14 @@ def _load(path: Path, setting: str, kind: type, parse: Callable[[bytes], object]
     except Exception:  # ValueError, UnsupportedAlgorithm, whatever the key may be
         received = _first_line(pem)
     else:
-        if isinstance(key, kind):
+        curve = getattr(key, "curve", None)
+        if isinstance(key, kinds) and (curve is None or curve.name in _HASHES):
             return key
-        received = f"a key of another kind ({_name(type(key))})"
-    raise ServingError(
-        f"{setting}: expected {expected}, received {received}",
-        hint="make a pair of keys: bnpipe versions keygen KEY",
-    )
+        where = f" on {curve.name}" if curve else ""
+        received = f"a key of another kind ({_name(type(key))}{where})"
+        if received.endswith("(Ed25519 private key)"):
+            hint += "; what this one signed is still verified by its public key"
+    raise ServingError(f"{setting}: expected {expected}, received {received}", hint=hint)
 
 
 def make_keys(path: Path) -> Path:
@@ -141,23 +191,20 @@ def make_keys(path: Path) -> Path:
         ServingError: one of the files is there already, or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = Ed25519PrivateKey.generate()
+    key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     path = path.expanduser()
     beside = path.with_name(f"{path.name}.pub")
     if beside.exists():
         raise ServingError(f"{beside} is there already: keys are never overwritten")
     _write_new(path, private, 0o600)
-    _write_new(beside, public, 0o644)
+    _write_new(beside, _pem(key.public_key()), 0o644)
     return beside
 
 

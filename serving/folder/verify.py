@@ -10,16 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bnpipe.data.digest import FileDigest, digest_of_files
 from bnpipe.data.plain_file import read_plain
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger
+from bnpipe.serving.folder.bundle import BundleError
 from bnpipe.serving.folder.ledger import Entry, History
-from bnpipe.serving.folder.manifest import manifest_path, signature_path
+from bnpipe.serving.folder.manifest import attestation_path, manifest_path, signature_path
 from bnpipe.serving.folder.signing import Verifier
+from bnpipe.serving.folder.statements import Files, signed_files, signed_record
 from bnpipe.serving.folder.versions import (
     PROVENANCE,
     complete_versions,
@@ -29,6 +30,8 @@ from bnpipe.serving.folder.versions import (
 
 OK, UNSIGNED, BAD_SIGNATURE = "ok", "unsigned", "bad signature"
 DAMAGED, UNKNOWN = "damaged", "not published by bnpipe"
+_OLDER_SIGNATURE = 64
+"""Bytes of an Ed25519 signature, which an older bnpipe made of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Verification:
     Attributes:
         version: its number.
         status: `ok`, `unsigned`, `bad signature`, `damaged` or `not published by bnpipe`.
-        detail: which file, and what is wrong with it; empty if nothing is.
+        detail: which file, and what is wrong with it; of what is `ok`, what might be signed anew.
         bad: whether it must not be served. Without a key, a version may be unsigned or unknown.
     """
 
@@ -85,15 +88,41 @@ def verify_version(
     damage = _damage(base, entry, files, manifest)
     if verifier is None:
         return Verification(version, DAMAGED if damage else OK, damage, bad=bool(damage))
-    signature = _bytes(signature_path(base, version))
-    if manifest is not None and signature and not verifier.accepts(manifest, signature):
-        where = f"{manifest_path(base, version)} was not signed by this key"
-        return Verification(version, BAD_SIGNATURE, f"{where}; {damage}".rstrip("; "), bad=True)
+    status, detail = _signed(base, entry, files, manifest, verifier)
+    if status == BAD_SIGNATURE:
+        return Verification(version, BAD_SIGNATURE, f"{detail}; {damage}".rstrip("; "), bad=True)
     if damage:
         return Verification(version, DAMAGED, damage, bad=True)
-    if manifest is None or not signature:
-        return Verification(version, UNSIGNED, bad=True)
-    return Verification(version, OK)
+    return Verification(version, status, detail, bad=status != OK)
+
+
+def _signed(
+    base: Path, entry: Entry, files: Files, manifest: bytes | None, verifier: Verifier
+) -> tuple[str, str]:
+    """Status and detail of a version by its signatures."""
+    path, anew = signature_path(base, entry.version), f"bnpipe versions sign {entry.version}"
+    signature = _bytes(path)
+    if not signature or manifest is None:
+        return UNSIGNED, ""
+    if len(signature) == _OLDER_SIGNATURE:
+        if verifier.accepts_older(manifest, signature):
+            return OK, f"signed with Ed25519, by an older bnpipe; to sign it anew: {anew}"
+        return BAD_SIGNATURE, f"{path} was not signed by this key, but with Ed25519; anew: {anew}"
+    try:
+        listed = signed_files(verifier, signature, entry)
+        path = attestation_path(base, entry.version)
+        attestation = _bytes(path)
+        record = signed_record(verifier, attestation, entry, listed) if attestation else ""
+    except BundleError as error:
+        return BAD_SIGNATURE, f"{path} {error}"
+    if difference := _first_difference(listed, files):
+        return DAMAGED, difference
+    if not attestation and entry.attestation:
+        return UNSIGNED, f"{path} is missing"
+    if not attestation:
+        return OK, f"its files are signed, but not where they came from; to sign that: {anew}"
+    damage = _provenance_damage(base, entry.version, record)
+    return (DAMAGED if damage else OK), damage
 
 
 def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
@@ -113,9 +142,7 @@ def require_whole(base: Path, version: int, verifier: Verifier | None) -> None:
         )
 
 
-def _damage(
-    base: Path, entry: Entry, files: Mapping[str, FileDigest], manifest: bytes | None
-) -> str:
+def _damage(base: Path, entry: Entry, files: Files, manifest: bytes | None) -> str:
     """The first difference from the ledger or the manifest; empty if there is none."""
     if manifest is None:  # published before there were manifests: the ledger has one digest
         digest = digest_of_files(files)
@@ -124,7 +151,8 @@ def _damage(
         return f"expected digest {entry.digest[:12]}, received {digest[:12]}"
     try:
         content = json.loads(manifest)
-        listed = {path: FileDigest(**file) for path, file in content["files"].items()}
+        listed = {path: FileDigest(**file).sha256 for path, file in content["files"].items()}
+        recorded = str(content["provenance_sha256"])
         named = (content["version"], content["model_name"], content["digest"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return f"{manifest_path(base, entry.version)} cannot be read"
@@ -132,15 +160,14 @@ def _damage(
         return f"{manifest_path(base, entry.version)} is of another version"
     return (
         _first_difference(listed, files)
-        or _provenance_damage(base, entry.version, content)
+        or _provenance_damage(base, entry.version, recorded)
         or ("" if digest_of_files(files) == entry.digest else "the ledger has another digest")
     )
 
 
-def _first_difference(
-    expected: Mapping[str, FileDigest], received: Mapping[str, FileDigest]
-) -> str:
-    """The first file that differs, and how many more do."""
+def _first_difference(expected: Mapping[str, str], files: Files) -> str:
+    """The first file whose sha256 differs, and how many more do."""
+    received = {path: file.sha256 for path, file in files.items()}
     names = sorted(n for n in {*expected, *received} if expected.get(n) != received.get(n))
     if not names:
         return ""
@@ -149,18 +176,15 @@ def _first_difference(
         return f"{first} is missing{more}"
     if first not in expected:
         return f"{first} was not published{more}"
-    return (
-        f"{first}: expected sha256 {expected[first].sha256[:12]}, "
-        f"received {received[first].sha256[:12]}{more}"
-    )
+    return f"{first}: expected sha256 {expected[first][:12]}, received {received[first][:12]}{more}"
 
 
-def _provenance_damage(base: Path, version: int, manifest: Mapping[str, Any]) -> str:
+def _provenance_damage(base: Path, version: int, expected: str) -> str:
     path = base / PROVENANCE / f"{version}.json"
     content = _bytes(path)
     if content is None:
         return f"{path} is missing"
-    if hashlib.sha256(content).hexdigest() != manifest.get("provenance_sha256"):
+    if hashlib.sha256(content).hexdigest() != expected:
         return f"{path} is not what was published"
     return ""
 

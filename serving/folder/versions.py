@@ -4,7 +4,7 @@
     <base>/models.config       versions and labels for TF Serving (`folder.model_config`)
     <base>/ledger.jsonl        every number ever used (`folder.ledger`)
     <base>/provenance/7.json   where version 7 came from, for people; the ledger has it too
-    <base>/manifests/7.json    its files and their digests, signed in 7.sig (`folder.manifest`)
+    <base>/manifests/7.json    its files; 7.sig and 7.slsa are signed (`folder.manifest`)
     <base>/.lock               held while somebody publishes; several homes may use one folder
     <base>/.staging-*, .trash-*  unfinished work, removed by the next publish
 

@@ -72,6 +72,8 @@ LOOKING = [
     "show",
     "show latest/train",
     "show served/1",
+    "show served/1 --format slsa",
+    "show served/1 --format cyclonedx",
     "diff 1 2",
     "diff champion",
     "logs latest",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
@@ -106,6 +106,11 @@ def _push_and_prune(base: Path, models: Path) -> None:
     publish.prune(base, 1)
 
 
+def _signed_push_and_prune(base: Path, models: Path) -> None:
+    push(base, models / "b", signer=SIGNER)
+    publish.prune(base, 1)
+
+
 def _push_killed_after_rename(base: Path, models: Path) -> None:
     """Leaves what a push leaves that is killed when its folder has just become visible."""
 
@@ -125,7 +130,7 @@ def _push_killed_after_rename(base: Path, models: Path) -> None:
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+SIGNER = Signer(derive_private_key(1, SECP256R1()))
 _A, _B, _C = _push("a"), _push("b"), _push("c")
 SCENARIOS = {
     "first push": Scenario(_after(), _A, None, "a", ("X",)),
@@ -138,6 +143,13 @@ SCENARIOS = {
         _after(_A, _C, _B), _rollback_in_two_edits, 3, "a", ("1", "2", "3")
     ),
     "canary": Scenario(_after(_A), _push_as_canary, 1, "a", ("1", "X")),
+    "signed push and prune": Scenario(
+        _after(_push("a", signer=SIGNER), _push("c", signer=SIGNER)),
+        _signed_push_and_prune,
+        2,
+        "b",
+        ("2", "X"),
+    ),
     "signed push": Scenario(_after(_A), _push("b", signer=SIGNER), 1, "b", ("1", "X")),
     "signed where it lies": Scenario(_after(_A), _push("a", signer=SIGNER), 1, "a", ("1",)),
     "forced push": Scenario(
@@ -173,8 +185,11 @@ def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[
     if reserved != sorted(set(reserved)):
         defects.append(f"a number was used twice: {reserved}")
     defects += [str(f) for f in verify(base, None) if f.bad]
-    if name in ("signed push", "signed where it lies"):
-        defects += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad]
+    if name.startswith("signed"):
+        defects += [str(f) for f in verify(base, SIGNER.verifier)[:1] if f.bad or f.detail]
+    gone = {p.stem for p in (base / "manifests").glob("*")} - set(names)
+    if gone:
+        defects.append(f"manifests of what is no version: {gone}")
     if list(base.glob("provenance/*")) and len(reserved) < len(list(base.glob("provenance/*"))):
         defects.append("a provenance file has no version")
     return defects

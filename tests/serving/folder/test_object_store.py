@@ -87,6 +87,9 @@ def test_rollback_promote_and_prune_reach_the_store(base: Path, url: str, model:
     assert rollout.prune(1) == [3]
     assert {name.partition("/")[0] for name in contents(url)} >= {"1", "2", "4"}
     assert not any(name.startswith("3/") for name in contents(url))
+    assert {name for name in contents(url) if name.startswith("manifests/")} == {
+        f"manifests/{number}.json" for number in (1, 2, 4)
+    }
 
 
 class Killed(BaseException):
@@ -157,6 +160,9 @@ def test_killed_at_every_call_of_the_store_what_is_named_is_whole_and_a_rerun_fi
         wanted = {"first push": 1, "push": 2, "rollback and prune": 3}[change]
         assert config_there(memory)[1] == {"stable": wanted}, f"rerun {points}"
         assert object_store.is_mirrored(base, memory)
+        with opened(memory) as store:
+            stems = {name.partition(".")[0] for name in store.names("manifests")}
+            assert stems == {n for n in store.names() if n.isdecimal()}, f"rerun {points}"
     record_property("crash points", points)
     assert points >= {"first push": 8, "push": 8, "rollback and prune": 7}[change]
 

@@ -44,7 +44,7 @@ def output(process: "subprocess.Popen[str]") -> str:
 
 
 # EIO differs from ENOSPC in its text only, as long as every call fails alike.
-SLOW = ("kill twice", "eio")
+SLOW = ("kill twice", "eio", "signed push and prune")
 # These add calls to others, whose disk faults are explored already.
 SLOW_BUT_FOR_KILLS = (
     "signed push",
@@ -56,7 +56,8 @@ SLOW_BUT_FOR_KILLS = (
 
 
 def marks_of(scenario: str, fault: str) -> list[pytest.MarkDecorator]:
-    slow = fault in SLOW or (scenario in SLOW_BUT_FOR_KILLS and fault != "kill")
+    added = scenario in SLOW_BUT_FOR_KILLS and fault != "kill"
+    slow = added or scenario in SLOW or fault in SLOW
     return [pytest.mark.slow] if slow else []
 
 

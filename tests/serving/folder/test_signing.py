@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder.signing import Verifier, load_keys, load_public, load_signer, make_keys
+from bnpipe.serving.folder.signing import (
+    Verifier,
+    hint_of,
+    load_keys,
+    load_public,
+    load_signer,
+    make_keys,
+)
 
 
 def pem_of(key: object, *, public: bool = False, passphrase: bytes = b"") -> bytes:
@@ -42,11 +50,28 @@ def test_made_keys_sign_and_verify(key: Path) -> None:
     signer, verifier = load_keys(str(key), ())
     assert signer is not None and verifier is not None
     signature = signer.sign(b"message")
-    assert len(signature) == 64 and signature == signer.sign(b"message")
+    assert signature == signer.sign(b"message")
     public = Verifier((load_public(Path(f"{key}.pub")),))
     assert public.accepts(b"message", signature)
     assert not public.accepts(b"massage", signature)
     assert not public.accepts(b"message", signature[:-1])
+    assert not public.accepts(b"message", b"")
+    assert public.accepts(b"message", signature, hint_of(signer.key.public_key()))
+    assert not public.accepts(b"message", signature, "0" * 64)
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_keys_of_three_curves_sign_whoever_made_them(
+    tmp_path: Path, curve: ec.EllipticCurve, form: PrivateFormat
+) -> None:
+    key = ec.generate_private_key(curve)
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    signer = load_signer(written(tmp_path, pem))
+    public = load_public(written(tmp_path, pem_of(key, public=True)))
+    assert Verifier((public,)).accepts(
+        b"message", signer.sign(b"message"), hint_of(signer.key.public_key())
+    )
 
 
 def test_made_keys_are_secret_and_never_overwritten(key: Path) -> None:
@@ -76,10 +101,11 @@ def test_modes_of_keys_do_not_depend_on_the_umask(tmp_path: Path, umask: int) ->
 @pytest.mark.parametrize(
     ("content", "received"),
     [
-        (pem_of(ec.generate_private_key(ec.SECP256R1())), r"another kind \(ECPrivate|private key"),
+        (pem_of(ec.generate_private_key(ec.SECP256K1())), "(EC private key on secp256k1)"),
+        (pem_of(ed25519.Ed25519PrivateKey.generate()), "another kind (Ed25519 private key)"),
         (pem_of(rsa.generate_private_key(65537, 2048)), "RSA private key"),
         (pem_of(ed448.Ed448PrivateKey.generate()), "Ed448 private key"),
-        (pem_of(ed25519.Ed25519PrivateKey.generate(), public=True), "a PEM file of a public key"),
+        (pem_of(ec.generate_private_key(ec.SECP256R1()), public=True), "a PEM file of a public"),
         (b"", "something that is not PEM"),
         (b"\x00\xff" * 40, "something that is not PEM"),
         (
@@ -90,14 +116,16 @@ def test_modes_of_keys_do_not_depend_on_the_umask(tmp_path: Path, umask: int) ->
 )
 def test_another_file_is_no_signing_key(tmp_path: Path, content: bytes, received: str) -> None:
     path = written(tmp_path, content)
-    with pytest.raises(ServingError, match="expected an Ed25519 private key, received") as caught:
+    expected = r"expected an elliptic-curve private key \(P-256, P-384 or P-521\), received"
+    with pytest.raises(ServingError, match=expected) as caught:
         load_signer(path)
     assert "keygen" in caught.value.hint and "\n" not in str(caught.value)
-    assert received.split("|")[-1] in caught.value.headline
+    assert received in caught.value.headline
+    assert ("still verified by its public key" in caught.value.hint) == ("Ed25519" in received)
 
 
 def test_a_passphrase_is_refused(tmp_path: Path) -> None:
-    content = pem_of(ed25519.Ed25519PrivateKey.generate(), passphrase=b"secret")
+    content = pem_of(ec.generate_private_key(ec.SECP256R1()), passphrase=b"secret")
     with pytest.raises(ServingError, match="expected a key without a passphrase, received one wit"):
         load_signer(written(tmp_path, content))
 
@@ -117,7 +145,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 
 def test_a_private_key_is_no_public_one(key: Path) -> None:
-    with pytest.raises(ServingError, match="Ed25519 public key, received a PEM file of a private"):
+    with pytest.raises(ServingError, match=r"public key \(P-.*, received a PEM file of a private"):
         load_public(key)
 
 
@@ -143,3 +171,17 @@ def test_while_keys_are_replaced_the_old_one_stays_good(key: Path, tmp_path: Pat
     assert verifier.accepts(b"x", load_signer(key).sign(b"x"))
     make_keys(tmp_path / "third")
     assert not verifier.accepts(b"x", load_signer(tmp_path / "third").sign(b"x"))
+
+
+def test_what_an_older_key_signed_is_verified_beside_what_a_new_one_signs(
+    key: Path, tmp_path: Path
+) -> None:
+    older = ed25519.Ed25519PrivateKey.generate()
+    public = written(tmp_path, pem_of(older, public=True))
+    signer, verifier = load_keys(str(key), [f"{key}.pub", str(public)])
+    assert signer is not None and verifier is not None
+    assert verifier.accepts_older(b"x", older.sign(b"x"))
+    assert not verifier.accepts_older(b"y", older.sign(b"x"))
+    # Neither kind stands in for the other.
+    assert not verifier.accepts(b"x", older.sign(b"x"))
+    assert not verifier.accepts_older(b"x", signer.sign(b"x"))

@@ -1,5 +1,7 @@
 """Every way in which a version can differ from what was published, and who published it."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import ledger, object_store, publish, standing, verify
+from bnpipe.serving.export.digest import tree_digest
+from bnpipe.serving.folder import ledger, object_store, publish, standing, verify, versions
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.signing import Signer, Verifier, load_signer, make_keys
 from tests.child import environment
@@ -39,6 +42,19 @@ def verified(base: Path, verifier: Verifier | None, version: int = 2) -> tuple[s
     return finding.status, finding.detail, finding.bad
 
 
+def test_files_with_odd_names_and_without_content_are_signed(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    odd = model("a")
+    (odd / "assets.extra").mkdir()
+    for name in ("empty", ".hidden", "assets/\u00e9", "assets.extra/x", os.fsdecode(b"\xff")):
+        (odd / name).touch()
+    push(base, odd, signer=signer)
+    assert verified(base, signer.verifier, 1) == ("ok", "", False)
+    (base / "1/.hidden").write_text("more")
+    assert verified(base, signer.verifier, 1)[1].startswith(".hidden: expected sha256")
+
+
 def test_signed_versions_are_ok(signed: Path, signer: Signer) -> None:
     findings = verify.verify(signed, signer.verifier)
     assert [(f.version, f.status, f.bad) for f in findings] == [(2, "ok", False), (1, "ok", False)]
@@ -56,15 +72,21 @@ def test_what_waits_unsigned_is_published_anew_once_there_is_a_key(
     assert verified(base, signer.verifier, 3) == ("ok", "", False)
 
 
-def test_the_signature_is_checked_by_openssl_alone(signed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["sig", "slsa"])
+def test_the_signatures_are_checked_by_openssl_alone(
+    signed: Path, tmp_path: Path, suffix: str
+) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed: it checks the signature without bnpipe")
-    manifest, signature = signed / "manifests/2.json", signed / "manifests/2.sig"
-    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin"]
-    command += ["-inkey", str(tmp_path / "key.pub"), "-in", str(manifest)]
-    command += ["-sigfile", str(signature)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert "Verified Successfully" in done.stdout + done.stderr
+    envelope = json.loads((signed / f"manifests/2.{suffix}").read_text())["dsseEnvelope"]
+    payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
+    (tmp_path / "message").write_bytes(
+        b"DSSEv1 28 %b %d %b" % (kind.encode(), len(payload), payload)
+    )
+    (tmp_path / "sig").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
+    command = ["openssl", "dgst", "-sha256", "-verify", "key.pub", "-signature", "sig", "message"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "Verified OK" in done.stdout + done.stderr
 
 
 def test_the_manifest_names_every_file_and_is_the_same_for_the_same_bytes(
@@ -77,7 +99,7 @@ def test_the_manifest_names_every_file_and_is_the_same_for_the_same_bytes(
     again = signed.parent / "again"
     for content in "ab":
         push(again, signed.parents[1] / "models" / content, signer=signer)
-    for name in ("2.json", "2.sig"):
+    for name in ("2.json", "2.sig", "2.slsa"):
         assert (again / "manifests" / name).read_bytes() == (
             signed / "manifests" / name
         ).read_bytes()
@@ -110,7 +132,7 @@ def test_missing_and_foreign_files_are_named(signed: Path, signer: Signer) -> No
     (signed / "2/assets/extra").unlink()
     assert verified(signed, signer.verifier)[:2] == ("damaged", "saved_model.pb is missing")
     (signed / "2/saved_model.pb").symlink_to("/etc/hostname")
-    assert "expected a plain file" in verified(signed, None)[1]
+    assert "expected a plain file" in verified(signed, signer.verifier)[1]
 
 
 def test_a_listed_version_that_is_gone_is_bad(signed: Path) -> None:
@@ -127,36 +149,83 @@ def test_another_provenance_is_told(signed: Path, signer: Signer) -> None:
     assert verified(signed, None)[1].endswith("provenance/2.json is missing")
 
 
-def test_bytes_that_were_changed_together_with_the_manifest_have_a_bad_signature(
+def test_bytes_that_were_changed_together_with_manifest_and_ledger_are_not_what_was_signed(
     signed: Path, signer: Signer
 ) -> None:
-    model = signed / "2/saved_model.pb"
+    model, digest = signed / "2/saved_model.pb", versions.provenance_of(signed, 2)["digest"]
     before = verify.file_digests(signed / "2")["saved_model.pb"].sha256
     model.write_bytes(b"!" * model.stat().st_size)
     after = verify.file_digests(signed / "2")["saved_model.pb"].sha256
-    manifest = signed / "manifests/2.json"
-    manifest.write_text(manifest.read_text().replace(before, after))
-    status, sentence, bad = verified(signed, signer.verifier)
-    assert (status, bad) == ("bad signature", True) and "was not signed by this key" in sentence
+    replace(signed / "manifests/2.json", before, after)
     # Without a key the ledger still knows better.
     assert verified(signed, None) == ("damaged", "the ledger has another digest", True)
+    for record in ("ledger.jsonl", "manifests/2.json", "provenance/2.json"):
+        replace(signed / record, digest, tree_digest(signed / "2"))
+    record = hashlib.sha256((signed / "provenance/2.json").read_bytes()).hexdigest()
+    manifest = json.loads((signed / "manifests/2.json").read_text())
+    replace(signed / "manifests/2.json", manifest["provenance_sha256"], record)
+    assert verified(signed, None) == ("ok", "", False)
+    status, sentence, bad = verified(signed, signer.verifier)
+    assert (status, bad) == ("damaged", True)
+    assert sentence.startswith(f"saved_model.pb: expected sha256 {before[:12]}")
 
 
-def test_the_manifest_of_another_version_is_no_proof(signed: Path, signer: Signer) -> None:
-    for suffix in ("json", "sig"):
+def test_a_provenance_that_was_changed_together_with_the_manifest_is_not_what_was_signed(
+    signed: Path, signer: Signer
+) -> None:
+    path, manifest = signed / "provenance/2.json", signed / "manifests/2.json"
+    path.write_text(path.read_text().replace("3.0.1", "3.0.2"))
+    listed = json.loads(manifest.read_text())["provenance_sha256"]
+    replace(manifest, listed, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert verified(signed, None) == ("ok", "", False)
+    status, sentence, _ = verified(signed, signer.verifier)
+    assert status == "damaged" and sentence.endswith("provenance/2.json is not what was published")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_the_records_of_another_version_are_no_proof(signed: Path, signer: Signer) -> None:
+    for suffix in ("json", "sig", "slsa"):
         shutil.copy(signed / f"manifests/1.{suffix}", signed / f"manifests/2.{suffix}")
     shutil.rmtree(signed / "2")
     shutil.copytree(signed / "1", signed / "2")
+    assert verified(signed, None)[1].endswith("2.json is of another version")
+    status, sentence, bad = verified(signed, signer.verifier)
+    assert (status, bad) == ("bad signature", True)
+    assert "2.sig has another version: expected mnist/2, received 'mnist/1'" in sentence
+
+
+def test_the_signed_provenance_of_another_version_is_no_proof(signed: Path, signer: Signer) -> None:
+    shutil.copy(signed / "manifests/1.slsa", signed / "manifests/2.slsa")
     status, sentence, _ = verified(signed, signer.verifier)
-    assert status == "damaged" and sentence.endswith("2.json is of another version")
+    assert status == "bad signature" and "2.slsa has another subject" in sentence
+    shutil.copy(signed / "manifests/2.sig", signed / "manifests/2.slsa")
+    assert (
+        "2.slsa has another predicate: expected https://slsa"
+        in verified(signed, signer.verifier)[1]
+    )
 
 
-def test_a_signature_by_somebody_else_is_bad(signed: Path, tmp_path: Path) -> None:
+def test_a_signature_by_somebody_else_is_bad(signed: Path, signer: Signer, tmp_path: Path) -> None:
     make_keys(tmp_path / "other")
     other = load_signer(tmp_path / "other")
     assert verified(signed, other.verifier)[0] == "bad signature"
     (signed / "manifests/2.sig").write_bytes(b"short")
-    assert verified(signed, other.verifier)[0] == "bad signature"
+    assert verified(signed, signer.verifier)[0] == "bad signature"
+
+
+def test_a_damaged_signature_is_bad_and_in_one_line(signed: Path, signer: Signer) -> None:
+    path = signed / "manifests/2.sig"
+    whole = path.read_bytes()
+    for content in (whole[:-30], b"\xff" * 99, whole.decode().encode("utf-16"), b"[" * 99_999):
+        path.write_bytes(content)
+        status, sentence, bad = verified(signed, signer.verifier)
+        assert (status, bad) == ("bad signature", True)
+        assert sentence.endswith("2.sig is no Sigstore bundle with the signature of a key")
 
 
 def test_without_a_signature_a_version_is_unsigned_and_bad_only_with_a_key(
@@ -170,6 +239,16 @@ def test_without_a_signature_a_version_is_unsigned_and_bad_only_with_a_key(
 def test_a_signature_that_was_taken_away_is_missed(signed: Path, signer: Signer) -> None:
     (signed / "manifests/2.sig").unlink()
     assert verified(signed, signer.verifier) == ("unsigned", "", True)
+
+
+def test_a_provenance_whose_signature_was_taken_away_is_missed(
+    signed: Path, signer: Signer
+) -> None:
+    (signed / "manifests/2.slsa").unlink()
+    status, sentence, bad = verified(signed, signer.verifier)
+    assert (status, bad) == ("unsigned", True) and sentence.endswith("2.slsa is missing")
+    assert publish.sign(signed, 2, signer)
+    assert verified(signed, signer.verifier) == ("ok", "", False)
 
 
 def test_what_somebody_put_there_by_hand_is_bad_only_with_a_key(
@@ -290,6 +369,7 @@ def test_what_is_signed_later_is_signed_in_the_object_store_and_in_other_homes(
     rollout.finish(push(base, live, signer=load_signer(tmp_path / "old")))
     object_store.fetch(tmp_path / "other", url)
     rollout.finish(push(base, live, signer=signer))
-    assert contents(url)["manifests/1.sig"] == (base / "manifests/1.sig").read_bytes()
+    for name in ("manifests/1.sig", "manifests/1.slsa"):
+        assert contents(url)[name] == (base / name).read_bytes()
     object_store.fetch(tmp_path / "other", url)
     assert verified(tmp_path / "other", signer.verifier, 1) == ("ok", "", False)

@@ -59,6 +59,33 @@ def test_every_byte_is_what_was_published_and_signed(
     assert "damaged" in capsys.readouterr().out
 
 
+def test_what_was_signed_with_ed25519_says_how_to_sign_anew(
+    older: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["versions", "verify"]) == 0
+    assert "Ed25519, by an older bnpipe; to sign it anew: bnpipe versions sign 2" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert call(["versions", "keygen", "key"]) == 0
+    new = ["--set", "serving.signing_key=key", "--set", "serving.verify_key=key.pub"]
+    assert call(["versions", "verify", *new]) == 7
+    assert "with Ed25519; anew: bnpipe versions sign 2" in " ".join(capsys.readouterr().out.split())
+    assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": [1, 2]}
+    assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": []}
+    checked = answer(capsys, "versions", "verify", *new)["versions"]
+    assert [(row["status"], row["detail"]) for row in checked] == [("ok", "")] * 2
+    assert json.loads((older / "manifests/2.sig").read_text())["dsseEnvelope"]
+
+
+def test_changed_bytes_are_found_by_the_older_signature_too(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = older / "manifests/2.json"
+    manifest.write_text(manifest.read_text() + " ")
+    assert call(["versions", "verify"]) == 7
+    assert "bad signature" in capsys.readouterr().out
+
+
 def test_it_rolls_back_to_the_version_before(
     older: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
