@@ -5,6 +5,7 @@ checkout and has a `bnpipe.yaml` for few rendered digits; then its `python` bloc
 """
 
 import dataclasses
+import lzma
 import re
 import shlex
 import subprocess
@@ -13,6 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
+from bnpipe.components.study.claims import claims_of
+from bnpipe.components.study.results import parse
+from bnpipe.components.study.verdicts import judge
 from bnpipe.pipeline.cli.app import app
 from bnpipe.pipeline.configuration.config import Config, from_values, parse_yaml
 from bnpipe.pipeline.engine.errors import ExitCode
@@ -99,7 +103,18 @@ def test_picture_is_the_pipeline(make_project: MakeProject) -> None:
 
 
 def test_exit_codes_are_all_there() -> None:
-    assert table("| exit code") == {str(int(code)): code.meaning for code in ExitCode}
+    codes = "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode)
+    assert f"\nExit codes: {codes}.\n" in README
+
+
+def test_the_verdicts_are_those_of_the_stored_study_of_mnist() -> None:
+    stored = lzma.decompress((ROOT / "tests/components/study/mnist.jsonl.xz").read_bytes())
+    findings = judge(claims_of(parse(stored.decode().splitlines())))
+    rows = [
+        f"| {f.claim.letter}: {f.claim.title} | {f.claim.measured} | {f.effect_text} | {f.verdict} |"
+        for f in findings
+    ]
+    assert "\n".join(rows) in README
 
 
 def test_sections_of_the_configuration_are_all_there() -> None:
