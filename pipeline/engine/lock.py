@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bnpipe.data.durable import make_folder
 from bnpipe.data.flock import is_locked, locked
@@ -35,13 +37,14 @@ def run_lock(home: Path) -> Iterator[None]:
 def try_lock(path: Path) -> Iterator[bool]:
     """Take the flock of a file, made if need be; yields whether it was to be had.
 
-    Whoever has it finds its process in the file: `{"pid": 123}`.
+    Its process stands in the file: `{"pid": 123, "host": "a"}`; a home may be on a shared disk.
     """
     make_folder(path.parent)  # others must get through the home to what is served in it
     with locked(path) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json_text({"pid": os.getpid()}).encode(), 0)
+            process = {"pid": os.getpid(), "host": platform.node()}
+            os.pwrite(descriptor, json_text(process).encode(), 0)
         yield descriptor is not None
 
 
@@ -52,17 +55,17 @@ def is_held(home: Path) -> bool:
 
 def holder(home: Path) -> str:
     """Names the process that has the home's lock, for people."""
-    return f"process {_pid(home) or 'unknown'}"
+    return "process {pid} on {host}".format(**{"pid": "unknown", "host": "?", **_process(home)})
 
 
 def is_living(home: Path, pid: int | None) -> bool:
     """True while the run of a process is at work in this home; None stands for any process."""
-    return is_held(home) and pid in (None, _pid(home))
+    return is_held(home) and pid in (None, _process(home).get("pid"))
 
 
-def _pid(home: Path) -> int | None:
+def _process(home: Path) -> dict[str, Any]:
     """The process that had the home's lock last."""
     try:
-        return int(json.loads(read_plain(home / "lock"))["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return dict(json.loads(read_plain(home / "lock")))
+    except (OSError, ValueError, TypeError):
+        return {}
