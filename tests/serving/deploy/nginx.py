@@ -47,7 +47,7 @@ def configured(deployment: Deployment, server: Addresses, folder: Path) -> tuple
     ):
         ports[name] = free_port()
         for old, new in (
-            (f"server serving:{port};", f"server {url.partition('//')[2]};"),
+            (f"server serving:{port} ", f"server {url.partition('//')[2]} "),
             (f"listen {port}", f"listen 127.0.0.1:{ports[name]}"),
         ):
             assert text.count(old) == 1, old
