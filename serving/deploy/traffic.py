@@ -127,9 +127,10 @@ class Traffic:
                 del self._copies[next(iter(self._copies))]
 
     def _count(self, canary: float | Fate | None, stable: float | Fate | None) -> None:
+        # From the first answer of the canary's on, without that one, which no lot has drawn.
+        compared = self.canary.failures.pairs and canary is not Fate.ABSENT
         self.canary.add(canary)
         self.stable.add(stable)
-        compared = self.canary.failures.pairs and canary is not Fate.ABSENT
         if compared and (canary is Fate.FAILED) != (stable is Fate.FAILED):
             self._errors.add(canary is Fate.FAILED)
         elif compared:

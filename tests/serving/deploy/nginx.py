@@ -5,6 +5,7 @@ It runs as an ordinary process in a folder of its own and listens on loopback.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from bnpipe.serving.deploy.render import render
-from bnpipe.serving.deploy.settings import Deployment
 from tests.child import environment
 from tests.serving.model_server import Addresses
 from tests.waiting import PATIENCE, wait_for
@@ -36,19 +35,15 @@ class Front:
     traffic: Path
 
 
-def configured(deployment: Deployment, server: Addresses, folder: Path) -> tuple[Path, Front]:
-    """The rendered configuration, with addresses and paths of this machine for those of compose."""
+def configured(text: str, server: Addresses, folder: Path) -> tuple[Path, Front]:
+    """A rendered configuration, with addresses and paths of this machine for those of compose."""
     (folder / "traffic").mkdir(parents=True, exist_ok=True)
-    text = render("compose", deployment)["nginx.conf"]
-    ports = {}
-    for name, port, url in (
-        ("rest", deployment.rest_port, server.rest),
-        ("grpc", deployment.grpc_port, server.grpc),
-    ):
-        ports[name] = free_port()
+    found = re.findall(r"server serving:(\d+) ", text)
+    listening = [free_port() for _ in found]
+    for port, own, url in zip(found, listening, (server.rest, server.grpc), strict=True):
         for old, new in (
             (f"server serving:{port} ", f"server {url.partition('//')[2]} "),
-            (f"listen {port}", f"listen 127.0.0.1:{ports[name]}"),
+            (f"listen {port}", f"listen 127.0.0.1:{own}"),
         ):
             assert text.count(old) == 1, old
             text = text.replace(old, new)
@@ -57,7 +52,7 @@ def configured(deployment: Deployment, server: Addresses, folder: Path) -> tuple
         text = f"user root;\n{text}"
     path = folder / "nginx.conf"
     path.write_text(text)
-    rest, grpc = (f"127.0.0.1:{port}" for port in ports.values())
+    rest, grpc = (f"127.0.0.1:{port}" for port in listening)
     return path, Front(f"http://{rest}", f"grpc://{grpc}", folder / "traffic")
 
 
@@ -68,9 +63,9 @@ def command(path: Path, *words: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def front(deployment: Deployment, server: Addresses, folder: Path) -> Iterator[Front]:
+def front(text: str, server: Addresses, folder: Path) -> Iterator[Front]:
     """nginx before a server; it ends with the block, when everything in flight is answered."""
-    path, at = configured(deployment, server, folder)
+    path, at = configured(text, server, folder)
     with (folder / "error.log").open("w") as errors:
         process = subprocess.Popen(command(path), env=environment(), stderr=errors)
     try:

@@ -18,6 +18,7 @@ import pytest
 
 from bnpipe.serving.client.base import Options
 from bnpipe.serving.client.connect import connect
+from bnpipe.serving.deploy.render import render
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.local.server import LocalServer
 from tests.child import environment
@@ -33,8 +34,9 @@ ZEROS = {"instances": [[0.0] * 784]}
 NOWHERE = Addresses("http://127.0.0.1:9", "grpc://127.0.0.1:9")
 
 
-def deployment(share: float = 0.1, *, shadow: bool = False) -> Any:
-    return dataclasses.replace(DEPLOYMENT, canary_share=share, shadow=shadow)
+def rendered(share: float = 0.1, *, shadow: bool = False) -> str:
+    deployment = dataclasses.replace(DEPLOYMENT, canary_share=share, shadow=shadow)
+    return render("compose", deployment)["nginx.conf"]
 
 
 def ask(
@@ -67,7 +69,7 @@ MODES = [
 
 @pytest.mark.parametrize(("share", "shadow"), MODES)
 def test_nginx_takes_the_configuration(share, shadow, tmp_path):
-    path, _ = configured(deployment(share, shadow=shadow), NOWHERE, tmp_path)
+    path, _ = configured(rendered(share, shadow=shadow), NOWHERE, tmp_path)
     tried = subprocess.run(
         command(path, "-t"), env=environment(), capture_output=True, text=True, check=False
     )
@@ -124,7 +126,7 @@ def test_a_tenth_of_the_requests_reaches_the_canary(serving, tmp_path, requests,
     serving.start()
     answers = {ask(serving.at.rest, under(name), ZEROS): name for name in ("stable", "canary")}
     assert len(answers) == 2
-    with front(deployment(0.1), serving.at, tmp_path / "nginx") as at:
+    with front(rendered(0.1), serving.at, tmp_path / "nginx") as at:
 
         def many(count: int) -> Counter[str]:
             connection = http.client.HTTPConnection(at.rest.partition("//")[2], timeout=PATIENCE)
@@ -154,7 +156,7 @@ def test_in_shadow_clients_get_the_bytes_of_stable(serving, tmp_path, withdrawn)
         serving.start()
     bodies = images(60)
     direct = [ask(serving.at.rest, under("stable"), body) for body in bodies]
-    with front(deployment(shadow=True), serving.at, tmp_path / "nginx") as at:
+    with front(rendered(shadow=True), serving.at, tmp_path / "nginx") as at:
         before = [ask(at.rest, PREDICT, body) for body in bodies[:30]]
         if withdrawn == "withdrawn":
             serving.withdraw()
@@ -170,7 +172,7 @@ def test_in_shadow_clients_get_the_bytes_of_stable(serving, tmp_path, withdrawn)
 @pytest.mark.parametrize("shadow", [False, True])
 def test_a_canary_that_comes_and_goes_costs_no_request(serving, tmp_path, shadow):
     with (
-        front(deployment(0.5, shadow=shadow), serving.at, tmp_path / "nginx") as at,
+        front(rendered(0.5, shadow=shadow), serving.at, tmp_path / "nginx") as at,
         Load(at.rest, label=None) as load,
     ):
         wait_for(lambda: len(load.answers) >= 10)
@@ -221,7 +223,7 @@ def refusals() -> dict[str, tuple[str, str, Any, dict[str, str]]]:
 def test_what_is_refused_is_refused_as_before(serving, tmp_path, share, shadow, canary):
     if canary:
         serving.start()
-    with front(deployment(share, shadow=shadow), serving.at, tmp_path / "nginx") as at:
+    with front(rendered(share, shadow=shadow), serving.at, tmp_path / "nginx") as at:
         for name, (path, method, body, headers) in refusals().items():
             direct = ask(serving.at.rest, path, body, method, **headers)
             assert direct[0] >= 400, name
@@ -233,7 +235,7 @@ def test_what_is_refused_is_refused_as_before(serving, tmp_path, share, shadow, 
 @pytest.mark.parametrize(("share", "shadow"), [(1.0, False), (0.0, False), (0.1, True)])
 def test_what_passes_as_it_is(serving, tmp_path, share, shadow):
     """Status, metadata, labels, versions; large requests, in pieces and whole; gRPC."""
-    with front(deployment(share, shadow=shadow), serving.at, tmp_path / "nginx") as at:
+    with front(rendered(share, shadow=shadow), serving.at, tmp_path / "nginx") as at:
         for path in ("", "/metadata", "/labels/stable", "/labels/stable/metadata", "/versions/1"):
             direct = ask(serving.at.rest, f"/v1/models/mnist{path}", None, "GET")
             assert direct[0] == 200
@@ -320,7 +322,7 @@ def faulty():
 def test_what_the_canary_does_not_answer_stable_does(faulty, tmp_path, fault):
     """With the same body, also when it is too large to stay in memory."""
     faulty.fault = fault
-    with front(deployment(1.0), faulty.at, tmp_path) as at:
+    with front(rendered(1.0), faulty.at, tmp_path) as at:
         for body in (b"{}", b"x" * 3_000_000):
             faulty.bodies.clear()
             status, _, answer = ask(at.rest, PREDICT, body)
@@ -337,14 +339,14 @@ def test_what_the_canary_does_not_answer_stable_does(faulty, tmp_path, fault):
 def test_connections_that_the_server_closes_lose_no_request(faulty, tmp_path):
     """It may close one that nginx kept, just when the next request is sent there."""
     faulty.closing = True
-    with front(deployment(0.5), faulty.at, tmp_path) as at:
+    with front(rendered(0.5), faulty.at, tmp_path) as at:
         for _ in range(300):
             assert ask(at.rest, PREDICT, ZEROS)[0] == 200
         assert {line["status"] for line in logged(at)} == {200}
 
 
 def test_the_log_holds_no_body_and_any_path(faulty, tmp_path):
-    with front(deployment(0.0), faulty.at, tmp_path) as at:
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
         ask(at.rest, PREDICT, {"secret": 1})
         ask(at.rest, '/v1/"\\%09%ff', {"secret": 2})
         text = (at.traffic / "requests.jsonl").read_text()
@@ -358,7 +360,7 @@ def test_the_log_holds_no_body_and_any_path(faulty, tmp_path):
 
 def test_a_client_that_gives_up_is_logged_as_not_answered(faulty, tmp_path):
     faulty.seconds = 1.0
-    with front(deployment(0.0), faulty.at, tmp_path) as at:
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
         connection = http.client.HTTPConnection(at.rest.partition("//")[2], timeout=0.2)
         connection.request("POST", PREDICT, "{}")
         with pytest.raises(TimeoutError):

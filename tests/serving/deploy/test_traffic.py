@@ -258,4 +258,4 @@ def test_what_came_before_the_canary_is_not_held_against_stable():
         traffic.add("canary", str(number), Fate.FAILED)
         for _ in range(9):
             traffic.add("stable", str(number), 1.0)
-    assert traffic._errors.pairs == 20
+    assert traffic._errors.pairs == 19
