@@ -34,8 +34,8 @@ from bnpipe.serving.errors import ServingError
 LOG: Final = "requests.jsonl"
 """Its name in the folder; rotated, it is called so and more."""
 _SHADOW: Final = "shadow"
-# Servers say no more than this when they have no canary: its length is all that nginx can see.
-_ABSENT = len('{\n    "error": "Unrecognized servable version label: canary"\n}')
+# What a server answers that has no canary, by status and length: nginx sees no more of it.
+_ABSENT = "400 " + str(len('{\n    "error": "Unrecognized servable version label: canary"\n}'))
 _QUANTILES = (50, 95)
 _QUICK_MS = 5.0  # nobody is slower than another below this: nginx counts whole milliseconds
 _RECENT, _EVERY = 500, 50  # answers that the quantiles are of, and after which they are new
@@ -219,7 +219,9 @@ def _outcome(line: dict[str, Any]) -> float | Fate:
     if code.startswith("2"):
         return 1e3 * float(seconds)
     if code and line["label"] == "canary":
-        if code == "404" or (code == "400" and line["length"] == str(_ABSENT)):
+        answer = line["canary"].rpartition(", ")[2]
+        code = answer.partition(" ")[0] or code
+        if code == "404" or answer == _ABSENT:
             return Fate.ABSENT
         if not (code.startswith("4") and again and again[0].startswith("4")):
             return Fate.FAILED

@@ -68,7 +68,9 @@ def test_a_day_with_canaries_costs_no_client_request(
         spoiler.server_close()
     counts = shares(at)
     first = Counter(
-        line["upstream_status"].split(" : ")[0] for line in lines(at) if line["label"] == "canary"
+        line["canary"].partition(" ")[0] or line["upstream_status"]
+        for line in lines(at)
+        if line["label"] == "canary"
     )
     with capsys.disabled():
         figures = f"{len(load.answers)} requests of clients, {load.failures} failed; by label "

@@ -67,7 +67,7 @@ def front(text: str, server: Addresses, folder: Path) -> Iterator[Front]:
     """nginx before a server; it ends with the block, when everything in flight is answered."""
     path, at = configured(text, server, folder)
     with (folder / "error.log").open("w") as errors:
-        process = subprocess.Popen(command(path), env=environment(), stderr=errors)
+        process = subprocess.Popen(command(path), cwd=folder, env=environment(), stderr=errors)
     try:
         wait_for(lambda: process.poll() is not None or listens(at.rest))
         assert process.poll() is None, (folder / "error.log").read_text()

@@ -19,7 +19,7 @@ from bnpipe.serving.local.codec import error_body
 from tests.serving.deploy.test_render import DEPLOYMENT
 
 MARGINS = {"error_margin": 0.002, "latency_margin": 0.2}
-ABSENT = len(error_body("Unrecognized servable version label: canary"))
+ABSENT = f"400 {len(error_body('Unrecognized servable version label: canary'))}"
 
 
 def line(label: str, status: str = "200", seconds: str = "0.004", **changes: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def line(label: str, status: str = "200", seconds: str = "0.004", **changes: Any
         "status": int(status.split(" : ")[-1].rpartition(", ")[2].strip("-") or 499),
         "upstream_status": status,
         "upstream_seconds": seconds,
-        "length": "",
+        "canary": "",
         "seconds": 0.005,
         "method": "POST",
         "uri": "/v1/models/mnist:predict",
@@ -73,12 +73,14 @@ def test_the_lines_are_those_that_nginx_writes(tmp_path):
         ("stable", "-", {"upstream_seconds": "-"}, "failed"),
         ("stable", "", {"upstream_seconds": ""}, "refused"),
         ("canary", "200", {}, "answered"),
-        ("canary", "400 : 200", {"length": str(ABSENT)}, "absent"),
-        ("canary", "404 : 200", {"length": "70"}, "absent"),
-        ("canary", "400 : 200", {"length": "70"}, "failed"),
-        ("canary", "400 : 400", {"length": "70"}, "refused"),
+        ("canary", "502 : 200", {"canary": ABSENT}, "absent"),
+        ("canary", "502 : 200", {"canary": f"502, {ABSENT}"}, "absent"),
+        ("canary", "404 : 200", {}, "absent"),
+        ("canary", "502 : 200", {"canary": "400 70"}, "failed"),
+        ("canary", "502 : 400", {"canary": "400 70"}, "refused"),
         ("canary", "500 : 200", {}, "failed"),
-        ("canary", "500 : 500", {}, "failed"),
+        ("canary", "502 : 500", {"canary": "500 70"}, "failed"),
+        ("canary", "502 : 400", {"canary": "500 70"}, "failed"),
         ("canary", "502, 502 : 200", {"upstream_seconds": "-, - : 0.004"}, "failed"),
         ("canary", "-", {"upstream_seconds": "-"}, "failed"),
         ("canary", "", {"upstream_seconds": ""}, "refused"),
@@ -154,7 +156,7 @@ def test_there_is_no_log(tmp_path):
 def test_copies_are_compared_with_their_originals(tmp_path):
     """Whatever stands between; refusals and a canary that is not there say nothing."""
     pairs = [("200", "200")] * 10 + [("500", "200")] * 3 + [("400", "400")] * 4 + [("400", "200")]
-    lines = [line("canary", "400", id="a", share="shadow", length=str(ABSENT))]
+    lines = [line("canary", "400", id="a", share="shadow", canary=ABSENT)]
     lines += [line("stable", id="a", share="shadow")]
     for number, (canary, stable) in enumerate(pairs):
         lines += [line("canary", canary, id=str(number), share="shadow")]
