@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +12,7 @@ from bnpipe.pipeline import ui
 from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open_store
 from bnpipe.pipeline.engine.errors import ExitCode
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_COLUMNS = "label", "requests", "failed", "share", "between", "refused", "absent", "p50", "p99"
 
 app = typer.Typer(help="See how the version on trial does.", no_args_is_help=True)
 
@@ -38,40 +38,26 @@ def status(
     worse with a probability of 1 % at most, ever.
     """
     from bnpipe.pipeline.configuration.publishing import served_folder, traffic_log
-    from bnpipe.serving.client.soak import Verdict
+    from bnpipe.serving.client.soak import Rules, Verdict
     from bnpipe.serving.deploy.traffic import read
     from bnpipe.serving.folder import versions
 
     settings, home = config_from(config, sets), open_store().home
-    base, rules = served_folder(settings, home), settings.canary
+    base, margins = served_folder(settings, home), settings.canary
     version = versions.on_trial(base)
-    traffic, unread = read(
-        traffic_log(settings, home),
-        error_margin=rules.error_margin,
-        latency_margin=rules.latency_margin,
-        since=_labelled_at(base, version) if version else 0.0,
-    )
+    since = _labelled_at(base, version) if version else 0.0
+    rules = Rules(error_margin=margins.error_margin, latency_margin=margins.latency_margin)
+    traffic, unread = read(traffic_log(settings, home), rules, since)
     verdict, sentence = traffic.verdict() if version else (None, "no version is on trial")
     labels = {name: getattr(traffic, name).to_json() for name in ("stable", "canary")}
+    value = {"canary": version, "share": traffic.share, "labels": labels, "unread_lines": unread}
     if as_json:
-        ui.write_json(
-            {
-                "canary": version,
-                "share": traffic.share,
-                "labels": labels,
-                "unread_lines": unread,
-                "verdict": verdict,
-                "sentence": sentence,
-            }
-        )
+        ui.write_json({**value, "verdict": verdict, "sentence": sentence})
     else:
-        ui.table(
-            ("label", "requests", "failed", "share", "between", "refused", "absent", "p50", "p99"),
-            ((name, *_row(label)) for name, label in labels.items()),
-        )
-        for line in [f"lines that are none of nginx's: {unread}"] * bool(unread):
-            ui.say(line)
-        ui.say(f"v{version}: {sentence}" if version else sentence)
+        ui.table(_COLUMNS, ((name, *_row(label)) for name, label in labels.items()))
+        ui.say(f"{f'v{version}: ' if version else ''}{sentence}")
+        if unread:
+            ui.say(f"{unread} lines of the log are none of nginx's")
     return ExitCode.ATTENTION if exit_code and verdict is Verdict.FAIL else ExitCode.OK
 
 
@@ -87,14 +73,9 @@ def _labelled_at(base: Path, version: int) -> float:
     return datetime.fromisoformat(times[-1]).timestamp()
 
 
-def _row(label: dict[str, Any]) -> tuple[str, ...]:
+def _row(label: dict[str, Any]) -> tuple[Any, ...]:
     """A label's line of the table."""
     lower, upper = label["failed_between"]
-    times = (label["p50_ms"], label["p99_ms"])
-    return (
-        *(str(label[name]) for name in ("requests", "failed")),
-        f"{label['failed_share']:.2%}",
-        f"{lower:.2%} to {upper:.2%}",
-        *(str(label[name]) for name in ("refused", "absent")),
-        *("" if time is None else f"{time:.0f} ms" for time in times),
-    )
+    share = f"{label['failed_share']:.2%}", f"{lower:.2%} to {upper:.2%}"
+    times = ("" if t is None else f"{t:.0f} ms" for t in (label["p50_ms"], label["p99_ms"]))
+    return label["requests"], label["failed"], *share, label["refused"], label["absent"], *times

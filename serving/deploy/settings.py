@@ -84,10 +84,8 @@ class Deployment:
             )
         _check_image(self.image, "deploy.image", IMAGE)
         _check_image(self.nginx_image, "deploy.nginx_image", NGINX)
-        for name, path in (
-            ("served folder", self.models.base_path),
-            ("deploy.traffic_log", self.traffic_log),
-        ):
+        paths = {"served folder": self.models.base_path, "deploy.traffic_log": self.traffic_log}
+        for name, path in paths.items():
             if re.search("[\x00-\x1f\x7f\ud800-\udfff]", path):
                 raise ServingError(
                     f"{name}: expected a path of printable UTF-8 characters, received {path!r}"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ import numpy as np
 
 from bnpipe.data.plain_file import open_plain
 from bnpipe.serving.client.paired import Paired
-from bnpipe.serving.client.soak import FEWEST, LEVEL, Verdict
+from bnpipe.serving.client.soak import FEWEST, LEVEL, Rules, Verdict
 from bnpipe.serving.errors import ServingError
 
 LOG: Final = "requests.jsonl"
@@ -39,15 +39,12 @@ _ABSENT = "400 " + str(len('{\n    "error": "Unrecognized servable version label
 _QUANTILES = (50, 95)
 _QUICK_MS = 5.0  # nobody is slower than another below this: nginx counts whole milliseconds
 _RECENT, _EVERY = 500, 50  # answers that the quantiles are of, and after which they are new
-_MOST_COPIES = 10_000  # whose originals are awaited
 
 
 class Fate(Enum):
-    """What becomes of a request that is not answered."""
+    """What becomes of a request that is not answered: ABSENT if there is no canary."""
 
-    FAILED = "failed"
-    REFUSED = "refused"
-    ABSENT = "absent"
+    FAILED, REFUSED, ABSENT = range(3)
 
 
 @dataclass
@@ -55,23 +52,24 @@ class Label:
     """The requests of a label.
 
     Attributes:
-        failures: how many failed (`better`), how many were answered (`same`).
-        others: refused by the client's fault; sent to a canary that was not there.
         milliseconds: of the answers, until their first byte.
+        fates: how many were not answered, by what became of them.
     """
 
-    failures: Paired = field(default_factory=Paired)
-    others: dict[Fate, int] = field(default_factory=lambda: {Fate.REFUSED: 0, Fate.ABSENT: 0})
     milliseconds: list[float] = field(default_factory=list)
+    fates: Counter[Fate] = field(default_factory=Counter)
 
     def add(self, outcome: float | Fate | None) -> None:
         """One more request: the time of its answer, or what became of it; None for none."""
         if isinstance(outcome, float):
             self.milliseconds.append(outcome)
-        if outcome in self.others:
-            self.others[outcome] += 1
         elif outcome is not None:
-            self.failures.add(outcome is Fate.FAILED)
+            self.fates[outcome] += 1
+
+    @property
+    def failures(self) -> Paired:
+        """How many failed, as `better`, and how many were answered, as `same`."""
+        return Paired(better=self.fates[Fate.FAILED], same=len(self.milliseconds))
 
     def percentile(self, q: float) -> float | None:
         """A percentile of the times; None without one."""
@@ -79,13 +77,15 @@ class Label:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; either end of the interval is wrong with a probability of LEVEL."""
-        lower, upper = self.failures.band(LEVEL) if self.failures.pairs else (0.0, 1.0)
+        failures = self.failures
+        lower, upper = failures.band(LEVEL) if failures.pairs else (0.0, 1.0)
         return {
-            "requests": self.failures.pairs,
-            "failed": self.failures.better,
-            "failed_share": self.failures.mean,
+            "requests": failures.pairs,
+            "failed": failures.better,
+            "failed_share": failures.mean,
             "failed_between": [max(lower, 0.0), upper],
-            **{fate.value: count for fate, count in self.others.items()},
+            "refused": self.fates[Fate.REFUSED],
+            "absent": self.fates[Fate.ABSENT],
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),
         }
@@ -97,15 +97,13 @@ class Traffic:
 
     Attributes:
         share: of the canary, or `shadow`.
-        error_margin: by how much more of its requests the canary may fail.
-        latency_margin: by what share of the time it may be slower.
+        rules: margins of errors and latency within which the canary may be worse.
         stable: the requests of that label.
         canary: likewise.
     """
 
     share: float | str | None
-    error_margin: float
-    latency_margin: float
+    rules: Rules
     stable: Label = field(default_factory=Label)
     canary: Label = field(default_factory=Label)
     _errors: Paired = field(default_factory=Paired)
@@ -123,19 +121,19 @@ class Traffic:
             self._count(Fate.REFUSED if outcome is Fate.REFUSED else canary, outcome)
         else:
             self._copies[request] = outcome
-            if len(self._copies) > _MOST_COPIES:
-                del self._copies[next(iter(self._copies))]
 
     def _count(self, canary: float | Fate | None, stable: float | Fate | None) -> None:
         # From the first answer of the canary's on, without that one, which no lot has drawn.
-        compared = self.canary.failures.pairs and canary is not Fate.ABSENT
+        compared = self.canary.failures.pairs > 0 and canary is not Fate.ABSENT
         self.canary.add(canary)
         self.stable.add(stable)
         if compared and (canary is Fate.FAILED) != (stable is Fate.FAILED):
             self._errors.add(canary is Fate.FAILED)
         elif compared:
             for events, limit in zip(self._slow, self._limits, strict=False):
-                late = isinstance(canary, float) and canary > (1 + self.latency_margin) * limit
+                late = (
+                    isinstance(canary, float) and canary > (1 + self.rules.latency_margin) * limit
+                )
                 if late != (isinstance(stable, float) and stable > limit):
                     events.add(late)
         if isinstance(stable, float):
@@ -150,34 +148,31 @@ class Traffic:
         share = self.share if isinstance(self.share, float) else 0.5
         ours, theirs = self.canary.failures, self.stable.failures
         excess = ours.mean - theirs.mean
-        if self._errors.is_above(share, LEVEL / 3) and excess > self.error_margin:
+        if self._errors.is_above(share, LEVEL / 3) and excess > self.rules.error_margin:
             counts = [f"{label.better} of {label.pairs} requests" for label in (ours, theirs)]
             return Verdict.FAIL, f"canary failed {counts[0]}, stable {counts[1]}"
         if any(events.is_above(share, LEVEL / 3) for events in self._slow):
-            times = " against ".join(
+            times = [
                 f"{label.percentile(50):.0f} ms (p95 {label.percentile(95):.0f} ms)"
                 for label in (self.canary, self.stable)
-            )
-            slower = f"canary is slower than stable: {times}, margin {self.latency_margin:.0%}"
-            return Verdict.FAIL, slower
+            ]
+            margin = f"margin {self.rules.latency_margin:.0%}"
+            return Verdict.FAIL, f"canary is slower: {times[0]} against {times[1]}, {margin}"
         return Verdict.INCONCLUSIVE, f"nothing is shown against canary in {ours.pairs} requests"
 
 
-def read(
-    folder: Path, *, error_margin: float, latency_margin: float, since: float = 0.0
-) -> tuple[Traffic, int]:
+def read(folder: Path, rules: Rules, since: float = 0.0) -> tuple[Traffic, int]:
     """The requests that nginx logged since the share is what it is, and how many lines are none.
 
     Args:
         folder: with the log, and what rotation left of it.
-        error_margin: see `Traffic`.
-        latency_margin: likewise.
+        rules: see `Traffic`.
         since: seconds since 1970 before which nothing counts.
 
     Raises:
         ServingError: there is no log, or it cannot be read.
     """
-    traffic, unread = Traffic(None, error_margin, latency_margin), 0
+    traffic, unread = Traffic(None, rules), 0
     for text in _lines(folder, since):
         try:
             line = json.loads(text)
@@ -189,7 +184,7 @@ def read(
             unread += 1
             continue
         if share != traffic.share:
-            traffic = Traffic(share, error_margin, latency_margin)
+            traffic = Traffic(share, rules)
         traffic.add(label, request, outcome)
     return traffic, unread
 

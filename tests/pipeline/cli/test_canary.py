@@ -68,7 +68,7 @@ def test_a_canary_that_does_not(
     assert call(["canary", "status", "--exit-code"]) == ExitCode.OK
     out = capsys.readouterr().out
     assert "v2: nothing is shown against canary in 100 requests" in out
-    assert "lines that are none of nginx's: 1" in out
+    assert "1 lines of the log are none of nginx's" in out
 
 
 def test_there_is_no_canary(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
