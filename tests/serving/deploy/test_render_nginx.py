@@ -1,6 +1,7 @@
 """The rendered nginx, real, before the stand-in or before a server that fails on purpose."""
 
 import dataclasses
+import functools
 import gzip
 import http.client
 import json
@@ -197,6 +198,7 @@ def test_a_canary_that_comes_and_goes_costs_no_request(serving, tmp_path, shadow
     assert {line["status"] for line in lines} <= ({200, 400} if shadow else {200})
 
 
+@functools.cache
 def refusals() -> dict[str, tuple[str, str, Any, dict[str, str]]]:
     """Path, method, body, headers of what a server refuses."""
     wide = {"instances": [[0.0] * 783]}
@@ -278,7 +280,7 @@ def test_what_passes_as_it_is(serving, tmp_path, share, shadow):
 
 
 class Faulty(ThreadingHTTPServer):
-    """Answers `stable`, and does with `canary` what `fault` says: a status, or `drop`."""
+    """Answers `stable`, and does with `canary` what `fault` says: a status, `drop` or `hang`."""
 
     daemon_threads = True
 
@@ -288,6 +290,7 @@ class Faulty(ThreadingHTTPServer):
         self.bodies: list[tuple[str, bytes]] = []
         self.closing = False
         self.seconds = 0.0
+        self.released = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -305,7 +308,9 @@ class Failing(BaseHTTPRequestHandler):
         self.server.bodies.append((label, body))
         status: int | str = 200 if label == "stable" else self.server.fault
         time.sleep(self.server.seconds)
-        if status == "drop":
+        if status == "hang":
+            self.server.released.wait(PATIENCE)
+        if status in ("drop", "hang"):
             self.close_connection = True
             return
         answer = json.dumps({"label": label, "status": status}).encode()
@@ -322,6 +327,7 @@ class Failing(BaseHTTPRequestHandler):
 def faulty():
     server = Faulty()
     yield server
+    server.released.set()
     server.shutdown()
     server.server_close()
 
@@ -352,6 +358,33 @@ def test_what_the_canary_does_not_answer_stable_does(faulty, tmp_path, fault):
     assert [line["upstream_status"].partition(" : ")[2] for line in lines] == ["200"] * 2
     label = traffic.canary.to_json()
     assert (label["failed"], label["absent"]) == ((0, 2) if fault == 404 else (2, 0))
+
+
+def test_in_shadow_nobody_waits_for_the_canary(faulty, tmp_path):
+    faulty.fault = "hang"
+    with front(rendered(shadow=True), faulty.at, tmp_path) as at:
+        status, _, answer = ask(at.rest, PREDICT, ZEROS)
+        assert (status, json.loads(answer)["label"]) == (200, "stable")
+        wait_for(lambda: len(faulty.bodies) == 2)
+        assert logged(at) == []  # the canary still has its copy
+        faulty.released.set()
+    assert {line["label"]: line["upstream_status"] for line in logged(at)} == {
+        "canary": "502",
+        "stable": "200",
+    }
+
+
+def test_a_canary_that_hangs_costs_time_only(faulty, tmp_path):
+    faulty.fault = "hang"
+    text = rendered(1.0)
+    assert text.count("proxy_read_timeout 10s;") == 1
+    with front(
+        text.replace("proxy_read_timeout 10s;", "proxy_read_timeout 1s;"), faulty.at, tmp_path
+    ) as at:
+        status, _, answer = ask(at.rest, PREDICT, ZEROS)
+        assert (status, json.loads(answer)["label"]) == (200, "stable")
+    (line,) = logged(at)
+    assert line["upstream_status"] == "504 : 200"
 
 
 def test_connections_that_the_server_closes_lose_no_request(faulty, tmp_path):
