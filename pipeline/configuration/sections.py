@@ -92,7 +92,7 @@ class Deploy:
     max_p99_ms: Annotated[float, at.Gt(0)] = 50.0
     """99th percentile of the latency that raises an alert, in milliseconds."""
     nginx_image: str = NGINX
-    """The image of the nginx before the server, pinned likewise."""
+    """The image of the nginx before the server, pinned likewise; bash in it asks for its health."""
     canary_share: Annotated[float, at.Ge(0), at.Le(1)] = 0.1
     """Share of the requests without a label that goes to the canary while there is one."""
     shadow: bool = False

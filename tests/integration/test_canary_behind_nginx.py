@@ -95,13 +95,14 @@ def status(trial: Trial, at: Front) -> Any:
 
 def spoiled(trial: Trial, spoiler: Spoiler, at: Front) -> str:
     """A canary that answers nobody; whoever asks it gets the answer of `stable`."""
-    words = ("--json", "--set", "trainer.epochs=5", *trial.words(soak="10m", rate=1))
+    words = ("--json", "--set", "trainer.epochs=5", *trial.words(soak="10m", rate=0.4))
     spoiler.failing = "canary"
     time.sleep(1.1)
     tick = trial.project.start("retrain", "--due", *words)
     wait_for(lambda: versions.on_trial(trial.base) == 2 or tick.poll() is not None)
     wait_for(lambda: status(trial, at)["verdict"] == "fail" or tick.poll() is not None)
     found = status(trial, at)
+    assert found["verdict"] == "fail", found  # long before the soak is as sure
     out, err = tick.communicate()
     assert tick.returncode == 3, out + err
     assert "v2 is withdrawn: canary failed" in out

@@ -5,6 +5,8 @@ import functools
 import gzip
 import http.client
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -407,6 +409,20 @@ def test_the_log_holds_no_body_and_any_path(faulty, tmp_path):
     assert lines[1]["uri"] == '/v1/"\\%09%ff'
     for line in lines:
         assert line["seconds"] >= 0 and line["upstream_status"] == "200"
+
+
+def test_a_log_that_is_rotated_is_read_whole(faulty, tmp_path):
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
+        for _ in range(3):
+            ask(at.rest, PREDICT, ZEROS)
+        wait_for(lambda: len(logged(at)) == 3)
+        log = at.traffic / "requests.jsonl"
+        log.rename(at.traffic / "requests.jsonl.1")
+        os.kill(int((tmp_path / "nginx.pid").read_text()), signal.SIGUSR1)
+        wait_for(log.exists)
+        time.sleep(0.2)  # every worker opens it for itself
+        ask(at.rest, PREDICT, ZEROS)
+    assert read(at.traffic, Rules())[0].stable.failures.pairs == 4
 
 
 def test_a_client_that_gives_up_is_logged_as_not_answered(faulty, tmp_path):
