@@ -420,7 +420,6 @@ def test_a_log_that_is_rotated_is_read_whole(faulty, tmp_path):
         log.rename(at.traffic / "requests.jsonl.1")
         os.kill(int((tmp_path / "nginx.pid").read_text()), signal.SIGUSR1)
         wait_for(log.exists)
-        time.sleep(0.2)  # every worker opens it for itself
         ask(at.rest, PREDICT, ZEROS)
     assert read(at.traffic, Rules())[0].stable.failures.pairs == 4
 

@@ -13,7 +13,7 @@ import pytest
 
 from bnpipe.serving.client.soak import Rules, Verdict
 from bnpipe.serving.deploy.render import render
-from bnpipe.serving.deploy.traffic import LOG, Traffic, read
+from bnpipe.serving.deploy.traffic import LOG, Fate, Traffic, read
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.local.codec import error_body
 from tests.serving.deploy.test_render import DEPLOYMENT
@@ -184,8 +184,6 @@ def requests(
 
     Load and errors double in the middle, for both: the lot does not mind.
     """
-    from bnpipe.serving.deploy.traffic import Fate
-
     random = np.random.default_rng(seed)
     arm, fails, times = random.random(count), random.random((2, count)), random.normal(size=count)
     own = random.normal(size=(2, count))
@@ -194,7 +192,7 @@ def requests(
         for label, side in (("canary", 0), ("stable", 1)):
             if share != "shadow" and (label == "canary") != (arm[i] < share):
                 continue
-            spread = times[i] if share == "shadow" else own[side][i]
+            spread = (times[i] + own[side][i]) / 2**0.5
             milliseconds = 10 * busy * np.exp(0.4 * spread) * (slower if side == 0 else 1)
             failed = fails[side][i] < busy * errors[side]
             yield label, str(i), Fate.FAILED if failed else float(np.round(milliseconds))
@@ -250,8 +248,6 @@ def test_quick_answers_are_not_slow_ones():
 
 
 def test_what_came_before_the_canary_is_not_held_against_stable():
-    from bnpipe.serving.deploy.traffic import Fate
-
     traffic = Traffic(0.1, RULES)
     for number in range(1000):
         traffic.add("stable", str(number), Fate.FAILED)
