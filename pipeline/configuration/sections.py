@@ -11,7 +11,7 @@ import annotated_types as at
 from bnpipe.components.base import LocalPath, PathOrUrl
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
-from bnpipe.serving.deploy import IMAGE
+from bnpipe.serving.deploy import IMAGE, NGINX
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 """The reasons that may start a retraining, besides a person."""
@@ -91,6 +91,17 @@ class Deploy:
     """Share of failed requests that raises an alert."""
     max_p99_ms: Annotated[float, at.Gt(0)] = 50.0
     """99th percentile of the latency that raises an alert, in milliseconds."""
+    nginx_image: str = NGINX
+    """The image of the nginx before the server, pinned likewise; bash in it asks for its health."""
+    canary_share: Annotated[float, at.Ge(0), at.Le(1)] = 0.1
+    """Share of the requests without a label that goes to the canary while there is one."""
+    shadow: bool = False
+    """Send the canary a copy of every request without a label instead; clients get the answers of
+    the live version only."""
+    traffic_log: LocalPath | None = None
+    """Folder that nginx logs requests to, for bnpipe canary status; by default `<home>/traffic`."""
+    gateway: str = "gateway"
+    """The Gateway that the HTTPRoute belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
