@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     VERDICT = 3, "a gate's verdict stopped it (data, evaluation or infra)"
     ATTENTION = (
         4,
-        "with --exit-code: attention needed (work to do, stale model, a canary shown to be worse)",
+        "with --exit-code: attention needed (work to do, stale model, a worse canary)",
     )
     LOCKED = 5, "another run is at work in this home"
     STORE = 6, "the store is damaged"
