@@ -88,8 +88,8 @@ class History:
         times: when each number was taken.
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
-        lived: the versions that `stable` has named, the live one last; a rollback ends at the one that
-            it goes to.
+        lived: versions that `stable` named one after the other, the live one last; a rollback goes
+            back in them.
         listed: what servers are to load although no label names it yet.
         baking: the stable version, while it is to be watched.
         signed: versions whose signature came after them.

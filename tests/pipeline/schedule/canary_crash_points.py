@@ -23,6 +23,7 @@ from tests.fault_injection import NOT_REACHED, stopped
 from tests.serving.folder.served import events, leftovers, push, saved_model, torn
 
 LIVE, TRIED = 1, 2
+RUN = {"id": "0001", "steps": [{"name": "transform", "outputs": {"transformed": "images"}}]}
 
 
 class Story:
@@ -46,7 +47,7 @@ class Story:
         labels.promote(self.base, published.version, label="canary")
         pushed = {"version": TRIED, "label": "canary", "digest": published.digest}
         self.store.runs.mkdir(parents=True)
-        (self.store.runs / "run.json").write_text(json_text({"id": "0001", "pushed": pushed}))
+        (self.store.runs / "run.json").write_text(json_text(RUN | {"pushed": pushed}))
 
     def soaked(self, *given: object, **_: object) -> Soaked:
         verdict = self.ends[str(given[4])]

@@ -1,9 +1,15 @@
 """The trial of a new version: what its soak and its bake lead to, wherever they are stopped."""
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,17 +17,24 @@ from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 from bnpipe.pipeline.schedule import canary
 from bnpipe.pipeline.schedule.outcome import Result
-from bnpipe.serving.client.soak import Verdict
+from bnpipe.pipeline.schedule.work import Ran
+from bnpipe.serving.client import soak as client_soak
+from bnpipe.serving.client.base import Client
+from bnpipe.serving.client.soak import Unwell, Verdict
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import labels, ledger, versions
+from bnpipe.serving.folder.rollout import Rollout
 from tests.child import WITH_TESTS, environment
-from tests.pipeline.schedule.canary_crash_points import LIVE, TRIED, Story
+from tests.pipeline.schedule.canary_crash_points import LIVE, RUN, TRIED, Story
+from tests.serving.client.test_soak import CLASSES, FEATURES, Answers
 from tests.serving.folder.served import push, saved_model
+
+SOAK = canary._soak
 
 
 @pytest.fixture
 def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
-    for name in ("_soak", "rollout"):  # a story replaces them; here they come back
+    for name in ("_soak", "rollout", "_probes"):  # a story replaces them; here they come back
         monkeypatch.setattr(canary, name, getattr(canary, name))
     made = Story(tmp_path, "pass,pass")
     made.begin()
@@ -55,7 +68,7 @@ def test_a_version_that_fails_while_it_is_watched_is_rolled_back(story: Story) -
 def test_nothing_shown_while_it_is_watched_keeps_it(story: Story) -> None:
     story.ends["bake"] = Verdict.INCONCLUSIVE
     ran = story.attempt()
-    assert ran.sentence == "v2 is live after its soak and 30 minutes of being watched"
+    assert ran.sentence == "v2 is live and was watched for 30 minutes"
     assert versions.live(story.base) == TRIED and versions.baking(story.base) is None
 
 
@@ -111,3 +124,179 @@ def test_without_a_server_nothing_is_watched(story: Story) -> None:
     labels.promote(story.base, TRIED, bake=True)
     config = from_values({"serving": {"base_path": str(story.base)}, "canary": {"bake": "30m"}})
     assert canary.baking(config, story.store.home) is None
+
+
+# What pairs have come to is kept
+
+
+class Asked(Rollout):
+    """A folder with one server, which is a client of a test."""
+
+    client: Answers
+
+    @contextmanager
+    def clients(self) -> Iterator[dict[str, Client]]:
+        yield {"http://s1": self.client}
+
+
+@pytest.fixture
+def client(story: Story, monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """Answers for the real soaks of a story: 40 images each, of 160."""
+    monkeypatch.setattr(canary, "_soak", SOAK)
+    monkeypatch.setattr(canary, "_probes", lambda *_: (FEATURES[:160], CLASSES[:160]))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(client_soak, "soak", partial(client_soak.soak, sleep=lambda _: None))
+    (story.store.runs / "0001").mkdir()
+    made = Asked(story.base)
+    object.__setattr__(made, "client", Answers())
+    monkeypatch.setattr(canary, "rollout", lambda *_: made)
+    configure(story)
+    return made.client
+
+
+def configure(story: Story, **settings: Any) -> None:
+    serving = {"base_path": str(story.base), "rollout": "canary"}
+    rules = {"soak": "4s", "rate": 10, "margin": 0.06, **settings}
+    story.config = from_values({"serving": serving, "canary": rules})
+
+
+def images(client: Answers) -> list[int]:
+    return [image for name, image in client.asked if name == "canary"]
+
+
+def test_a_kept_canary_goes_on_where_it_stopped(story: Story, client: Answers) -> None:
+    """What 40 images do not show, 120 do; none of them is asked for twice."""
+    sentences = [story.attempt().sentence for _ in range(3)]
+    assert ["stays canary" in sentence for sentence in sentences] == [True, True, False]
+    assert "over 120 images" in sentences[2] and versions.live(story.base) == TRIED
+    assert len(images(client)) == len(set(images(client))) == 120
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20],
+        lambda text: text.replace('"same": 80', '"same": 90'),
+        lambda text: "[]",
+        lambda text: "",
+        lambda text: "{" * 100_000,
+        lambda text: text.replace("evidence", "evidences"),
+    ],
+)
+def test_damaged_evidence_is_none(
+    story: Story, client: Answers, damage: Callable[[str], str]
+) -> None:
+    for _ in range(2):
+        story.attempt()
+    path = story.base / canary.EVIDENCE
+    assert damage(path.read_text()) != path.read_text()
+    path.write_text(damage(path.read_text()))
+    assert "over 40 images" in story.attempt().sentence
+    assert "over 80 images" in story.attempt().sentence
+
+
+@pytest.mark.parametrize("other", ["margin", "images", "version"])
+def test_evidence_is_about_what_it_was_gathered_on(
+    story: Story, client: Answers, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    for _ in range(2):
+        story.attempt()
+    if other == "margin":
+        configure(story, margin=0.05)
+    elif other == "images":
+        path = story.store.runs / "run.json"
+        path.write_text(path.read_text().replace("images", "more images"))
+    else:
+        push(story.base, saved_model(story.base.parent / "models" / "c", "c"), hold=True)
+        labels.promote(story.base, 3, label="canary")
+    assert "over 40 images" in story.attempt().sentence
+
+
+def test_a_canary_of_which_all_images_show_nothing_is_left_to_people(
+    story: Story, client: Answers
+) -> None:
+    configure(story, margin=0.001)
+    for _ in range(4):
+        assert "stays canary" in story.attempt().sentence
+    told = story.attempt()
+    assert told.sentence.endswith("not shown to be as good, and all images were asked")
+    assert told.result is Result.UNCHANGED and len(images(client)) == 160
+    configure(story, margin=0.001, inconclusive="withdraw")
+    assert story.attempt().result is Result.WITHDRAWN
+
+
+# What a bake compares with
+
+
+def baked(story: Story, monkeypatch: pytest.MonkeyPatch) -> tuple[Ran, list[Any]]:
+    """The end of a bake, and what it was compared with."""
+    asked = []
+
+    def soaked(*given: Any, **named: Any) -> Any:
+        asked.append(named["old"])
+        return story.soaked(*given, **named)
+
+    monkeypatch.setattr(canary, "_soak", soaked)
+    return canary.bake(story.config, story.store, RUN), asked
+
+
+def test_a_bake_compares_with_what_was_live_whatever_the_numbers(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v2 stayed canary; v3 was promoted from v1."""
+    push(story.base, saved_model(story.base.parent / "models" / "c", "c"), hold=True)
+    labels.promote(story.base, 3, bake=True)
+    story.ends["bake"] = Verdict.FAIL
+    ran, asked = baked(story, monkeypatch)
+    assert asked == [{"version": LIVE}] and versions.live(story.base) == LIVE
+    assert ran.sentence == "v3 is withdrawn: rolled back to v1: bake: fail"
+
+
+def test_a_bake_with_nothing_to_compare_ends_and_says_so(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels.promote(story.base, TRIED, bake=True)
+    shutil.rmtree(story.base / str(LIVE))
+    ran, asked = baked(story, monkeypatch)
+    assert asked == [] and versions.baking(story.base) is None
+    nothing = "v2 is live, and there was nothing to watch it by: "
+    assert ran.sentence == nothing + "nothing else was live before"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_bake_ends_where_the_server_does_not_load_what_was_live_before(
+    story: Story, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    labels.promote(story.base, TRIED, bake=True)
+    client = Answers()
+    client.loaded = lambda version: "NOT_FOUND END"
+    monkeypatch.setattr(client, "answers", lambda: answers)
+    made = Asked(story.base)
+    object.__setattr__(made, "client", client)
+    monkeypatch.setattr(canary, "rollout", lambda *_: made)
+    if not answers:
+        with pytest.raises(ServingError, match="expected AVAILABLE"):
+            baked(story, monkeypatch)
+        assert versions.baking(story.base) == TRIED
+        return
+    ran, asked = baked(story, monkeypatch)
+    assert asked == [] and versions.baking(story.base) is None
+    assert "nothing to watch it by: http://s1 has not loaded v1: " in ran.sentence
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_bake_beside_a_version_that_fails_by_itself_ends(
+    story: Story, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    labels.promote(story.base, TRIED, bake=True)
+
+    def unwell(*_: Any, **__: Any) -> Any:
+        raise Unwell("s1 failed 20 of 20 probes of v1: broken", hint="", over=over)
+
+    monkeypatch.setattr(canary, "_soak", unwell)
+    if over:
+        assert "s1 failed 20 of 20" in canary.bake(story.config, story.store, RUN).sentence
+    else:
+        with pytest.raises(Unwell):
+            canary.bake(story.config, story.store, RUN)
+    assert versions.baking(story.base) == (None if over else TRIED)

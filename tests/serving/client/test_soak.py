@@ -1,15 +1,27 @@
 """A version is judged by what clients would see; a broken server is no verdict."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
-from bnpipe.serving.client.soak import FEWEST, LEVEL, STABLE, Rules, Soaked, Verdict, soak
+from bnpipe.serving.client.base import Client, Options, Prediction, ServerError, VersionState
+from bnpipe.serving.client.soak import (
+    FEWEST,
+    LEVEL,
+    STABLE,
+    Evidence,
+    Rules,
+    Soaked,
+    Unwell,
+    Verdict,
+    soak,
+)
 from bnpipe.serving.errors import ServingError
 from tests.serving.client.simulated_soaks import Truth, simulate, worse
 
@@ -25,6 +37,7 @@ class Answers(Client):
     def __init__(self, **special: Special) -> None:
         super().__init__("digits", Options(attempts=1))
         self.special = special
+        self.loaded: Callable[[int], str] = lambda _: "AVAILABLE"
         self.asked: list[tuple[str, int]] = []
 
     def predict(self, inputs: Any, *, label: str = "", version: int = 0, **_: Any) -> Prediction:
@@ -39,7 +52,9 @@ class Answers(Client):
 
     def _classify(self, *_: Any, **__: Any) -> Any: ...
 
-    def status(self, *_: Any, **__: Any) -> Any: ...
+    def status(self, version: int | None = None) -> list[VersionState]:
+        code, _, state = self.loaded(version or 0).rpartition(" ")
+        return [VersionState(version or 0, state, code or "OK", "")]
 
     def metadata(self, *_: Any, **__: Any) -> Any: ...
 
@@ -56,6 +71,15 @@ def every(number: int, otherwise: Special) -> Special:
 
 def fail(_: int) -> int:
     raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
+
+
+def refuse(_: int) -> int:
+    raise ServerError("no server at http://s1: Connection refused", transient=True)
+
+
+def within(turns: range, otherwise: Special) -> Special:
+    turn = itertools.count()
+    return lambda class_id: otherwise(class_id) if next(turn) in turns else class_id
 
 
 def wrong(class_id: int) -> int:
@@ -121,6 +145,86 @@ def test_a_canary_that_fails_is_refused_with_the_servers_words() -> None:
 def test_failures_that_both_share_are_not_the_canarys() -> None:
     both = Answers(canary=every(10, fail), stable=every(10, fail))
     assert soaked(both).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("loading", [6, 15])
+def test_a_restart_of_the_server_is_not_the_canarys(loading: int) -> None:
+    """Both are gone, then the stable version is loaded, and the canary so many requests later."""
+    turn = itertools.count()
+
+    def canary(class_id: int) -> int:
+        after = next(turn) - 100
+        return refuse(0) if 0 <= after < 13 else fail(0) if 13 <= after < 13 + loading else class_id
+
+    client = Answers(canary=canary, stable=within(range(101, 113), refuse))
+    client.loaded = lambda version: "LOADING" if version == 5 else "AVAILABLE"
+    rules, kept = Rules(seconds=60, rate=5, margin=0.1, error_margin=0), Evidence()
+    if loading == 15:  # it is not asked for hours
+        with pytest.raises(Unwell, match=f"failed {FEWEST} of 120 probes of stable: no server"):
+            soaked(client, rules=rules, numbers=(5, 4), evidence=kept)
+    end = soaked(client, rules=rules, numbers=(5, 4), evidence=kept)
+    assert end.verdict is Verdict.PASS
+    assert (end.total.errors.worse, end.total.errors.better) == (0, 0)
+    assert end.total.errors.pairs == 300
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "counts"),
+    [
+        (fail, "AVAILABLE", True),
+        (fail, "UNAVAILABLE END", True),  # it could not be loaded again
+        (fail, "LOADING", False),
+        (refuse, "AVAILABLE", False),
+    ],
+)
+def test_a_failure_counts_where_the_version_is_loaded(
+    fault: Special, state: str, counts: bool
+) -> None:
+    client = Answers(canary=every(10, fault))
+    client.loaded = lambda _: state
+    end = soaked(client, rules=Rules(seconds=40, rate=5), numbers=(5, 4))
+    assert (end.verdict is Verdict.FAIL) is counts
+    assert (end.total.errors.worse > 0) is counts
+
+
+def test_an_old_version_that_fails_by_itself_is_nothing_to_compare_with() -> None:
+    client = Answers(v4=fail)
+    with pytest.raises(Unwell) as told:
+        soaked(client, new=STABLE, old={"version": 4}, numbers=(5, 4))
+    assert told.value.over
+    with pytest.raises(Unwell) as told:
+        soaked(Answers(v4=refuse), new=STABLE, old={"version": 4}, numbers=(5, 4))
+    assert not told.value.over
+
+
+def test_a_soak_goes_on_with_what_earlier_attempts_have_come_to() -> None:
+    rules, client, evidence = Rules(seconds=40, rate=5), Answers(), Evidence()
+    ends, texts = [], []
+    for _ in range(4):
+        kept = Evidence.from_json(json.loads(texts[-1])) if texts else evidence
+        end = soaked(
+            client, rules=rules, evidence=kept, keep=lambda e: texts.append(json.dumps(asdict(e)))
+        )
+        ends.append(end.verdict)
+    images = [image for name, image in client.asked if name == "canary"]
+    assert len(images) == len(set(images)) == 800
+    assert end.total.accuracy.pairs == 800 and end.path[-1].pairs > 600
+    assert ends[0] is Verdict.INCONCLUSIVE and ends[-1] is Verdict.PASS
+
+
+def test_a_soak_that_was_cut_short_is_gone_on_with_to_its_end() -> None:
+    turns, client, kept = itertools.count(), Answers(), []
+
+    def check() -> None:
+        if next(turns) == 57:
+            raise ServingError("killed")
+
+    rules = Rules(seconds=20, rate=5)
+    with pytest.raises(ServingError, match="killed"):
+        soaked(client, rules=rules, check=check, keep=kept.append)
+    assert kept[-1].turns == client.count("canary") == 57
+    soaked(client, rules=rules, evidence=kept[-1])
+    assert client.count("canary") == len({image for _, image in client.asked}) == 100
 
 
 @pytest.mark.parametrize(
