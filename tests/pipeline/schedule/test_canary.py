@@ -1,11 +1,13 @@
 """The trial of a new version: what its soak and its bake lead to, wherever they are stopped."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,10 @@ import pytest
 from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 from bnpipe.pipeline.schedule import canary
+from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Result
+from bnpipe.pipeline.schedule.retraining import Retraining
+from bnpipe.pipeline.schedule.slot import Slot
 from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.client import soak as client_soak
 from bnpipe.serving.client.base import Client
@@ -300,3 +305,66 @@ def test_a_bake_beside_a_version_that_fails_by_itself_ends(
         with pytest.raises(Unwell):
             canary.bake(story.config, story.store, RUN)
     assert versions.baking(story.base) == (None if over else TRIED)
+
+
+# What the schedule's ticks go on with
+
+
+@pytest.fixture
+def retraining(story: Story) -> Retraining:
+    """The schedule's view of a story whose version was made by a run of its home."""
+    folder = story.store.runs / "0001"
+    folder.mkdir()
+    pushed = json.loads((story.store.runs / "run.json").read_text())["pushed"]
+    steps = [*RUN["steps"], {"name": "trainer", "outputs": {"model": "m2"}}]
+    summary = {"id": "0001", "status": "succeeded", "pushed": pushed, "steps": steps}
+    (folder / "run.json").write_text(json.dumps(summary))
+    ledger_file = story.base / ledger.LEDGER
+    lines = [json.loads(line) for line in ledger_file.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "reserved" and line["version"] == TRIED:
+            line["provenance"] |= {"run": "0001", "inputs": {"model": "m2"}}
+    ledger_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Retraining(story.config, story.store.home)
+
+
+CLAIM = Claim(slot=Slot(datetime(2026, 1, 1, tzinfo=UTC), by_hand=True), trial="0001")
+
+
+def test_a_tick_goes_on_with_a_canary_and_trains_nothing(
+    story: Story, retraining: Retraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnpipe.pipeline.schedule.child.supervise", None)  # no run is started
+    assert retraining.trial() == ("v2 is on trial", "0001")
+    ran = retraining.run(CLAIM)
+    assert (ran.result, ran.version) == (Result.PUSHED, TRIED)
+    assert retraining.trial() is None
+    # Killed before that was written down, it is said again.
+    assert retraining.run(CLAIM).result is Result.PUSHED
+    labels.rollback(story.base, reason="bad")
+    assert retraining.run(CLAIM).result is Result.WITHDRAWN
+
+
+def test_a_tick_goes_on_with_a_bake_that_was_cut_short(
+    story: Story, retraining: Retraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels.promote(story.base, TRIED, bake=True)
+    assert retraining.trial() is None  # without servers
+    made = Rollout(story.base, ("http://127.0.0.1:9",))
+    monkeypatch.setattr(canary, "rollout", lambda *_: made)
+    assert retraining.trial() == ("v2 is on trial", "0001")
+
+
+@pytest.mark.parametrize("why", ["another home's", "all images asked", "direct"])
+def test_a_tick_leaves_alone_what_it_can_do_nothing_for(
+    story: Story, retraining: Retraining, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    path = story.store.runs / "0001" / "run.json"
+    if why == "another home's":
+        path.write_text(path.read_text().replace("m2", "m3"))
+    elif why == "direct":
+        config = from_values({"serving": {"base_path": str(story.base)}})
+        retraining = Retraining(config, story.store.home)
+    else:
+        monkeypatch.setattr(canary, "_kept", lambda *_: {"left": 0, "shown": False})
+    assert retraining.trial() is None
