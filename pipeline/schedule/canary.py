@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from bnpipe.data.durable import replace_text
 from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
@@ -28,14 +30,16 @@ from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.work import Ran
-from bnpipe.serving.client.base import ServerError
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import labels, ledger, versions
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.settle import writing
 
 if TYPE_CHECKING:
-    from bnpipe.serving.client.soak import Soaked
+    from bnpipe.serving.client.soak import Evidence, Soaked
+
+Numbers = tuple[int | None, int | None]
+"""Of the version on trial, and of the one that it is measured by."""
 
 RECORD = "canary.json"
 """In the run's folder: what its soak and its bake came to, for the report."""
@@ -57,28 +61,25 @@ def baking(config: Config, home: Path) -> int | None:
     return versions.baking(served_folder(config, home))
 
 
-def waiting(config: Config, store: Store) -> tuple[int, Mapping[str, Any]] | None:
-    """The version whose trial a tick goes on with, and the summary of the run that made it.
+def waiting(config: Config, store: Store) -> str | None:
+    """The run that made the version whose trial a tick goes on with.
 
     None if there is none, that run is not in this home, or nothing more could be shown.
 
     Raises:
         ServingError: the served folder cannot be read.
     """
-    home = store.home
-    trial = on_trial(config, home)
-    version = trial or baking(config, home)
-    if version is None:
-        return None
+    trial, target = on_trial(config, store.home), rollout(config, store.home)
+    version = trial or baking(config, store.home)
     # Another home's run may have the same number; and what was put there by hand has none.
-    with suppress(ConfigError, StoreError, ServingError, KeyError):
-        origin = versions.provenance_of(served_folder(config, home), version)
+    with suppress(ConfigError, StoreError, KeyError):
+        origin = versions.provenance_of(target.base, version) if version else {}
         run = find_run(store, origin["run"]).summary()
-        made = any(s["outputs"].get("model") == origin["inputs"]["model"] for s in run["steps"])
-        if made and not (
-            trial and config.canary.inconclusive == "keep" and _all_asked(config, home, run)
-        ):
-            return version, run
+        models = [step["outputs"].get("model") for step in run["steps"]]
+        about = _about(config, target, run, "soak", (trial, versions.live(target.base)))
+        kept = _kept(target.base, about) if config.canary.inconclusive == "keep" else None
+        told_out = kept is not None and not kept.left and not kept.shown
+        return run["id"] if origin["inputs"]["model"] in models and not told_out else None
     return None
 
 
@@ -103,35 +104,27 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     if version is None or ledger.read(target.base).entry(version) is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
 
+    numbers = version, versions.live(target.base)
+
     def check() -> None:
-        if versions.on_trial(target.base) != version:
-            raise ServingError(
-                "the canary was promoted or withdrawn during its soak", hint="bnpipe versions list"
-            )
+        if (versions.on_trial(target.base), versions.live(target.base)) != numbers:
+            raise ServingError("a label moved during the soak", hint="bnpipe versions list")
 
     # A server that does not know the label yet would fail every probe of a good version.
     target.confirm(version, label="canary")
-    decision: str = config.canary.inconclusive
-    if _all_asked(config, store.home, run):
-        sentence = "not shown to be as good, and all images were asked"
-    else:
-        live = versions.live(target.base)
-        soaked = _soak(
-            config, store, run, target, "soak", config.canary.soak, (version, live), check=check
-        )
-        sentence = soaked.sentence
-        decisions = {Verdict.PASS: "promote", Verdict.FAIL: "withdraw"}
-        decision = decisions.get(soaked.verdict, decision)
+    soaked = _soak(config, store, run, target, "soak", config.canary.soak, numbers, check=check)
+    decisions = {Verdict.PASS: "promote", Verdict.FAIL: "withdraw"}
+    decision = decisions.get(soaked.verdict, config.canary.inconclusive)
     if decision == "promote":
         target.promote(version, bake=config.canary.bake is not None)
         if config.canary.bake is not None:
             return bake(config, store, run)
-        return _promoted(run, version, f" after its soak: {sentence}")
+        return _promoted(run, version, f" after its soak: {soaked.sentence}")
     if decision == "withdraw":
-        target.withdraw(version, reason=sentence)
-        return _withdrawn(run, version, sentence)
-    stays = f"v{version} stays canary: {sentence}"
-    return Ran(sentence=stays, result=Result.UNCHANGED, run=str(run["id"]))
+        target.withdraw(version, reason=soaked.sentence)
+        return _withdrawn(run, version, soaked.sentence)
+    sentence = f"v{version} stays canary: {soaked.sentence}"
+    return Ran(sentence=sentence, result=Result.UNCHANGED, run=str(run["id"]))
 
 
 def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
@@ -147,7 +140,7 @@ def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
-    from bnpipe.serving.client.soak import STABLE, Unwell, Verdict
+    from bnpipe.serving.client.soak import STABLE, Verdict
 
     target, length = rollout(config, store.home), config.canary.bake
     version = versions.baking(target.base)
@@ -160,45 +153,20 @@ def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
 
     target.confirm(version, label="stable")
     before = versions.version_before(target.base, ledger.read(target.base), version)
-    alone = "nothing else was live before" if before is None else _not_loaded(target, before)
-    if not alone:
-        try:
-            soaked = _soak(
-                config, store, run, target, "bake", length, (version, before), check=check,
-                new=STABLE, old={"version": before},
-            )  # fmt: skip
-        except Unwell as error:
-            if not error.over:
-                raise
-            alone = error.headline
-        else:
-            if soaked.verdict is Verdict.FAIL:
-                target.rollback(reason=soaked.sentence, to=before)
-                return _withdrawn(run, version, f"rolled back to v{before}: {soaked.sentence}")
+    watched = "nothing was live before that it could be watched by"
+    if before is not None:
+        soaked = _soak(
+            config, store, run, target, "bake", length, (version, before), check=check,
+            new=STABLE, old={"version": before},
+        )  # fmt: skip
+        if soaked.verdict is Verdict.FAIL:
+            target.rollback(reason=soaked.sentence, to=before)
+            return _withdrawn(run, version, f"rolled back to v{before}: {soaked.sentence}")
+        watched = f"it was watched for {in_words(parse_duration(length))}"
+        if not soaked.total.latency.pairs:
+            watched = f"v{before}, which it would be watched by, answered nothing"
     target.end_bake(version)
-    watched = (
-        f", and there was nothing to watch it by: {alone}"
-        if alone
-        else (f" and was watched for {in_words(parse_duration(length))}")
-    )
-    return _promoted(run, version, watched)
-
-
-def _not_loaded(target: Rollout, version: int) -> str:
-    """A sentence when a server does not load the version that was live before, as it should.
-
-    Raises:
-        ServingError: a server is not there.
-    """
-    with target.clients() as clients:
-        for address, client in clients.items():
-            try:
-                client.wait_until_available(version, target.wait_seconds)
-            except ServerError as error:
-                if not client.answers():
-                    raise
-                return f"{address} has not loaded v{version}: {error.headline}"
-    return ""
+    return _promoted(run, version, f"; {watched}")
 
 
 def promote_after_soak(config: Config, store: Store, version: int) -> Ran:
@@ -260,42 +228,28 @@ def _soak(
     target: Rollout,
     name: str,
     length: str,
-    numbers: tuple[int | None, int | None],
+    numbers: Numbers,
     **asked: Any,
 ) -> Soaked:
     """A soak on all servers; what it came to is kept beside the run's records."""
-    from bnpipe.serving.client.soak import Evidence, Rules, soak
+    from bnpipe.serving.client.soak import Rules, soak
 
-    settings, facts = config.canary, _facts(config, target, run, numbers, name)
-    rules = Rules(
-        seconds=parse_duration(length).total_seconds(),
-        rate=settings.rate,
-        margin=settings.margin,
-        error_margin=settings.error_margin,
-        latency_margin=settings.latency_margin,
+    seconds, about = (
+        parse_duration(length).total_seconds(),
+        _about(config, target, run, name, numbers),
     )
+    rules = Rules(seconds, config.canary.rate, *_margins(config))
 
     def keep(evidence: Evidence) -> None:
-        value = {"facts": facts, "evidence": asdict(evidence)}
-        text = json_text({**value, "digest": digest_of(value)})
+        value = asdict(evidence)
+        text = json_text({"evidence": value, "digest": digest_of([about, value])})
         with writing(target.base, create=False) as folder:
             replace_text(folder / EVIDENCE, text + "\n", staging=folder)
 
-    evidence = None
-    with suppress(KeyError, TypeError, AttributeError):  # of another bnpipe
-        evidence = Evidence.from_json(_kept(target.base, facts))
+    asked |= {"version": numbers[0], "evidence": _kept(target.base, about), "keep": keep}
     features, classes = _probes(store, run)
     with target.clients() as clients:
-        soaked = soak(
-            clients,
-            features,
-            classes,
-            rules,
-            numbers=numbers,
-            evidence=evidence,
-            keep=keep,
-            **asked,
-        )
+        soaked = soak(clients, features, classes, rules, **asked)
     path, kept = store.runs / str(run["id"]) / RECORD, {}
     with suppress(OSError, ValueError):
         kept = json.loads(read_plain(path))
@@ -303,50 +257,36 @@ def _soak(
     return soaked
 
 
-def _facts(
-    config: Config,
-    target: Rollout,
-    run: Mapping[str, Any],
-    numbers: tuple[int | None, int | None],
-    name: str,
-) -> dict[str, Any]:
-    """All that evidence is about: about anything else it says nothing."""
-    history, settings = ledger.read(target.base), config.canary
-    return {
-        "trial": name,
-        "versions": {
-            str(v): versions.digest_of(target.base, history, v) for v in numbers if v is not None
-        },
-        "images": _transformed(run)[1],
-        "servers": list(target.servers),
-        "margins": [settings.margin, settings.error_margin, settings.latency_margin],
-    }
+def _margins(config: Config) -> tuple[float, float, float]:
+    """By how much a version may be worse: in accuracy, errors and latency."""
+    return config.canary.margin, config.canary.error_margin, config.canary.latency_margin
 
 
-def _kept(base: Path, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The evidence that is kept about this; empty if there is none, or the file is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+def _about(
+    config: Config, target: Rollout, run: Mapping[str, Any], name: str, numbers: Numbers
+) -> str:
+    """A digest of all that the evidence of a trial is about: of anything else it says nothing."""
+    history = ledger.read(target.base)
+    models = [v and versions.digest_of(target.base, history, v) for v in numbers]
+    made = [step["outputs"].get("transformed") for step in run["steps"]]
+    images = [digest for digest in made if digest is not None]
+    return digest_of([name, numbers, models, images, target.servers, _margins(config)])
+
+
+def _kept(base: Path, about: str) -> Evidence | None:
+    """The evidence about this; None if there is none, or the file is damaged."""
+    from bnpipe.serving.client.soak import Evidence
+
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
         value = json.loads(read_plain(base / EVIDENCE))
-        if value["facts"] == facts and value.pop("digest") == digest_of(value):
-            return value["evidence"]
-    return {}
-
-
-def _all_asked(config: Config, home: Path, run: Mapping[str, Any]) -> bool:
-    """True if all images were asked, and that did not show the canary to be as good."""
-    target = rollout(config, home)
-    numbers = versions.on_trial(target.base), versions.live(target.base)
-    kept = _kept(target.base, _facts(config, target, run, numbers, "soak"))
-    return kept.get("left") == 0 and not kept["shown"]
+        if value["digest"] == digest_of([about, value["evidence"]]):
+            return TypeAdapter(Evidence).validate_python(value["evidence"])
+    return None
 
 
 def _promoted(run: Mapping[str, Any], version: int, why: str) -> Ran:
-    return Ran(
-        sentence=f"v{version} is live{why}",
-        result=Result.PUSHED,
-        run=str(run["id"]),
-        version=version,
-    )
+    sentence = f"v{version} is live{why}"
+    return Ran(sentence=sentence, result=Result.PUSHED, run=str(run["id"]), version=version)
 
 
 def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
@@ -359,24 +299,15 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
     )
 
 
-def _transformed(run: Mapping[str, Any]) -> tuple[str, str]:
-    """The name of the step that made the run's images, and their digest.
-
-    Raises:
-        StoreError: there is none.
-    """
-    for step in run["steps"]:
-        if "transformed" in step["outputs"]:
-            return step["name"], step["outputs"]["transformed"]
-    raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")
-
-
 def _probes(store: Store, run: Mapping[str, Any]) -> tuple[Any, Any]:
     """float32[N, D] and int64[N]: images and classes of the test split."""
     from bnpipe.components.artifacts import TransformedExamples
     from bnpipe.data.records.examples import read_transformed
 
-    name, digest = _transformed(run)
-    examples = TransformedExamples(name, store.object_path(digest))
-    split = read_transformed(examples.shards("test"))
-    return split.features, split.label
+    for step in run["steps"]:
+        digest = step["outputs"].get("transformed")
+        if digest is not None:
+            examples = TransformedExamples(step["name"], store.object_path(digest))
+            split = read_transformed(examples.shards("test"))
+            return split.features, split.label
+    raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")

@@ -134,20 +134,18 @@ class Retraining:
         ran = Ran(sentence=sentence, result=Result.PUSHED, run=summary["id"], version=live)
         return number, ran
 
-    def trial(self) -> tuple[str, str] | None:
+    def trial(self) -> str | None:
         """See `Work`.
 
         Raises:
             ServingError: the served folder cannot be read.
         """
-        waits = canary.waiting(self._config, self._store)
-        return None if waits is None else (f"v{waits[0]} is on trial", str(waits[1]["id"]))
+        return canary.waiting(self._config, self._store)
 
     def _go_on(self, run: str) -> Ran:
         """Go on with the trial of the version that a run made, or say what it came to."""
-        waits, unfinished = canary.waiting(self._config, self._store), self._unfinished()
-        summary = find_run(self._store, run).summary()
-        if waits is not None and waits[1]["id"] == run and unfinished is not None:
+        unfinished, summary = self._unfinished(), find_run(self._store, run).summary()
+        if unfinished is not None and self.trial() == run:
             return unfinished(self._config, self._store, summary)
         nothing = Ran(sentence="nothing is on trial", result=Result.UNCHANGED, run=run)
         return canary.decided(self._config, self._store.home, summary) or nothing

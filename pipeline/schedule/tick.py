@@ -125,14 +125,10 @@ class Ticker:
 
     def _go_on(self, tick: Tick) -> Tick:
         """Go on with a version's trial, if there is one, in a tick that had nothing to run."""
-        try:
-            trial = None if self._work.busy() else self._work.trial()
-        except Exception as error:  # the boundary to the pipeline
-            return replace(tick, sentence=one_line(error), exit_code=exit_code_of(error))
-        if trial is None:
+        run = None if self._work.busy() else self._work.trial()
+        if run is None:
             return tick
-        sentence, run = trial
-        reasons = (FiredTrigger(TRIAL, sentence),)
+        reasons = (FiredTrigger(TRIAL, f"the version of run {run} is on trial"),)
         claim = Claim(slot=self._unscheduled(), trial=run, reasons=reasons)
         self._book.claim(claim)
         done = self._do(claim)

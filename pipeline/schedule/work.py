@@ -56,8 +56,8 @@ class Work(Protocol):
     def unchanged(self) -> str | None:
         """A sentence when a run would do nothing; None when there is work."""
 
-    def trial(self) -> tuple[str, str] | None:
-        """A version whose trial is to be gone on with, if there is one: a sentence, its run."""
+    def trial(self) -> str | None:
+        """The run that made a version whose trial is to be gone on with; None if there is none."""
 
     def run(self, claim: Claim) -> Ran:
         """Run the pipeline for the last attempt of a claim, in a child process.

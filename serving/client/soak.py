@@ -71,47 +71,21 @@ class Rules:
     latency_margin: float = 0.2
 
 
-@dataclass
+@dataclass(frozen=True)
 class Side:
-    """A version as it is asked for at a server.
+    """A version as it is asked for at a server in this attempt.
 
     Attributes:
         name: what it is called in sentences.
         address: `label` or `version` of the requests.
-        version: its number, if that is known.
-        milliseconds: of the requests that were answered.
-        error: of the last request, if that was not.
+        errors: failed requests, by reason: of the new version its own, of the old one all others.
+        milliseconds: of the answered ones.
     """
 
     name: str
     address: Mapping[str, Any]
-    version: int | None
+    errors: Counter[str] = field(default_factory=Counter)
     milliseconds: list[float] = field(default_factory=list)
-    error: ServerError | None = None
-
-    def ask(self, client: Client, image: npt.NDArray[np.float32]) -> int | None:
-        """The class of an image; None if the request failed."""
-        began, self.error = time.perf_counter(), None
-        try:
-            answer = client.predict({"features": image}, **self.address)
-        except ServerError as error:
-            self.error = error
-            return None
-        self.milliseconds.append(1e3 * (time.perf_counter() - began))
-        return int(np.asarray(answer.outputs["class_id"]).reshape(-1)[0])
-
-    def owns_error(self, client: Client) -> bool:
-        """True if the last request failed by the version, and not by its server.
-
-        A server that cannot be reached, or has not loaded the version yet, as after a restart, says
-        nothing of the version.
-        """
-        if self.error is None or self.error.status == 0 or self.version is None:
-            return self.error is not None and self.error.status != 0
-        try:
-            return client.state(self.version).state == "AVAILABLE"
-        except LoadFailed:
-            return True
 
 
 STABLE: Final[Mapping[str, Any]] = {"label": "stable"}
@@ -120,13 +94,29 @@ CANARY: Final[Mapping[str, Any]] = {"label": "canary"}
 
 @dataclass
 class Watch:
-    """All that is known of one server, or of all together; and why the new version failed last."""
+    """All that is known of one server, or of all together."""
 
     accuracy: Paired = field(default_factory=Paired)
     errors: Paired = field(default_factory=Paired)
     latency: Paired = field(default_factory=Paired)
     tail: Paired = field(default_factory=Paired)
-    reason: str = ""
+
+
+@dataclass
+class Evidence:
+    """All that the pairs have come to, in as many attempts as there were.
+
+    Attributes:
+        turns: pairs that were asked for, also those that nobody answered.
+        left: images that were not asked yet.
+        shown: whether, at some time, it was shown that the version is not worse by the margin.
+        watches: by address; "" for all servers together.
+    """
+
+    turns: int = 0
+    left: int = 0
+    shown: bool = False
+    watches: dict[str, Watch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,53 +128,6 @@ class Point:
     difference: float
     lower: float
     upper: float
-
-
-@dataclass
-class Evidence:
-    """All that a soak has come to, in as many attempts as there were.
-
-    Attributes:
-        turns: pairs that were asked for, also those that nobody answered.
-        left: images that were not asked yet.
-        seconds: they took so long.
-        shown: whether, at some time, it was shown that the version is not worse by the margin.
-        total: the pairs of all servers.
-        servers: the pairs of each.
-        path: the difference of accuracy over time.
-    """
-
-    turns: int = 0
-    left: int = 0
-    seconds: float = 0.0
-    shown: bool = False
-    total: Watch = field(default_factory=Watch)
-    servers: dict[str, Watch] = field(default_factory=dict)
-    path: list[Point] = field(default_factory=list)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Evidence:
-        """Evidence from its plain values.
-
-        Raises:
-            KeyError, TypeError, AttributeError: it is something else.
-        """
-
-        def watch(kept: Mapping[str, Any]) -> Watch:
-            pairs = {name: Paired(**kept[name]) for name in kept.keys() - {"reason"}}
-            return Watch(reason=kept["reason"], **pairs)
-
-        servers = {address: watch(kept) for address, kept in value["servers"].items()}
-        path = [Point(**point) for point in value["path"]]
-        return cls(**{**value, "total": watch(value["total"]), "servers": servers, "path": path})
-
-
-class Unwell(ServingError):
-    """A server says nothing of the version; `over` if asking it again would not change that."""
-
-    def __init__(self, headline: str, *, hint: str, over: bool) -> None:
-        super().__init__(headline, hint=hint)
-        self.over = over
 
 
 @dataclass(frozen=True)
@@ -218,7 +161,7 @@ def soak(
     *,
     new: Mapping[str, Any] = CANARY,
     old: Mapping[str, Any] = STABLE,
-    numbers: tuple[int | None, int | None] = (None, None),
+    version: int | None = None,
     evidence: Evidence | None = None,
     keep: Callable[[Evidence], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
@@ -232,26 +175,27 @@ def soak(
         labels: int64[N], their classes.
         rules: how long, and how much worse the new one may be.
         new: how the version on trial is asked for.
-        old: how the one that it is measured by is asked for.
-        numbers: of the new and the old version.
-        evidence: of the attempts before. It is gone on with to the end of a soak that was cut
-            short, or for another one.
+        old: how the one that it is measured by is asked for. By its number it may fail as it
+            likes: it is not what clients ask for.
+        version: the number of the new one, for which a server says whether it has loaded it.
+        evidence: of the attempts before. A soak that was cut short is gone on with to its end, one
+            that was not is followed by another.
         keep: called with all evidence so far, now and then and at the end, however that comes.
         check: raises when the versions are no longer what they were; called before every pair.
         sleep: waits so many seconds.
 
     Raises:
-        Unwell: a server fails for the old version too, or cannot be reached: no verdict.
-        ServingError: there is no server, or `check` says so: no verdict either.
+        ServingError: a server fails for the old version too, or cannot be reached, or `check` says
+            so: no verdict.
     """
     if not servers:
         raise ServingError("there is no server to ask", hint="--set serving.server_url=URL")
     seen = evidence or Evidence()
-    trial = _Trial(servers, rules, (new, numbers[0]), (old, numbers[1]), seen)
+    trial = _Trial(servers, rules, new, old, version, seen)
     order = np.random.default_rng(0).permutation(len(features))
     turns = max(FEWEST * len(servers), round(rules.seconds * rules.rate * len(servers)))
     pace, every = 1 / (rules.rate * len(servers)), max(turns // _POINTS, 1)
-    started, first, earlier = time.monotonic(), seen.turns, seen.seconds
+    started, first, path = time.monotonic(), seen.turns, []
     try:
         for turn in range(first, (first // turns + 1) * turns):
             began = time.monotonic()
@@ -261,36 +205,22 @@ def soak(
             address, row = list(servers)[turn % len(servers)], order[turn % len(order)]
             # Seen again, an image tells of errors and latency only: the answer is the same.
             label = int(labels[row]) if turn < len(order) else None
-            image = features[row][np.newaxis]
             seen.turns, seen.left = turn + 1, max(len(order) - turn - 1, 0)
-            first_new = turn // len(servers) % 2 == 0
+            image, first_new = features[row][np.newaxis], turn // len(servers) % 2 == 0
             trial.ask(address, servers[address], image, label, first_new=first_new)
-            seen.seconds = round(earlier + time.monotonic() - started, 1)
             failed = trial.failure(address)
             if failed or turn % every == every - 1:
-                accuracy = seen.total.accuracy
-                band = accuracy.band(trial.level)
-                seen.path.append(Point(seen.seconds, accuracy.pairs, accuracy.mean, *band))
+                accuracy = trial.total.accuracy
+                lower, upper = accuracy.band(trial.level)
+                at = time.monotonic() - started
+                path.append(Point(round(at, 1), accuracy.pairs, accuracy.mean, lower, upper))
                 keep(seen)
             if failed:
-                return Soaked(Verdict.FAIL, failed, seen.total, seen.path, rules.margin)
+                return Soaked(Verdict.FAIL, failed, trial.total, path, rules.margin)
             sleep(max(0.0, pace - (time.monotonic() - began)))
-        return trial.end()
+        return trial.end(path)
     finally:
         keep(seen)
-
-
-@dataclass
-class _Asked:
-    """What this attempt has seen of one server; `watch` is what all have."""
-
-    new: Side
-    old: Side
-    watch: Watch
-    pairs: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    silent: int = 0  # pairs in a row that said nothing of the version
-    broken: int = 0  # pairs in a row in which the old one alone failed, by itself
 
 
 class _Trial:
@@ -300,20 +230,21 @@ class _Trial:
         self,
         servers: Mapping[str, Client],
         rules: Rules,
-        new: tuple[Mapping[str, Any], int | None],
-        old: tuple[Mapping[str, Any], int | None],
+        new: Mapping[str, Any],
+        old: Mapping[str, Any],
+        version: int | None,
         seen: Evidence,
     ) -> None:
-        self.rules, self.seen = rules, seen
+        self.rules, self.version, self.seen = rules, version, seen
         self.level = LEVEL / 3 / len(servers)
-        self._on = {
-            address: _Asked(
-                Side(_name(new[0]), *new),
-                Side(_name(old[0]), *old),
-                seen.servers.setdefault(address, Watch()),
-            )
-            for address in servers
-        }
+        self.total, *watches = (seen.watches.setdefault(a, Watch()) for a in ("", *servers))
+        self._watches = dict(zip(servers, watches, strict=True))
+        self._silent, self._asked = dict.fromkeys(servers, 0), dict.fromkeys(servers, 0)
+        names = [
+            " ".join(f"v{v}" if k == "version" else v for k, v in a.items()) for a in (new, old)
+        ]
+        self._new = {address: Side(names[0], new) for address in servers}
+        self._old = {address: Side(names[1], old) for address in servers}
 
     def ask(
         self,
@@ -325,25 +256,22 @@ class _Trial:
         first_new: bool,
     ) -> None:
         """One pair; whoever comes second finds a warm cache, so they take turns."""
-        on = self._on[address]
-        new, old, before = on.new, on.old, on.old.milliseconds[-500:]
+        new, old = self._new[address], self._old[address]
+        before = old.milliseconds[-500:]
         sides = (new, old) if first_new else (old, new)
-        answers = {side.name: side.ask(client, image) for side in sides}
+        answers = {side.name: _ask(client, image, side) for side in sides}
         ours, theirs = answers[new.name], answers[old.name]
-        error = old.error or new.error
-        lost = theirs is not None and new.owns_error(client)
-        won = ours is not None and old.owns_error(client)
-        on.pairs += 1
-        on.broken = on.broken + 1 if won else 0
-        on.silent = on.silent + 1 if error and not lost else 0
-        if error and lost:
-            on.watch.reason = error.first_line[:200]
-        elif error:
-            name = old.name if old.error else new.name
-            on.faults[f"{name}: {error.first_line[:200]}"] += 1
-        for watch in (on.watch, self.seen.total):
+        error = next((a for a in (theirs, ours) if isinstance(a, ServerError)), None)
+        lost = error is not None and error is ours and self._is_own(client, error)
+        won = error is not None and not isinstance(ours, ServerError) and error.status != 0
+        silent = error is not None and not lost and not (won and "version" in old.address)
+        if error is not None and (silent or lost):
+            (new if lost else old).errors[error.first_line[:200]] += 1
+        self._silent[address] = self._silent[address] + 1 if silent else 0
+        self._asked[address] += 1
+        for watch in (self._watches[address], self.total):
             watch.errors.add(won - lost)
-            if error:
+            if error is not None:
                 continue
             if label is not None:
                 watch.accuracy.add((ours == label) - (theirs == label))
@@ -354,23 +282,21 @@ class _Trial:
                 usual = max(float(np.percentile(before, _TAIL)), _QUICK_MS)
                 slow = (1 + self.rules.latency_margin) * usual
                 watch.tail.add((other > slow) - (mine > slow))
-        self.seen.shown |= self.seen.total.accuracy.is_above(-self.rules.margin, LEVEL)
+        self.seen.shown |= self.total.accuracy.is_above(-self.rules.margin, LEVEL)
 
     def failure(self, address: str) -> str:
         """What is shown against the version at a server; empty if nothing is.
 
         Raises:
-            Unwell: the server is.
+            ServingError: the server is unwell.
         """
-        on = self._on[address]
-        watch, new, old = on.watch, on.new, on.old
-        if on.silent == FEWEST:
+        watch, new, old = self._watches[address], self._new[address], self._old[address]
+        if self._silent[address] == FEWEST:
             self._require_well(address)
         if watch.errors.is_worse(self.level) and -watch.errors.mean > self.rules.error_margin:
-            return (
-                f"{new.name} failed {watch.errors.worse} of {watch.errors.pairs} requests at "
-                f"{address}, {old.name} {watch.errors.better}: {watch.reason}"
-            )
+            counts = f"{watch.errors.worse} of {watch.errors.pairs} requests at {address}"
+            why = next(iter(new.errors), "as before")
+            return f"{new.name} failed {counts}, {old.name} {watch.errors.better}: {why}"
         if watch.accuracy.is_worse(self.level) and -watch.accuracy.mean > self.rules.margin:
             worse = f"{new.name} knows fewer images than {old.name} at {address}"
             return f"{worse}: {self._accuracy(watch)}"
@@ -389,41 +315,53 @@ class _Trial:
             )
         return ""
 
-    def end(self) -> Soaked:
+    def end(self, path: Sequence[Point]) -> Soaked:
         """The verdict when time is up.
 
         Raises:
-            Unwell: a server is.
+            ServingError: a server is unwell.
         """
-        for address in self._on:
-            self._require_well(address, over=True)
-        total = self.seen.total
-        sentence = f"{self._accuracy(total)}; no more errors, not slower"
+        for address in self._watches:
+            self._require_well(address)
+        sentence = f"{self._accuracy(self.total)}; no more errors, not slower"
         verdict = Verdict.PASS
         if not self.seen.shown:
             verdict = Verdict.INCONCLUSIVE
-            sentence = f"not shown to be as good: {self._accuracy(total)}"
-        return Soaked(verdict, sentence, total, self.seen.path, self.rules.margin)
+            sentence = f"not shown to be as good: {self._accuracy(self.total)}"
+        return Soaked(verdict, sentence, self.total, path, self.rules.margin)
 
     def _accuracy(self, watch: Watch) -> str:
-        lower, upper = watch.accuracy.band(LEVEL if watch is self.seen.total else self.level)
+        lower, upper = watch.accuracy.band(LEVEL if watch is self.total else self.level)
         return (
             f"{100 * watch.accuracy.mean:+.2f} points of accuracy over {watch.accuracy.pairs} "
             f"images, between {100 * lower:+.2f} and {100 * upper:+.2f}, margin "
             f"{100 * self.rules.margin:g}"
         )
 
-    def _require_well(self, address: str, *, over: bool = False) -> None:
-        on = self._on[address]
-        failed = on.faults.total()
-        if failed > _UNWELL * on.pairs or on.silent == FEWEST:
-            raise Unwell(
-                f"{address} failed {failed} of {on.pairs} probes of "
-                f"{on.faults.most_common(1)[0][0]}",
+    def _require_well(self, address: str) -> None:
+        old, requests = self._old[address], self._asked[address]
+        failed = old.errors.total()
+        if failed > _UNWELL * requests or self._silent[address] == FEWEST:
+            raise ServingError(
+                f"{address} failed {failed} of {requests} probes: "
+                f"{old.errors.most_common(1)[0][0]}",
                 hint="nothing is decided; see to the server",
-                over=over or on.broken >= FEWEST,
             )
 
+    def _is_own(self, client: Client, error: ServerError) -> bool:
+        """True if a failure of the new version alone is its own: the server has it loaded."""
+        try:
+            loaded = self.version is None or client.state(self.version).state == "AVAILABLE"
+        except LoadFailed:
+            loaded = True  # and gave it up
+        return loaded and error.status != 0
 
-def _name(address: Mapping[str, Any]) -> str:
-    return " ".join(f"v{value}" if key == "version" else value for key, value in address.items())
+
+def _ask(client: Client, image: npt.NDArray[np.float32], side: Side) -> int | ServerError:
+    began = time.perf_counter()
+    try:
+        answer = client.predict({"features": image}, **side.address)
+    except ServerError as error:
+        return error
+    side.milliseconds.append(1e3 * (time.perf_counter() - began))
+    return int(np.asarray(answer.outputs["class_id"]).reshape(-1)[0])

@@ -132,7 +132,7 @@ def check_promoted(trial: Trial) -> None:
     """The slot whose tick was killed is finished; nothing was trained for it again."""
     done = trial.tick(4, bake="2s")
     assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 3), done
-    assert "v3 is live and was watched for 2 seconds" in done["sentence"]
+    assert "v3 is live; it was watched for 2 seconds" in done["sentence"]
     assert trial.last.attempt == 3 and trial.last.result is Result.PUSHED
     assert trial.labels()["stable"] == versions.live(trial.base) == 3
     ran = trial.project.json("show", "latest")["steps"]

@@ -30,6 +30,7 @@ from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.client import base as client_base
 from bnpipe.serving.client import soak as client_soak
 from bnpipe.serving.client.base import Prediction
+from bnpipe.serving.client.paired import Paired
 from bnpipe.serving.client.soak import Soaked, Verdict, Watch
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import labels, ledger, rollout, versions
@@ -39,6 +40,7 @@ from tests.serving.folder.served import events, leftovers, push, saved_model, to
 from tests.serving.folder.test_rollout_search import Asked, Server
 
 LIVE, TRIED = 1, 2
+SOAK, REAL_SOAK = canary._soak, client_soak.soak
 RUN = {"id": "0001", "steps": [{"name": "transform", "outputs": {"transformed": "images"}}]}
 
 
@@ -67,7 +69,7 @@ class Story:
 
     def soaked(self, *given: object, **_: object) -> Soaked:
         verdict = self.ends[str(given[4])]
-        return Soaked(verdict, f"{given[4]}: {verdict}", Watch())
+        return Soaked(verdict, f"{given[4]}: {verdict}", Watch(latency=Paired(better=1)))
 
     def attempt(self) -> Ran:
         """As `schedule.retraining` does it."""
@@ -110,7 +112,6 @@ class Served(Story):
     """A story whose folder has a server."""
 
     def __init__(self, root: Path, told: str) -> None:
-        real, soak = canary._soak, client_soak.soak
         super().__init__(root, told.replace("real", "pass"))
         self.target = Rollout(self.base, ("http://server",), 60.0)
         self.server = Server(self.base / "models.config")
@@ -131,8 +132,8 @@ class Served(Story):
             self.config = from_values({"serving": served, "canary": settings})
             images = np.arange(40, dtype=np.float32).reshape(20, 2) % 10
             canary._probes = lambda *_: (images, images[:, 0].astype(int))  # type: ignore[assignment]
-            canary._soak, client_soak._POINTS = real, 2
-            client_soak.soak = partial(soak, sleep=self.sleep)
+            canary._soak, client_soak._POINTS = SOAK, 2  # type: ignore[misc]
+            client_soak.soak = partial(REAL_SOAK, sleep=self.sleep)  # type: ignore[assignment]
 
     def serve(self) -> None:
         for _ in range(9):
@@ -171,9 +172,7 @@ def main(folder: Path, told: str, fault: str) -> int:
     begun = Story(folder / "0", told.replace("real", "pass"))
     begun.begin()
     (begun.store.runs / RUN["id"]).mkdir()
-    originals = canary._soak, client_soak.soak
     for point in range(1, 5000):
-        canary._soak, client_soak.soak = originals
         shutil.rmtree(folder / "1", ignore_errors=True)
         shutil.copytree(folder / "0", folder / "1")
         story = Served(folder / "1", told)

@@ -34,7 +34,7 @@ class StubWork:
     looked: Looked = Looked((FiredTrigger("clock", "it is time"),))
     nothing: str | None = None
     at_work: str | None = None
-    tried: tuple[str, str] | None = None
+    tried: str | None = None
     on_run: Callable[[Claim], None] = lambda claim: None
     runs: list[str] = dataclasses.field(default_factory=list)
 
@@ -47,7 +47,7 @@ class StubWork:
     def unchanged(self) -> str | None:
         return self.nothing
 
-    def trial(self) -> tuple[str, str] | None:
+    def trial(self) -> str | None:
         return self.tried
 
     def run(self, claim: Claim) -> Ran:

@@ -1,5 +1,6 @@
 """The trial of a new version: what its soak and its bake lead to, wherever they are stopped."""
 
+import itertools
 import json
 import os
 import shutil
@@ -25,13 +26,13 @@ from bnpipe.pipeline.schedule.slot import Slot
 from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.client import soak as client_soak
 from bnpipe.serving.client.base import Client
-from bnpipe.serving.client.soak import Unwell, Verdict
+from bnpipe.serving.client.soak import Verdict
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import labels, ledger, versions
 from bnpipe.serving.folder.rollout import Rollout
 from tests.child import WITH_TESTS, environment
 from tests.pipeline.schedule.canary_crash_points import LIVE, RUN, TRIED, Story
-from tests.serving.client.test_soak import CLASSES, FEATURES, Answers
+from tests.serving.client.test_soak import CLASSES, FEATURES, Answers, fail, refuse, within
 from tests.serving.folder.served import push, saved_model
 
 SOAK = canary._soak
@@ -74,7 +75,7 @@ def test_a_version_that_fails_while_it_is_watched_is_rolled_back(story: Story) -
 def test_nothing_shown_while_it_is_watched_keeps_it(story: Story) -> None:
     story.ends["bake"] = Verdict.INCONCLUSIVE
     ran = story.attempt()
-    assert ran.sentence == "v2 is live and was watched for 30 minutes"
+    assert ran.sentence == "v2 is live; it was watched for 30 minutes"
     assert versions.live(story.base) == TRIED and versions.baking(story.base) is None
 
 
@@ -152,7 +153,7 @@ def client(story: Story, monkeypatch: pytest.MonkeyPatch) -> Answers:
     monkeypatch.setattr(canary, "_probes", lambda *_: (FEATURES[:160], CLASSES[:160]))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(client_soak, "soak", partial(client_soak.soak, sleep=lambda _: None))
-    (story.store.runs / "0001").mkdir()
+    (story.store.runs / "0001").mkdir(exist_ok=True)
     made = Asked(story.base)
     object.__setattr__(made, "client", Answers())
     monkeypatch.setattr(canary, "rollout", lambda *_: made)
@@ -219,16 +220,36 @@ def test_evidence_is_about_what_it_was_gathered_on(
 
 
 def test_a_canary_of_which_all_images_show_nothing_is_left_to_people(
-    story: Story, client: Answers
+    story: Story, client: Answers, retraining: Retraining
 ) -> None:
     configure(story, margin=0.001)
     for _ in range(4):
+        assert Retraining(story.config, story.store.home).trial() == "0001"
         assert "stays canary" in story.attempt().sentence
-    told = story.attempt()
-    assert told.sentence.endswith("not shown to be as good, and all images were asked")
-    assert told.result is Result.UNCHANGED and len(images(client)) == 160
+    assert Retraining(story.config, story.store.home).trial() is None
+    assert len(set(images(client))) == len(images(client)) == 160
     configure(story, margin=0.001, inconclusive="withdraw")
+    assert Retraining(story.config, story.store.home).trial() == "0001"
     assert story.attempt().result is Result.WITHDRAWN
+
+
+def test_a_soak_ends_when_what_it_compares_with_is_live_no_more(
+    story: Story, client: Answers
+) -> None:
+    labels.promote(story.base, TRIED)
+    push(story.base, saved_model(story.base.parent / "models" / "c", "c"), hold=True)
+    labels.promote(story.base, 3, label="canary")
+    turn = itertools.count()
+
+    def roll_back(class_id: int) -> int:
+        if next(turn) == 10:
+            labels.rollback(story.base, reason="bad", to=LIVE)
+        return class_id
+
+    client.special["stable"] = roll_back
+    with pytest.raises(ServingError, match="a label moved during the soak"):
+        story.attempt()
+    assert client.count("stable") == 11 and versions.on_trial(story.base) == 3
 
 
 # What a bake compares with
@@ -265,47 +286,32 @@ def test_a_bake_with_nothing_to_compare_ends_and_says_so(
     shutil.rmtree(story.base / str(LIVE))
     ran, asked = baked(story, monkeypatch)
     assert asked == [] and versions.baking(story.base) is None
-    nothing = "v2 is live, and there was nothing to watch it by: "
-    assert ran.sentence == nothing + "nothing else was live before"
+    assert ran.sentence == "v2 is live; nothing was live before that it could be watched by"
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_a_bake_ends_where_the_server_does_not_load_what_was_live_before(
-    story: Story, monkeypatch: pytest.MonkeyPatch, answers: bool
+def test_a_bake_beside_a_version_that_the_server_has_not_ends_and_says_so(
+    story: Story, client: Answers
 ) -> None:
     labels.promote(story.base, TRIED, bake=True)
-    client = Answers()
-    client.loaded = lambda version: "NOT_FOUND END"
-    monkeypatch.setattr(client, "answers", lambda: answers)
-    made = Asked(story.base)
-    object.__setattr__(made, "client", client)
-    monkeypatch.setattr(canary, "rollout", lambda *_: made)
-    if not answers:
-        with pytest.raises(ServingError, match="expected AVAILABLE"):
-            baked(story, monkeypatch)
-        assert versions.baking(story.base) == TRIED
-        return
-    ran, asked = baked(story, monkeypatch)
-    assert asked == [] and versions.baking(story.base) is None
-    assert "nothing to watch it by: http://s1 has not loaded v1: " in ran.sentence
+    configure(story, bake="4s")
+    client.special["v1"] = fail
+    ran = canary.bake(story.config, story.store, RUN)
+    assert ran.sentence == "v2 is live; v1, which it would be watched by, answered nothing"
+    assert versions.baking(story.base) is None and client.count("stable") == 40
 
 
-@pytest.mark.parametrize("over", [True, False])
-def test_a_bake_beside_a_version_that_fails_by_itself_ends(
-    story: Story, monkeypatch: pytest.MonkeyPatch, over: bool
+def test_a_bake_that_was_cut_short_takes_the_rest_of_its_time(
+    story: Story, client: Answers
 ) -> None:
     labels.promote(story.base, TRIED, bake=True)
-
-    def unwell(*_: Any, **__: Any) -> Any:
-        raise Unwell("s1 failed 20 of 20 probes of v1: broken", hint="", over=over)
-
-    monkeypatch.setattr(canary, "_soak", unwell)
-    if over:
-        assert "s1 failed 20 of 20" in canary.bake(story.config, story.store, RUN).sentence
-    else:
-        with pytest.raises(Unwell):
-            canary.bake(story.config, story.store, RUN)
-    assert versions.baking(story.base) == (None if over else TRIED)
+    configure(story, bake="8s")
+    client.special = {name: within(range(15, 99), refuse) for name in ("stable", "v1")}
+    with pytest.raises(ServingError, match="failed 20 of 35 probes: no server"):
+        canary.bake(story.config, story.store, RUN)
+    assert versions.baking(story.base) == TRIED
+    client.special = {}
+    canary.bake(story.config, story.store, RUN)
+    assert versions.baking(story.base) is None and client.count("stable") == 80
 
 
 # What the schedule's ticks go on with
@@ -315,7 +321,7 @@ def test_a_bake_beside_a_version_that_fails_by_itself_ends(
 def retraining(story: Story) -> Retraining:
     """The schedule's view of a story whose version was made by a run of its home."""
     folder = story.store.runs / "0001"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     pushed = json.loads((story.store.runs / "run.json").read_text())["pushed"]
     steps = [*RUN["steps"], {"name": "trainer", "outputs": {"model": "m2"}}]
     summary = {"id": "0001", "status": "succeeded", "pushed": pushed, "steps": steps}
@@ -336,7 +342,7 @@ def test_a_tick_goes_on_with_a_canary_and_trains_nothing(
     story: Story, retraining: Retraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bnpipe.pipeline.schedule.child.supervise", None)  # no run is started
-    assert retraining.trial() == ("v2 is on trial", "0001")
+    assert retraining.trial() == "0001"
     ran = retraining.run(CLAIM)
     assert (ran.result, ran.version) == (Result.PUSHED, TRIED)
     assert retraining.trial() is None
@@ -353,19 +359,17 @@ def test_a_tick_goes_on_with_a_bake_that_was_cut_short(
     assert retraining.trial() is None  # without servers
     made = Rollout(story.base, ("http://127.0.0.1:9",))
     monkeypatch.setattr(canary, "rollout", lambda *_: made)
-    assert retraining.trial() == ("v2 is on trial", "0001")
+    assert retraining.trial() == "0001"
 
 
-@pytest.mark.parametrize("why", ["another home's", "all images asked", "direct"])
+@pytest.mark.parametrize("why", ["another home's", "direct"])
 def test_a_tick_leaves_alone_what_it_can_do_nothing_for(
-    story: Story, retraining: Retraining, monkeypatch: pytest.MonkeyPatch, why: str
+    story: Story, retraining: Retraining, why: str
 ) -> None:
     path = story.store.runs / "0001" / "run.json"
     if why == "another home's":
         path.write_text(path.read_text().replace("m2", "m3"))
-    elif why == "direct":
+    else:
         config = from_values({"serving": {"base_path": str(story.base)}})
         retraining = Retraining(config, story.store.home)
-    else:
-        monkeypatch.setattr(canary, "_kept", lambda *_: {"left": 0, "shown": False})
     assert retraining.trial() is None

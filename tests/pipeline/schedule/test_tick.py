@@ -14,7 +14,6 @@ from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import HAND, TRIAL, FiredTrigger, Result, outcomes
 from bnpipe.pipeline.schedule.tick import Tick
 from bnpipe.pipeline.schedule.work import Looked, Ran
-from bnpipe.serving.errors import ServingError
 from tests.pipeline.schedule.stub_work import PUSHED, Clock, StubWork, moment, ticker
 
 FAULT = Ran(exit_code=1, sentence="trainer failed: no memory", run="0001")
@@ -291,7 +290,7 @@ def test_by_hand_one_retrains_at_once_and_the_reason_is_kept(home: Home) -> None
 def on_trial(home: Home, *answers: Ran) -> None:
     """A home whose slot is done, and left a version on trial."""
     home.tick(hours=3)
-    home.work.tried, home.work.answers = ("v2 is on trial", "0001"), list(answers)
+    home.work.tried, home.work.answers = "0001", list(answers)
 
 
 def test_a_trial_is_gone_on_with_by_every_tick_until_it_comes_to_something(home: Home) -> None:
@@ -344,17 +343,6 @@ def test_a_trial_does_not_wait_for_a_trigger_and_not_for_a_run_of_its_own(home: 
     assert len(home.work.runs) == runs + 1
     home.work.at_work = "a run is at work"
     assert "nothing is due" in home.tick(minutes=5).sentence
-
-
-def test_a_trial_that_cannot_be_looked_for_is_a_sentence(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken() -> None:
-        raise ServingError("the ledger is damaged")
-
-    monkeypatch.setattr(home.work, "trial", broken)
-    tick = home.tick(minutes=5)
-    assert (tick.exit_code, tick.sentence) == (7, "the ledger is damaged")
 
 
 def test_by_hand_one_does_not_wait_for_a_run(home: Home) -> None:
