@@ -103,7 +103,6 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     version = versions.on_trial(target.base)
     if version is None or ledger.read(target.base).entry(version) is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
-
     numbers = version, versions.live(target.base)
 
     def check() -> None:
@@ -234,10 +233,8 @@ def _soak(
     """A soak on all servers; what it came to is kept beside the run's records."""
     from bnpipe.serving.client.soak import Rules, soak
 
-    seconds, about = (
-        parse_duration(length).total_seconds(),
-        _about(config, target, run, name, numbers),
-    )
+    about = _about(config, target, run, name, numbers)
+    seconds = parse_duration(length).total_seconds()
     rules = Rules(seconds, config.canary.rate, *_margins(config))
 
     def keep(evidence: Evidence) -> None:

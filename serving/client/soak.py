@@ -262,7 +262,11 @@ class _Trial:
         answers = {side.name: _ask(client, image, side) for side in sides}
         ours, theirs = answers[new.name], answers[old.name]
         error = next((a for a in (theirs, ours) if isinstance(a, ServerError)), None)
-        lost = error is not None and error is ours and self._is_own(client, error)
+        lost = (
+            error is not None
+            and error is ours
+            and self._is_own(client, new.address.get("label", ""), error)
+        )
         won = error is not None and not isinstance(ours, ServerError) and error.status != 0
         silent = error is not None and not lost and not (won and "version" in old.address)
         if error is not None and (silent or lost):
@@ -348,13 +352,19 @@ class _Trial:
                 hint="nothing is decided; see to the server",
             )
 
-    def _is_own(self, client: Client, error: ServerError) -> bool:
-        """True if a failure of the new version alone is its own: the server has it loaded."""
+    def _is_own(self, client: Client, label: str, error: ServerError) -> bool:
+        """True if a failure of the new version alone is its own.
+
+        Not that of a server that cannot be reached, or has not got so far after a restart: then the
+        label is unknown, or the version has yet to be loaded. One that it gave up to load fails.
+        """
+        if error.status == 0 or self.version is None:
+            return error.status != 0
         try:
-            loaded = self.version is None or client.state(self.version).state == "AVAILABLE"
+            client.state(self.version)
         except LoadFailed:
-            loaded = True  # and gave it up
-        return loaded and error.status != 0
+            return True
+        return client.version_behind(label) == self.version
 
 
 def _ask(client: Client, image: npt.NDArray[np.float32], side: Side) -> int | ServerError:

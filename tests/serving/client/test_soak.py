@@ -40,6 +40,7 @@ class Answers(Client):
         super().__init__("digits", Options(attempts=1))
         self.special = special
         self.loaded: Callable[[int], str] = lambda _: "AVAILABLE"
+        self.unknown: list[str] = []
         self.asked: list[tuple[str, int]] = []
 
     def predict(self, inputs: Any, *, label: str = "", version: int = 0, **_: Any) -> Prediction:
@@ -58,7 +59,10 @@ class Answers(Client):
         code, _, state = self.loaded(version or 0).rpartition(" ")
         return [VersionState(version or 0, state, code or "OK", "")]
 
-    def metadata(self, *_: Any, **__: Any) -> Any: ...
+    def metadata(self, *_: Any, label: str | None = None, **__: Any) -> Any:
+        if self.loaded(5) != "AVAILABLE" or label in self.unknown:
+            raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
+        return {"model_spec": {"version": "5"}}
 
     def close(self) -> None: ...
 
@@ -187,6 +191,13 @@ def test_a_failure_counts_where_the_version_is_loaded(
     end = soaked(client, rules=Rules(seconds=40, rate=5), version=5)
     assert (end.verdict is Verdict.FAIL) is counts
     assert (end.total.errors.worse > 0) is counts
+
+
+def test_a_label_that_the_server_has_yet_to_learn_is_not_the_canarys() -> None:
+    client = Answers(canary=every(10, fail))
+    client.unknown = ["canary"]
+    end = soaked(client, rules=Rules(seconds=40, rate=5), version=5)
+    assert end.total.errors.worse == 0 and end.verdict is not Verdict.FAIL
 
 
 def test_an_old_version_that_fails_by_itself_is_no_fault_of_the_server() -> None:
