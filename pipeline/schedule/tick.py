@@ -80,7 +80,7 @@ class Ticker:
         self._jitter = jitter
 
     def due(self) -> Tick:
-        """Do the slot that is due, if one is and nobody else is at work.
+        """Do the slot that is due, if one is and nobody else is at work; else go on with a trial.
 
         Raises:
             StoreError: a newer bnpipe wrote the book.
