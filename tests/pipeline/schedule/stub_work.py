@@ -57,7 +57,7 @@ class StubWork:
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if claim.trial is not None and any(self._record(claim).glob("*")):
             return answer  # decided before; that is said once more
-        if answer.result is not None:
+        if answer.result is not None and (claim.trial is None or answer.version is not None):
             self._record(claim).mkdir(parents=True, exist_ok=True)
             (self._record(claim) / uuid.uuid4().hex).mkdir()  # all at once or not at all
         return answer
