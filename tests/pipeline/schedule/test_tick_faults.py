@@ -19,4 +19,4 @@ def test_wherever_a_tick_stops_what_it_does_is_done_once(
         [sys.executable, *words], env=environment(**WITH_TESTS), text=True, capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > (5 if fault == "tear" else 50)
+    assert int(done.stdout) >= (5 if fault == "tear" else 50)
