@@ -124,15 +124,16 @@ class Served(Story):
         if "real" in told:
             settings = {
                 "soak": "1s",
-                "rate": 20,
-                "margin": 0.5,
+                "rate": 8,
+                "margin": 0.9,
                 "bake": "1s" if "," in told else None,
             }
             served = {"base_path": str(self.base), "rollout": "canary"}
             self.config = from_values({"serving": served, "canary": settings})
             images = np.arange(40, dtype=np.float32).reshape(20, 2) % 10
             canary._probes = lambda *_: (images, images[:, 0].astype(int))  # type: ignore[assignment]
-            canary._soak, client_soak._POINTS = SOAK, 2  # type: ignore[misc]
+            canary._soak = SOAK
+            client_soak.FEWEST, client_soak._POINTS = 8, 2  # type: ignore[misc]
             client_soak.soak = partial(REAL_SOAK, sleep=self.sleep)  # type: ignore[assignment]
 
     def serve(self) -> None:
