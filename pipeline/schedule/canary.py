@@ -127,7 +127,9 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
 
 
 def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
-    """Watch the live version beside the one before it, and roll it back when it fails.
+    """Watch the live version beside the one that was live before, and roll it back when it fails.
+
+    It ends: also with nothing to compare with, or when that answers nothing, and says so.
 
     Args:
         config: the configuration.
@@ -135,7 +137,7 @@ def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         run: as in `try_canary`.
 
     Raises:
-        ServingError: a server does not answer for the version before, or another one went live.
+        ServingError: a server is unwell, or another version went live.
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """

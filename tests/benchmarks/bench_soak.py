@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_soak.py --soaks 2000
 
 Prints for each truth the share of soaks that withdraw the canary, whenever one looks, the median
-pair at which they do, and the share that pass; then what becomes of an equal canary that is kept
-and gone on with. Exits with 1 when a promise does not hold. The discordance of two seeds of the
+pair at which they do, and the share that pass; of an equal canary also what becomes of it when it
+is kept and gone on with. Exits with 1 when a promise does not hold. The discordance of two seeds of the
 default network on MNIST was measured: 2.08 % of the test images (97.74 % and 97.84 % known).
 """
 
@@ -31,6 +31,11 @@ def main() -> int:
     _say(f"{soaks} soaks of {PAIRS} pairs")
     _say(f"{'canary':28}{'withdrawn':>10}{'median pair':>12}{'passed':>9}  promise")
     broken = 0
+    ends = simulate(Truth(), soaks, ATTEMPTS * PAIRS)
+    for attempt in range(1, ATTEMPTS + 1):
+        passed, failed = ends.after(attempt, PAIRS)
+        row = f"{f'equal, within {attempt} x {PAIRS}':28}{failed:10.2%}{'':12}{passed:9.1%}"
+        broken += _promised(row, "at most 1 % withdrawn", failed <= 0.01)
     for name, truth, least, latest in (
         ("2 points less accuracy", Truth(loss=0.02), 0.95, PAIRS),
         ("50 % more latency", Truth(slower=1.5), 0.95, PAIRS / 5),
@@ -43,11 +48,6 @@ def main() -> int:
         row = f"{name:28}{ends.failures:10.2%}{at:12.0f}{ends.passed.mean():9.1%}"
         promise = f"at least {least:.0%} withdrawn, median at most {latest:.0f}" if least else ""
         broken += _promised(row, promise, ends.failures >= least and at <= latest)
-    ends = simulate(Truth(), soaks, ATTEMPTS * PAIRS)
-    for attempt in range(1, ATTEMPTS + 1):
-        passed, failed = ends.after(attempt, PAIRS)
-        row = f"{f'equal, within {attempt} x {PAIRS}':28}{failed:10.2%}{'':12}{passed:9.1%}"
-        broken += _promised(row, "at most 1 % withdrawn", failed <= 0.01)
     return min(broken, 1)
 
 
