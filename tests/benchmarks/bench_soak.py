@@ -4,8 +4,8 @@
 
 Prints for each truth the share of soaks that withdraw the canary, whenever one looks, the median
 pair at which they do, and the share that pass; of an equal canary also what becomes of it when it
-is kept and gone on with. Exits with 1 when a promise does not hold. The discordance of two seeds of the
-default network on MNIST was measured: 2.08 % of the test images (97.74 % and 97.84 % known).
+is kept and gone on with. Exits with 1 when a promise does not hold. The discordance of two seeds of
+the default network on MNIST was measured: 2.08 % of the test images (97.74 % and 97.84 % known).
 """
 
 import argparse

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.pipeline.schedule.canary import RECORD
+from bnpipe.pipeline.schedule.canary import EVIDENCE, RECORD
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.serving.client.base import Client, Options, ServerError
 from bnpipe.serving.client.connect import connect
@@ -82,6 +82,7 @@ def test_a_canary_on_a_running_server(kept: Project, tmp_path: Path) -> None:
         wait_for(lambda: answers(trial))
         check_promoted(trial)
         check_by_hand(trial)
+    check_restart(trial)
 
 
 def answers(trial: Trial) -> bool:
@@ -152,6 +153,30 @@ def check_by_hand(trial: Trial) -> None:
     assert trial.labels()["stable"] == versions.live(trial.base) == 4
     trial.project.call("rollback", "--to", "1", "--reason", "bad", *trial.words())
     assert trial.labels()["stable"] == 1
+
+
+def check_restart(trial: Trial) -> None:
+    """A server that goes away says nothing of the canary; a tick without a slot goes on with it."""
+    rare = ("--set", "schedule.every=365d")
+    evidence = trial.base / EVIDENCE
+    evidence.unlink()
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        trial.project.call("run", "--set", "trainer.epochs=6", *trial.words())
+        assert versions.on_trial(trial.base) == 5
+        tick = trial.project.start("retrain", "--due", "--json", *trial.words(), *rare)
+        wait_for(evidence.exists)
+    out, _ = tick.communicate()
+    assert tick.returncode == 7 and "no server at" in json.loads(out)["sentence"], out
+    turns = json.loads(evidence.read_text())["evidence"]["turns"]
+    assert turns < 160 and (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 5)
+    runs = len(list((trial.project.home / "runs").iterdir()))
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        done = trial.project.json("retrain", "--due", *trial.words(), *rare)
+    assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 5), done
+    assert json.loads(evidence.read_text())["evidence"]["turns"] == 160
+    assert len(list((trial.project.home / "runs").iterdir())) == runs
 
 
 class Proxy(ThreadingHTTPServer):
