@@ -82,7 +82,6 @@ def test_a_canary_on_a_running_server(kept: Project, tmp_path: Path) -> None:
         wait_for(lambda: answers(trial))
         check_promoted(trial)
         check_by_hand(trial)
-    check_restart(trial)
 
 
 def answers(trial: Trial) -> bool:
@@ -155,26 +154,28 @@ def check_by_hand(trial: Trial) -> None:
     assert trial.labels()["stable"] == 1
 
 
-def check_restart(trial: Trial) -> None:
-    """A server that goes away says nothing of the canary; a tick without a slot goes on with it."""
+def test_a_restart_of_the_server_is_no_verdict_and_the_next_tick_goes_on(
+    kept: Project, tmp_path: Path
+) -> None:
+    """Nobody waits for a slot, and nothing is trained for it."""
+    trial = Trial(kept.copied_to(tmp_path), tmp_path / "server.log")
     rare = ("--set", "schedule.every=365d")
     evidence = trial.base / EVIDENCE
-    evidence.unlink()
     with trial.serve():
         wait_for(lambda: answers(trial))
-        trial.project.call("run", "--set", "trainer.epochs=6", *trial.words())
-        assert versions.on_trial(trial.base) == 5
+        trial.project.call("run", "--set", "trainer.epochs=5", *trial.words())
+        assert versions.on_trial(trial.base) == 2
         tick = trial.project.start("retrain", "--due", "--json", *trial.words(), *rare)
         wait_for(evidence.exists)
     out, _ = tick.communicate()
     assert tick.returncode == 7 and "no server at" in json.loads(out)["sentence"], out
     turns = json.loads(evidence.read_text())["evidence"]["turns"]
-    assert turns < 160 and (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 5)
+    assert turns < 160 and (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 2)
     runs = len(list((trial.project.home / "runs").iterdir()))
     with trial.serve():
         wait_for(lambda: answers(trial))
         done = trial.project.json("retrain", "--due", *trial.words(), *rare)
-    assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 5), done
+    assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 2), done
     assert json.loads(evidence.read_text())["evidence"]["turns"] == 160
     assert len(list((trial.project.home / "runs").iterdir())) == runs
 
