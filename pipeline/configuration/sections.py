@@ -200,13 +200,16 @@ class Canary:
     error_margin: Annotated[float, at.Ge(0), at.Lt(1)] = 0.002
     """Largest excess of failed requests, as a share of all."""
     latency_margin: Annotated[float, at.Ge(0)] = 0.2
-    """Largest excess of latency, as a share of the live version's."""
+    """Largest excess of latency, as a share of the live version's, or of 5 ms if that is quicker:
+    the ratio of shorter times is the machine's noise, so 6 ms are as good as any."""
     inconclusive: Literal["withdraw", "keep", "promote"] = "keep"
     """What becomes of a version of which nothing is shown when the time is up; `keep` leaves it
-    canary, and the next retraining tries it again."""
+    canary, and the schedule's next ticks go on where its soak stopped, until all images were asked;
+    then it is left to people."""
     bake: str | None = None
-    """Time for which a promoted version is watched beside the one before it, and rolled back when
-    it fails, e.g. 30m; null for no such time."""
+    """Time for which a version is watched beside the one that was live before, and rolled back when
+    it fails, e.g. 30m; null for no such time. So are versions that were promoted: by their soak, or
+    by hand with running servers; not those that a push makes live at once."""
 
     def __post_init__(self) -> None:
         """Check what no type tells.
