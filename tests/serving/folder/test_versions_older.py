@@ -69,12 +69,19 @@ def test_what_was_signed_with_ed25519_says_how_to_sign_anew(
     assert call(["versions", "keygen", "key"]) == 0
     new = ["--set", "serving.signing_key=key", "--set", "serving.verify_key=key.pub"]
     assert call(["versions", "verify", *new]) == 7
-    assert "with Ed25519; anew: bnpipe versions sign 2" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Ed25519 signature: name its public key in serving.verify_key too" in said
     assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": [1, 2]}
     assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": []}
     checked = answer(capsys, "versions", "verify", *new)["versions"]
     assert [(row["status"], row["detail"]) for row in checked] == [("ok", "")] * 2
     assert json.loads((older / "manifests/2.sig").read_text())["dsseEnvelope"]
+    # The older signature is not good enough any more.
+    shutil.copy(OLDER / "manifests/2.sig", older / "manifests/2.sig")
+    both = ["--set", f"serving.verify_key=[key.pub, {KEY}]"]
+    assert call(["versions", "verify", "--set", "serving.signing_key=key", *both]) == 7
+    said = " ".join(capsys.readouterr().out.split())
+    assert "but the ledger has a newer one; anew: bnpipe versions sign 2" in said
 
 
 def test_changed_bytes_are_found_by_the_older_signature_too(
