@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
-from bnpipe.pipeline.configuration.publishing import rollout, served_folder
+from bnpipe.pipeline.configuration.publishing import rollout, served_folder, servers
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.runs import find_run
@@ -42,7 +42,7 @@ def on_trial(config: Config, home: Path) -> int | None:
 
 def baking(config: Config, home: Path) -> int | None:
     """The live version that is to be watched; None if there is none, or nobody wants that."""
-    if config.canary.bake is None or not rollout(config, home).servers:
+    if config.canary.bake is None or not servers(config):
         return None
     return versions.baking(served_folder(config, home))
 
