@@ -167,6 +167,14 @@ def test_provenance_is_a_statement_of_slsa(entry: Entry) -> None:
     assert {"name": "provenance/2.json", "digest": {"sha256": digest}} in run["byproducts"]
 
 
+def test_libraries_are_named_as_a_package_url_has_it_and_only_those_that_were_there() -> None:
+    code = {"version_x": "2.0+cu12 a", "version_tensorflow": "missing", "version_python": "3.11"}
+    entry = Entry(1, "00", "mnist", None, {"code": code})
+    said = provenance_statement(entry, file_digests(OLDER / "2"))
+    built = said["predicate"]["buildDefinition"]
+    assert built["resolvedDependencies"] == [{"uri": "pkg:pypi/x@2.0%2Bcu12%20a"}]
+
+
 def test_provenance_of_a_version_of_which_little_is_known_is_stated_all_the_same() -> None:
     entry = Entry(1, "00", "mnist", None, {"dataset": {"name": "mnist"}})
     said = provenance_statement(entry, file_digests(OLDER / "2"))
