@@ -18,12 +18,7 @@ from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger
 from bnpipe.serving.folder.bundle import BundleError
 from bnpipe.serving.folder.ledger import Entry, History
-from bnpipe.serving.folder.manifest import (
-    attestation_path,
-    manifest_path,
-    provenance_text,
-    signature_path,
-)
+from bnpipe.serving.folder.manifest import manifest_path, provenance_text, signature_path
 from bnpipe.serving.folder.signing import Verifier
 from bnpipe.serving.folder.statements import Files, signed_files, signed_record
 from bnpipe.serving.folder.versions import (
@@ -118,7 +113,7 @@ def _signed(
         return BAD_SIGNATURE, f"{older}: name its public key in serving.verify_key too"
     try:
         listed = signed_files(verifier, signature, entry)
-        path = attestation_path(base, entry.version)
+        path = path.with_suffix(".slsa")
         attestation = _bytes(path)
         record = signed_record(verifier, attestation, entry, listed) if attestation else ""
     except BundleError as error:
