@@ -10,9 +10,11 @@ This module uses the standard library only, like everything that `bnpipe --help`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -117,10 +119,10 @@ class Context:
     outside: Mapping[str, str] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def reports(self) -> Path:
-        """The file for what Beam's workers report; a job of another run has another one."""
-        return self.scratch / f"reports-{self.run_id}.json"
+        """The file for what Beam's workers report: of this attempt, as a lost job may go on."""
+        return self.scratch / f"reports-{uuid.uuid4().hex}.json"
 
 
 @dataclass(frozen=True)

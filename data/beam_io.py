@@ -94,10 +94,10 @@ def check_flags(flags: Sequence[str]) -> list[str]:
             raise _unknown_flag(unknown[0], known)
         return [*flags, "--runner=FnApiRunner"]  # of several the last one counts
     fetched = _FETCHED.get(runner)
-    if fetched and not (getattr(options, fetched, None) or options.job_endpoint):
+    if fetched and not options.job_endpoint and not Path(getattr(options, fetched) or "").is_file():
         raise BeamFlagError(
-            f"--runner={runner}: expected --{fetched}=FILE or --job_endpoint=HOST:PORT, received "
-            "neither: Beam would download a program and not verify it",
+            f"--runner={runner}: expected a file by --{fetched}=FILE, or --job_endpoint=HOST:PORT, "
+            f"received {getattr(options, fetched)}: Beam would download it and not verify it",
             hint="fetch it yourself; Maven Central has the jars of org.apache.beam, the Go module "
             "proxy Prism",
         )

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnpipe.data.environment import environment
 from bnpipe.data.errors import DataError
 from bnpipe.data.sources.checksums import RENDERED, local_archives
-from bnpipe.pipeline.engine.fingerprint import ROOT, environment
+from bnpipe.pipeline.engine.fingerprint import ROOT
 from bnpipe.pipeline.shadows import shadows
 
 _LEAST_FREE = 2 * 10**9

@@ -185,13 +185,12 @@ def _register(client: Any, run: Any, report: Json) -> None:
     client.log_artifacts(run.info.run_id, str(folder), "model")
     with suppress(MlflowException):  # it exists; if that is not why, the next call tells
         client.create_registered_model(name)
-    version = client.create_model_version(
+    client.create_model_version(
         name, f"{run.info.artifact_uri}/model", run.info.run_id, tags={
             "bnpipe.version": str(pushed["version"]), "bnpipe.digest": str(pushed["digest"])
         },
     )  # fmt: skip
-    if pushed.get("label", "stable") == "stable":
-        client.set_registered_model_alias(name, "live", version.version)
+    _move_alias(client, folder.parent)
 
 
 def tags(report: Json) -> dict[str, str]:

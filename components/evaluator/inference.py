@@ -153,7 +153,6 @@ def predict(
             f"expected images in {len(shards)} shards of the evaluated split, received none",
             hint="evaluate another split: bnpipe run --set evaluator.split=validation",
         )
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     reports = folder / "reports.json"
     paths = {name: str(path) for name, path in models.items()}

@@ -32,15 +32,15 @@ BATCH_CHECK_IMAGES = 64
 def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
     """See `step.run`."""
     info = DatasetInfo.read(inputs.examples.path)
-    shards = inputs.examples.shards(params.split)
+    of_split, counts = f"Split-{params.split}/", sorted(inputs.examples.record_counts().items())
+    images = {inputs.examples.path / name: n for name, n in counts if name.startswith(of_split)}
+    shards = list(images)
     folder = outputs.evaluation.path
     started = time.monotonic()
 
     ctx.progress(0, 3, "asking the models")
     models = _saved_models(inputs)
-    counts = inputs.examples.record_counts()
-    asked_for = {shard: counts[f"{shard.parent.name}/{shard.name}"] for shard in shards}
-    answers, problems = ask(models, asked_for, info, params, ctx)
+    answers, problems = ask(models, images, info, params, ctx)
     answers.write(folder / "predictions.npz")
     usable = answers.without(problems)
     asked = time.monotonic()
@@ -93,7 +93,7 @@ def ask(
         name: why for name, path in models.items() if (why := inference.unusable(path, info))
     }
     able = {name: path for name, path in models.items() if name not in problems}
-    folder = ctx.scratch / f"answers-{ctx.run_id}"
+    folder = ctx.reports.with_suffix("")
     answers = inference.predict(ctx.beam, shards, able, params.batch_size, folder)
     for name, values in answers.probabilities.items():
         if why := problem(values, answers.labels.size, info.classes):

@@ -74,18 +74,23 @@ class OnDisk:
     features: int
 
     @classmethod
-    def write(cls, shards: list[Path], path: Path, features: int) -> OnDisk:
+    def write(
+        cls, shards: list[Path], path: Path, features: int, limit: int | None = None
+    ) -> OnDisk:
         """Copies the features of the shards into `path`, a batch of records at a time.
+
+        At most `limit` rows, those that come first.
 
         Raises:
             TrainingError: a row has another number of features, or one that is not finite.
         """
-        labels = []
+        labels: list[Integers] = []
         with path.open("wb") as file:
             for shard in shards:
                 for columns in _checked_batches(shard, features):
-                    file.write(columns["features"].tobytes())
-                    labels.append(columns["label"].astype(np.int32))
+                    left = None if limit is None else limit - sum(len(part) for part in labels)
+                    file.write(columns["features"][:left].tobytes())
+                    labels.append(columns["label"][:left].astype(np.int32))
         return cls(path, np.concatenate(labels or [np.zeros(0, np.int32)]), features)
 
     @property
@@ -113,7 +118,11 @@ class OnDisk:
 
 
 def open_splits(
-    examples: TransformedExamples, info: DatasetInfo, memory_budget: int, scratch: Path
+    examples: TransformedExamples,
+    info: DatasetInfo,
+    memory_budget: int,
+    scratch: Path,
+    limit: int | None = None,
 ) -> tuple[Split, Split]:
     """The train and the validation split, in memory if they fit.
 
@@ -122,6 +131,7 @@ def open_splits(
         info: its `dataset.json`.
         memory_budget: bytes of features that may be held in memory.
         scratch: folder for the features if they do not fit.
+        limit: of those, the most rows of a split.
 
     Raises:
         TrainingError: the train split is empty, a label or a row does not fit `info`, or a feature
@@ -134,7 +144,7 @@ def open_splits(
     def open_split(name: str) -> Split:
         shards = examples.shards(name)
         if not fits:
-            return OnDisk.write(shards, scratch / f"{name}.float32", info.features)
+            return OnDisk.write(shards, scratch / f"{name}.float32", info.features, limit)
         read = read_transformed(shards)
         features = read.features.reshape(len(read.label), -1 if len(read.label) else info.features)
         checked = _checked(features, info.features, f"split {name}")

@@ -208,8 +208,8 @@ def _gradients(trained: Trained) -> Claim:
         worse="gradients of the first layer are further from the last one's than without it",
         same="gradients are as far apart as without it",
         beside=tuple((f"{d} layers, {v}, against {arm}", against(arm, d, v)) for d, arm, v in rows),
-        caveat="With two layers there is hardly anything to keep. Over the steps those without it "
-        f"vary {text(against('none', deepest, 'variation over steps'))} as much",
+        caveat="With two layers there is hardly anything to keep; variation over the steps against "
+        f"none: {text(against('none', deepest, 'variation over steps'))}",
     )
 
 

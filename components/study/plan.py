@@ -52,7 +52,8 @@ class Row:
         depths: hidden layers.
         optimizers: of several, each has seeds of its own, so that what they tell is independent.
         rates: the article's, all of `RATES`, or the one that the sweep chose for the arm.
-        measures: what is recorded beside the accuracies on train and validation images.
+        measures: what is recorded beside the accuracy on validation images; `test` brings that on
+            train images too.
     """
 
     experiment: Experiment
@@ -70,7 +71,7 @@ class Row:
 _CURVE: frozenset[Measure] = frozenset({"test", "curve"})
 PLAN = (
     Row(
-        *("sweep", ("none", "batch", "layer", "data_init"), 4, 1),
+        *("sweep", ("none", "batch", "layer", "data_init"), 5, 1),
         optimizers=("adam", "sgd"),
         rates="sweep",
         measures=frozenset(),
@@ -79,7 +80,7 @@ PLAN = (
     Row("main", ("none",), 30, 10, measures=_CURVE | {"shift"}),
     Row("control", ("moving",), 16, 10, measures=_CURVE),
     Row("dropout", ("batch_dropout", "none_dropout"), 8, 10),
-    Row("control", ("noisy",), 8, 6, measures=_CURVE | {"shift"}),
+    Row("control", ("noisy",), 10, 6, measures=_CURVE | {"shift"}),
     Row("control", ("standardized",), 10, 4, measures=_CURVE),
     Row("control", ("layer", "data_init"), 4, 4, measures=_CURVE),
     Row("own_rate", ("none", "batch"), 8, 4, rates="own", measures=_CURVE),

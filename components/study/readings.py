@@ -18,9 +18,6 @@ from bnpipe.components.study.statistics import Paired, Scale
 USABLE = 0.005
 """A rate is usable if it costs no more than half a point against the arm's best rate."""
 
-GONE = 1e12
-"""The factor between two gradients of which one is lost: more than any that was measured."""
-
 Trainings = Sequence[Training]
 Value = Callable[[Training, int], "float | None"]
 
@@ -114,12 +111,14 @@ def small_gap(training: Training, until: int) -> float | None:
 def imbalance(training: Training, until: int) -> float | None:
     """The factor, at least 1, between the gradients of first and last layer; mean over steps.
 
-    One that is zero or no number is the worst of all, and counts as `GONE`.
+    None where a gradient was zero or no number: no average can say what that is worth, so the pair
+    is left out.
     """
     rows = zip(training.gradient_steps, training.gradient_ratio or (), strict=False)
-    ratios = [max(ratio or 0.0, 1 / GONE) for step, ratio in rows if step <= until]
-    logs = [min(abs(math.log(ratio)), math.log(GONE)) for ratio in ratios]
-    return math.exp(sum(logs) / len(logs)) if logs else None
+    ratios = [ratio for step, ratio in rows if step <= until]
+    if not ratios or any(ratio is None or ratio <= 0 for ratio in ratios):
+        return None
+    return math.exp(sum(abs(math.log(ratio)) for ratio in ratios if ratio) / len(ratios))
 
 
 def shifted(name: str) -> Value:

@@ -82,7 +82,7 @@ class Training:
         curve_steps: steps after which the validation accuracy was measured.
         curve_accuracy: it, as a share.
         validation_accuracy: at the end; also what a rate is chosen by.
-        train_accuracy: at the end, as at inference.
+        train_accuracy: at the end, as at inference; None where the test split was not read.
         test_accuracy: at the end; None where the test split was not read.
         test_accuracy_clean: without the images whose label raters doubt; None where there is no
             such list for the data set, too.

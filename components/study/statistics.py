@@ -101,7 +101,7 @@ class Paired:
         """P-value of "they differ by the margin or more", by two one-sided tests, float64[...].
 
         By t (Schuirmann 1987), or of a median by the signs of what exceeds either margin; a pair
-        of which neither got there says nothing for sameness.
+        of which one never got there says nothing for sameness on that side.
         """
         other = replace(self, x=self.y, y=self.x)
         return np.maximum(self.p_no_worse, other.p_no_worse)
@@ -113,7 +113,13 @@ class Paired:
             return np.ones(self.x.shape[:-1])
         if self.scale in ("points", "ratio"):
             return _t_test(self.gain, -self.margin, "greater")
-        return np.asarray(stats.binom.sf((self.gain > -self.margin).sum(-1) - 1, self.pairs, 0.5))
+        inside = (self._at_least > -self.margin).sum(-1)
+        return np.asarray(stats.binom.sf(inside - 1, self.pairs, 0.5))
+
+    @property
+    def _at_least(self) -> FloatArray:
+        """The gain where it is known, its lower bound where `y` never got there, or -inf."""
+        return np.where(np.isinf(self.x), -np.inf, self.gain)
 
     @property
     def p_better(self) -> FloatArray:
@@ -127,9 +133,8 @@ class Paired:
 
     def effect(self) -> Effect:
         """The effect and its interval: of a mean by t, of a median by its order statistics."""
-        known = np.isfinite(self.gain)
-        gain = self.gain[known]
-        if gain.size < 2:
+        gain = self.gain[np.isfinite(self.gain)]
+        if gain.size < max(2, self.pairs / 2):  # half of them never got there, in neither arm
             return Effect(np.nan, np.nan, np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of values that are all the same
@@ -138,12 +143,12 @@ class Paired:
                 low, high = (value if gain.std() == 0 else b for b in (found.low, found.high))
             else:
                 # Who never got there would have later: what that makes of a gain is open.
-                least = np.where(np.isinf(self.x[known]), -np.inf, gain)
-                most = np.where(np.isinf(self.y[known]), np.inf, gain)
-                low, high = (
-                    stats.quantile_test(ends).confidence_interval() for ends in (least, most)
+                at_most = np.where(np.isinf(self.y), np.inf, self.gain)
+                value, low, high = (
+                    np.median(gain),
+                    stats.quantile_test(self._at_least).confidence_interval().low,
+                    stats.quantile_test(at_most).confidence_interval().high,
                 )
-                value, low, high = np.median(gain), low.low, high.high
         scaled = (value, low, high) if self.scale == "points" else np.exp([value, low, high])
         return Effect(*map(float, scaled))
 

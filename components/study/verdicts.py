@@ -34,7 +34,7 @@ class Check:
     Attributes:
         name: what is compared with what.
         pair: None where one of the two was not trained.
-        wants: `better`, or `no worse` where sameness is what is claimed.
+        wants: `better`, or `no worse` than by the margin.
         matched: what a control says that is not as wanted.
         premise: what must be so (the first of them better) for a control to say anything.
     """
@@ -104,8 +104,7 @@ class Claim:
         if pair is None:
             return
         if self.gate.wants == "no worse":
-            yield "supported", "sameness", self.supported, pair.p_same
-            yield "supported", "difference", self.supported, pair.p_better
+            yield "supported", "sameness", self.supported, pair.p_no_worse
             yield "refuted", "difference", self.worse, pair.p_worse
             return
         wanted = [pair.p_better, *(control.p_wanted() for control in self.controls)]
@@ -224,7 +223,8 @@ def text(pair: Paired | None) -> str:
     if pair.scale == "points":
         value, low, high = (round(100 * v, 2) + 0.0 for v in (value, low, high))  # no -0.00
         return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
-    least = "at least " if pair.scale == "steps" and np.isinf(pair.y).mean() > 0.5 else ""
+    bounds = {"at least ": pair.y, "at most ": pair.x} if pair.scale == "steps" else {}
+    least = next((word for word, of in bounds.items() if np.isinf(of).mean() > 0.5), "")
     ends = ["open" if end in (0.0, math.inf) else f"{end:.3g}" for end in (low, high)]
     interval = "few pairs" if math.isnan(low) else ", ".join(ends)
     return f"{least}{value:.3g} times [{interval}]"

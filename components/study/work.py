@@ -74,8 +74,9 @@ def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> in
     folder = scratch / ARRAYS
     folder.mkdir(exist_ok=True)
     # Not through the memory of this process, which stays for as long as the study.
-    train, validation = open_splits(examples, info, 0, folder)
-    test = OnDisk.write(examples.shards("test"), folder / "test.float32", info.features)
+    train, validation = open_splits(examples, info, 0, folder, MOST_IMAGES)
+    file = folder / "test.float32"
+    test = OnDisk.write(examples.shards("test"), file, info.features, MOST_IMAGES)
     splits = {"train": train, "validation": validation, "test": test}
     for name, split in splits.items():
         least = BATCH_SIZE if name == "train" else 1
@@ -84,18 +85,17 @@ def _prepare(examples: TransformedExamples, params: Params, scratch: Path) -> in
                 f"split {name}: expected at least {least} examples, received {split.size}",
                 hint="study a larger data set",
             )
-        np.save(folder / f"{name}_labels.npy", split.labels[:MOST_IMAGES])
+        np.save(folder / f"{name}_labels.npy", split.labels)
     np.save(folder / "doubtful.npy", doubtful(features_of("test", scratch, info.features)))
     task = {"params": asdict(params), "classes": info.classes, "features": info.features}
     replace_text(scratch / TASK, json_text(task))
-    return min(train.size, MOST_IMAGES)
+    return train.size
 
 
 def features_of(split: str, scratch: Path, features: int) -> Any:
-    """The first features of a split, float32[n, features], in memory that processes share."""
+    """The features of a split, float32[n, features], in memory that processes share."""
     file = scratch / ARRAYS / f"{split}.float32"
-    rows = np.memmap(file, np.float32, "c").reshape(-1, features)
-    return np.asarray(rows)[:MOST_IMAGES]
+    return np.asarray(np.memmap(file, np.float32, "c").reshape(-1, features))
 
 
 class _Workers:

@@ -15,31 +15,40 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from bnpipe.data.durable import STAGING, replace_text, replacing, write_all
+from bnpipe.data.environment import environment
 from bnpipe.data.errors import BnpipeError, DataError
 from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import Batch, read_batches
 from bnpipe.data.records.tfrecord import Bytes, frame
 
-_ROOMS = ("components", "data", "serving")
-_LIBRARIES = ("apache-beam", "numpy", "tensorflow", "tensorflow-datasets", "pyarrow")
-_SEEN = "every Beam worker needs this folder under the same path: mount it there"
+_SEEN = (
+    "Beam workers elsewhere need BNPIPE_HOME under the same path; if none are, a file has changed: "
+    "bnpipe run --force example_gen"
+)
+
+
+def _code() -> str:
+    """A digest of our code, as it lies here."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    sources = [s for room in ("components", "data", "serving") for s in (root / room).rglob("*.py")]
+    for source in sorted(sources):
+        if not source.name.startswith("."):  # what an editor leaves beside a file
+            digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
+    return f"code {digest.hexdigest()[:12]}" if sources else "code without sources"
+
+
+_CODE = _code()  # when this is imported, not later: what is loaded is what lies there now
 
 
 @functools.cache
 def code_here() -> str:
-    """What this process makes data by: digests of our code and of the versions of libraries."""
-    root, digest = Path(__file__).parents[2], hashlib.sha256()
-    for room in _ROOMS:
-        for file in sorted((root / room).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    versions = " ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"code {digest.hexdigest()[:12]}, {versions}"
+    """Code and libraries of this process, in one line; workers of a run have the same."""
+    return ", ".join([_CODE, *(f"{name} {v}" for name, v in environment().items())])
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,12 @@ def read_reports(
     """
     if not path.exists():
         raise DataError(f"Beam's workers left no report in {path.parent}", hint=_SEEN)
-    reports = [UnitReport(**stored) for stored in json.loads(path.read_text())]
+    # Of other code they may be in another form.
+    known, unknown = {f.name for f in fields(UnitReport)}, {"code": "unknown", "host": "?"}
+    reports = [
+        UnitReport(**{**unknown, **{k: v for k, v in stored.items() if k in known}})
+        for stored in json.loads(path.read_text())
+    ]
     path.unlink()
     for report in reports:
         if report.error:

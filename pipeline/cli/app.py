@@ -17,6 +17,7 @@ _VERBS = {
         "versions",
         "rollback",
         "promote",
+        "canary",
         "export",
         "serve",
         "predict",

@@ -27,7 +27,9 @@ def deploy() -> None:
 def render_files(
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="compose, kubernetes, kserve, monitoring or runbook; by default all."),
+        typer.Option(
+            help="compose, kubernetes, gateway, kserve, monitoring or runbook; by default all."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
         "deploy"
@@ -62,21 +64,21 @@ def render_files(
 def _deployment(config: Config) -> Deployment:
     import dataclasses
 
-    from bnpipe.pipeline.configuration.publishing import served_folder, server_files
+    from bnpipe.pipeline.configuration.publishing import served_folder, server_files, traffic_log
     from bnpipe.serving.deploy.settings import Deployment
     from bnpipe.serving.errors import ServingError
     from bnpipe.serving.folder import ledger, versions
     from bnpipe.serving.folder import server_files as files
 
-    base = served_folder(config, open_store().home)
+    home = open_store().home
+    base = served_folder(config, home)
     models = versions.wanted_config(base, ledger.read(base))
     if models is None:
         raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
+    values = {f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)}
+    values["traffic_log"] = str(traffic_log(config, home))
     deployment = Deployment(
-        models=models,
-        files=server_files(config),
-        batching=config.serving.batching,
-        **{f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)},
+        models=models, files=server_files(config), batching=config.serving.batching, **values
     )
     for kept in files.write(base, deployment.files):  # compose mounts the folder with all in it
         ui.warn(kept)

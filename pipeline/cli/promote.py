@@ -28,7 +28,9 @@ def promote(
     """Move a label to a version.
 
     With serving.server_url the running servers load the version before the label moves; without,
-    a running server must be restarted. Exit code 3 if a soak withdrew it or decided nothing.
+    a running server must be restarted. Exit code 3 if a soak withdrew it or decided nothing. With
+    canary.bake and such servers the version that became live is watched: at once after a soak,
+    else by the schedule's next tick.
     """
     from bnpipe.pipeline.configuration.publishing import rollout
     from bnpipe.pipeline.engine.errors import ExitCode
@@ -49,8 +51,10 @@ def promote(
         undecided = ran.exit_code is ExitCode.OK and ran.result is not Result.PUSHED
         return ExitCode.VERDICT if undecided else ran.exit_code
     target = rollout(settings, store.home)
-    target.promote(version, label=label)
+    bake = settings.canary.bake if label == "stable" and target.servers else None
+    target.promote(version, label=label, bake=bake is not None)
     tell_live(settings, target.base)
-    sentence = f"{label} is v{version} in {target.base}"
+    watched = f"; the schedule's next tick watches it for {bake}" if bake else ""
+    sentence = f"{label} is v{version} in {target.base}{watched}"
     ui.answer({"version": version, "label": label}, sentence, as_json=as_json)
     return ExitCode.OK

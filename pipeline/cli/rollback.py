@@ -12,7 +12,9 @@ from bnpipe.pipeline.cli.common import ConfigFile, Json, Sets, config_from, open
 
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; shown whenever the model is held back.")],
-    to: Annotated[int | None, typer.Option(help="The version; by default the one before.")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="The version; by default the one that was live before.")
+    ] = None,
     sets: Sets = None,
     config: ConfigFile = None,
     as_json: Json = False,

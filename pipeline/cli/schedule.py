@@ -114,9 +114,9 @@ def _beyond(config: Config, limit: float) -> float:
     from bnpipe.pipeline.configuration.duration import parse_duration
 
     looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
-    lengths = (config.canary.soak, config.canary.bake)
-    soaking = 2 * sum(parse_duration(t).total_seconds() for t in lengths if t)
-    return looking + (soaking if config.serving.rollout == "canary" else 0.0)
+    soak = config.canary.soak if config.serving.rollout == "canary" else None
+    lengths = (parse_duration(t) for t in (soak, config.canary.bake) if t)
+    return looking + 2 * sum(length.total_seconds() for length in lengths)
 
 
 def _variables() -> dict[str, str]:

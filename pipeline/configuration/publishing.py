@@ -90,6 +90,11 @@ def rollout(config: Config, home: Path) -> Rollout:
     )
 
 
+def traffic_log(config: Config, home: Path) -> Path:
+    """The folder that nginx logs requests to."""
+    return Path(config.deploy.traffic_log or home / "traffic").absolute()
+
+
 def check_target(config: Config) -> None:
     """Look at the keys and the package that a push would need; nothing is opened.
 

@@ -11,7 +11,7 @@ import annotated_types as at
 from bnpipe.components.base import LocalPath, PathOrUrl
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
-from bnpipe.serving.deploy import IMAGE
+from bnpipe.serving.deploy import IMAGE, NGINX
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
 """The reasons that may start a retraining, besides a person."""
@@ -91,6 +91,17 @@ class Deploy:
     """Share of failed requests that raises an alert."""
     max_p99_ms: Annotated[float, at.Gt(0)] = 50.0
     """99th percentile of the latency that raises an alert, in milliseconds."""
+    nginx_image: str = NGINX
+    """The image of the nginx before the server, pinned likewise; bash in it asks for its health."""
+    canary_share: Annotated[float, at.Ge(0), at.Le(1)] = 0.1
+    """Share of the requests without a label that goes to the canary while there is one."""
+    shadow: bool = False
+    """Send the canary a copy of every request without a label instead; clients get the answers of
+    the live version only."""
+    traffic_log: LocalPath | None = None
+    """Folder that nginx logs requests to, for bnpipe canary status; by default `<home>/traffic`."""
+    gateway: str = "gateway"
+    """The Gateway that the HTTPRoute belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +200,16 @@ class Canary:
     error_margin: Annotated[float, at.Ge(0), at.Lt(1)] = 0.002
     """Largest excess of failed requests, as a share of all."""
     latency_margin: Annotated[float, at.Ge(0)] = 0.2
-    """Largest excess of latency, as a share of the live version's."""
+    """Largest excess of latency, as a share of the live version's, or of 5 ms if that is quicker:
+    the ratio of shorter times is the machine's noise, so 6 ms are as good as any."""
     inconclusive: Literal["withdraw", "keep", "promote"] = "keep"
     """What becomes of a version of which nothing is shown when the time is up; `keep` leaves it
-    canary, and the next retraining tries it again."""
+    canary, and the schedule's next ticks go on where its soak stopped, until all images were asked;
+    then it is left to people."""
     bake: str | None = None
-    """Time for which a promoted version is watched beside the one before it, and rolled back when
-    it fails, e.g. 30m; null for no such time."""
+    """Time for which a version is watched beside the one that was live before, and rolled back when
+    it fails, e.g. 30m; null for no such time. So are versions that were promoted: by their soak, or
+    by hand with running servers; not those that a push makes live at once."""
 
     def __post_init__(self) -> None:
         """Check what no type tells.

@@ -29,7 +29,10 @@ class ExitCode(IntEnum):
     FAILED = 1, "a step failed"
     USAGE = 2, "usage or configuration"
     VERDICT = 3, "a gate's verdict stopped it (data, evaluation or infra)"
-    ATTENTION = 4, "with --exit-code: attention needed (work to do, stale model)"
+    ATTENTION = (
+        4,
+        "with --exit-code: attention needed (work to do, stale model, a worse canary)",
+    )
     LOCKED = 5, "another run is at work in this home"
     STORE = 6, "the store is damaged"
     SERVING = 7, "publishing or server fault"

@@ -13,38 +13,22 @@ import functools
 import hashlib
 import importlib.util
 import json
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bnpipe.components.base import Component, key_params
 from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import replace_text
+from bnpipe.data.environment import environment
 from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
 # The libraries whose version can change what a step computes.
-LIBRARIES = (
-    "tensorflow",
-    "keras",
-    "numpy",
-    "apache-beam",
-    "tensorflow-datasets",
-    "tensorflow-model-analysis",
-    "tfx-bsl",
-    "tensorflow-metadata",
-    "scipy",
-    "pillow",
-    "matplotlib",
-)
-
-
 # The memo's keys cover this file: another way of digesting is another entry.
 _MADE_BY = Path(__file__).read_bytes()
 
@@ -57,18 +41,6 @@ def canonical(value: Any) -> str:
 def digest_of(value: Any) -> str:
     """sha256 (hex) of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-@functools.cache
-def environment() -> dict[str, str]:
-    """Versions that are part of every key; a library that is missing is named so."""
-    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "missing"
-    return versions
 
 
 def key_parts(

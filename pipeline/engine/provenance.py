@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bnpipe.data.digest import file_sha256
-from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests, digest_of, environment
+from bnpipe.data.environment import environment
+from bnpipe.pipeline.engine.fingerprint import ROOT, CodeDigests, digest_of
 
 
 def provenance(

@@ -136,6 +136,10 @@ class Book:
         """Replace a claim by what it has become."""
         write_json(self._claim_file(claim.slot), claim.to_json())
 
+    def drop(self, claim: Claim) -> None:
+        """Give up a claim that needs no outcome."""
+        self._claim_file(claim.slot).unlink(missing_ok=True)
+
     def settle(self, claim: Claim, outcome: Outcome, keep: int) -> None:
         """Write a claimed slot's outcome, which ends the claim, and remove the oldest outcomes.
 

@@ -1,7 +1,9 @@
 """A new version on trial: soaked, promoted or withdrawn, watched, without anybody looking.
 
 Killed at any point, the version is still the canary, or is live and to be watched, or is withdrawn,
-and the ledger says which: the next attempt goes on from there.
+and the ledger says which: the next attempt goes on from there. What the pairs have come to lies in
+the served folder beside it, for all homes, and is gone on with while versions, images, servers and
+margins are the same. If it is lost or damaged, a trial begins anew.
 """
 
 from __future__ import annotations
@@ -9,15 +11,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
+from bnpipe.data.durable import replace_text
+from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.publishing import rollout, served_folder, servers
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.files import write_json
+from bnpipe.pipeline.engine.fingerprint import digest_of
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.outcome import Result
@@ -25,12 +33,18 @@ from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import labels, ledger, versions
 from bnpipe.serving.folder.rollout import Rollout
+from bnpipe.serving.folder.settle import writing
 
 if TYPE_CHECKING:
-    from bnpipe.serving.client.soak import Soaked
+    from bnpipe.serving.client.soak import Evidence, Soaked
+
+Numbers = tuple[int | None, int | None]
+"""Of the version on trial, and of the one that it is measured by."""
 
 RECORD = "canary.json"
 """In the run's folder: what its soak and its bake came to, for the report."""
+EVIDENCE = "evidence.json"
+"""In the served folder: what the pairs of the last trial there have come to."""
 
 
 def on_trial(config: Config, home: Path) -> int | None:
@@ -45,6 +59,28 @@ def baking(config: Config, home: Path) -> int | None:
     if config.canary.bake is None or not servers(config):
         return None
     return versions.baking(served_folder(config, home))
+
+
+def waiting(config: Config, store: Store) -> str | None:
+    """The run that made the version whose trial a tick goes on with.
+
+    None if there is none, that run is not in this home, or nothing more could be shown.
+
+    Raises:
+        ServingError: the served folder cannot be read.
+    """
+    trial, target = on_trial(config, store.home), rollout(config, store.home)
+    version = trial or baking(config, store.home)
+    # Another home's run may have the same number; and what was put there by hand has none.
+    with suppress(ConfigError, StoreError, KeyError):
+        origin = versions.provenance_of(target.base, version) if version else {}
+        run = find_run(store, origin["run"]).summary()
+        models = [step["outputs"].get("model") for step in run["steps"]]
+        about = _about(config, target, run, "soak", (trial, versions.live(target.base)))
+        kept = _kept(target.base, about) if config.canary.inconclusive == "keep" else None
+        told_out = kept is not None and not kept.left and not kept.shown
+        return run["id"] if origin["inputs"]["model"] in models and not told_out else None
+    return None
 
 
 def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
@@ -67,23 +103,22 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     version = versions.on_trial(target.base)
     if version is None or ledger.read(target.base).entry(version) is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
+    numbers = version, versions.live(target.base)
 
     def check() -> None:
-        if versions.on_trial(target.base) != version:
-            raise ServingError(
-                "the canary was promoted or withdrawn during its soak", hint="bnpipe versions list"
-            )
+        if (versions.on_trial(target.base), versions.live(target.base)) != numbers:
+            raise ServingError("a label moved during the soak", hint="bnpipe versions list")
 
     # A server that does not know the label yet would fail every probe of a good version.
     target.confirm(version, label="canary")
-    soaked = _soak(config, store, run, target, "soak", config.canary.soak, check=check)
+    soaked = _soak(config, store, run, target, "soak", config.canary.soak, numbers, check=check)
     decisions = {Verdict.PASS: "promote", Verdict.FAIL: "withdraw"}
     decision = decisions.get(soaked.verdict, config.canary.inconclusive)
     if decision == "promote":
         target.promote(version, bake=config.canary.bake is not None)
         if config.canary.bake is not None:
             return bake(config, store, run)
-        return _promoted(run, version, f": {soaked.sentence}")
+        return _promoted(run, version, f" after its soak: {soaked.sentence}")
     if decision == "withdraw":
         target.withdraw(version, reason=soaked.sentence)
         return _withdrawn(run, version, soaked.sentence)
@@ -92,7 +127,9 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
 
 
 def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
-    """Watch the live version beside the one before it, and roll it back when it fails.
+    """Watch the live version beside the one that was live before, and roll it back when it fails.
+
+    It ends: also with nothing to compare with, or when that answers nothing, and says so.
 
     Args:
         config: the configuration.
@@ -100,7 +137,7 @@ def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
         run: as in `try_canary`.
 
     Raises:
-        ServingError: a server does not answer for the version before, or another one went live.
+        ServingError: a server is unwell, or another version went live.
         StoreError: the run's images are gone.
         DataError: they are damaged.
     """
@@ -116,17 +153,21 @@ def bake(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
             raise ServingError("another version went live meanwhile", hint="bnpipe versions list")
 
     target.confirm(version, label="stable")
-    before = versions.version_before(target.base, version)
-    if before is not None:  # else there is nothing to go back to
+    before = versions.version_before(target.base, ledger.read(target.base), version)
+    watched = "nothing was live before that it could be watched by"
+    if before is not None:
         soaked = _soak(
-            config, store, run, target, "bake", length, check=check,
+            config, store, run, target, "bake", length, (version, before), check=check,
             new=STABLE, old={"version": before},
         )  # fmt: skip
         if soaked.verdict is Verdict.FAIL:
             target.rollback(reason=soaked.sentence, to=before)
             return _withdrawn(run, version, f"rolled back to v{before}: {soaked.sentence}")
+        watched = f"it was watched for {in_words(parse_duration(length))}"
+        if not soaked.total.latency.pairs:
+            watched = f"v{before}, which it would be watched by, answered nothing"
     target.end_bake(version)
-    return _promoted(run, version, f" and {in_words(parse_duration(length))} of being watched")
+    return _promoted(run, version, f"; {watched}")
 
 
 def promote_after_soak(config: Config, store: Store, version: int) -> Ran:
@@ -177,7 +218,7 @@ def decided(config: Config, home: Path, run: Mapping[str, Any]) -> Ran | None:
         return None
     rollout(config, home).complete()  # else, after a kill, servers would not know of it
     if withdrawal is None:
-        return _promoted(run, version)
+        return _promoted(run, version, " after its soak")
     return _withdrawn(run, version, withdrawal.reason)
 
 
@@ -188,19 +229,23 @@ def _soak(
     target: Rollout,
     name: str,
     length: str,
+    numbers: Numbers,
     **asked: Any,
 ) -> Soaked:
     """A soak on all servers; what it came to is kept beside the run's records."""
     from bnpipe.serving.client.soak import Rules, soak
 
-    settings = config.canary
-    rules = Rules(
-        seconds=parse_duration(length).total_seconds(),
-        rate=settings.rate,
-        margin=settings.margin,
-        error_margin=settings.error_margin,
-        latency_margin=settings.latency_margin,
-    )
+    about = _about(config, target, run, name, numbers)
+    seconds = parse_duration(length).total_seconds()
+    rules = Rules(seconds, config.canary.rate, *_margins(config))
+
+    def keep(evidence: Evidence) -> None:
+        value = asdict(evidence)
+        text = json_text({"evidence": value, "digest": digest_of([about, value])})
+        with writing(target.base, create=False) as folder:
+            replace_text(folder / EVIDENCE, text + "\n", staging=folder)
+
+    asked |= {"version": numbers[0], "evidence": _kept(target.base, about), "keep": keep}
     features, classes = _probes(store, run)
     with target.clients() as clients:
         soaked = soak(clients, features, classes, rules, **asked)
@@ -211,8 +256,35 @@ def _soak(
     return soaked
 
 
-def _promoted(run: Mapping[str, Any], version: int, why: str = "") -> Ran:
-    sentence = f"v{version} is live after its soak{why}"
+def _margins(config: Config) -> tuple[float, float, float]:
+    """By how much a version may be worse: in accuracy, errors and latency."""
+    return config.canary.margin, config.canary.error_margin, config.canary.latency_margin
+
+
+def _about(
+    config: Config, target: Rollout, run: Mapping[str, Any], name: str, numbers: Numbers
+) -> str:
+    """A digest of all that the evidence of a trial is about: of anything else it says nothing."""
+    history = ledger.read(target.base)
+    models = [v and versions.digest_of(target.base, history, v) for v in numbers]
+    made = [step["outputs"].get("transformed") for step in run["steps"]]
+    images = [digest for digest in made if digest is not None]
+    return digest_of([name, numbers, models, images, target.servers, _margins(config)])
+
+
+def _kept(base: Path, about: str) -> Evidence | None:
+    """The evidence about this; None if there is none, or the file is damaged."""
+    from bnpipe.serving.client.soak import Evidence
+
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
+        value = json.loads(read_plain(base / EVIDENCE))
+        if value["digest"] == digest_of([about, value["evidence"]]):
+            return TypeAdapter(Evidence).validate_python(value["evidence"])
+    return None
+
+
+def _promoted(run: Mapping[str, Any], version: int, why: str) -> Ran:
+    sentence = f"v{version} is live{why}"
     return Ran(sentence=sentence, result=Result.PUSHED, run=str(run["id"]), version=version)
 
 

@@ -48,6 +48,7 @@ class Claim:
         slot: which.
         missed: how many earlier slots it stands in for.
         asked: by hand, the reason that was given.
+        trial: the run that made the version whose trial is gone on with, where that is all.
         reasons: what the triggers said in the first attempt; None before they were asked.
         attempts: so far, in order.
         not_before: UTC ISO text; the next attempt waits until then.
@@ -56,6 +57,7 @@ class Claim:
     slot: Slot
     missed: int = 0
     asked: str | None = None
+    trial: str | None = None
     reasons: tuple[FiredTrigger, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
     not_before: str | None = None
@@ -101,6 +103,7 @@ class Claim:
             slot=slot,
             missed=int(value["missed"]),
             asked=value["asked"],
+            trial=value.get("trial"),  # claims of older versions have none
             reasons=None if reasons is None else reasons_from_json(reasons),
             attempts=tuple(Attempt(**attempt) for attempt in attempts),
             not_before=value["not_before"],

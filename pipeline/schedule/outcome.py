@@ -45,6 +45,8 @@ class Result(StrEnum):
 
 HAND = "hand"
 """The trigger of a run that somebody asked for."""
+TRIAL = "trial"
+"""The trigger of what is done between slots: a version is on trial."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class FiredTrigger:
     """A trigger that fired, and why, for people.
 
     Attributes:
-        trigger: a `sections.TriggerName`, or `HAND`.
+        trigger: a `sections.TriggerName`, `HAND` or `TRIAL`.
         sentence: e.g. `span 7 is new`.
     """
 

@@ -17,7 +17,7 @@ from bnpipe.pipeline.configuration.publishing import check_target, served_folder
 from bnpipe.pipeline.engine.errors import ExitCode
 from bnpipe.pipeline.engine.lock import holder, is_held
 from bnpipe.pipeline.engine.plan import Plan, make_plan
-from bnpipe.pipeline.engine.runs import newest_summaries
+from bnpipe.pipeline.engine.runs import find_run, newest_summaries
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule import canary, child
 from bnpipe.pipeline.schedule.claim import Claim
@@ -85,6 +85,8 @@ class Retraining:
             ServingError: the served folder is gone.
         """
         self._require_served()
+        if claim.trial is not None:
+            return self._go_on(claim.trial)  # whatever became of the key: it signs nothing
         check_target(self._config)
         schedule = self._config.schedule
         limit = parse_duration(schedule.time_limit) if schedule.time_limit else None
@@ -133,6 +135,22 @@ class Retraining:
         sentence = f"v{live} is live in {self._served / str(live)}"
         ran = Ran(sentence=sentence, result=Result.PUSHED, run=summary["id"], version=live)
         return number, ran
+
+    def trial(self) -> str | None:
+        """See `Work`.
+
+        Raises:
+            ServingError: the served folder cannot be read.
+        """
+        return canary.waiting(self._config, self._store)
+
+    def _go_on(self, run: str) -> Ran:
+        """Go on with the trial of the version that a run made, or say what it came to."""
+        unfinished, summary = self._unfinished(), find_run(self._store, run).summary()
+        if unfinished is not None and self.trial() == run:
+            return unfinished(self._config, self._store, summary)
+        nothing = Ran(sentence="nothing is on trial", result=Result.UNCHANGED, run=run)
+        return canary.decided(self._config, self._store.home, summary) or nothing
 
     def _unfinished(self) -> Callable[[Config, Store, Mapping[str, Any]], Ran] | None:
         """The trial that a version still has to stand."""

@@ -18,7 +18,7 @@ from bnpipe.pipeline.configuration.timetable import Timetable
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld, Terminated, exit_code_of, one_line
 from bnpipe.pipeline.schedule.book import Book, Position
 from bnpipe.pipeline.schedule.claim import FAILED, PUT_BACK, Claim
-from bnpipe.pipeline.schedule.outcome import HAND, FiredTrigger, Outcome, Result
+from bnpipe.pipeline.schedule.outcome import HAND, TRIAL, FiredTrigger, Outcome, Result
 from bnpipe.pipeline.schedule.slot import Slot, iso, parse_iso
 from bnpipe.pipeline.schedule.work import Ran, Work
 
@@ -80,7 +80,7 @@ class Ticker:
         self._jitter = jitter
 
     def due(self) -> Tick:
-        """Do the slot that is due, if one is and nobody else is at work.
+        """Do the slot that is due, if one is and nobody else is at work; else go on with a trial.
 
         Raises:
             StoreError: a newer bnpipe wrote the book.
@@ -94,7 +94,9 @@ class Ticker:
             claims = self._book.claims()
             if claims:
                 return self._do(claims[0])
-            return self._claim_due(state)
+            tick = self._claim_due(state)
+            ran = tick.outcome is not None and tick.outcome.run is not None
+            return tick if ran or self._book.claims() else self._go_on(tick)
 
     def by_hand(self, reason: str) -> Tick:
         """Retrain now, whatever is due.
@@ -110,13 +112,27 @@ class Ticker:
             busy = self._work.busy()
             if busy is not None:
                 raise LockHeld(busy, hint="wait for it")
-            slot = Slot(self._now(), by_hand=True)
-            taken = {claim.slot for claim in self._book.claims()}
-            while slot in taken or self._book.is_settled(slot):
-                slot = Slot(slot.at + timedelta(seconds=1), by_hand=True)
-            claim = Claim(slot=slot, asked=reason)
+            claim = Claim(slot=self._unscheduled(), asked=reason)
             self._book.claim(claim)
             return self._do(claim)
+
+    def _unscheduled(self) -> Slot:
+        """A slot of this moment that the timetable knows nothing of."""
+        slot, taken = Slot(self._now(), by_hand=True), {c.slot for c in self._book.claims()}
+        while slot in taken or self._book.is_settled(slot):
+            slot = Slot(slot.at + timedelta(seconds=1), by_hand=True)
+        return slot
+
+    def _go_on(self, tick: Tick) -> Tick:
+        """Go on with a version's trial, if there is one, in a tick that had nothing to run."""
+        run = None if self._work.busy() else self._work.trial()
+        if run is None:
+            return tick
+        reasons = (FiredTrigger(TRIAL, f"the version of run {run} is on trial"),)
+        claim = Claim(slot=self._unscheduled(), trial=run, reasons=reasons)
+        self._book.claim(claim)
+        done = self._do(claim)
+        return replace(done, outcome=done.outcome or tick.outcome)
 
     def _now(self) -> datetime:
         return self._clock().astimezone(UTC).replace(microsecond=0)
@@ -244,7 +260,13 @@ class Ticker:
         return claim.counted >= most or len(claim.attempts) >= _TRIES_PER_ATTEMPT * most
 
     def _judge(self, claim: Claim, number: int, ran: Ran) -> Tick:
-        """Settle a claim by the end of an attempt, or keep it for another one."""
+        """Settle a claim by the end of an attempt, or keep it for another one.
+
+        A trial that comes to nothing yet is gone on with by the next tick: that is no outcome.
+        """
+        if claim.trial is not None and ran.version is None:
+            self._book.drop(claim)
+            return Tick(ran.sentence, exit_code=_process_code(ran.exit_code))
         if ran.result is not None:
             return self._settled(claim, ran)
         how = PUT_BACK if ran.exit_code in _STOPPED else FAILED

@@ -56,8 +56,14 @@ class Work(Protocol):
     def unchanged(self) -> str | None:
         """A sentence when a run would do nothing; None when there is work."""
 
+    def trial(self) -> str | None:
+        """The run that made a version whose trial is to be gone on with; None if there is none."""
+
     def run(self, claim: Claim) -> Ran:
-        """Run the pipeline for the last attempt of a claim, in a child process."""
+        """Run the pipeline for the last attempt of a claim, in a child process.
+
+        A claim on a trial has that gone on with, and nothing run.
+        """
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
         """The end of the run of an attempt, with its number, where nobody wrote that down.

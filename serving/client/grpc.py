@@ -156,7 +156,6 @@ class GrpcClient(Client):
             return ServerError(
                 f"no server at grpc://{self._address}: {error.details()}",
                 hint="start one: bnpipe serve",
-                status=status,
                 transient=True,
             )
         return ServerError(

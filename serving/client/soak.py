@@ -5,12 +5,16 @@ pair three questions are asked of every server, by tests that may be looked at a
 (`client.paired`): does the version know fewer images, does it fail more requests, is it slower?
 What is shown, and larger than its margin as measured, ends the soak at once. Shown that it knows
 no fewer images than the margin allows, it passes when the time is up; else nothing is shown. A
-server that fails for both says nothing of the version: that is a fault to be tried again.
+server that fails for both says nothing of the version: that is a fault to be tried again. So does
+one that cannot be reached, or has yet to load the version, as after a restart: a failure counts
+against a version that is loaded, where the other one answers.
+
+What the pairs have come to may be kept and gone on with: to stop and to look, however often, is
+what these tests allow.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,19 +25,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.serving.client.base import Client, ServerError
+from bnpipe.serving.client.base import Client, LoadFailed, ServerError
 from bnpipe.serving.client.paired import Paired
 from bnpipe.serving.errors import ServingError
 
 LEVEL: Final = 0.01
 """Probability that any test of a soak is wrong at any time, of all tests on all servers."""
 FEWEST: Final = 20
-"""Probes after which a server that answers none is asked no more."""
+"""Pairs in a row that say nothing of the version, after which a server is asked no more."""
 _UNWELL: Final = 0.25
 """A server whose stable version fails so large a share of the probes says nothing of the canary."""
 _LATE: Final = 2.0
 """Where answers are slow, a soak takes so many times its seconds at most."""
-_QUICK_MS = 5.0  # latencies below are as good as none: their ratio is the machine's noise
+_QUICK_MS = 5.0  # see `Rules.latency_margin`
 _TAIL = 95  # percentile of the latencies so far that makes an answer a slow one
 _TAIL_MARGIN = 0.05
 _POINTS = 60  # of the path
@@ -56,7 +60,8 @@ class Rules:
         rate: images a second for each server, each sent to both.
         margin: of accuracy, as a share of the images.
         error_margin: of failed requests, as a share of all.
-        latency_margin: of latency, as a share of the other's.
+        latency_margin: of latency, as a share of the other's, or of 5 ms where that is less: the
+            ratio of quicker answers is the machine's noise.
     """
 
     seconds: float = 600.0
@@ -68,12 +73,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Side:
-    """A version as it is asked for, and the errors of its answers by reason.
+    """A version as it is asked for at a server in this attempt.
 
     Attributes:
         name: what it is called in sentences.
         address: `label` or `version` of the requests.
-        errors: failed requests, by reason.
+        errors: failed requests, by reason: of the new version its own, of the old one all others.
         milliseconds: of the answered ones.
     """
 
@@ -95,6 +100,23 @@ class Watch:
     errors: Paired = field(default_factory=Paired)
     latency: Paired = field(default_factory=Paired)
     tail: Paired = field(default_factory=Paired)
+
+
+@dataclass
+class Evidence:
+    """All that the pairs have come to, in as many attempts as there were.
+
+    Attributes:
+        turns: pairs that were asked for, also those that nobody answered.
+        left: images that were not asked yet.
+        shown: whether, at some time, it was shown that the version is not worse by the margin.
+        watches: by address; "" for all servers together.
+    """
+
+    turns: int = 0
+    left: int = 0
+    shown: bool = False
+    watches: dict[str, Watch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,9 @@ def soak(
     *,
     new: Mapping[str, Any] = CANARY,
     old: Mapping[str, Any] = STABLE,
+    version: int | None = None,
+    evidence: Evidence | None = None,
+    keep: Callable[[Evidence], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Soaked:
@@ -150,48 +175,52 @@ def soak(
         labels: int64[N], their classes.
         rules: how long, and how much worse the new one may be.
         new: how the version on trial is asked for.
-        old: how the one that it is measured by is asked for.
+        old: how the one that it is measured by is asked for. By its number it may fail as it
+            likes: it is not what clients ask for.
+        version: the number of the new one, for which a server says whether it has loaded it.
+        evidence: of the attempts before. A soak that was cut short is gone on with to its end, one
+            that was not is followed by another.
+        keep: called with all evidence so far, now and then and at the end, however that comes.
         check: raises when the versions are no longer what they were; called before every pair.
         sleep: waits so many seconds.
 
     Raises:
-        ServingError: a server fails for the old version too, or `check` says so: no verdict.
+        ServingError: a server fails for the old version too, or cannot be reached, or `check` says
+            so: no verdict.
     """
     if not servers:
         raise ServingError("there is no server to ask", hint="--set serving.server_url=URL")
-    trial = _Trial(servers, rules, new, old)
+    seen = evidence or Evidence()
+    trial = _Trial(servers, rules, new, old, version, seen)
     order = np.random.default_rng(0).permutation(len(features))
     turns = max(FEWEST * len(servers), round(rules.seconds * rules.rate * len(servers)))
     pace, every = 1 / (rules.rate * len(servers)), max(turns // _POINTS, 1)
-    started = time.monotonic()
-    path = []
-    for turn, (address, client) in zip(
-        range(turns), itertools.cycle(servers.items()), strict=False
-    ):
-        began = time.monotonic()
-        if turn >= FEWEST and began - started > _LATE * rules.seconds:
-            break
-        check()
-        row = order[turn % len(order)]
-        # Seen again, an image tells of errors and latency only: the answer is the same.
-        label = int(labels[row]) if turn < len(order) else None
-        trial.ask(
-            address,
-            client,
-            features[row][np.newaxis],
-            label,
-            first_new=turn // len(servers) % 2 == 0,
-        )
-        failed = trial.failure(address)
-        if failed or turn % every == every - 1:
-            accuracy = trial.total.accuracy
-            lower, upper = accuracy.band(trial.level)
-            at = time.monotonic() - started
-            path.append(Point(round(at, 1), accuracy.pairs, accuracy.mean, lower, upper))
-        if failed:
-            return Soaked(Verdict.FAIL, failed, trial.total, path, rules.margin)
-        sleep(max(0.0, pace - (time.monotonic() - began)))
-    return trial.end(path)
+    started, first, path = time.monotonic(), seen.turns, []
+    try:
+        for turn in range(first, (first // turns + 1) * turns):
+            began = time.monotonic()
+            if turn - first >= FEWEST and began - started > _LATE * rules.seconds:
+                break
+            check()
+            address, row = list(servers)[turn % len(servers)], order[turn % len(order)]
+            # Seen again, an image tells of errors and latency only: the answer is the same.
+            label = int(labels[row]) if turn < len(order) else None
+            seen.turns, seen.left = turn + 1, max(len(order) - turn - 1, 0)
+            image, first_new = features[row][np.newaxis], turn // len(servers) % 2 == 0
+            trial.ask(address, servers[address], image, label, first_new=first_new)
+            failed = trial.failure(address)
+            if failed or turn % every == every - 1:
+                accuracy = trial.total.accuracy
+                lower, upper = accuracy.band(trial.level)
+                at = time.monotonic() - started
+                path.append(Point(round(at, 1), accuracy.pairs, accuracy.mean, lower, upper))
+                keep(seen)
+            if failed:
+                return Soaked(Verdict.FAIL, failed, trial.total, path, rules.margin)
+            sleep(max(0.0, pace - (time.monotonic() - began)))
+        return trial.end(path)
+    finally:
+        keep(seen)
 
 
 class _Trial:
@@ -203,13 +232,14 @@ class _Trial:
         rules: Rules,
         new: Mapping[str, Any],
         old: Mapping[str, Any],
+        version: int | None,
+        seen: Evidence,
     ) -> None:
-        self.rules = rules
+        self.rules, self.version, self.seen = rules, version, seen
         self.level = LEVEL / 3 / len(servers)
-        self.total = Watch()
-        self.shown = False
-        self._watches = {address: Watch() for address in servers}
-        self._silent = dict.fromkeys(servers, 0)
+        self.total, *watches = (seen.watches.setdefault(a, Watch()) for a in ("", *servers))
+        self._watches = dict(zip(servers, watches, strict=True))
+        self._silent, self._asked = dict.fromkeys(servers, 0), dict.fromkeys(servers, 0)
         names = [
             " ".join(f"v{v}" if k == "version" else v for k, v in a.items()) for a in (new, old)
         ]
@@ -231,10 +261,21 @@ class _Trial:
         sides = (new, old) if first_new else (old, new)
         answers = {side.name: _ask(client, image, side) for side in sides}
         ours, theirs = answers[new.name], answers[old.name]
-        self._silent[address] = self._silent[address] + 1 if theirs is None else 0
+        error = next((a for a in (theirs, ours) if isinstance(a, ServerError)), None)
+        lost = (
+            error is not None
+            and error is ours
+            and self._is_own(client, new.address.get("label", ""), error)
+        )
+        won = error is not None and not isinstance(ours, ServerError) and error.status != 0
+        silent = error is not None and not lost and not (won and "version" in old.address)
+        if error is not None and (silent or lost):
+            (new if lost else old).errors[error.first_line[:200]] += 1
+        self._silent[address] = self._silent[address] + 1 if silent else 0
+        self._asked[address] += 1
         for watch in (self._watches[address], self.total):
-            watch.errors.add((theirs is None) - (ours is None))
-            if ours is None or theirs is None:
+            watch.errors.add(won - lost)
+            if error is not None:
                 continue
             if label is not None:
                 watch.accuracy.add((ours == label) - (theirs == label))
@@ -245,7 +286,7 @@ class _Trial:
                 usual = max(float(np.percentile(before, _TAIL)), _QUICK_MS)
                 slow = (1 + self.rules.latency_margin) * usual
                 watch.tail.add((other > slow) - (mine > slow))
-        self.shown |= self.total.accuracy.is_above(-self.rules.margin, LEVEL)
+        self.seen.shown |= self.total.accuracy.is_above(-self.rules.margin, LEVEL)
 
     def failure(self, address: str) -> str:
         """What is shown against the version at a server; empty if nothing is.
@@ -257,10 +298,9 @@ class _Trial:
         if self._silent[address] == FEWEST:
             self._require_well(address)
         if watch.errors.is_worse(self.level) and -watch.errors.mean > self.rules.error_margin:
-            return (
-                f"{new.name} failed {new.errors.total()} of {watch.errors.pairs} requests at "
-                f"{address}, {old.name} {old.errors.total()}: {new.errors.most_common(1)[0][0]}"
-            )
+            counts = f"{watch.errors.worse} of {watch.errors.pairs} requests at {address}"
+            why = next(iter(new.errors), "as before")
+            return f"{new.name} failed {counts}, {old.name} {watch.errors.better}: {why}"
         if watch.accuracy.is_worse(self.level) and -watch.accuracy.mean > self.rules.margin:
             worse = f"{new.name} knows fewer images than {old.name} at {address}"
             return f"{worse}: {self._accuracy(watch)}"
@@ -269,8 +309,8 @@ class _Trial:
             tail.is_worse(self.level / 2) and -tail.mean > _TAIL_MARGIN
         ):
             times = " against ".join(
-                f"{np.percentile(side.milliseconds, 50):.1f} ms (p95 "
-                f"{np.percentile(side.milliseconds, _TAIL):.1f} ms)"
+                f"{np.percentile(side.milliseconds or [0], 50):.1f} ms (p95 "
+                f"{np.percentile(side.milliseconds or [0], _TAIL):.1f} ms)"
                 for side in (new, old)
             )
             return (
@@ -289,7 +329,7 @@ class _Trial:
             self._require_well(address)
         sentence = f"{self._accuracy(self.total)}; no more errors, not slower"
         verdict = Verdict.PASS
-        if not self.shown:
+        if not self.seen.shown:
             verdict = Verdict.INCONCLUSIVE
             sentence = f"not shown to be as good: {self._accuracy(self.total)}"
         return Soaked(verdict, sentence, self.total, path, self.rules.margin)
@@ -303,22 +343,35 @@ class _Trial:
         )
 
     def _require_well(self, address: str) -> None:
-        old, requests = self._old[address], self._watches[address].errors.pairs
+        old, requests = self._old[address], self._asked[address]
         failed = old.errors.total()
         if failed > _UNWELL * requests or self._silent[address] == FEWEST:
             raise ServingError(
-                f"{address} failed {failed} of {requests} probes of {old.name}: "
+                f"{address} failed {failed} of {requests} probes: "
                 f"{old.errors.most_common(1)[0][0]}",
                 hint="nothing is decided; see to the server",
             )
 
+    def _is_own(self, client: Client, label: str, error: ServerError) -> bool:
+        """True if a failure of the new version alone is its own.
 
-def _ask(client: Client, image: npt.NDArray[np.float32], side: Side) -> int | None:
+        Not that of a server that cannot be reached, or has not got so far after a restart: then the
+        label is unknown, or the version has yet to be loaded. One that it gave up to load fails.
+        """
+        if error.status == 0 or self.version is None:
+            return error.status != 0
+        try:
+            client.state(self.version)
+        except LoadFailed:
+            return True
+        return client.version_behind(label) == self.version
+
+
+def _ask(client: Client, image: npt.NDArray[np.float32], side: Side) -> int | ServerError:
     began = time.perf_counter()
     try:
         answer = client.predict({"features": image}, **side.address)
     except ServerError as error:
-        side.errors[error.first_line[:200]] += 1
-        return None
+        return error
     side.milliseconds.append(1e3 * (time.perf_counter() - began))
     return int(np.asarray(answer.outputs["class_id"]).reshape(-1)[0])

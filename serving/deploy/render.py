@@ -1,6 +1,8 @@
 """Templates filled with a deployment's values.
 
-compose.yaml                 one server, on this machine's loopback
+compose.yaml                 one server behind nginx, on this machine's loopback
+nginx.conf                   of that nginx: what goes to the canary; `traffic` reads its log
+gateway/httproute.yaml       the same for a cluster with a Gateway, by hand
 kubernetes/*.yaml            `kubectl apply -k kubernetes`; volume.yaml and writer.yaml by hand
 kserve/*.yaml                instead of kubernetes/, on a cluster with KServe
 monitoring/*                 Prometheus' rules and scrape configuration, Grafana's dashboard
@@ -25,8 +27,9 @@ from bnpipe.serving.folder.model_config import ModelConfig
 
 _OBJECTS = "kustomization configmap deployment service hpa pdb networkpolicy volume writer"
 KINDS = {
-    "compose": ("compose.yaml",),
+    "compose": ("compose.yaml", "nginx.conf"),
     "kubernetes": tuple(f"kubernetes/{name}.yaml" for name in _OBJECTS.split()),
+    "gateway": ("gateway/httproute.yaml",),
     "kserve": ("kserve/inferenceservice.yaml",),
     "monitoring": tuple(
         f"monitoring/{name}"
@@ -134,6 +137,8 @@ def _values(deployment: Deployment, listed: ModelConfig) -> dict[str, Any]:
         "model_name": models.name,
         "model_path": f"{MODELS}/{models.name}",
         "base_path": models.base_path,
+        "percent": deployment.percent,
+        "canary": listed.labels.get("canary"),
         "newest_version": models.versions[-1],
         "models_config": replace(listed, base_path=f"{MODELS}/{models.name}").render().rstrip(),
         "monitoring_config": deployment.files.monitoring().rstrip(),

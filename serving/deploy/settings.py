@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from bnpipe.serving.deploy import IMAGE
+from bnpipe.serving.deploy import IMAGE, NGINX
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder.model_config import MODELS_CONFIG, ModelConfig
 from bnpipe.serving.folder.names import check_model_name
@@ -41,6 +41,11 @@ class Deployment:
         storage_uri: where KServe copies the served folder from; None for the claim.
         max_error_ratio: share of failed requests that raises an alert.
         max_p99_ms: milliseconds of latency that raise an alert.
+        nginx_image: of the nginx before the servers, pinned likewise.
+        canary_share: share of the requests without a label for the canary; 0.0001 at least, or 0.
+        shadow: whether the canary gets a copy of all of them instead.
+        traffic_log: folder that nginx writes its log to.
+        gateway: name of the cluster's Gateway.
         files: monitoring.config and batching.config.
         batching: whether servers batch requests.
 
@@ -61,6 +66,11 @@ class Deployment:
     storage_uri: str | None
     max_error_ratio: float
     max_p99_ms: float
+    nginx_image: str
+    canary_share: float
+    shadow: bool
+    traffic_log: str
+    gateway: str
     files: ServerFiles
     batching: bool = False
 
@@ -72,11 +82,17 @@ class Deployment:
                 f"received {len(self.models.name)}",
                 hint="set serving.model_name",
             )
-        _check_image(self.image)
-        if re.search("[\x00-\x1f\x7f\ud800-\udfff]", self.models.base_path):
+        _check_image(self.image, "deploy.image", IMAGE)
+        _check_image(self.nginx_image, "deploy.nginx_image", NGINX)
+        paths = {"served folder": self.models.base_path, "deploy.traffic_log": self.traffic_log}
+        for name, path in paths.items():
+            if re.search("[\x00-\x1f\x7f\ud800-\udfff]", path):
+                raise ServingError(
+                    f"{name}: expected a path of printable UTF-8 characters, received {path!r}"
+                )
+        if self.canary_share > 0 and self.percent == 0:
             raise ServingError(
-                "served folder: expected a path of printable UTF-8 characters, "
-                f"received {self.models.base_path!r}"
+                f"deploy.canary_share: expected 0 or at least 0.0001, received {self.canary_share}"
             )
         try:
             ipaddress.ip_address(self.host)
@@ -97,6 +113,11 @@ class Deployment:
     def resource_name(self) -> str:
         """The model's name as Kubernetes takes it: without underscores."""
         return self.models.name.replace("_", "-").rstrip("-")
+
+    @property
+    def percent(self) -> float:
+        """The canary's share as nginx takes it: in hundredths of a percent."""
+        return round(100 * self.canary_share, 2)
 
     @property
     def claim(self) -> str:
@@ -151,7 +172,7 @@ class Deployment:
         ]
 
 
-def _check_image(image: str) -> None:
+def _check_image(image: str, key: str, example: str) -> None:
     match = _IMAGE.fullmatch(image)
     if match is None or (match["tag"] is None and match["digest"] is None):
         expected = "NAME:TAG or NAME@sha256:DIGEST"
@@ -160,6 +181,6 @@ def _check_image(image: str) -> None:
     else:
         return
     raise ServingError(
-        f"deploy.image: expected {expected}, received {image!r}",
-        hint=f"e.g. {IMAGE}",
+        f"{key}: expected {expected}, received {image!r}",
+        hint=f"e.g. {example}",
     )

@@ -18,6 +18,7 @@ from bnpipe.serving.folder.versions import (
     good_versions,
     is_complete,
     stable_version,
+    version_before,
     waiting_version,
 )
 
@@ -34,7 +35,7 @@ def rollback(base: Path, *, reason: str, to: int | None = None) -> int:
     Args:
         base: the served folder.
         reason: recorded with the withdrawn digest.
-        to: the version to go to; None for the good one before the live version.
+        to: the version to go to; None for the good one that was live before.
 
     Raises:
         ServingError: there is nothing to go back to, or `to` is withdrawn, damaged or not there.
@@ -197,7 +198,7 @@ def _target(folder: Path, history: History, now: int, to: int | None) -> int:
         to = history.listed.version
     digest = digest_of(folder, history, now)
     good = [v for v in good_versions(folder, history) if digest_of(folder, history, v) != digest]
-    target = to if to is not None else max((v for v in good if v < now), default=None)
+    target = to if to is not None else version_before(folder, history, now)
     if target is None or target not in good:
         raise ServingError(
             f"{folder} cannot go back from v{now} to {f'v{to}' if to else 'an older version'}: "

@@ -14,6 +14,7 @@ version), `withdrawn`, `promoted` (a label moves; with `bake`, the version is wa
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -90,6 +91,8 @@ class History:
         times: when each number was taken.
         withdrawn: by digest.
         labels: version by label, `stable` and `canary`.
+        lived: versions that `stable` named one after the other, the live one last; a rollback goes
+            back in them.
         listed: what servers are to load although no label names it yet.
         baking: the stable version, while it is to be watched.
         signed: versions whose signature came after them.
@@ -103,6 +106,7 @@ class History:
     times: dict[int, datetime] = field(default_factory=dict)
     withdrawn: dict[str, Withdrawal] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    lived: list[int] = field(default_factory=list)
     listed: Listed | None = None
     baking: int | None = None
     signed: set[int] = field(default_factory=set)
@@ -170,6 +174,9 @@ class History:
         about = event in ("withdrawn", "promoted", "removed")
         if moved or (about and self.listed is not None and self.listed.version == version):
             self.listed = None
+        if moved:
+            now = self.labels["stable"]
+            self.lived = [*itertools.takewhile(lambda v: v != now, self.lived), now]
         if moved or event == "baked":
             self.baking = version if line.get("bake") else None
 

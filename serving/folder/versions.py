@@ -14,6 +14,7 @@ Everything here only reads, needs no lock and works on a read-only disk: `plan` 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,8 +91,7 @@ def next_version(base: Path, history: History) -> int:
 def live(base: Path) -> int | None:
     """The live version: the one that label `stable` names in models.config.
 
-    Without a label that names a complete version: the one that the ledger calls stable, else the
-    highest complete version that is not withdrawn. None if there is no such version.
+    Without a label that names a complete version: what `stable_version` says.
     """
     labelled = model_config.label(base, "stable")
     if labelled is not None and is_complete(base, labelled):
@@ -100,11 +100,16 @@ def live(base: Path) -> int | None:
 
 
 def stable_version(base: Path, history: History) -> int | None:
-    """The version that `stable` should name, by the ledger and the folders."""
+    """The version that `stable` should name, by the ledger and the folders.
+
+    If its folder is gone: the good one that was live last; if none ever was by the ledger, the good
+    one with the highest number. None if there is none.
+    """
     stable = history.labels.get("stable")
     if stable is not None and is_complete(base, stable):
         return stable
-    return max(good_versions(base, history), default=None)
+    good = good_versions(base, history)
+    return next((v for v in reversed(history.lived) if v in good), max(good, default=None))
 
 
 def waiting(base: Path) -> int | None:
@@ -139,14 +144,17 @@ def baking(base: Path) -> int | None:
     return history.baking if history.baking == stable_version(base, history) else None
 
 
-def version_before(base: Path, version: int) -> int | None:
-    """The good version that a rollback from a version would go to."""
-    history = ledger.read(base)
-    digest = digest_of(base, history, version)
-    good = good_versions(base, history)
-    return max(
-        (v for v in good if v < version and digest_of(base, history, v) != digest), default=None
-    )
+def version_before(base: Path, history: History, version: int) -> int | None:
+    """The good version that was live before a live one: a rollback goes there by default.
+
+    A canary that never was live is none, whatever its number. Versions that the ledger does not
+    know were there before it, and served by their numbers.
+    """
+    digest, good = digest_of(base, history, version), good_versions(base, history)
+    lived = list(itertools.takewhile(lambda v: v != version, history.lived))
+    older = [v for v in good if v < version and v not in history.entries]
+    known = (v for v in reversed([*older, *lived]) if v in good)
+    return next((v for v in known if digest_of(base, history, v) != digest), None)
 
 
 def good_versions(base: Path, history: History) -> list[int]:
@@ -205,8 +213,8 @@ def provenance_json(entry: ledger.Entry) -> dict[str, Any]:
 def wanted_config(base: Path, history: History) -> model_config.ModelConfig | None:
     """The models.config that should be there; None while nothing was published here.
 
-    Listed are the labelled versions, what a label is to move to, and the good version before the
-    stable one: a rollback to a version that is still loaded takes effect at once.
+    Listed are the labelled versions, what a label is to move to, and the good version that was live
+    before the stable one: a rollback to a version that is still loaded takes effect at once.
     """
     newest, stable = history.newest(), stable_version(base, history)
     if newest is None or stable is None:
@@ -216,7 +224,8 @@ def wanted_config(base: Path, history: History) -> model_config.ModelConfig | No
     canary = history.labels.get("canary")
     if canary in good:
         labels["canary"] = canary
-    versions = {*labels.values(), *[v for v in good if v < stable][-1:]}
+    before = version_before(base, history, stable)
+    versions = {*labels.values(), *([] if before is None else [before])}
     if history.listed is not None and history.listed.version in good:
         versions.add(history.listed.version)
     return model_config.ModelConfig(

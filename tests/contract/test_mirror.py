@@ -18,7 +18,7 @@ components/infra_validator: fresh tied work
 components/network: evaluation network params
 components/study: measures params verdicts work
 components/trainer: model_card work
-data: beam_ingest beam_statistics beam_transform digest errors flock parent
+data: beam_ingest beam_statistics beam_transform digest environment errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics

@@ -77,12 +77,18 @@ def test_remote_workers_get_the_project_unless_they_have_it() -> None:
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "flink", "SparkRunner", "PrismRunner"])
-def test_nothing_is_downloaded_when_it_runs(runner: str) -> None:
-    with pytest.raises(BeamFlagError, match=r"expected --\w+=FILE or --job_endpoint") as caught:
-        check_flags([f"--runner={runner}", "--environment_type=LOOPBACK"])
+def test_nothing_is_downloaded_when_it_runs(runner: str, tmp_path: Path) -> None:
+    flags = [f"--runner={runner}", "--environment_type=LOOPBACK"]
+    refused = r"expected a file by --\w+=FILE, or --job_endpoint"
+    with pytest.raises(BeamFlagError, match=refused) as caught:
+        check_flags(flags)
     option = re.search(r"--(\w+)=FILE", str(caught.value))
     assert option is not None
-    named = [f"--runner={runner}", "--environment_type=LOOPBACK", f"--{option[1]}=/a/file"]
+    for elsewhere in ("https://a.b/c.jar", str(tmp_path / "gone"), str(tmp_path)):
+        with pytest.raises(BeamFlagError, match=refused):
+            check_flags([*flags, f"--{option[1]}={elsewhere}"])
+    (tmp_path / "a.jar").touch()
+    named = [*flags, f"--{option[1]}={tmp_path / 'a.jar'}"]
     assert check_flags(named) == named
 
 

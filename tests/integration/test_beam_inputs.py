@@ -69,11 +69,14 @@ def test_images_that_are_missing_or_too_many_fail_the_step(
         )
 
 
-def asked(examples: TransformedExamples, folder: Path) -> Any:
+def asked(
+    examples: TransformedExamples, folder: Path, meanwhile: Callable[[], None] = lambda: None
+) -> Any:
     counts = examples.record_counts()
     names = sorted(name for name in counts if name.startswith("Split-test/"))
 
     def pipeline() -> AbstractContextManager[Any]:
+        meanwhile()
         return beam_io.pipeline([])  # type: ignore[no-any-return]
 
     shards = {examples.path / name: counts[name] for name in names}
@@ -98,9 +101,12 @@ def test_images_that_are_missing_or_too_many_are_not_evaluated(
 def test_an_answer_of_a_job_that_was_thought_dead_is_not_taken(
     tiny_transformed: TransformedExamples, tmp_path: Path
 ) -> None:
-    (tmp_path / "answers").mkdir()
-    np.savez(tmp_path / "answers/99999.npz", id=np.array([b"stale"]), label=np.array([1]))
-    assert b"stale" not in asked(tiny_transformed, tmp_path).ids.tolist()
+    def still_at_it() -> None:
+        stale = tmp_path / "answers/99999.npz"
+        np.savez(stale, id=np.array([b"stale"]), label=np.array([1]))
+
+    answers = asked(tiny_transformed, tmp_path, still_at_it)
+    assert b"stale" not in answers.ids.tolist()
 
 
 def _blind(process: Any, shard_of: Callable[[Any], str]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnpipe.pipeline.schedule.canary import RECORD
+from bnpipe.pipeline.schedule.canary import EVIDENCE, RECORD
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.serving.client.base import Client, Options, ServerError
 from bnpipe.serving.client.connect import connect
@@ -132,7 +132,7 @@ def check_promoted(trial: Trial) -> None:
     """The slot whose tick was killed is finished; nothing was trained for it again."""
     done = trial.tick(4, bake="2s")
     assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 3), done
-    assert "v3 is live after its soak and 2 seconds of being watched" in done["sentence"]
+    assert "v3 is live; it was watched for 2 seconds" in done["sentence"]
     assert trial.last.attempt == 3 and trial.last.result is Result.PUSHED
     assert trial.labels()["stable"] == versions.live(trial.base) == 3
     ran = trial.project.json("show", "latest")["steps"]
@@ -152,6 +152,32 @@ def check_by_hand(trial: Trial) -> None:
     assert trial.labels()["stable"] == versions.live(trial.base) == 4
     trial.project.call("rollback", "--to", "1", "--reason", "bad", *trial.words())
     assert trial.labels()["stable"] == 1
+
+
+def test_a_restart_of_the_server_is_no_verdict_and_the_next_tick_goes_on(
+    kept: Project, tmp_path: Path
+) -> None:
+    """Nobody waits for a slot, and nothing is trained for it."""
+    trial = Trial(kept.copied_to(tmp_path), tmp_path / "server.log")
+    rare = ("--set", "schedule.every=365d")
+    evidence = trial.base / EVIDENCE
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        trial.project.call("run", "--set", "trainer.epochs=5", *trial.words())
+        assert versions.on_trial(trial.base) == 2
+        tick = trial.project.start("retrain", "--due", "--json", *trial.words(), *rare)
+        wait_for(evidence.exists)
+    out, _ = tick.communicate()
+    assert tick.returncode == 7 and "no server at" in json.loads(out)["sentence"], out
+    turns = json.loads(evidence.read_text())["evidence"]["turns"]
+    assert turns < 160 and (versions.live(trial.base), versions.on_trial(trial.base)) == (1, 2)
+    runs = len(list((trial.project.home / "runs").iterdir()))
+    with trial.serve():
+        wait_for(lambda: answers(trial))
+        done = trial.project.json("retrain", "--due", *trial.words(), *rare)
+    assert (done["outcome"]["result"], done["outcome"]["version"]) == ("pushed", 2), done
+    assert json.loads(evidence.read_text())["evidence"]["turns"] == 160
+    assert len(list((trial.project.home / "runs").iterdir())) == runs
 
 
 class Proxy(ThreadingHTTPServer):

@@ -12,7 +12,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -92,6 +94,30 @@ def test_an_alias_that_cannot_follow_is_a_sentence(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     told = tracking.follow_live(tmp_path, "http://127.0.0.1:9")
     assert told is not None and "MLflow is not installed" in told
+
+
+def test_the_alias_follows_what_is_live_and_not_the_run_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old run is told after another version went live."""
+    base = tmp_path / "digits"
+    old, new = (push(base, saved_model(tmp_path / c, c)) for c in "ab")
+    known: list[Any] = []
+
+    def create(name: str, *_: Any, tags: Any) -> Any:
+        known.append(SimpleNamespace(version=str(10 + len(known)), tags=tags))
+        return known[-1]
+
+    alias: list[str] = []
+    client = MagicMock(create_model_version=create, search_model_versions=lambda _: known)
+    client.set_registered_model_alias = lambda name, which, version: alias.append(version)
+    mlflow = SimpleNamespace(MlflowException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(exceptions=mlflow))
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", mlflow)
+    for done in (new, old):
+        pushed = {"path": str(done.path), "version": done.version, "digest": done.digest}
+        tracking._register(client, MagicMock(), {"pushed": {**pushed, "new": True}})
+    assert alias == ["10", "10"]
 
 
 # A real MLflow
@@ -259,6 +285,12 @@ def test_the_alias_of_a_real_mlflow_follows_rollback_and_promote(
     assert alias() == "1"
     push(base, saved_model(tmp_path / "d", "d"))  # of which MLflow was told nothing
     assert alias() is None
+    tell("0005", "e", "stable")
+    assert at() == "5"
+    tell("0004", "f", "canary")  # and of an old run
+    labels.rollback(base, reason="bad", to=1)
+    tell("0006", "g", "canary")
+    assert at() == "1"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
 from bnpipe.components.evaluator.params import Params, Rules
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.beam_io import pipeline
+from bnpipe.data.errors import DataError
 from tests.components.evaluator import fakes, tfma_alone
 
 MODELS = (CANDIDATE, BASELINE, CHAMPION)
@@ -145,3 +146,16 @@ def test_thresholds_that_tfma_did_not_look_at_are_failures(evaluated, tmp_path):
         writer.write(result.SerializeToString())
     (told,) = tfma_eval.failures(asked, tmp_path)
     assert "checked no threshold" in told
+
+
+def test_images_that_a_worker_did_not_see_end_the_evaluation(evaluated, tmp_path, monkeypatch):
+    reader = tfma_eval.ReadBlocks.process
+
+    def blind(self, block):
+        return reader(self, block) if block[0] else ()
+
+    monkeypatch.setattr(tfma_eval.ReadBlocks, "process", blind)
+    stored = evaluated.outputs.evaluation.path / "predictions.npz"
+    config = tfma_config.eval_config(Params(), [BASELINE, CHAMPION])
+    with pytest.raises(DataError, match=r"saw \d+ images in TFMA's metrics, expected"):
+        tfma_eval.evaluate(lambda: pipeline([]), stored, config, tmp_path / "tfma")

@@ -24,7 +24,7 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
     main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
     assert main == [set(range(30))] * 2
     adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
-    assert len(adam) == len(sgd) == 4
+    assert len(adam) == len(sgd) == 5
     assert not adam & sgd
 
 

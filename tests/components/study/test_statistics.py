@@ -63,6 +63,21 @@ def test_no_worse_is_shown_by_better_and_by_same_but_not_by_worse_than_the_margi
     assert paired(worse, better, scale).p_no_worse > 0.9
 
 
+def test_who_never_gets_there_is_not_as_fast_as_who_does_so_near_the_end() -> None:
+    never, late = np.full(20, np.inf), np.full(20, 99.0)
+    assert paired(never, late, "steps").p_no_worse > 0.9
+    assert paired(never, late, "steps").p_same > 0.9
+    assert paired(late, never, "steps").p_no_worse < 0.01
+
+
+def test_an_effect_is_told_only_where_half_of_the_pairs_have_one() -> None:
+    x, y = np.full(20, 50.0), np.full(20, 99.0)
+    x[:12], y[:12] = np.inf, np.inf
+    assert np.isnan(paired(x, y, "steps").effect().value)
+    x[4:12], y[4:12] = 50.0, 99.0
+    assert paired(x, y, "steps").effect().value == pytest.approx(99 / 50)
+
+
 def test_two_arms_of_which_none_ever_gets_there_are_neither_different_nor_the_same() -> None:
     never = paired(np.full(20, np.inf), np.full(20, np.inf), "steps")
     assert never.p_difference == 1

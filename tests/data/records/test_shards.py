@@ -120,3 +120,10 @@ def test_files_that_were_not_read_or_read_twice_are_named(tmp_path: Path) -> Non
             read_reports(path, asked={"a": 2, "b": 2})
     with pytest.raises(DataError, match="no report"):
         read_reports(path)
+
+
+def test_workers_of_another_release_are_told_by_their_reports(tmp_path: Path) -> None:
+    path = tmp_path / "reports.json"
+    path.write_text('[{"unit": "a", "shards": {}, "counts": {}, "of_tomorrow": 1}]')
+    with pytest.raises(DataError, match=r"on \? has other code: .*received unknown"):
+        read_reports(path)

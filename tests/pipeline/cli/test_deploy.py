@@ -45,10 +45,11 @@ def test_some_kinds_in_a_folder(base: Path, capsys: pytest.CaptureFixture[str]) 
     assert call(["deploy", "render", *kinds, "--output", "there", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "folder": "there",
-        "files": ["compose.yaml", "runbook.md"],
+        "files": ["compose.yaml", "nginx.conf", "runbook.md"],
         "labels_wait": False,
     }
-    assert sorted(path.name for path in Path("there").iterdir()) == ["compose.yaml", "runbook.md"]
+    there = sorted(path.name for path in Path("there").iterdir())
+    assert there == ["compose.yaml", "nginx.conf", "runbook.md"]
 
 
 def test_a_push_reaches_the_cluster_in_two_steps(
@@ -106,7 +107,8 @@ def test_every_command_of_the_runbook_exists(base: Path) -> None:
         command.make_context(verb, words)
     written = {word for words in lines for word in words if word.endswith(".yaml")}
     assert written and all(Path("deploy", path).is_file() for path in written)
-    assert {words[0] for words in lines} <= {"bnpipe", "kubectl", "docker", "curl", "VERSION=1"}
+    known = {"bnpipe", "kubectl", "docker", "curl", "mkdir", "VERSION=1"}
+    assert {words[0] for words in lines} <= known
 
 
 def test_files_that_people_wrote_are_replaced_by_force_only(base: Path) -> None:

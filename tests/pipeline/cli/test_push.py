@@ -17,8 +17,9 @@ from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.work import Ran
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
-from bnpipe.serving.folder import versions
+from bnpipe.serving.folder import labels, versions
 from bnpipe.serving.folder.publish import Published
+from bnpipe.serving.folder.rollout import Rollout
 from tests.pipeline.toy_home import ToyHome
 
 
@@ -224,6 +225,37 @@ def test_promote_moves_a_label_forward_only(
         call(["promote", "1"])
     with pytest.raises(ServingError, match=r"expected stable or canary, received 'best'"):
         call(["promote", "2", "--label", "best"])
+
+
+@pytest.mark.parametrize(
+    ("words", "watched"),
+    [
+        (["--set", "canary.bake=30m", "--set", "serving.server_url=http://127.0.0.1:9"], True),
+        (["--set", "canary.bake=30m"], False),
+        (["--set", "serving.server_url=http://127.0.0.1:9"], False),
+    ],
+)
+def test_a_version_that_is_promoted_by_hand_is_watched_like_any(
+    toy: ToyHome,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    watched: bool,
+) -> None:
+    def promote(target: Rollout, version: int, *, label: str, bake: bool) -> None:
+        labels.promote(target.base, version, label=label, bake=bake)
+
+    monkeypatch.setattr(Rollout, "promote", promote)
+    toy.run()
+    toy.run(rate=2)
+    labels.rollback(toy.served, reason="try", to=1)
+    toy.run(rate=3)
+    assert versions.baking(toy.served) is None  # what a push made live is not
+    assert call(["promote", "3", "--label", "canary", *words]) == 0
+    assert "watches" not in capsys.readouterr().out and versions.baking(toy.served) is None
+    assert call(["promote", "3", *words]) == 0
+    said = "; the schedule's next tick watches it for 30m" in capsys.readouterr().out
+    assert said is watched and versions.baking(toy.served) == (3 if watched else None)
 
 
 def test_promote_after_a_soak_says_what_came_of_it(

@@ -73,6 +73,8 @@ def test_a_tick_is_left_the_time_for_all_that_it_does(folder: Path) -> None:
     run, look, soak = 2 * 3600, 2 * 3600, 2 * (3600 + 1800)
     assert f"TimeoutStartSec={run + look + soak + 900}" in lines
     assert "TimeoutStopSec=150" in lines
+    by_hand = written("systemd", "--set", "canary.bake=30m", "--force")["bnpipe-retrain.service"]
+    assert f"TimeoutStartSec={run + 2 * 1800 + 900}" in by_hand.splitlines()
 
 
 def test_a_configuration_that_is_named_is_named_from_the_root(folder: Path) -> None:

@@ -19,6 +19,7 @@ PATHS = [
     "serving.server_binary",
     "serving.signing_key",
     "serving.verify_key",
+    "deploy.traffic_log",
     "schedule.requests",
     "notify.webhook_file",
     "notify.secret_file",

@@ -34,6 +34,7 @@ class StubWork:
     looked: Looked = Looked((FiredTrigger("clock", "it is time"),))
     nothing: str | None = None
     at_work: str | None = None
+    tried: str | None = None
     on_run: Callable[[Claim], None] = lambda claim: None
     runs: list[str] = dataclasses.field(default_factory=list)
 
@@ -46,24 +47,30 @@ class StubWork:
     def unchanged(self) -> str | None:
         return self.nothing
 
+    def trial(self) -> str | None:
+        decided = any("hand" in slot and count for slot, count in self.completed().items())
+        return None if decided else self.tried
+
     def run(self, claim: Claim) -> Ran:
         self.runs.append(claim.slot.name)
         self.on_run(claim)
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
-        if answer.result is not None:
+        if claim.trial is not None and any(self._record(claim).glob("*")):
+            return answer  # decided before; that is said once more
+        if answer.result is not None and (claim.trial is None or answer.version is not None):
             self._record(claim).mkdir(parents=True, exist_ok=True)
             (self._record(claim) / uuid.uuid4().hex).mkdir()  # all at once or not at all
         return answer
 
     def ended(self, claim: Claim) -> tuple[int, Ran] | None:
         record = self._record(claim)
-        if not record.exists() or not any(record.iterdir()):
+        if claim.trial is not None or not record.exists() or not any(record.iterdir()):
             return None
         return claim.open_attempts[-1], self.answers[0]
 
     def completed(self) -> dict[str, int]:
         """How often the run of each slot came to its end."""
-        return {p.name: len(list(p.iterdir())) for p in self.folder.iterdir()}
+        return {p.name: len(list(p.iterdir())) for p in self.folder.glob("*")}
 
     def _record(self, claim: Claim) -> Path:
         return self.folder / claim.slot.name

@@ -11,7 +11,7 @@ import pytest
 from bnpipe.pipeline.engine.errors import LockHeld, Terminated
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
-from bnpipe.pipeline.schedule.outcome import HAND, Result, outcomes
+from bnpipe.pipeline.schedule.outcome import HAND, TRIAL, FiredTrigger, Result, outcomes
 from bnpipe.pipeline.schedule.tick import Tick
 from bnpipe.pipeline.schedule.work import Looked, Ran
 from tests.pipeline.schedule.stub_work import PUSHED, Clock, StubWork, moment, ticker
@@ -285,6 +285,64 @@ def test_by_hand_one_retrains_at_once_and_the_reason_is_kept(home: Home) -> None
     assert all(o.by_hand and o.reasons[0].trigger == HAND for o in found)
     home.tick(hours=3)
     assert home.work.runs[-1] == "20260101T030000Z"
+
+
+def on_trial(home: Home, *answers: Ran) -> None:
+    """A home whose slot is done, and left a version on trial."""
+    home.tick(hours=3)
+    home.work.tried, home.work.answers = "0001", list(answers)
+
+
+def test_a_trial_is_gone_on_with_by_every_tick_until_it_comes_to_something(home: Home) -> None:
+    kept = Ran(sentence="v2 stays canary", result=Result.UNCHANGED, run="0001")
+    withdrawn = Ran(
+        sentence="v2 is slow", result=Result.WITHDRAWN, run="0001", version=2, exit_code=3
+    )
+    fault = Ran(sentence="no server", exit_code=7, run="0001")
+    on_trial(home, kept, fault, withdrawn)
+    asked: list[str | None] = []
+    home.work.on_run = lambda claim: asked.append(claim.trial)
+    ticks = [home.tick(minutes=5) for _ in range(2)]
+    assert [(t.sentence, t.exit_code, t.outcome) for t in ticks] == [
+        ("v2 stays canary", 0, None),
+        ("no server", 7, None),
+    ]
+    assert len(outcomes(home.home)) == 1 and Book(home.home).claims() == []
+    done = home.tick(minutes=5)
+    assert done.outcome == outcomes(home.home)[-1] and done.exit_code == 3
+    assert done.outcome.result is Result.WITHDRAWN and done.outcome.reasons[0].trigger == TRIAL
+    assert asked == ["0001"] * 3
+
+
+def test_what_a_trial_came_to_is_an_outcome_also_if_the_tick_was_killed(home: Home) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(claim: Claim) -> None:
+        raise Killed
+
+    on_trial(home, PUSHED)
+    home.work.on_run = die
+    with pytest.raises(Killed):
+        home.tick(minutes=5)
+    home.work.on_run = lambda claim: None
+    home.work.tried = None  # it is decided
+    done = home.tick(minutes=5)
+    assert done.outcome is not None and done.outcome.result is Result.PUSHED
+    assert home.tick(minutes=5).outcome is None and len(outcomes(home.home)) == 2
+
+
+def test_a_trial_does_not_wait_for_a_trigger_and_not_for_a_run_of_its_own(home: Home) -> None:
+    on_trial(home, Ran(sentence="v2 stays canary", result=Result.UNCHANGED, run="0001"))
+    home.work.looked = Looked((), ("no new span",))
+    tick = home.tick(days=1)
+    assert tick.sentence == "v2 stays canary"
+    assert tick.outcome is not None and tick.outcome.sentence == "no trigger: no new span"
+    home.work.looked, runs = Looked((FiredTrigger("clock", "it is time"),)), len(home.work.runs)
+    home.tick(days=1)  # the run of the slot has tried it
+    assert len(home.work.runs) == runs + 1
+    home.work.at_work = "a run is at work"
+    assert "nothing is due" in home.tick(minutes=5).sentence
 
 
 def test_by_hand_one_does_not_wait_for_a_run(home: Home) -> None:

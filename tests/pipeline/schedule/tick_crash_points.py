@@ -1,6 +1,7 @@
 """Stops a tick at every file-system call, once per call and fault, and lets the next ones finish.
 
-`python -m tests.pipeline.schedule.tick_crash_points FOLDER FAULT` prints the number of points.
+`python -m tests.pipeline.schedule.tick_crash_points FOLDER FAULT` prints the number of points; with
+`trial` behind it, of a tick that has no slot and goes on with a trial.
 """
 
 import shutil
@@ -15,17 +16,19 @@ from tests.pipeline.schedule.stub_work import Clock, StubWork, ticker
 KEEP = 10  # reached, so that pruning is among the calls
 
 
-def main(folder: Path, fault: str) -> int:
+def main(folder: Path, fault: str, *, trial: bool) -> int:
     begin(folder / "begun")
     for point in range(1, 1000):
         home = folder / str(point)
         shutil.copytree(folder / "begun", home)
-        ended = stopped(lambda home=home: tick(home), fault, point, refusals=(OSError,))  # type: ignore[misc]
+        ended = stopped(
+            lambda home=home: tick(home, trial=trial), fault, point, refusals=(OSError,)
+        )  # type: ignore[misc]
         if ended == NOT_REACHED:
             return point - 1
         for _ in range(3):
-            tick(home)
-        check(home)
+            tick(home, trial=trial)
+        check(home, trial=trial)
         shutil.rmtree(home)
     raise AssertionError("a tick makes more calls than expected")
 
@@ -40,20 +43,22 @@ def begin(folder: Path) -> None:
         daily.due()
 
 
-def tick(folder: Path) -> None:
-    clock, work = Clock(2026, 1, 13), StubWork(folder / "done")
+def tick(folder: Path, *, trial: bool) -> None:
+    clock, work = Clock(2026, 1, 11 if trial else 13), StubWork(folder / "done")
+    work.tried = "0001" if trial else None
     ticker(folder, clock, work, keep_outcomes=KEEP, backoff_seconds=0.0).due()
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, *, trial: bool) -> None:
     done = StubWork(folder / "done").completed()
     assert len(done) == KEEP + 1 and set(done.values()) == {1}, done
     found = outcomes(folder / "home")
-    assert found[-1].slot == "2026-01-12T03:00:00Z" and found[-1].result is Result.PUSHED
+    last = "2026-01-11T00:00:00Z" if trial else "2026-01-12T03:00:00Z"
+    assert found[-1].slot == last and found[-1].result is Result.PUSHED
     assert Book(folder / "home").claims() == []
     left = [p.name for p in (folder / "home" / "schedule").rglob("*") if p.is_file()]
     assert len(left) <= KEEP + 5, left  # lock, state, and what the next slot clears away
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1]), sys.argv[2]))  # noqa: T201
+    print(main(Path(sys.argv[1]), sys.argv[2], trial="trial" in sys.argv))  # noqa: T201

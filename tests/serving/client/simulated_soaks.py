@@ -14,7 +14,8 @@ from bnpipe.serving.client.soak import LEVEL, Rules
 Bools = npt.NDArray[np.bool_]
 DISCORDANCE = 0.0208
 """Share of MNIST's test images that one of two seeds knows and the other does not, as measured."""
-_CHUNK = 50
+_AT_ONCE = 150_000
+"""Pairs, for their memory."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,29 @@ class Truth:
 
 @dataclass(frozen=True)
 class Ends:
-    """The pair at which each soak was ended by a failure, 0 if none was; and who passed."""
+    """The pair at which each soak was ended by a failure, and that at which it was shown to be
+    as good; 0 where neither was."""
 
     failed: npt.NDArray[np.int64]
-    passed: Bools
+    shown: npt.NDArray[np.int64]
 
     @property
     def failures(self) -> float:
         return float(np.mean(self.failed > 0))
+
+    @property
+    def passed(self) -> Bools:
+        return (self.shown > 0) & (self.failed == 0)
+
+    def after(self, attempts: int, pairs: int) -> tuple[float, float]:
+        """The shares that passed and that failed in attempts of so many pairs that go on.
+
+        One passes at the end of the attempt in which that was shown.
+        """
+        end = -(-self.shown // pairs) * pairs
+        passed = (self.shown > 0) & (end <= attempts * pairs)
+        failed = (self.failed > 0) & (self.failed <= np.where(passed, end, attempts * pairs))
+        return float(np.mean(passed & ~failed)), float(np.mean(failed))
 
 
 def simulate(
@@ -51,9 +67,10 @@ def simulate(
 ) -> Ends:
     """Every pair of every soak is looked at."""
     rules, rng = rules or Rules(), np.random.default_rng(seed)
-    failed, passed = [], []
-    for start in range(0, soaks, _CHUNK):
-        size = min(_CHUNK, soaks - start), pairs
+    failed, first = [], []
+    chunk = max(_AT_ONCE // pairs, 1)
+    for start in range(0, soaks, chunk):
+        size = min(chunk, soaks - start), pairs
         known = rng.random(size)
         better = known < DISCORDANCE / 2
         lost = known > 1 - DISCORDANCE / 2 - truth.loss
@@ -67,12 +84,16 @@ def simulate(
         ended |= worse(better, lost, level, rules.margin)
         ended |= worse(~slow, slow, level / 2, 0.0)
         ended |= worse(*_tails(times, rules), level / 2, soak._TAIL_MARGIN)
-        failed.append(np.where(ended.any(1), ended.argmax(1) + 1, 0))
+        failed.append(_first(ended))
         up, down = better.cumsum(1), lost.cumsum(1)
         flat = np.arange(1, pairs + 1) - up - down
-        shown = log_wealth(up, flat, down, -rules.margin).max(1) >= -math.log(LEVEL)
-        passed.append(shown & ~ended.any(1))
-    return Ends(np.concatenate(failed), np.concatenate(passed))
+        first.append(_first(log_wealth(up, flat, down, -rules.margin) >= -math.log(LEVEL)))
+    return Ends(np.concatenate(failed), np.concatenate(first))
+
+
+def _first(true: Bools) -> npt.NDArray[np.int64]:
+    """The first pair of which it is true, from 1; 0 if it is of none."""
+    return np.where(true.any(1), true.argmax(1) + 1, 0)
 
 
 def worse(better: Bools, lesser: Bools, level: float, margin: float) -> Bools:

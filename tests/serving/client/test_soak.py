@@ -1,17 +1,31 @@
 """A version is judged by what clients would see; a broken server is no verdict."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
-from bnpipe.serving.client.base import Client, Options, Prediction, ServerError
-from bnpipe.serving.client.soak import FEWEST, LEVEL, STABLE, Rules, Soaked, Verdict, soak
+from bnpipe.serving.client.base import Client, Options, Prediction, ServerError, VersionState
+from bnpipe.serving.client.soak import (
+    FEWEST,
+    LEVEL,
+    STABLE,
+    Evidence,
+    Rules,
+    Soaked,
+    Verdict,
+    soak,
+)
 from bnpipe.serving.errors import ServingError
-from tests.serving.client.simulated_soaks import Truth, simulate, worse
+from tests.benchmarks import bench_soak
+from tests.serving.client import simulated_soaks
+from tests.serving.client.simulated_soaks import Ends, Truth, simulate, worse
 
 CLASSES = np.arange(3000) % 10
 FEATURES = np.stack([CLASSES, np.arange(3000)], axis=1).astype(np.float32)
@@ -25,6 +39,8 @@ class Answers(Client):
     def __init__(self, **special: Special) -> None:
         super().__init__("digits", Options(attempts=1))
         self.special = special
+        self.loaded: Callable[[int], str] = lambda _: "AVAILABLE"
+        self.unknown: list[str] = []
         self.asked: list[tuple[str, int]] = []
 
     def predict(self, inputs: Any, *, label: str = "", version: int = 0, **_: Any) -> Prediction:
@@ -39,9 +55,14 @@ class Answers(Client):
 
     def _classify(self, *_: Any, **__: Any) -> Any: ...
 
-    def status(self, *_: Any, **__: Any) -> Any: ...
+    def status(self, version: int | None = None) -> list[VersionState]:
+        code, _, state = self.loaded(version or 0).rpartition(" ")
+        return [VersionState(version or 0, state, code or "OK", "")]
 
-    def metadata(self, *_: Any, **__: Any) -> Any: ...
+    def metadata(self, *_: Any, label: str | None = None, **__: Any) -> Any:
+        if self.loaded(5) != "AVAILABLE" or label in self.unknown:
+            raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
+        return {"model_spec": {"version": "5"}}
 
     def close(self) -> None: ...
 
@@ -56,6 +77,15 @@ def every(number: int, otherwise: Special) -> Special:
 
 def fail(_: int) -> int:
     raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
+
+
+def refuse(_: int) -> int:
+    raise ServerError("no server at http://s1: Connection refused", transient=True)
+
+
+def within(turns: range, otherwise: Special) -> Special:
+    turn = itertools.count()
+    return lambda class_id: otherwise(class_id) if next(turn) in turns else class_id
 
 
 def wrong(class_id: int) -> int:
@@ -123,6 +153,94 @@ def test_failures_that_both_share_are_not_the_canarys() -> None:
     assert soaked(both).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("loading", [6, 15])
+def test_a_restart_of_the_server_is_not_the_canarys(loading: int) -> None:
+    """Both are gone, then the stable version is loaded, and the canary so many requests later."""
+    turn = itertools.count()
+
+    def canary(class_id: int) -> int:
+        after = next(turn) - 100
+        return refuse(0) if 0 <= after < 13 else fail(0) if 13 <= after < 13 + loading else class_id
+
+    client = Answers(canary=canary, stable=within(range(101, 113), refuse))
+    client.loaded = lambda version: "LOADING" if version == 5 else "AVAILABLE"
+    rules, kept = Rules(seconds=60, rate=5, margin=0.1, error_margin=0), Evidence()
+    if loading == 15:  # it is not asked for hours
+        with pytest.raises(ServingError, match=f"failed {FEWEST} of 120 probes: no server"):
+            soaked(client, rules=rules, version=5, evidence=kept)
+    end = soaked(client, rules=rules, version=5, evidence=kept)
+    assert end.verdict is Verdict.PASS
+    assert (end.total.errors.worse, end.total.errors.better) == (0, 0)
+    assert end.total.errors.pairs == 300
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "counts"),
+    [
+        (fail, "AVAILABLE", True),
+        (fail, "UNAVAILABLE END", True),  # it could not be loaded again
+        (fail, "LOADING", False),
+        (refuse, "AVAILABLE", False),
+    ],
+)
+def test_a_failure_counts_where_the_version_is_loaded(
+    fault: Special, state: str, counts: bool
+) -> None:
+    client = Answers(canary=every(10, fault))
+    client.loaded = lambda _: state
+    end = soaked(client, rules=Rules(seconds=40, rate=5), version=5)
+    assert (end.verdict is Verdict.FAIL) is counts
+    assert (end.total.errors.worse > 0) is counts
+
+
+def test_a_label_that_the_server_has_yet_to_learn_is_not_the_canarys() -> None:
+    client = Answers(canary=every(10, fail))
+    client.unknown = ["canary"]
+    end = soaked(client, rules=Rules(seconds=40, rate=5), version=5)
+    assert end.total.errors.worse == 0 and end.verdict is not Verdict.FAIL
+
+
+def test_an_old_version_that_fails_by_itself_is_no_fault_of_the_server() -> None:
+    """It is not what clients ask for; one that is asked for by its label is."""
+    rules = Rules(seconds=20, rate=5)
+    end = soaked(Answers(v4=fail), new=STABLE, old={"version": 4}, version=5, rules=rules)
+    assert end.verdict is Verdict.INCONCLUSIVE
+    assert (end.total.latency.pairs, end.total.errors.better) == (0, 100)
+    for old, fault in (({"version": 4}, refuse), (STABLE, fail)):
+        with pytest.raises(ServingError, match=f"failed {FEWEST} of {FEWEST} probes"):
+            soaked(Answers(v4=fault, stable=fault), old=old, version=5, rules=rules)
+
+
+def test_a_soak_goes_on_with_what_earlier_attempts_have_come_to() -> None:
+    rules, client, evidence = Rules(seconds=40, rate=5), Answers(), Evidence()
+    ends, texts = [], []
+    for _ in range(4):
+        kept = TypeAdapter(Evidence).validate_json(texts[-1]) if texts else evidence
+        end = soaked(
+            client, rules=rules, evidence=kept, keep=lambda e: texts.append(json.dumps(asdict(e)))
+        )
+        ends.append(end.verdict)
+    images = [image for name, image in client.asked if name == "canary"]
+    assert len(images) == len(set(images)) == 800
+    assert end.total.accuracy.pairs == 800
+    assert ends[0] is Verdict.INCONCLUSIVE and ends[-1] is Verdict.PASS
+
+
+def test_a_soak_that_was_cut_short_is_gone_on_with_to_its_end() -> None:
+    turns, client, kept = itertools.count(), Answers(), []
+
+    def check() -> None:
+        if next(turns) == 57:
+            raise ServingError("killed")
+
+    rules = Rules(seconds=20, rate=5)
+    with pytest.raises(ServingError, match="killed"):
+        soaked(client, rules=rules, check=check, keep=kept.append)
+    assert kept[-1].turns == client.count("canary") == 57
+    soaked(client, rules=rules, evidence=kept[-1])
+    assert client.count("canary") == len({image for _, image in client.asked}) == 100
+
+
 @pytest.mark.parametrize(
     ("canary", "verdict"),
     [
@@ -186,9 +304,7 @@ def test_another_version_may_be_what_it_is_measured_by() -> None:
 
 def test_a_server_that_is_down_decides_nothing() -> None:
     client = Answers(stable=fail, canary=fail)
-    with pytest.raises(
-        ServingError, match=f"s1 failed {FEWEST} of {FEWEST} probes of stable: Serv"
-    ):
+    with pytest.raises(ServingError, match=f"s1 failed {FEWEST} of {FEWEST} probes: Serv"):
         soaked(client)
     assert len(client.asked) == 2 * FEWEST  # it is not asked for hours
 
@@ -203,7 +319,7 @@ def test_a_server_that_dies_on_the_way_decides_nothing() -> None:
 
 
 def test_a_server_that_often_fails_for_the_stable_version_decides_nothing() -> None:
-    with pytest.raises(ServingError, match="failed 1000 of 2000 probes of stable"):
+    with pytest.raises(ServingError, match="failed 1000 of 2000 probes: Serv"):
         soaked(Answers(stable=every(2, fail)))
 
 
@@ -232,6 +348,29 @@ def test_the_simulation_stops_where_the_soak_does() -> None:
     soaked(client)
     ended = worse(np.zeros_like(known), ~known, LEVEL / 3, RULES.margin)
     assert 0 < client.count("canary") == ended[0].argmax() + 1 < 2000
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_the_benchmark_exits_with_1_when_a_promise_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: bool
+) -> None:
+    def simulated(truth: Truth, soaks: int, pairs: int) -> Ends:
+        failed = 300 if truth.loss + truth.errors + (truth.slower > 1.1) else 0
+        if broken and truth.slower > 1.1:
+            failed = 700  # later than within a fifth
+        return Ends(np.full(soaks, failed), np.full(soaks, 2000))
+
+    monkeypatch.setattr(simulated_soaks, "simulate", simulated)
+    monkeypatch.setattr("sys.argv", ["bench_soak.py", "--soaks", "10"])
+    assert bench_soak.main() == int(broken)
+    assert capsys.readouterr().out.count("BROKEN") == int(broken)
+
+
+def test_attempts_go_on_and_one_that_passed_is_over() -> None:
+    ends = Ends(failed=np.array([0, 0, 250, 150, 0]), shown=np.array([90, 150, 120, 160, 0]))
+    assert ends.after(1, 100) == (0.2, 0.0)
+    assert ends.after(2, 100) == (0.6, 0.2)
+    assert ends.after(3, 100) == (0.6, 0.2)
 
 
 def test_a_soak_is_right_as_often_as_it_says() -> None:

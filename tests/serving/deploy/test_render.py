@@ -38,6 +38,11 @@ DEPLOYMENT = Deployment(
     storage_uri=None,
     max_error_ratio=0.02,
     max_p99_ms=40.0,
+    nginx_image="nginx:1.28.0",
+    canary_share=0.1,
+    shadow=False,
+    traffic_log="/srv/traffic",
+    gateway="edge",
     files=ServerFiles(prometheus_path="/its/metrics"),
 )
 # What tensorflow_model_server exports, as far as it is read here; `up` is Prometheus' own.
@@ -145,19 +150,33 @@ def test_a_wrong_compose_file_is_noticed(key, value):
 
 
 def test_a_compose_server_is_confined_and_on_loopback_only():
-    service = compose()["services"]["serving"]
-    assert {p["host_ip"] for p in service["ports"]} == {"127.0.0.1"}
-    assert [(p["target"], p["published"]) for p in service["ports"]] == [
+    service, nginx = (compose()["services"][name] for name in ("serving", "nginx"))
+    assert {p["host_ip"] for p in nginx["ports"]} == {"127.0.0.1"}
+    assert [(p["target"], p["published"]) for p in nginx["ports"]] == [
         (8601, "8601"),
         (8600, "8600"),
     ]
-    assert service["read_only"] and service["user"] == "1000:1000"
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "ports" not in service
+    for confined in (service, nginx):
+        assert confined["read_only"] and confined["user"] == "1000:1000"
+        assert confined["cap_drop"] == ["ALL"]
+        assert confined["security_opt"] == ["no-new-privileges:true"]
     assert (service["cpus"], service["mem_limit"]) == (3, "1500m")
     (volume,) = service["volumes"]
     assert volume["read_only"] and volume["source"] == volume["target"] == "/srv/served/mnist"
     assert "--model_config_file=/srv/served/mnist/models.config" in service["command"]
+
+
+def test_the_nginx_of_compose_reads_the_configuration_and_writes_the_log():
+    value = compose(changed(traffic_log="/srv/$a b", nginx_image="nginx:1.29.1"))
+    nginx = value["services"]["nginx"]
+    assert nginx["image"] == "nginx:1.29.1"
+    assert nginx["entrypoint"][-1] == "/etc/nginx/nginx.conf"
+    configuration, log = nginx["volumes"]
+    assert (configuration["source"], configuration["read_only"]) == ("./nginx.conf", True)
+    assert "nginx.conf" in KINDS["compose"]
+    assert (log["source"], log["target"]) == ("/srv/$$a b", "/traffic")
+    assert nginx["depends_on"]["serving"]["condition"] == "service_healthy"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +208,10 @@ def test_odd_characters_in_paths_stay_what_they_are(name):
         ({"image": "tensorflow/serving:latest"}, "deploy.image: expected a tag that always means"),
         ({"image": "tensorflow/serving"}, "deploy.image: expected NAME:TAG"),
         ({"image": "localhost:5000/serving"}, "deploy.image: expected NAME:TAG"),
+        ({"nginx_image": "nginx:latest"}, "deploy.nginx_image: expected a tag that always means"),
+        ({"nginx_image": "nginx"}, "deploy.nginx_image: expected NAME:TAG"),
+        ({"traffic_log": "/srv/a\nb"}, "deploy.traffic_log: expected a path"),
+        ({"canary_share": 0.00004}, "deploy.canary_share: expected 0 or at least 0.0001"),
         ({"image": "x:1\n    privileged: true"}, "deploy.image: expected NAME:TAG"),
         ({"host": "example.org"}, "deploy.host: expected an IP address"),
         ({"rest_port": 8600}, "the same port, 8600"),
@@ -218,7 +241,7 @@ def test_other_pinned_images(image):
 def test_other_addresses_are_where_clients_find_them(host, shown):
     value = compose(changed(host=host))
     validate_compose(value)
-    assert {p["host_ip"] for p in value["services"]["serving"]["ports"]} == {host}
+    assert {p["host_ip"] for p in value["services"]["nginx"]["ports"]} == {host}
     files = render("monitoring", changed(host=host)) | render("runbook", changed(host=host))
     assert f'targets: ["{shown}:8601"]' in files["monitoring/prometheus.yaml"]
     assert f"--url http://{shown}:8601 " in files["runbook.md"]
@@ -375,6 +398,98 @@ def test_kubectl_reads_the_kustomization(tmp_path):
         for document in documents("kubernetes").values()
         if document["kind"] not in ("Kustomization", "PersistentVolumeClaim", "Pod")
     )
+
+
+# Gateway
+
+
+def strict(schema: Any) -> Any:
+    """A schema that has no room for what it does not name; a cluster drops that in silence."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return closed | {key: strict(value) for key, value in schema.items()}
+
+
+HTTP_ROUTE = strict(json.loads(Path(__file__).with_name("httproute.schema.json").read_text()))
+HTTP_ROUTE["properties"]["metadata"] = {"type": "object"}
+
+
+def route(**values: Any) -> Any:
+    (document,) = documents("gateway", changed(**values)).values()
+    jsonschema.Draft202012Validator(HTTP_ROUTE).validate(document)
+    return document
+
+
+def backends(rule: Any) -> dict[str, int]:
+    """The weight of each path that a rule's requests get."""
+    return {
+        b["filters"][0]["urlRewrite"]["path"]["replaceFullPath"]: b["weight"]
+        for b in rule["backendRefs"]
+    }
+
+
+def test_a_gateway_sends_the_canary_its_share():
+    document = route(canary_share=0.125)
+    assert document["spec"]["parentRefs"] == [{"name": "edge"}]
+    *asked, rest = document["spec"]["rules"]
+    verbs = []
+    for rule in asked:
+        (match,) = rule["matches"]
+        path, verb = match["path"]["value"].rsplit(":", 1)
+        verbs.append(verb)
+        assert (match["method"], match["path"]["type"], path) == (
+            "POST",
+            "Exact",
+            "/v1/models/mnist",
+        )
+        assert backends(rule) == {
+            f"/v1/models/mnist/labels/stable:{verb}": 8750,
+            f"/v1/models/mnist/labels/canary:{verb}": 1250,
+        }
+        assert "filters" not in rule
+    assert verbs == ["predict", "classify", "regress"]
+    assert rest == {"backendRefs": [{"name": "mnist", "port": 8601}]}
+
+
+def test_a_gateway_sends_nothing_to_a_canary_that_is_not_there():
+    for shadow in (False, True):
+        *asked, _ = route(shadow=shadow, models=ModelConfig("mnist", "/srv", (2,), {"stable": 2}))[
+            "spec"
+        ]["rules"]
+        for rule in asked:
+            assert list(backends(rule).values()) == [10000] and "filters" not in rule
+
+
+def test_a_gateway_in_shadow():
+    *asked, _ = route(shadow=True)["spec"]["rules"]
+    for rule in asked:
+        (path,) = backends(rule)
+        assert "/labels/stable:" in path
+        mirror = {"type": "RequestMirror"}
+        mirror["requestMirror"] = {"backendRef": {"name": "mnist", "port": 8601}}
+        assert rule["filters"] == [mirror]
+
+
+@pytest.mark.parametrize("place", ["spec", "rules", "backendRefs", "path"])
+def test_a_wrong_route_is_noticed(place):
+    document = route()
+    spec = document["spec"]
+    rule = spec["rules"][0]
+    backend = rule["backendRefs"][0]
+    match place:
+        case "spec":
+            spec["parentRef"] = []
+        case "rules":
+            rule["backendRef"] = []
+        case "backendRefs":
+            backend["weight"] = "90"
+        case "path":
+            backend["filters"][0]["urlRewrite"]["path"]["type"] = "Replace"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(HTTP_ROUTE).validate(document)
 
 
 # KServe: no package carries the schema of its resource, whose `model` is a container and more.

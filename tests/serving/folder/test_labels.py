@@ -1,5 +1,6 @@
 """Rolling back, withdrawing, promoting: which version is live, which are listed."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.folder import labels, model_config, publish, standing, versions
+from bnpipe.serving.folder import labels, ledger, model_config, publish, standing, versions
 from tests.serving.folder.served import events, push, served, visible
 
 MakeModel = Callable[[str], Path]
@@ -118,7 +119,7 @@ def test_a_version_that_waits_is_kept_and_overtaken_by_another(
     push(three, model("e"), hold=True)
     assert served(three) == ([2, 3, 5], {"stable": 3})
     labels.promote(three, 5)
-    assert served(three) == ([4, 5], {"stable": 5})
+    assert served(three) == ([3, 5], {"stable": 5})  # v4 never was live
     assert versions.waiting(three) is None
 
 
@@ -164,3 +165,52 @@ def test_the_live_version_cannot_be_withdrawn_without_a_successor(three: Path) -
         labels.withdraw(three, 3, reason="bad")
     with pytest.raises(ServingError, match="has no v9: expected one of v1, v2, v3"):
         labels.withdraw(three, 9, reason="bad")
+
+
+@pytest.mark.parametrize("end", ["kept", "withdrawn", "pruned"])
+def test_what_was_live_before_is_no_canary_whatever_its_number(
+    three: Path, model: MakeModel, end: str
+) -> None:
+    push(three, model("d"), hold=True)
+    labels.promote(three, 4, label="canary")
+    if end == "withdrawn":
+        labels.withdraw(three, 4, reason="slow")
+    push(three, model("e"))
+    if end == "pruned":
+        assert publish.prune(three, 1) == [1, 2]
+    # Also what servers have loaded, for a rollback that takes effect at once, and a bake.
+    assert 3 in served(three)[0]
+    assert versions.version_before(three, ledger.read(three), 5) == 3
+    assert labels.rollback_target(three, None) == 3
+    assert labels.rollback(three, reason="bad") == 3
+
+
+def test_what_a_rollback_went_past_is_not_what_was_live_before(
+    three: Path, model: MakeModel
+) -> None:
+    labels.rollback(three, reason="bad", to=1)
+    push(three, model("d"))
+    assert served(three) == ([1, 4], {"stable": 4})
+    assert labels.rollback(three, reason="bad") == 1
+    with pytest.raises(ServingError, match="cannot go back from v1 to an older version"):
+        labels.rollback(three, reason="bad")
+
+
+def test_a_live_version_that_is_gone_is_not_replaced_by_a_canary(
+    three: Path, model: MakeModel
+) -> None:
+    push(three, model("d"), hold=True)
+    labels.promote(three, 4, label="canary")
+    shutil.rmtree(three / "3")
+    assert versions.live(three) == 2
+
+
+def test_versions_from_before_the_ledger_are_gone_back_to_by_their_numbers(
+    base: Path, model: MakeModel
+) -> None:
+    for number in (3, 5):
+        shutil.copytree(model(f"by hand {number}"), base / str(number))
+    push(base, model("a"))
+    assert served(base) == ([5, 6], {"stable": 6})
+    assert labels.rollback(base, reason="bad") == 5
+    assert labels.rollback(base, reason="bad") == 3
