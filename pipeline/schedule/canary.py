@@ -22,7 +22,7 @@ from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
-from bnpipe.pipeline.configuration.publishing import rollout, served_folder, servers
+from bnpipe.pipeline.configuration.publishing import rollout, served_folder
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.fingerprint import digest_of
@@ -56,7 +56,7 @@ def on_trial(config: Config, home: Path) -> int | None:
 
 def baking(config: Config, home: Path) -> int | None:
     """The live version that is to be watched; None if there is none, or nobody wants that."""
-    if config.canary.bake is None or not servers(config):
+    if config.canary.bake is None or not rollout(config, home).servers:
         return None
     return versions.baking(served_folder(config, home))
 
@@ -69,11 +69,14 @@ def waiting(config: Config, store: Store) -> str | None:
     Raises:
         ServingError: the served folder cannot be read.
     """
-    trial, target = on_trial(config, store.home), rollout(config, store.home)
+    trial = on_trial(config, store.home)
     version = trial or baking(config, store.home)
+    if version is None:  # nor are keys looked at
+        return None
+    target = rollout(config, store.home)
     # Another home's run may have the same number; and what was put there by hand has none.
     with suppress(ConfigError, StoreError, KeyError):
-        origin = versions.provenance_of(target.base, version) if version else {}
+        origin = versions.provenance_of(target.base, version)
         run = find_run(store, origin["run"]).summary()
         models = [step["outputs"].get("model") for step in run["steps"]]
         about = _about(config, target, run, "soak", (trial, versions.live(target.base)))
