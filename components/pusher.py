@@ -24,7 +24,7 @@ from bnpipe.serving.folder.names import default_model_name
 from bnpipe.serving.folder.publish import Published, publish
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.server_files import ServerFiles
-from bnpipe.serving.folder.signing import Verifier, load_keys
+from bnpipe.serving.folder.signing import Verifier, load_keys, load_verifier
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Params:
     """The longest that a server may take to load a version, in seconds."""
 
     signing_key: str = machine_local("")
-    """Private key (PEM; P-256) that versions are signed with; empty for none."""
+    """Private key (PEM; P-256, P-384 or P-521) that versions are signed with; empty for none."""
 
     verify_keys: tuple[str, ...] = machine_local(())
     """Public keys (PEM); empty takes the one that belongs to the signing key."""
@@ -82,8 +82,7 @@ def effect(inputs: Inputs, params: Params) -> Effect:
     """The effect that publishing would have, from the served folder and the keys alone."""
     digest = tree_digest(inputs.model.saved_model)
     base = _base_path(params)
-    signer, _ = load_keys(params.signing_key, params.verify_keys)
-    state = standing.state_of(base, digest, signer.verifier if signer else None)
+    state = standing.state_of(base, digest, load_verifier(params.signing_key, ()))
     is_live = not state.needed and digest not in ledger.read(base).withdrawn
     if is_live and params.store_url and not object_store.is_mirrored(base, params.store_url):
         return Effect(True, f"publish (finish the upload to {params.store_url})")

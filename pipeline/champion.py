@@ -109,7 +109,7 @@ def _output(run: RunFolder, step: str, field: str) -> str | None:
     try:
         summary = json.loads(read_plain(run.path / "run.json"))
         outputs = {each["name"]: each["outputs"] for each in summary["steps"]}
-    except (OSError, ValueError, KeyError):
+        digest = outputs.get(step, {}).get(field)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    digest = outputs.get(step, {}).get(field)
     return None if digest is None else str(digest)

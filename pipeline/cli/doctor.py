@@ -34,11 +34,14 @@ def doctor(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
 def _checks(config: Path | None, sets: list[str] | None) -> Iterator[Check]:
     """All checks; what a broken configuration or home keeps from being looked at is left out."""
     from bnpipe.pipeline.configuration.config import Config
+    from bnpipe.pipeline.configuration.publishing import check_target
     from bnpipe.pipeline.doctor import Check, examine
 
     data, home = Config().data, Path.cwd()
     try:
-        data = config_from(config, sets).data
+        settings = config_from(config, sets)
+        data = settings.data
+        check_target(settings)
     except BnpipeError as error:
         yield Check("configuration", False, one_line(error))
     try:

@@ -43,7 +43,7 @@ def show(
     if head == "served":
         version = _served(tail, sets, config)
         if form is not None:
-            version = _for_tools(open_served(config, sets), version)[form]
+            version = _for_tools(open_served(config, sets), version, form)
         if as_json or form is not None:
             ui.write_json(version)
         else:
@@ -102,15 +102,13 @@ def _served(version: str, sets: Sets, config: ConfigFile) -> dict[str, Any]:
     base = open_served(config, sets)
     if not (version.isascii() and version.isdecimal()):
         raise ConfigError(f"served/{version}: a version is a number", hint="e.g. served/1")
-    return {
-        "version": int(version),
-        "folder": str(base / version),
-        **versions.provenance_of(base, int(version)),
-    }
+    number = int(version)
+    folder = str(versions.version_path(base, number))
+    return {"version": number, "folder": folder, **versions.provenance_of(base, number)}
 
 
-def _for_tools(base: Path, source: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A served version as provenance of SLSA, and as a bill of materials of CycloneDX."""
+def _for_tools(base: Path, source: dict[str, Any], form: str) -> dict[str, Any]:
+    """A served version as provenance of SLSA, or as a bill of materials of CycloneDX."""
     from bnpipe.pipeline.champion import run_behind
     from bnpipe.pipeline.report.cyclonedx import bill_of_materials
     from bnpipe.serving.export.digest import file_digests
@@ -122,9 +120,10 @@ def _for_tools(base: Path, source: dict[str, Any]) -> dict[str, dict[str, Any]]:
     entry = history.entry(source["version"])
     assert entry is not None  # `source` is made from it
     built = statements.provenance_statement(entry, files)
+    if form == "slsa":
+        return built
     run = run_behind(open_store(), source)
-    bill = bill_of_materials(source, built, run.report() if run else {})
-    return {"slsa": built, "cyclonedx": bill}
+    return bill_of_materials(source, built, run.report() if run else {})
 
 
 def _bar(span: Span, whole: float) -> str:

@@ -17,7 +17,7 @@ from bnpipe.serving.folder.names import check_model_name, default_model_name, pl
 from bnpipe.serving.folder.object_store import is_url
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.server_files import ServerFiles
-from bnpipe.serving.folder.signing import load_keys
+from bnpipe.serving.folder.signing import load_keys, load_verifier
 
 
 def served_folder(config: Config, home: Path) -> Path:
@@ -80,7 +80,7 @@ def rollout(config: Config, home: Path) -> Rollout:
         ConfigError: the model's name or an address is wrong.
         ServingError: a key cannot be read.
     """
-    _, verifier = load_keys(config.serving.signing_key, _several(config.serving.verify_key))
+    verifier = load_verifier(config.serving.signing_key, _several(config.serving.verify_key))
     return Rollout(
         served_folder(config, home),
         servers(config),

@@ -43,7 +43,7 @@ class Serving:
     server_wait_seconds: Annotated[float, at.Ge(0)] = 60.0
     """Longest wait until the server has loaded a version, in seconds."""
     signing_key: LocalPath | None = None
-    """Private key (PEM; P-256) that versions are signed with: bnpipe versions keygen."""
+    """Private key (PEM; P-256, P-384, P-521) that versions are signed with: versions keygen."""
     verify_key: LocalPath | tuple[LocalPath, ...] = ()
     """Public key (PEM), or a list: the new one and those of older versions; by default the
     one that belongs to the signing key."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
+from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.report.evaluation import METRICS, Measured, RunEvaluation, measured
 
 Json = Mapping[str, Any]
 
 
 def bill_of_materials(source: Json, built: Json, report: Json) -> dict[str, Any]:
-    """The bill, the same for the same version.
+    """The bill, the same for the same version and report: its serial number follows from the rest.
 
     Args:
         source: `versions.provenance_of` the version.
@@ -32,19 +34,19 @@ def bill_of_materials(source: Json, built: Json, report: Json) -> dict[str, Any]
     data = _component("data", "dataset", dataset.get("name"), dataset.get("version"))
     data["properties"] = _properties(dataset)
     libraries = [
-        {**_component("library", uri, *uri.removeprefix("pkg:pypi/").split("@")), "purl": uri}
+        {**_component("library", uri, *unquote(uri[len("pkg:pypi/") :]).split("@")), "purl": uri}
         for uri in packages
     ]
-    return {
+    bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, str(subject)).urn,
         "version": 1,
         "metadata": {"component": model},
         "components": [data, *libraries],
         "dependencies": [{"ref": "model", "dependsOn": ["dataset", *packages]}],
     }
+    return {**bill, "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, json_text(bill)).urn}
 
 
 def _model_card(source: Json, report: Json) -> dict[str, Any]:

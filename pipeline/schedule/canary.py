@@ -69,11 +69,14 @@ def waiting(config: Config, store: Store) -> str | None:
     Raises:
         ServingError: the served folder cannot be read.
     """
-    trial, target = on_trial(config, store.home), rollout(config, store.home)
+    trial = on_trial(config, store.home)
     version = trial or baking(config, store.home)
+    if version is None:  # nor are keys looked at
+        return None
+    target = rollout(config, store.home)
     # Another home's run may have the same number; and what was put there by hand has none.
     with suppress(ConfigError, StoreError, KeyError):
-        origin = versions.provenance_of(target.base, version) if version else {}
+        origin = versions.provenance_of(target.base, version)
         run = find_run(store, origin["run"]).summary()
         models = [step["outputs"].get("model") for step in run["steps"]]
         about = _about(config, target, run, "soak", (trial, versions.live(target.base)))

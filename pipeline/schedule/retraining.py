@@ -13,7 +13,7 @@ from bnpipe.data.json_text import json_text
 from bnpipe.pipeline import definition
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
-from bnpipe.pipeline.configuration.publishing import served_folder
+from bnpipe.pipeline.configuration.publishing import check_target, served_folder
 from bnpipe.pipeline.engine.errors import ExitCode
 from bnpipe.pipeline.engine.lock import holder, is_held
 from bnpipe.pipeline.engine.plan import Plan, make_plan
@@ -81,11 +81,13 @@ class Retraining:
         """Run the pipeline in a child process.
 
         Raises:
+            ConfigError: a key or the store cannot be used: that alone leaves a run no record.
             ServingError: the served folder is gone.
         """
         self._require_served()
         if claim.trial is not None:
-            return self._go_on(claim.trial)
+            return self._go_on(claim.trial)  # whatever became of the key: it signs nothing
+        check_target(self._config)
         schedule = self._config.schedule
         limit = parse_duration(schedule.time_limit) if schedule.time_limit else None
         trigger = json_text(child.trigger_of(claim))

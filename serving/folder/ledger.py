@@ -96,7 +96,7 @@ class History:
         listed: what servers are to load although no label names it yet.
         baking: the stable version, while it is to be watched.
         signed: versions whose signature came after them.
-        removed: versions that retention deleted.
+        removed: versions that retention deleted; one whose folder is still there was not.
         largest: the largest number ever used, 0 if there is none.
         last: the last event's name, empty if there is none.
     """

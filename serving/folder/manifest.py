@@ -24,6 +24,8 @@ from bnpipe.serving.folder.ledger import Entry
 from bnpipe.serving.folder.versions import PROVENANCE, provenance_json
 
 MANIFESTS = "manifests"
+KINDS = (".json", ".sig", ".slsa")
+"""Endings of what is written there; anything else is somebody else's."""
 
 
 def manifest_of(entry: Entry, files: Mapping[str, FileDigest]) -> bytes:

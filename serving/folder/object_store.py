@@ -34,7 +34,7 @@ from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.bucket import GRAPH, Bucket, opened, overtaken
 from bnpipe.serving.folder.ledger import LEDGER, Entry, History
-from bnpipe.serving.folder.manifest import MANIFESTS, write_records
+from bnpipe.serving.folder.manifest import KINDS, MANIFESTS, write_records
 from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.folder.server_files import BATCHING_CONFIG, MONITORING_CONFIG
 from bnpipe.serving.folder.settle import discard, settle, writing
@@ -91,13 +91,15 @@ def mirror(base: Path, url: str) -> None:
         _refuse_loss(folder, history, kept)
         for version in kept:
             bucket.upload(version_path(folder, version), str(version))
-        _mirror_records(folder, bucket, history)
+        gone = history.removed.difference(kept)  # a removal that was cut short left it whole
+        _mirror_records(folder, bucket, history, gone)
+        _news(folder, bucket)  # while that took its time, another home may have gone on from here
         wanted = wanted_config(folder, history)
         if wanted is not None:
             text = replace(wanted, base_path=url.rstrip("/")).render()
             bucket.put(model_config.MODELS_CONFIG, text.encode())
         for name in bucket.names():
-            if parse_version(name) in history.removed:
+            if parse_version(name) in gone:
                 bucket.remove(name)
         replace_text(folder / MIRRORED, json_text(_mark(folder, url)), staging=folder)
 
@@ -146,18 +148,20 @@ def _news(base: Path, bucket: Bucket) -> tuple[bytes, int]:
     raise _diverged(base, bucket.root)
 
 
-def _mirror_records(folder: Path, bucket: Bucket, history: History) -> None:
+def _mirror_records(folder: Path, bucket: Bucket, history: History, gone: set[int]) -> None:
     """Upload the records of the versions, once each signature, and the server's other files.
 
-    As here, what speaks of the files of a removed version goes with it.
+    As here, what speaks of the files of a version that is gone goes with it.
     """
     for records in (PROVENANCE, MANIFESTS):
         there = set(bucket.names(records))
         for path in listed(folder / records):
-            if path.name not in there or parse_version(path.stem) in history.signed:
+            fresh = path.name not in there or parse_version(path.stem) in history.signed
+            if fresh and path.is_file():
                 bucket.put(f"{records}/{path.name}", read_plain(path))
     for name in bucket.names(MANIFESTS):
-        if parse_version(name.partition(".")[0]) in history.removed:
+        path = Path(name)
+        if path.suffix in KINDS and parse_version(path.stem) in gone:
             bucket.fs.rm_file(bucket.path(f"{MANIFESTS}/{name}"))
     for name in (MONITORING_CONFIG, BATCHING_CONFIG):
         if (folder / name).is_file():

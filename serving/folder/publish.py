@@ -207,7 +207,9 @@ def _sign(folder: Path, history: History, version: int, signer: Signer) -> bool:
         return False
     entry = history.entries.get(version)
     if entry is not None and checked.status in (OK, UNSIGNED, BAD_SIGNATURE):
-        bundles = sign_statements(signer, entry, file_digests(version_path(folder, version)))
+        files = file_digests(version_path(folder, version))
+        require_same(entry.digest, digest_of_files(files), f"v{version} in {folder}")
+        bundles = sign_statements(signer, entry, files)
         ledger.append(folder, "signed", version, **bundles)
         settle(folder)
     require_whole(folder, version, signer.verifier)

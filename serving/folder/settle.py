@@ -20,11 +20,7 @@ from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger, model_config
 from bnpipe.serving.folder.ledger import History
-from bnpipe.serving.folder.manifest import (
-    MANIFESTS,
-    signatures_of,
-    write_records,
-)
+from bnpipe.serving.folder.manifest import KINDS, MANIFESTS, signatures_of, write_records
 from bnpipe.serving.folder.names import parse_version
 from bnpipe.serving.folder.versions import PROVENANCE, version_path, wanted_config
 
@@ -149,7 +145,8 @@ def _clear_manifests(folder: Path, history: History) -> None:
     """Remove what is said of the files of versions that retention deleted; the ledger has it."""
     for path in listed(folder / MANIFESTS):
         version = parse_version(path.stem)
-        if version in history.removed and not version_path(folder, version).exists():
+        gone = version in history.removed and not version_path(folder, version).exists()
+        if gone and path.suffix in KINDS and path.is_file():
             path.unlink()
 
 

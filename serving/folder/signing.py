@@ -103,16 +103,14 @@ def _holds(verify: Callable[..., None], *signed: object) -> bool:
 
 
 def load_keys(signing: str | None, verify: Sequence[str]) -> tuple[Signer | None, Verifier | None]:
-    """The configured keys; the public one follows from the private one unless some are named.
+    """The configured keys, for whoever signs.
 
     Raises:
         ServingError: a file is not there, holds another kind of key, others may read the private
-            key, or no public one belongs to it.
+            key, or no public one belongs to it; or OpenSSL is too old to sign.
     """
     signer = load_signer(Path(signing)) if signing else None
-    verifier = signer.verifier if signer else None
-    if verify:
-        verifier = Verifier(tuple(load_public(Path(path)) for path in verify))
+    verifier = load_verifier(signing, verify)
     if signer and verifier and signer.key.public_key() not in verifier.keys:
         raise ServingError(
             f"serving.verify_key {', '.join(verify)} does not belong to serving.signing_key "
@@ -122,26 +120,53 @@ def load_keys(signing: str | None, verify: Sequence[str]) -> tuple[Signer | None
     return signer, verifier
 
 
+def load_verifier(signing: str | None, verify: Sequence[str]) -> Verifier | None:
+    """The public keys; that of the private one, which may be an older one, unless some are named.
+
+    Raises:
+        ServingError: a file is not there, or holds another kind of key.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    if verify:
+        return Verifier(tuple(load_public(Path(path)) for path in verify))
+    kinds = (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)
+    return Verifier((_load_private(Path(signing), kinds).public_key(),)) if signing else None
+
+
 def load_signer(path: Path) -> Signer:
     """Read a private key.
 
     Raises:
-        ServingError: it is not there, others may read it, or it is no private key on a curve that
-            signs.
+        ServingError: it is not there, others may read it, it is no private key on a curve that
+            signs, or OpenSSL is too old to sign with it.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     setting = f"serving.signing_key {path}"
-    kinds = (ec.EllipticCurvePrivateKey,)
-    key = _load(path, setting, kinds, lambda pem: load_pem_private_key(pem, None))
+    key = _load_private(path, (ec.EllipticCurvePrivateKey,))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ServingError(
             f"{setting}: expected a file that only its owner may read, received mode {mode:04o}",
             hint=f"chmod 600 {path}",
         )
+    try:
+        _ecdsa(key.curve, deterministic_signing=True)
+    except UnsupportedAlgorithm as error:  # said now, not after an hour of training
+        raise ServingError(
+            f"{setting}: expected OpenSSL 3.2, which signs without chance, or newer",
+            hint="pip install --upgrade cryptography, from its wheel: that has its own OpenSSL",
+        ) from error
     return Signer(key)
+
+
+def _load_private(path: Path, kinds: tuple[type, ...]) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    setting = f"serving.signing_key {path}"
+    return _load(path, setting, kinds, lambda pem: load_pem_private_key(pem, None))
 
 
 def load_public(path: Path) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
@@ -161,7 +186,7 @@ def _load(
     path: Path, setting: str, kinds: tuple[type, ...], parse: Callable[[bytes], object]
 ) -> Any:
     """The key in a PEM file; anything else that the file may hold is refused."""
-    side = "public" if len(kinds) > 1 else "private"
+    side = "private" if setting.startswith("serving.signing_key") else "public"
     expected = f"an elliptic-curve {side} key (P-256, P-384 or P-521)"
     hint = "make a pair of keys: bnpipe versions keygen KEY"
     try:
@@ -180,7 +205,7 @@ def _load(
         where = f" on {curve.name}" if curve else ""
         received = f"a key of another kind ({_name(type(key))}{where})"
         if received.endswith("(Ed25519 private key)"):
-            hint += "; what this one signed is still verified by its public key"
+            hint += f", and for what this one signed serving.verify_key: [KEY.pub, {path}.pub]"
     raise ServingError(f"{setting}: expected {expected}, received {received}", hint=hint)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from bnpipe.data.digest import FileDigest
 from bnpipe.serving.folder.bundle import STATEMENT, expect, reading, seal, unseal
@@ -87,7 +88,8 @@ def provenance_statement(entry: Entry, files: Files) -> Statement:
     """Where a version came from; `provenance/<version>.json` is among it by its digest."""
     known = entry.provenance
     code, dataset = known.get("code", {}), known.get("dataset", {})
-    packages = {k.removeprefix("version_"): v for k, v in code.items() if k.startswith("version_")}
+    versions = {k.removeprefix("version_"): v for k, v in code.items() if k.startswith("version_")}
+    packages = {name: quote(v) for name, v in sorted(versions.items()) if v != "missing"}
     python = packages.pop("python", None)
     about = {key: dataset.get(key) for key in ("version", "splits")}
     sources = [
@@ -95,7 +97,7 @@ def provenance_statement(entry: Entry, files: Files) -> Statement:
         *_resource("code", _OWN, code.get("code_digest")),
         *_resource("requirements.lock", "sha256", code.get("lock_digest")),
         *_resource(f"dataset {dataset.get('name')}", _OWN, dataset.get("digest"), **about),
-        *({"uri": f"pkg:pypi/{name}@{packages[name]}"} for name in sorted(packages)),
+        *({"uri": f"pkg:pypi/{name}@{version}"} for name, version in packages.items()),
     ]
     record = hashlib.sha256(provenance_text(entry)).hexdigest()
     made = _resource(_record_name(entry), "sha256", record)

@@ -18,7 +18,7 @@ from bnpipe.serving.export.digest import file_digests
 from bnpipe.serving.folder import ledger
 from bnpipe.serving.folder.bundle import BundleError
 from bnpipe.serving.folder.ledger import Entry, History
-from bnpipe.serving.folder.manifest import attestation_path, manifest_path, signature_path
+from bnpipe.serving.folder.manifest import manifest_path, provenance_text, signature_path
 from bnpipe.serving.folder.signing import Verifier
 from bnpipe.serving.folder.statements import Files, signed_files, signed_record
 from bnpipe.serving.folder.versions import (
@@ -105,23 +105,24 @@ def _signed(
     if not signature or manifest is None:
         return UNSIGNED, ""
     if len(signature) == _OLDER_SIGNATURE:
+        older = f"{path} is {_OLDER_SIGNATURE} bytes, as an older bnpipe's Ed25519 signature"
+        if entry.attestation:
+            return BAD_SIGNATURE, f"{older}, but the ledger has a newer one; anew: {anew}"
         if verifier.accepts_older(manifest, signature):
             return OK, f"signed with Ed25519, by an older bnpipe; to sign it anew: {anew}"
-        return BAD_SIGNATURE, f"{path} was not signed by this key, but with Ed25519; anew: {anew}"
+        return BAD_SIGNATURE, f"{older}: name its public key in serving.verify_key too"
     try:
         listed = signed_files(verifier, signature, entry)
-        path = attestation_path(base, entry.version)
+        path = path.with_suffix(".slsa")
         attestation = _bytes(path)
         record = signed_record(verifier, attestation, entry, listed) if attestation else ""
     except BundleError as error:
         return BAD_SIGNATURE, f"{path} {error}"
     if difference := _first_difference(listed, files):
         return DAMAGED, difference
-    if not attestation and entry.attestation:
-        return UNSIGNED, f"{path} is missing"
-    if not attestation:
-        return OK, f"its files are signed, but not where they came from; to sign that: {anew}"
-    damage = _provenance_damage(base, entry.version, record)
+    if not attestation:  # the tool's own bundles have none, and pass for any model of this number
+        return UNSIGNED, f"{path} is missing: only its files are signed, not of which model; {anew}"
+    damage = _provenance_damage(base, entry, record)
     return (DAMAGED if damage else OK), damage
 
 
@@ -160,7 +161,7 @@ def _damage(base: Path, entry: Entry, files: Files, manifest: bytes | None) -> s
         return f"{manifest_path(base, entry.version)} is of another version"
     return (
         _first_difference(listed, files)
-        or _provenance_damage(base, entry.version, recorded)
+        or _provenance_damage(base, entry, recorded)
         or ("" if digest_of_files(files) == entry.digest else "the ledger has another digest")
     )
 
@@ -179,14 +180,14 @@ def _first_difference(expected: Mapping[str, str], files: Files) -> str:
     return f"{first}: expected sha256 {expected[first][:12]}, received {received[first][:12]}{more}"
 
 
-def _provenance_damage(base: Path, version: int, expected: str) -> str:
-    path = base / PROVENANCE / f"{version}.json"
+def _provenance_damage(base: Path, entry: Entry, expected: str) -> str:
+    path = base / PROVENANCE / f"{entry.version}.json"
     content = _bytes(path)
     if content is None:
         return f"{path} is missing"
     if hashlib.sha256(content).hexdigest() != expected:
         return f"{path} is not what was published"
-    return ""
+    return "" if content == provenance_text(entry) else "the ledger has another provenance"
 
 
 def _bytes(path: Path) -> bytes | None:

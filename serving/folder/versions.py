@@ -176,9 +176,11 @@ def check_version(base: Path, version: int, history: History | None = None) -> s
     """Compare a version's bytes with what was published; returns their digest.
 
     Raises:
-        ServingError: they differ.
+        ServingError: they differ, or the version is not there.
     """
     history = history or ledger.read(base)
+    if not version_path(base, version).exists():
+        raise ServingError(f"v{version} is not in {base}", hint="list what is: bnpipe versions")
     received = tree_digest(version_path(base, version))
     expected = digest_of(base, history, version)
     if received != expected:

@@ -13,6 +13,10 @@ from bnpipe.pipeline import cli, doctor
     ("setting", "content", "name", "words"),
     [
         ("BNPIPE_CONFIG", "nope: {}", "configuration", "unknown config key nope"),
+        (
+            *("BNPIPE_CONFIG", "serving: {signing_key: none.pem}", "configuration"),
+            "none.pem: expected a readable PEM file",
+        ),
         ("BNPIPE_HOME", "99", "home", "store format '99'"),
     ],
 )

@@ -1,6 +1,7 @@
 """Bills of materials of served versions, held to the schemas that CycloneDX publishes."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.report.cyclonedx import bill_of_materials
+from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import signing, versions
 from tests.pipeline.report.finished_run import NASTY, Home
 from tests.serving.folder.served import DIGITS, push, saved_model
@@ -56,8 +59,10 @@ def test_the_schemas_notice_what_is_wrong() -> None:
 
 def test_a_version_is_described_from_its_folder_alone() -> None:
     source = versions.provenance_of(OLDER, 2)
-    bill = bill_of_materials(source, built("tensorflow@2.21.0"), {})
+    bill = bill_of_materials(source, built("tensorflow@2.21.0", "x@2.0%2Bcu12"), {})
     hold(bill)
+    assert bill["components"][-1]["version"] == "2.0+cu12"
+    bill = bill_of_materials(source, built("tensorflow@2.21.0"), {})
     assert bill == bill_of_materials(source, built("tensorflow@2.21.0"), {})
     model = bill["metadata"]["component"]
     assert (model["name"], model["version"]) == ("rendered_digits", "2")
@@ -71,6 +76,20 @@ def test_a_version_is_described_from_its_folder_alone() -> None:
         "pkg:pypi/tensorflow@2.21.0" in libraries
         and "dataset" in bill["dependencies"][0]["dependsOn"]
     )
+
+
+def test_two_bills_that_differ_have_two_serial_numbers(tmp_path: Path) -> None:
+    source, report = (
+        versions.provenance_of(OLDER, 2),
+        Home(tmp_path / "home").finish("0001").report(),
+    )
+    bills = [
+        bill_of_materials(source, built(), {}),
+        bill_of_materials(source, built(), report),
+        bill_of_materials({**source, "verdict": "other"}, built(), {}),
+        bill_of_materials(source, built("tensorflow@2.21.0"), {}),
+    ]
+    assert len({bill["serialNumber"] for bill in bills}) == 4
 
 
 def test_a_version_of_which_little_is_known_is_described_all_the_same() -> None:
@@ -161,12 +180,41 @@ def test_show_prints_the_provenance_that_is_signed(
     assert shown["subject"] == json.loads(b64decode(files["payload"]))["subject"]
 
 
+@pytest.mark.parametrize("content", ["[]", "null", '{"steps": [7]}', '{"steps": null}', "{"])
+def test_the_bill_does_without_a_run_whose_record_is_damaged(
+    published: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home/runs/0001/run.json").write_text(content)
+    bill = printed(capsys, "show", "served/1", "--format", "cyclonedx")
+    hold(bill)
+    card = bill["metadata"]["component"]["modelCard"]
+    assert card["quantitativeAnalysis"]["performanceMetrics"] == []
+
+
+def test_the_provenance_is_shown_whatever_became_of_the_run(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home/runs/0001/report.json").write_text("{")
+    assert printed(capsys, "show", "served/1", "--format", "slsa")["predicateType"]
+
+
+def test_a_version_is_the_same_whatever_zeros_are_before_its_number(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["--json"], ["--format", "slsa"]):
+        shown = [printed(capsys, "show", f"served/{name}", *words) for name in ("2", "002")]
+        assert shown[0] == shown[1]
+
+
+def test_a_version_whose_folder_is_gone_says_where_to_look(published: Path) -> None:
+    shutil.rmtree(published / "1")
+    with pytest.raises(ServingError, match=r"v1 is not in .*; list what is: bnpipe versions"):
+        call(["show", "served/1", "--format", "slsa"])
+
+
 def test_show_has_no_form_for_tools_of_a_run_or_of_damaged_bytes(
     published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bnpipe.pipeline.engine.errors import ConfigError
-    from bnpipe.serving.errors import ServingError
-
     with pytest.raises(ConfigError, match=r"--format slsa: latest is no served version"):
         call(["show", "latest", "--format", "slsa"])
     (published / "1/saved_model.pb").write_text("other")

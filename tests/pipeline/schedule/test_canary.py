@@ -1,5 +1,6 @@
 """The trial of a new version: what its soak and its bake lead to, wherever they are stopped."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -350,6 +351,17 @@ def test_a_tick_goes_on_with_a_canary_and_trains_nothing(
     assert retraining.run(CLAIM).result is Result.PUSHED
     labels.rollback(story.base, reason="bad")
     assert retraining.run(CLAIM).result is Result.WITHDRAWN
+
+
+def test_a_key_that_cannot_sign_stops_no_trial_and_every_run(
+    story: Story, retraining: Retraining
+) -> None:
+    serving = {"base_path": str(story.base), "rollout": "canary", "signing_key": "none.pem"}
+    config = from_values({"serving": serving, "canary": {"bake": "30m"}})
+    retraining = Retraining(config, story.store.home)
+    assert retraining.run(CLAIM).version == TRIED
+    with pytest.raises(ConfigError, match=r"serving\.signing_key none\.pem: expected"):
+        retraining.run(dataclasses.replace(CLAIM, trial=None))
 
 
 def test_a_tick_goes_on_with_a_bake_that_was_cut_short(

@@ -105,6 +105,15 @@ def test_slots_are_pushed_then_unchanged_then_refused(toy: Toy) -> None:
     assert status["served"]["version"] == 1 and len(status["next_slots"]) == 5
 
 
+def test_a_key_that_cannot_sign_is_named_by_the_slot(toy: Toy) -> None:
+    time.sleep(1.1)
+    sets = ("--set", "serving.signing_key=none.pem")
+    toy.call("retrain", "--due", *OFTEN, *sets, exit_code=2)
+    assert toy.last.result is Result.FAILED
+    assert "serving.signing_key none.pem: expected a readable PEM file" in toy.last.sentence
+    assert "bnpipe versions keygen KEY" in toy.last.sentence
+
+
 def test_by_hand_with_a_reason(toy: Toy) -> None:
     assert "pushed" in toy.call("retrain", "--reason", "new scanner")
     assert toy.last.by_hand and toy.last.result is Result.PUSHED

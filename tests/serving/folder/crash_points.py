@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_priva
 
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
-from bnpipe.serving.folder import labels, model_config, publish, standing, versions
+from bnpipe.serving.folder import labels, model_config, object_store, publish, standing, versions
 from bnpipe.serving.folder.signing import Signer
 from bnpipe.serving.folder.verify import verify
 from tests.fault_injection import DONE, ESCAPED, NOT_REACHED, REFUSED, stopped
@@ -195,6 +195,14 @@ def _broken_after_rerun(name: str, base: Path, digests: dict[str, str]) -> list[
     return defects
 
 
+def _missing_in_store(base: Path, store: Path) -> list[str]:
+    """What an object store has not, of the whole versions here: any may be rolled back to."""
+    shutil.rmtree(store, ignore_errors=True)
+    object_store.mirror(base, f"file://{store}")
+    there = {name for name in visible(store) if (store / name / "saved_model.pb").is_file()}
+    return [f"the store lacks version {name}" for name in visible(base) if name not in there]
+
+
 def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
     """Every point of one scenario under one fault."""
     scenario = SCENARIOS[name]
@@ -221,6 +229,8 @@ def explore(name: str, fault: str, root: Path) -> dict[str, Any]:
         if fault == "kill twice":
             _stopped(lambda: scenario.change(base, models), fault, dice.randint(1, 100))
             defects += _broken_after_fault(scenario, base, digests)
+        if name.endswith("prune"):
+            defects += _missing_in_store(base, root / "store")
         scenario.change(base, models)
         defects += _broken_after_rerun(name, base, digests)
         broken += [f"point {points}: {f}" for f in defects]

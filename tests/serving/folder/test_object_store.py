@@ -13,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import labels, ledger, object_store, server_files
+from bnpipe.serving.folder import publish as publish_module
 from bnpipe.serving.folder.bucket import Bucket, opened
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.server_files import ServerFiles
@@ -94,6 +95,77 @@ def test_rollback_promote_and_prune_reach_the_store(base: Path, url: str, model:
 
 class Killed(BaseException):
     pass
+
+
+def test_a_version_whose_removal_was_cut_short_stays_in_the_store_and_can_go_live(
+    base: Path, url: str, model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(folder: Path, version: int) -> None:
+        raise Killed
+
+    for content in "abc":
+        publish(base, url, model(content))
+    rollout = Rollout(base, store=url)
+    with monkeypatch.context() as patched:
+        patched.setattr(publish_module, "discard", die)
+        with pytest.raises(Killed):
+            rollout.prune(1)
+    assert ledger.read(base).removed == {1}
+    for live in (2, 1):
+        assert rollout.rollback(reason="bad") == live
+        assert {"1/saved_model.pb", "manifests/1.json"} <= contents(url).keys()
+    assert config_there(url) == ([1], {"stable": 1})
+
+
+def test_a_version_that_another_home_pruned_can_go_live_where_it_still_is(
+    base: Path, url: str, model: MakeModel, tmp_path: Path
+) -> None:
+    for content in "abc":
+        publish(base, url, model(content))
+    other = Rollout(tmp_path / "other", store=url)
+    object_store.fetch(other.base, url)
+    assert Rollout(base, store=url).prune(1) == [1]
+    assert "1/saved_model.pb" not in contents(url)
+    assert object_store.fetch(other.base, url) == []
+    assert [other.rollback(reason="bad") for _ in range(2)] == [2, 1]
+    assert {"1/saved_model.pb", "manifests/1.json"} <= contents(url).keys()
+    assert object_store.fetch(base, url) == [1]
+    assert torn(base) == []
+
+
+def test_a_home_that_was_overtaken_during_its_upload_takes_nothing_from_the_servers(
+    base: Path, url: str, model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any) -> None:
+        real(*arguments)
+        if arguments[0] == base:  # and the other home goes on from the ledger that is there
+            object_store.fetch(other.base, url)
+            assert [other.rollback(reason="bad") for _ in range(2)] == [2, 1]
+
+    for content in "abc":
+        publish(base, url, model(content))
+    other = Rollout(tmp_path / "other", store=url)
+    object_store.fetch(other.base, url)
+    real = object_store._mirror_records
+    monkeypatch.setattr(object_store, "_mirror_records", slowly)
+    with pytest.raises(ServingError, match="versions fetch"):
+        Rollout(base, store=url).prune(1)
+    assert config_there(url) == ([1], {"stable": 1})
+    assert "1/saved_model.pb" in contents(url)
+
+
+def test_a_folder_among_the_manifests_is_left_alone_and_in_nobodys_way(
+    base: Path, url: str, model: MakeModel
+) -> None:
+    for content in "abc":
+        publish(base, url, model(content))
+    rollout = Rollout(base, store=url)
+    assert rollout.prune(1) == [1]
+    for name in ("1", "1.sig"):
+        (base / "manifests" / name).mkdir()
+    assert publish(base, url, model("d")) == 4
+    assert rollout.prune(1) == [2]
+    assert (base / "manifests/1").is_dir() and (base / "manifests/1.sig").is_dir()
 
 
 @pytest.mark.parametrize("change", ["first push", "push", "rollback and prune"])

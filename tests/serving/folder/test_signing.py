@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.backends.openssl.backend import backend
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat
@@ -15,6 +16,7 @@ from bnpipe.serving.folder.signing import (
     load_keys,
     load_public,
     load_signer,
+    load_verifier,
     make_keys,
 )
 
@@ -121,7 +123,8 @@ def test_another_file_is_no_signing_key(tmp_path: Path, content: bytes, received
         load_signer(path)
     assert "keygen" in caught.value.hint and "\n" not in str(caught.value)
     assert received in caught.value.headline
-    assert ("still verified by its public key" in caught.value.hint) == ("Ed25519" in received)
+    kept = f"serving.verify_key: [KEY.pub, {path}.pub]"
+    assert (kept in caught.value.hint) == ("Ed25519" in received)
 
 
 def test_a_passphrase_is_refused(tmp_path: Path) -> None:
@@ -160,6 +163,25 @@ def test_keys_that_do_not_belong_together_are_refused(key: Path, tmp_path: Path)
     with pytest.raises(ServingError, match=r"second.pub does not belong to .*signing_key"):
         load_keys(str(key), [str(tmp_path / "second.pub")])
     assert load_keys(None, ()) == (None, None)
+
+
+def test_an_older_key_verifies_what_it_signed_and_signs_nothing_more(tmp_path: Path) -> None:
+    older = ed25519.Ed25519PrivateKey.generate()
+    path = written(tmp_path, pem_of(older))
+    verifier = load_verifier(str(path), ())
+    assert verifier is not None and verifier.accepts_older(b"x", older.sign(b"x"))
+    with pytest.raises(ServingError, match="bnpipe versions keygen KEY, and for what"):
+        load_keys(str(path), ())
+    assert load_verifier(None, ()) is None
+
+
+def test_an_openssl_that_cannot_sign_is_told_when_the_key_is_read(
+    key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(backend), "ecdsa_deterministic_supported", lambda self: False)
+    with pytest.raises(ServingError, match=r"expected OpenSSL 3\.2.*; pip install --upgrade cr"):
+        load_keys(str(key), ())
+    assert load_verifier(str(key), ()) is not None
 
 
 def test_while_keys_are_replaced_the_old_one_stays_good(key: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,8 @@ def test_what_the_tool_signed_is_verified(tmp_path: Path, entry: Entry) -> None:
         return checked.status, checked.detail
 
     status, detail = look()
-    assert status == "ok" and detail.endswith("to sign that: bnpipe versions sign 2")
+    assert status == "unsigned"
+    assert detail.endswith("its files are signed, not of which model; bnpipe versions sign 2")
     extra = base / "2/assets.extra/more"
     extra.touch()
     assert look()[0] == "damaged"
@@ -72,6 +75,26 @@ def test_what_the_tool_signed_is_verified(tmp_path: Path, entry: Entry) -> None:
     assert look()[0] == "damaged"
     graph.unlink()
     assert look() == ("damaged", "saved_model.pb is missing")
+    (base / "manifests/2.sig").write_bytes(BY_TOOL.read_bytes().replace(b"A", b"B", 1))
+    assert look()[0] == "bad signature"
+
+
+def test_what_the_tool_signed_passes_once_its_origin_is_signed(
+    tmp_path: Path, entry: Entry
+) -> None:
+    """Of its own it would pass for another model's version of this number."""
+    base, files = tmp_path / "served", file_digests(OLDER / "2")
+    shutil.copytree(OLDER, base)
+    said = model_statement(entry, files)
+    said["subject"][0]["name"] = "2"
+    (base / "manifests/2.sig").write_text(seal(SIGNER, said))
+    look = partial(verify.verify, base, SIGNER.verifier)
+    assert (look()[0].status, look()[0].bad) == ("unsigned", True)
+    (base / "manifests/2.slsa").write_text(seal(SIGNER, provenance_statement(entry, files)))
+    assert (look()[0].status, look()[0].bad) == ("ok", False)
+    another = replace(entry, model_name="mnist")
+    (base / "manifests/2.slsa").write_text(seal(SIGNER, provenance_statement(another, files)))
+    assert look()[0].status == "bad signature"
 
 
 def test_statements_that_are_not_about_the_files_of_this_version_are_refused(entry: Entry) -> None:
@@ -142,6 +165,14 @@ def test_provenance_is_a_statement_of_slsa(entry: Entry) -> None:
     assert {"uri": "pkg:pypi/tensorflow@2.21.0"} in made["resolvedDependencies"]
     digest = hashlib.sha256((OLDER / "provenance/2.json").read_bytes()).hexdigest()
     assert {"name": "provenance/2.json", "digest": {"sha256": digest}} in run["byproducts"]
+
+
+def test_libraries_are_named_as_a_package_url_has_it_and_only_those_that_were_there() -> None:
+    code = {"version_x": "2.0+cu12 a", "version_tensorflow": "missing", "version_python": "3.11"}
+    entry = Entry(1, "00", "mnist", None, {"code": code})
+    said = provenance_statement(entry, file_digests(OLDER / "2"))
+    built = said["predicate"]["buildDefinition"]
+    assert built["resolvedDependencies"] == [{"uri": "pkg:pypi/x@2.0%2Bcu12%20a"}]
 
 
 def test_provenance_of_a_version_of_which_little_is_known_is_stated_all_the_same() -> None:

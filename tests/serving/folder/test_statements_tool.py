@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from bnpipe.serving.folder import verify
+from bnpipe.serving.folder import publish, verify
 from bnpipe.serving.folder.signing import Signer, Verifier, load_public, load_signer
 from tests.child import environment
 from tests.serving.folder.served import push, saved_model
@@ -127,7 +127,8 @@ def test_what_the_tool_signed_is_verified_and_nothing_else(
     def look() -> str:
         return verify.verify(base, verifier)[0].status
 
-    assert look() == "ok"
+    # Files and key are right; of which model they are is what it does not say.
+    assert look() == "unsigned"
     (base / "1/assets/more").touch()
     assert look() == "damaged"
     (base / "1/assets/more").unlink()
@@ -135,3 +136,7 @@ def test_what_the_tool_signed_is_verified_and_nothing_else(
     assert look() == "damaged"
     (base / "1/.hidden").unlink()
     assert look() == "damaged"
+    (base / "1/.hidden").touch()
+    assert look() == "unsigned"
+    assert publish.sign(base, 1, signer)
+    assert look() == "ok"

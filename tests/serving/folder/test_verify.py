@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from bnpipe.serving.errors import ServingError
-from bnpipe.serving.export.digest import tree_digest
+from bnpipe.serving.export.digest import file_digests, tree_digest
 from bnpipe.serving.folder import ledger, object_store, publish, standing, verify, versions
+from bnpipe.serving.folder.manifest import manifest_of, provenance_text
 from bnpipe.serving.folder.rollout import Rollout
 from bnpipe.serving.folder.signing import Signer, Verifier, load_signer, make_keys
 from tests.child import environment
 from tests.serving.folder.object_stores import contents
-from tests.serving.folder.served import leftovers, push, torn, visible
+from tests.serving.folder.served import DIGITS, leftovers, push, torn, visible
 
 MakeModel = Callable[[str], Path]
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -177,9 +178,45 @@ def test_a_provenance_that_was_changed_together_with_the_manifest_is_not_what_wa
     path.write_text(path.read_text().replace("3.0.1", "3.0.2"))
     listed = json.loads(manifest.read_text())["provenance_sha256"]
     replace(manifest, listed, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert verified(signed, None) == ("damaged", "the ledger has another provenance", True)
+    change_ledger(signed, 2, provenance={"dataset": {**DIGITS, "version": "3.0.2"}})
     assert verified(signed, None) == ("ok", "", False)
     status, sentence, _ = verified(signed, signer.verifier)
     assert status == "damaged" and sentence.endswith("provenance/2.json is not what was published")
+
+
+def test_a_ledger_with_another_provenance_than_the_signed_one_is_told(
+    signed: Path, signer: Signer
+) -> None:
+    change_ledger(signed, 2, provenance={"dataset": DIGITS, "verdict": "blessed: accuracy 1.0"})
+    for verifier in (None, signer.verifier):
+        assert verified(signed, verifier)[:2] == ("damaged", "the ledger has another provenance")
+    assert verified(signed, signer.verifier, version=1) == ("ok", "", False)
+
+
+def test_a_forged_provenance_whose_signature_was_stripped_everywhere_is_unsigned(
+    signed: Path, signer: Signer
+) -> None:
+    forged = {"dataset": DIGITS, "code": {"git_commit": "f" * 40}}
+    entry = change_ledger(signed, 2, provenance=forged, attestation=None)
+    (signed / "manifests/2.slsa").unlink()
+    (signed / "provenance/2.json").write_bytes(provenance_text(entry))
+    (signed / "manifests/2.json").write_bytes(manifest_of(entry, file_digests(signed / "2")))
+    assert verified(signed, None) == ("ok", "", False)
+    status, sentence, bad = verified(signed, signer.verifier)
+    assert (status, bad) == ("unsigned", True) and "2.slsa is missing: only its file" in sentence
+    with pytest.raises(ServingError, match=r"v2 in .* is refused: unsigned"):
+        verify.require_whole(signed, 2, signer.verifier)
+
+
+def change_ledger(base: Path, version: int, **changes: object) -> ledger.Entry:
+    """What whoever can write to the folder can do; returns the version's record after it."""
+    lines = [json.loads(line) for line in (base / ledger.LEDGER).read_text().splitlines()]
+    for line in lines:
+        if (line["event"], line["version"]) == ("reserved", version):
+            line |= changes
+    (base / ledger.LEDGER).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return ledger.read(base).entries[version]
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -246,9 +283,34 @@ def test_a_provenance_whose_signature_was_taken_away_is_missed(
 ) -> None:
     (signed / "manifests/2.slsa").unlink()
     status, sentence, bad = verified(signed, signer.verifier)
-    assert (status, bad) == ("unsigned", True) and sentence.endswith("2.slsa is missing")
+    assert (status, bad) == ("unsigned", True) and "2.slsa is missing" in sentence
     assert publish.sign(signed, 2, signer)
     assert verified(signed, signer.verifier) == ("ok", "", False)
+
+
+def test_64_bytes_are_no_proof_that_something_is_signed_and_say_which_key_may_be_missing(
+    base: Path, model: MakeModel, signer: Signer
+) -> None:
+    push(base, model("a"))
+    (base / "manifests/1.sig").write_bytes(os.urandom(64))
+    status, sentence, bad = verified(base, signer.verifier, 1)
+    assert (status, bad) == ("bad signature", True)
+    assert sentence.endswith(
+        "1.sig is 64 bytes, as an older bnpipe's Ed25519 signature: "
+        "name its public key in serving.verify_key too"
+    )
+
+
+def test_bytes_that_are_exchanged_after_the_check_are_not_signed(
+    base: Path, model: MakeModel, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(base, model("a"))
+    other = file_digests(model("b"))
+    monkeypatch.setattr(publish, "file_digests", lambda folder: other)
+    with pytest.raises(ServingError, match=r"v1 in .*: expected digest"):
+        publish.sign(base, 1, signer)
+    assert not (base / "manifests/1.sig").exists()
+    assert ledger.read(base).entries[1].signature is None
 
 
 def test_what_somebody_put_there_by_hand_is_bad_only_with_a_key(

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.serving.errors import ServingError
 from bnpipe.serving.export.digest import tree_digest
 from bnpipe.serving.folder import standing, versions
 from tests.serving.folder.served import served
@@ -69,12 +73,19 @@ def test_what_was_signed_with_ed25519_says_how_to_sign_anew(
     assert call(["versions", "keygen", "key"]) == 0
     new = ["--set", "serving.signing_key=key", "--set", "serving.verify_key=key.pub"]
     assert call(["versions", "verify", *new]) == 7
-    assert "with Ed25519; anew: bnpipe versions sign 2" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Ed25519 signature: name its public key in serving.verify_key too" in said
     assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": [1, 2]}
     assert answer(capsys, "versions", "sign", "1", "2", *new) == {"signed": []}
     checked = answer(capsys, "versions", "verify", *new)["versions"]
     assert [(row["status"], row["detail"]) for row in checked] == [("ok", "")] * 2
     assert json.loads((older / "manifests/2.sig").read_text())["dsseEnvelope"]
+    # The older signature is not good enough any more.
+    shutil.copy(OLDER / "manifests/2.sig", older / "manifests/2.sig")
+    both = ["--set", f"serving.verify_key=[key.pub, {KEY}]"]
+    assert call(["versions", "verify", "--set", "serving.signing_key=key", *both]) == 7
+    said = " ".join(capsys.readouterr().out.split())
+    assert "but the ledger has a newer one; anew: bnpipe versions sign 2" in said
 
 
 def test_changed_bytes_are_found_by_the_older_signature_too(
@@ -84,6 +95,30 @@ def test_changed_bytes_are_found_by_the_older_signature_too(
     manifest.write_text(manifest.read_text() + " ")
     assert call(["versions", "verify"]) == 7
     assert "bad signature" in capsys.readouterr().out
+
+
+def test_an_unchanged_ed25519_key_keeps_nothing_from_being_verified_pruned_and_rolled_back(
+    older: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "old").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (tmp_path / "old").chmod(0o600)
+    for number in (1, 2):
+        manifest = (older / f"manifests/{number}.json").read_bytes()
+        (older / f"manifests/{number}.sig").write_bytes(key.sign(manifest))
+    settings = ["--set", "serving.signing_key=old", "--set", "serving.verify_key=[]"]
+    checked = answer(capsys, "versions", "verify", *settings)["versions"]
+    assert [row["status"] for row in checked] == ["ok"] * 2
+    assert answer(capsys, "versions", "prune", *settings) == {"removed": []}
+    answer(capsys, "rollback", "--reason", "odd sevens", *settings)
+    answer(capsys, "promote", "1", "--label", "canary", *settings)
+    told = r"serving\.signing_key .*old: .*keygen KEY, and .*serving\.verify_key: \[KEY\.pub, .*old"
+    with pytest.raises(ServingError, match=told):
+        call(["versions", "sign", "1", *settings])
+    with pytest.raises(ConfigError, match=told):
+        call(["config", "check", *settings])
 
 
 def test_it_rolls_back_to_the_version_before(
