@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import re
 import zlib
 from collections import Counter, deque
@@ -42,7 +41,7 @@ _SHADOW: Final = "shadow"
 _ABSENT = "400 " + str(len('{\n    "error": "Unrecognized servable version label: canary"\n}'))
 _QUANTILES = (50, 95)
 _QUICK_MS = 5  # nobody is slower than another below this: nginx counts whole milliseconds
-_TRANSIENT = "408", "409", "425", "429", "499"
+_REFUSED = re.compile(r"4(?!08|09|25|29|99)\d\d$")  # those may go well a moment later
 _RECENT, _EVERY = 500, 50  # answers that the quantiles are of, and after which they are new
 
 
@@ -57,32 +56,30 @@ class Label:
     """The requests of a label.
 
     Attributes:
-        milliseconds: how many answers took as long until their first byte.
-        fates: how many were not answered, by what became of them.
+        counts: how many answers took how many milliseconds until their first byte, and how many
+            were not answered, by what became of them.
         failures: how many failed, as `better`, and how many were answered, as `same`.
     """
 
-    milliseconds: Counter[int] = field(default_factory=Counter)
-    fates: Counter[Fate] = field(default_factory=Counter)
+    counts: Counter[int | Fate] = field(default_factory=Counter)
     failures: Paired = field(default_factory=Paired)
 
     def add(self, outcome: int | Fate | None) -> None:
         """One more request: the time of its answer, or what became of it; None for none."""
-        if isinstance(outcome, int):
-            self.milliseconds[outcome] += 1
-        elif outcome is not None:
-            self.fates[outcome] += 1
+        if outcome is not None:
+            self.counts[outcome] += 1
         if isinstance(outcome, int) or outcome is Fate.FAILED:
             self.failures.add(outcome is Fate.FAILED)
 
     def percentile(self, q: float) -> float | None:
         """A percentile of the times as numpy has it; None without one."""
-        if not self.milliseconds:
+        if not self.failures.same:
             return None
-        times, counts = np.array(sorted(self.milliseconds.items())).T
-        at = q / 100 * (counts.sum() - 1)
-        ranks = np.searchsorted(np.cumsum(counts), (math.floor(at), math.ceil(at)), side="right")
-        return float(np.interp(at % 1, (0, 1), times[ranks]))
+        answers = sorted((t, n) for t, n in self.counts.items() if isinstance(t, int))
+        times, counts = np.array(answers).T
+        last = np.cumsum(counts) - 1
+        ranks = np.stack((last - counts + 1, last), axis=1).ravel()
+        return float(np.interp(q / 100 * last[-1], ranks, np.repeat(times, 2)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; either end of the interval is wrong with a probability of LEVEL."""
@@ -93,8 +90,8 @@ class Label:
             "failed": failures.better,
             "failed_share": failures.mean,
             "failed_between": [max(lower, 0.0), upper],
-            "refused": self.fates[Fate.REFUSED],
-            "absent": self.fates[Fate.ABSENT],
+            "refused": self.counts[Fate.REFUSED],
+            "absent": self.counts[Fate.ABSENT],
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),
         }
@@ -207,12 +204,11 @@ def read(folder: Path, rules: Rules, since: float | None = 0.0) -> tuple[Traffic
 def _lines(folder: Path, since: float | None) -> Iterator[bytes]:
     """The lines of all files, those written last at the end."""
     try:
-        ours = {path for path in folder.glob(f"{LOG}*") if _OURS.fullmatch(path.name)}
-        # While gzip is at work both are there.
-        whole = {path for path in ours if path.suffix != ".gz" or path.with_suffix("") not in ours}
         # Of two written at the same time the larger number is the older one.
-        files = [(path.stat().st_mtime, path) for path in sorted(whole, reverse=True)]
-        files.sort(key=lambda file: file[0])
+        ours = sorted((p for p in folder.glob(f"{LOG}*") if _OURS.fullmatch(p.name)), reverse=True)
+        # While gzip is at work both are there.
+        whole = (p for p in ours if p.suffix != ".gz" or p.with_suffix("") not in ours)
+        files = sorted(((p.stat().st_mtime, p) for p in whole), key=lambda file: file[0])
         if not files:
             raise ServingError(
                 f"there is no {LOG} in {folder}",
@@ -238,10 +234,6 @@ def _outcome(line: dict[str, Any]) -> int | Fate:
         code = answer.partition(" ")[0] or code
         if code == "404" or answer == _ABSENT:
             return Fate.ABSENT
-        if line["share"] != _SHADOW and not (again and _refused(again[0].rpartition(", ")[2])):
+        if line["share"] != _SHADOW and not (again and _REFUSED.search(again[0])):
             return Fate.FAILED
-    return Fate.REFUSED if not code or _refused(code) else Fate.FAILED
-
-
-def _refused(code: str) -> bool:
-    return code.startswith("4") and code not in _TRANSIENT
+    return Fate.REFUSED if not code or _REFUSED.search(code) else Fate.FAILED

@@ -13,7 +13,7 @@ import pytest
 
 from bnpipe.serving.client.soak import Rules, Verdict
 from bnpipe.serving.deploy.render import render
-from bnpipe.serving.deploy.traffic import LOG, Fate, Traffic, read
+from bnpipe.serving.deploy.traffic import LOG, Fate, Label, Traffic, read
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.local.codec import error_body
 from tests.serving.deploy.test_render import DEPLOYMENT
@@ -110,6 +110,17 @@ def test_times_are_those_of_the_label_itself(tmp_path):
     low, high = stable["failed_between"]
     assert low == 0.0 < high < 0.08
     assert canary["failed_share"] == 0.5
+
+
+def test_percentiles_of_counted_times_are_those_of_all_times():
+    random = np.random.default_rng(0)
+    for size in (1, 2, 3, 10, 997):
+        times = random.geometric(0.1, size).tolist()
+        label = Label()
+        for milliseconds in times:
+            label.add(milliseconds)
+        for q in (0, 50, 95, 99, 100):
+            assert label.percentile(q) == pytest.approx(np.percentile(times, q))
 
 
 def test_lines_of_others_and_torn_ones_are_passed_over(tmp_path):
