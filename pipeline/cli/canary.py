@@ -34,8 +34,8 @@ def status(
     """Count errors and latency of real requests by label, from the log of nginx.
 
     The nginx is that of `bnpipe deploy render`. Counted is what was asked without a label since the
-    version is the canary. It may be looked at at any time: a canary that is no worse is shown to be
-    worse with a probability of 1 % at most, ever.
+    version is the canary and the share is what it is. It may be looked at at any time: while that
+    share stays, a canary that is no worse is shown to be worse with a probability of 1 % at most.
     """
     from bnpipe.pipeline.configuration.publishing import served_folder, traffic_log
     from bnpipe.serving.client.soak import Rules, Verdict
@@ -45,7 +45,7 @@ def status(
     settings, home = config_from(config, sets), open_store().home
     base, margins = served_folder(settings, home), settings.canary
     version = versions.on_trial(base)
-    since = _labelled_at(base, version) if version else 0.0
+    since = _labelled_at(base, version) if version else None
     rules = Rules(error_margin=margins.error_margin, latency_margin=margins.latency_margin)
     traffic, unread = read(traffic_log(settings, home), rules, since)
     verdict, sentence = traffic.verdict() if version else (None, "no version is on trial")
@@ -56,21 +56,27 @@ def status(
     else:
         ui.table(_COLUMNS, ((name, *_row(label)) for name, label in labels.items()))
         ui.say(f"{f'v{version}: ' if version else ''}{sentence}")
+        if version and traffic.share == 1:
+            ui.say("the share is 1: stable gets no requests to compare with")
         if unread:
             ui.say(f"{unread} lines of the log are none of nginx's")
     return ExitCode.ATTENTION if exit_code and verdict is Verdict.FAIL else ExitCode.OK
 
 
 def _labelled_at(base: Path, version: int) -> float:
-    """When a version became the canary, in seconds since 1970."""
+    """When every server knows a version as the canary, in seconds since 1970."""
     from datetime import datetime
 
+    from bnpipe.serving.deploy.settings import POLL_SECONDS
     from bnpipe.serving.folder import ledger
 
-    events = map(json.loads, ledger.whole_lines(base).splitlines())
-    moved = {"event": "promoted", "label": "canary", "version": version}
-    times = [event["at"] for event in events if moved.items() <= event.items()]
-    return datetime.fromisoformat(times[-1]).timestamp()
+    history, at = ledger.History(), ""
+    for event in map(json.loads, ledger.whole_lines(base).splitlines()):
+        before = history.labels.get("canary")
+        history.apply(event)
+        if before != version == history.labels.get("canary"):  # not promoted once more
+            at = event["at"]
+    return datetime.fromisoformat(at).timestamp() + POLL_SECONDS + 1
 
 
 def _row(label: dict[str, Any]) -> tuple[Any, ...]:

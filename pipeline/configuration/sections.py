@@ -94,10 +94,12 @@ class Deploy:
     nginx_image: str = NGINX
     """The image of the nginx before the server, pinned likewise; bash in it asks for its health."""
     canary_share: Annotated[float, at.Ge(0), at.Le(1)] = 0.1
-    """Share of the requests without a label that goes to the canary while there is one."""
+    """Share of the requests without a label that goes to the canary while there is one. With 1
+    there is nothing to compare it with."""
     shadow: bool = False
     """Send the canary a copy of every request without a label instead; clients get the answers of
-    the live version only."""
+    the live version only, at once, but their next on that connection waits for the copy, 5 s at
+    most."""
     traffic_log: LocalPath | None = None
     """Folder that nginx logs requests to, for bnpipe canary status; by default `<home>/traffic`."""
     gateway: str = "gateway"

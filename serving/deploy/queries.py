@@ -52,8 +52,12 @@ class Queries:
 
     @property
     def failed(self) -> str:
-        """Requests a second that failed."""
-        return f'sum(rate({_SERVING}request_count{{{self._model},status!="OK"}}[5m]))'
+        """Requests a second that failed by the server's fault.
+
+        Not INVALID_ARGUMENT: without a canary a share of the requests gets that for its label.
+        """
+        status = 'status!~"OK|INVALID_ARGUMENT"'
+        return f"sum(rate({_SERVING}request_count{{{self._model},{status}}}[5m]))"
 
     @property
     def error_ratio(self) -> str:

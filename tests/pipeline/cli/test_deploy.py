@@ -107,7 +107,7 @@ def test_every_command_of_the_runbook_exists(base: Path) -> None:
         command.make_context(verb, words)
     written = {word for words in lines for word in words if word.endswith(".yaml")}
     assert written and all(Path("deploy", path).is_file() for path in written)
-    known = {"bnpipe", "kubectl", "docker", "curl", "mkdir", "VERSION=1"}
+    known = {"bnpipe", "kubectl", "docker", "curl", "sudo", "VERSION=1"}
     assert {words[0] for words in lines} <= known
 
 

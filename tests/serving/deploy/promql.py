@@ -62,6 +62,7 @@ def _series(
         "MatchOp.Equal": lambda value, wanted: value == wanted,
         "MatchOp.NotEqual": lambda value, wanted: value != wanted,
         "MatchOp.Re": lambda value, wanted: re.fullmatch(wanted, value) is not None,
+        "MatchOp.NotRe": lambda value, wanted: re.fullmatch(wanted, value) is None,
     }
     for (name, of), points in samples.items():
         within = [(t, v) for t, v in points if since < t <= until]

@@ -133,8 +133,13 @@ def without_our_file(world: World) -> None:
     del world.series["bnpipe_served_version", labels(model="mnist", job="node")]
 
 
+def no_canary(world: World) -> None:
+    """A tenth of the requests is for a label that is not there."""
+    world.put(REQUESTS, rising(0, 1), model_name="mnist", status="INVALID_ARGUMENT")
+
+
 @pytest.mark.parametrize(
-    "event", [well, pushed, rolled_back, on_trial, restarted, without_our_file]
+    "event", [well, pushed, rolled_back, on_trial, restarted, without_our_file, no_canary]
 )
 def test_nothing_fires_when_all_is_well(world: World, event: Callable[[World], None]) -> None:
     event(world)
@@ -153,7 +158,7 @@ def nobody_knows_a_server(world: World) -> None:
 
 
 def requests_fail(world: World) -> None:
-    world.put(REQUESTS, rising(0, 1), model_name="mnist", status="INVALID_ARGUMENT")
+    world.put(REQUESTS, rising(0, 1), model_name="mnist", status="INTERNAL")
 
 
 def all_requests_fail(world: World) -> None:

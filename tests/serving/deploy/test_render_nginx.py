@@ -7,6 +7,8 @@ import http.client
 import json
 import os
 import signal
+import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -220,7 +222,8 @@ def refusals() -> dict[str, tuple[str, str, Any, dict[str, str]]]:
         "unknown version": ("/v1/models/mnist/versions/9:predict", "POST", ZEROS, {}),
         "a version that is none": ("/v1/models/mnist/versions/one:predict", "POST", ZEROS, {}),
         "another verb": ("/v1/models/mnist:PREDICT", "POST", ZEROS, {}),
-        "two slashes": ("/v1//models/mnist:predict", "POST", ZEROS, {}),
+        "a line's end": (f"{PREDICT}%0a", "POST", ZEROS, {}),
+        "a query in the path": (f"{PREDICT}%3Fx=1", "POST", ZEROS, {}),
         "no model": ("/v1/models", "GET", None, {}),
         "elsewhere": ("/healthz", "GET", None, {}),
         "bad classify": ("/v1/models/mnist:classify", "POST", {"examples": []}, {}),
@@ -242,6 +245,14 @@ def test_what_is_refused_is_refused_as_before(serving, tmp_path, share, shadow, 
             assert ask(at.rest, path, body, method, **headers) == direct, name
         # nginx has its own words for what is no URL.
         assert ask(at.rest, "/v1/models/%zz:predict", ZEROS)[0] == 400
+
+
+@pytest.mark.parametrize("path", ["//v1/models/mnist:predict", "/v1/models/mnist%3Apredict"])
+def test_no_spelling_of_the_path_gets_past_the_labels(faulty, tmp_path, path):
+    """Without a label the server would answer with the highest version, which is the canary."""
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
+        assert ask(at.rest, path, ZEROS)[0] == 200
+    assert [line["label"] for line in logged(at)] == ["stable"]
 
 
 @pytest.mark.parametrize(("share", "shadow"), [(1.0, False), (0.0, False), (0.1, True)])
@@ -282,7 +293,10 @@ def test_what_passes_as_it_is(serving, tmp_path, share, shadow):
 
 
 class Faulty(ThreadingHTTPServer):
-    """Answers `stable`, and does with `canary` what `fault` says: a status, `drop` or `hang`."""
+    """Answers `stable`, and does with `canary` what `fault` says: a status, `drop` or `hang`.
+
+    With `once` a connection that was kept is closed at its second request.
+    """
 
     daemon_threads = True
 
@@ -290,7 +304,7 @@ class Faulty(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Failing)
         self.fault: int | str = 200
         self.bodies: list[tuple[str, bytes]] = []
-        self.closing = False
+        self.once = False
         self.seconds = 0.0
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -303,9 +317,13 @@ class Faulty(ThreadingHTTPServer):
 class Failing(BaseHTTPRequestHandler):
     server: Faulty
     protocol_version = "HTTP/1.1"
+    answered = False
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.once and self.answered:
+            self.close_connection = True
+            return
         label = "canary" if "/labels/canary:" in self.path else "stable"
         self.server.bodies.append((label, body))
         status: int | str = 200 if label == "stable" else self.server.fault
@@ -320,7 +338,7 @@ class Failing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
-        self.close_connection = self.server.closing
+        self.answered = True
 
     def log_message(self, *_: Any) -> None: ...
 
@@ -362,7 +380,22 @@ def test_what_the_canary_does_not_answer_stable_does(faulty, tmp_path, fault):
     assert (label["failed"], label["absent"]) == ((0, 2) if fault == 404 else (2, 0))
 
 
-def test_in_shadow_nobody_waits_for_the_canary(faulty, tmp_path):
+def test_in_shadow_a_connection_waits_for_the_copy_but_not_for_ever(faulty, tmp_path):
+    faulty.fault = "hang"
+    text = rendered(shadow=True)
+    assert text.count("proxy_read_timeout 5s;") == 1
+    text = text.replace("proxy_read_timeout 5s;", "proxy_read_timeout 1s;")
+    with front(text, faulty.at, tmp_path) as at:
+        connection = http.client.HTTPConnection(at.rest.partition("//")[2], timeout=PATIENCE)
+        for _ in range(2):
+            connection.request("POST", PREDICT, "{}")
+            assert json.loads(connection.getresponse().read())["label"] == "stable"
+        connection.close()
+        wait_for(lambda: len(logged(at, "canary")) == 2)
+    assert {line["upstream_status"] for line in logged(at, "canary")} == {"504"}
+
+
+def test_in_shadow_no_answer_waits_for_the_canary(faulty, tmp_path):
     faulty.fault = "hang"
     with front(rendered(shadow=True), faulty.at, tmp_path) as at:
         status, _, answer = ask(at.rest, PREDICT, ZEROS)
@@ -389,13 +422,54 @@ def test_a_canary_that_hangs_costs_time_only(faulty, tmp_path):
     assert line["upstream_status"] == "504 : 200"
 
 
+def test_the_way_to_the_canary_is_none_of_its_time(faulty, tmp_path):
+    """A large body takes a while from nginx to itself, which `stable` does not have."""
+
+    class Slow(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            request = self.request.recv(1 << 16)
+            time.sleep(1.0)
+            with socket.socket(socket.AF_UNIX) as inner:
+                inner.connect(str(tmp_path / "canary.sock"))
+                inner.sendall(request)
+                self.request.sendall(inner.recv(1 << 16))
+
+    text = rendered(1.0)
+    assert text.count("server unix:canary.sock ") == 1
+    text = text.replace("server unix:canary.sock ", "server unix:slow.sock ")
+    with socketserver.UnixStreamServer(str(tmp_path / "slow.sock"), Slow) as hop:
+        threading.Thread(target=hop.handle_request, daemon=True).start()
+        with front(text, faulty.at, tmp_path) as at:
+            connection = http.client.HTTPConnection(at.rest.partition("//")[2], timeout=PATIENCE)
+            connection.request("POST", PREDICT, "{}")
+            answer = connection.getresponse()
+            assert json.loads(answer.read())["label"] == "canary"
+            assert answer.headers["X-Seconds"] is None
+            connection.close()
+    (line,) = logged(at)
+    assert float(line["upstream_seconds"]) < 1.0 <= line["seconds"]
+
+
+def test_a_large_request_names_no_client_in_the_error_log(faulty, tmp_path):
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
+        assert ask(at.rest, PREDICT, b"x" * 3_000_000)[0] == 200
+    assert "client" not in (tmp_path / "error.log").read_text()
+
+
+def test_a_request_that_fills_the_disk_is_refused(faulty, tmp_path):
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
+        assert ask(at.rest, PREDICT, b"", **{"Content-Length": str(101 << 20)})[0] == 413
+    label = read(at.traffic, Rules())[0].stable.to_json()
+    assert (faulty.bodies, label["failed"]) == ([], 0)
+
+
 def test_connections_that_the_server_closes_lose_no_request(faulty, tmp_path):
     """It may close one that nginx kept, just when the next request is sent there."""
-    faulty.closing = True
-    with front(rendered(0.5), faulty.at, tmp_path) as at:
-        for _ in range(300):
+    faulty.once = True
+    with front(rendered(0.0), faulty.at, tmp_path) as at:
+        for _ in range(20):
             assert ask(at.rest, PREDICT, ZEROS)[0] == 200
-    assert {line["status"] for line in logged(at)} == {200}
+    assert any(line["upstream_status"] == "502, 200" for line in logged(at))
 
 
 def test_the_log_holds_no_body_and_any_path(faulty, tmp_path):

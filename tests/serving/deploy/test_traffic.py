@@ -13,7 +13,7 @@ import pytest
 
 from bnpipe.serving.client.soak import Rules, Verdict
 from bnpipe.serving.deploy.render import render
-from bnpipe.serving.deploy.traffic import LOG, Fate, Traffic, read
+from bnpipe.serving.deploy.traffic import LOG, Fate, Label, Traffic, read
 from bnpipe.serving.errors import ServingError
 from bnpipe.serving.local.codec import error_body
 from tests.serving.deploy.test_render import DEPLOYMENT
@@ -69,6 +69,10 @@ def test_the_lines_are_those_that_nginx_writes(tmp_path):
         ("stable", "502, 200", {"upstream_seconds": "-, 0.004"}, "answered"),
         ("stable", "400", {}, "refused"),
         ("stable", "500", {}, "failed"),
+        *(("stable", code, {}, "failed") for code in ("408", "409", "429", "499")),
+        *(("canary", f"{code} : 200", {}, "failed") for code in ("409", "429")),
+        ("canary", "429 : 429", {}, "failed"),
+        ("stable", "413", {}, "refused"),
         ("stable", "504", {}, "failed"),
         ("stable", "-", {"upstream_seconds": "-"}, "failed"),
         ("stable", "", {"upstream_seconds": ""}, "refused"),
@@ -108,6 +112,17 @@ def test_times_are_those_of_the_label_itself(tmp_path):
     assert canary["failed_share"] == 0.5
 
 
+def test_percentiles_of_counted_times_are_those_of_all_times():
+    random = np.random.default_rng(0)
+    for size in (1, 2, 3, 10, 997):
+        times = random.geometric(0.1, size).tolist()
+        label = Label()
+        for milliseconds in times:
+            label.add(milliseconds)
+        for q in (0, 50, 95, 99, 100):
+            assert label.percentile(q) == pytest.approx(np.percentile(times, q))
+
+
 def test_lines_of_others_and_torn_ones_are_passed_over(tmp_path):
     write(tmp_path, [line("stable"), line(""), line("canary")])
     with (tmp_path / LOG).open("ab") as file:
@@ -144,6 +159,28 @@ def test_only_what_came_since_counts(tmp_path):
     assert counts(tmp_path, since=45.0)[0]["requests"] == 0
 
 
+def test_each_line_of_the_log_counts_once_and_nothing_else(tmp_path):
+    write(tmp_path, [line("stable")] * 5, f"{LOG}.1")
+    # Half written: gzip is at work.
+    half = gzip.compress((tmp_path / f"{LOG}.1").read_bytes())[:-12]
+    (tmp_path / f"{LOG}.1.gz").write_bytes(half)
+    (tmp_path / f"{LOG}.2.zst").write_bytes(b"\x28\xb5\x2f\xfd\n" * 9)
+    write(tmp_path, [line("stable")] * 2, f"{LOG}-20261127")
+    write(tmp_path, [line("stable", uri="/v1/?")])
+    (tmp_path / LOG).write_bytes((tmp_path / LOG).read_bytes().replace(b"?", b"\xff"))
+    stable, _, unread = counts(tmp_path)
+    assert (stable["requests"], unread) == (8, 0)
+
+
+def test_of_files_of_the_same_moment_the_larger_number_is_older(tmp_path):
+    write(tmp_path, [line("stable", share=0.2)] * 3)
+    write(tmp_path, [line("stable", share=0.1)] * 5, f"{LOG}.1")
+    for name in (LOG, f"{LOG}.1"):
+        os.utime(tmp_path / name, (5000, 5000))
+    assert read(tmp_path, RULES)[0].share == 0.2
+    assert counts(tmp_path, since=None)[0]["requests"] == 3
+
+
 def test_there_is_no_log(tmp_path):
     with pytest.raises(ServingError, match=rf"there is no {LOG} in") as raised:
         read(tmp_path / "nowhere", RULES)
@@ -163,10 +200,13 @@ def test_copies_are_compared_with_their_originals(tmp_path):
         lines += [line("", id="other", share="shadow")]
         lines += [line("stable", stable, id=str(number), share="shadow")]
     lines += [line("canary", "500", id="lost", share="shadow")]
+    for canary, stable in (("200", "400"), ("429", "200"), ("200", "429")):
+        lines += [line("canary", canary, id=canary + stable, share="shadow")]
+        lines += [line("stable", stable, id=canary + stable, share="shadow")]
     stable, canary, _ = counts(write(tmp_path, lines))
-    assert (canary["requests"], canary["failed"]) == (14, 4)
+    assert (canary["requests"], canary["failed"]) == (17, 5)
     assert (canary["refused"], canary["absent"]) == (4, 1)
-    assert (stable["requests"], stable["failed"], stable["refused"]) == (15, 0, 4)
+    assert (stable["requests"], stable["failed"], stable["refused"]) == (18, 2, 4)
 
 
 # verdicts
@@ -195,7 +235,7 @@ def requests(
             spread = (times[i] + own[side][i]) / 2**0.5
             milliseconds = 10 * busy * np.exp(0.4 * spread) * (slower if side == 0 else 1)
             failed = fails[side][i] < busy * errors[side]
-            yield label, str(i), Fate.FAILED if failed else float(np.round(milliseconds))
+            yield label, str(i), Fate.FAILED if failed else round(float(milliseconds))
 
 
 def first_shown(seed: int, every: int = 200, **world: Any) -> tuple[int | None, str]:
@@ -224,7 +264,10 @@ def test_a_canary_that_is_no_worse_is_left_alone(share, soaks, count):
 @pytest.mark.parametrize(
     ("world", "words"),
     [
-        ({"errors": (0.03, 0.01)}, r"canary failed \d+ of \d+ requests, stable \d+ of \d+"),
+        (
+            {"errors": (0.03, 0.01)},
+            r"canary failed \d+ of \d+ requests after its first, stable \d+ of \d+",
+        ),
         ({"slower": 1.5}, r"canary is slower: \d+ ms \(p95 \d+ ms\) against"),
     ],
     ids=["errors", "latency"],
@@ -240,8 +283,8 @@ def test_quick_answers_are_not_slow_ones():
     """Ten times as slow, within what nginx cannot tell."""
     traffic = Traffic(0.5, RULES)
     for number in range(2000):
-        traffic.add("stable", str(number), 0.0)
-        traffic.add("canary", str(number), 4.0)
+        traffic.add("stable", str(number), 0)
+        traffic.add("canary", str(number), 4)
     verdict, sentence = traffic.verdict()
     assert verdict is Verdict.INCONCLUSIVE
     assert sentence == "nothing is shown against canary in 2000 requests"
@@ -255,5 +298,7 @@ def test_what_came_before_the_canary_is_not_held_against_stable():
     for number in range(20):
         traffic.add("canary", str(number), Fate.FAILED)
         for _ in range(9):
-            traffic.add("stable", str(number), 1.0)
-    assert traffic._errors.pairs == 19
+            traffic.add("stable", str(number), 1)
+    verdict, sentence = traffic.verdict()
+    assert verdict is Verdict.FAIL
+    assert sentence == ("canary failed 19 of 19 requests after its first, stable 0 of 180 requests")
