@@ -36,7 +36,8 @@ _UNREACHABLE = re.compile(
     r"failed to connect|DNS resolution failed|.*Socket closed|.*connection", re.I
 )
 _BROKEN = re.compile(
-    r"(?!failed to connect|connections to all)(.*Socket closed|.*connection (reset|closed|aborted))",
+    r"(?!failed to connect|connections to all)"
+    r"(.*Socket closed|.*connection (reset|closed|aborted))",
     re.I,
 )
 # We cancel nothing ourselves: that is a server which stops before it looked at the request.
