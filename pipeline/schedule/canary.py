@@ -22,7 +22,7 @@ from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
-from bnpipe.pipeline.configuration.publishing import rollout, served_folder
+from bnpipe.pipeline.configuration.publishing import rollout, served_folder, servers
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.fingerprint import digest_of
@@ -45,6 +45,7 @@ RECORD = "canary.json"
 """In the run's folder: what its soak and its bake came to, for the report."""
 EVIDENCE = "evidence.json"
 """In the served folder: what the pairs of the last trial there have come to."""
+_KEEP_SECONDS = 5.0  # for the folder's lock: a soak that is to stop waits for nobody who publishes
 
 
 def on_trial(config: Config, home: Path) -> int | None:
@@ -69,20 +70,35 @@ def waiting(config: Config, store: Store) -> str | None:
     Raises:
         ServingError: the served folder cannot be read.
     """
-    trial = on_trial(config, store.home)
-    version = trial or baking(config, store.home)
+    version = on_trial(config, store.home) or baking(config, store.home)
     if version is None:  # nor are keys looked at
         return None
-    target = rollout(config, store.home)
+    run = _origin(store, served_folder(config, store.home), version)
+    return None if run is None or exhausted(config, store) else str(run["id"])
+
+
+def exhausted(config: Config, store: Store) -> int | None:
+    """The canary that stays one, for all images were asked for and nothing is shown of it.
+
+    Raises:
+        ServingError: the served folder cannot be read.
+    """
+    version, base = on_trial(config, store.home), served_folder(config, store.home)
+    run = None if version is None else _origin(store, base, version)
+    if run is None or config.canary.inconclusive != "keep":
+        return None
+    kept = _kept(base, _about(config, base, run, "soak", (version, versions.live(base))))
+    return version if kept is not None and kept.is_exhausted else None
+
+
+def _origin(store: Store, base: Path, version: int) -> dict[str, Any] | None:
+    """The run of this home that made a version; None if none did."""
     # Another home's run may have the same number; and what was put there by hand has none.
-    with suppress(ConfigError, StoreError, KeyError):
-        origin = versions.provenance_of(target.base, version)
+    with suppress(ConfigError, StoreError, ServingError, KeyError):
+        origin = versions.provenance_of(base, version)
         run = find_run(store, origin["run"]).summary()
         models = [step["outputs"].get("model") for step in run["steps"]]
-        about = _about(config, target, run, "soak", (trial, versions.live(target.base)))
-        kept = _kept(target.base, about) if config.canary.inconclusive == "keep" else None
-        told_out = kept is not None and not kept.left and not kept.shown
-        return run["id"] if origin["inputs"]["model"] in models and not told_out else None
+        return run if origin["inputs"]["model"] in models else None
     return None
 
 
@@ -106,14 +122,14 @@ def try_canary(config: Config, store: Store, run: Mapping[str, Any]) -> Ran:
     version = versions.on_trial(target.base)
     if version is None or ledger.read(target.base).entry(version) is None:
         raise ServingError(f"{target.base} has no canary", hint="bnpipe versions list")
-    numbers = version, versions.live(target.base)
+    # A server that does not know the label yet would fail every probe of a good version.
+    target.confirm(version, label="canary")
+    numbers = version, versions.live(target.base)  # whoever moves a label from now on ends it
 
     def check() -> None:
         if (versions.on_trial(target.base), versions.live(target.base)) != numbers:
             raise ServingError("a label moved during the soak", hint="bnpipe versions list")
 
-    # A server that does not know the label yet would fail every probe of a good version.
-    target.confirm(version, label="canary")
     soaked = _soak(config, store, run, target, "soak", config.canary.soak, numbers, check=check)
     decisions = {Verdict.PASS: "promote", Verdict.FAIL: "withdraw"}
     decision = decisions.get(soaked.verdict, config.canary.inconclusive)
@@ -238,17 +254,22 @@ def _soak(
     """A soak on all servers; what it came to is kept beside the run's records."""
     from bnpipe.serving.client.soak import Rules, soak
 
-    about = _about(config, target, run, name, numbers)
+    about = _about(config, target.base, run, name, numbers)
     seconds = parse_duration(length).total_seconds()
     rules = Rules(seconds, config.canary.rate, *_margins(config))
 
     def keep(evidence: Evidence) -> None:
         value = asdict(evidence)
         text = json_text({"evidence": value, "digest": digest_of([about, value])})
-        with writing(target.base, create=False) as folder:
+        with writing(target.base, create=False, wait=_KEEP_SECONDS) as folder:
             replace_text(folder / EVIDENCE, text + "\n", staging=folder)
 
-    asked |= {"version": numbers[0], "evidence": _kept(target.base, about), "keep": keep}
+    asked |= {
+        "version": numbers[0],
+        "old_version": numbers[1],
+        "evidence": _kept(target.base, about),
+        "keep": keep,
+    }
     features, classes = _probes(store, run)
     with target.clients() as clients:
         soaked = soak(clients, features, classes, rules, **asked)
@@ -264,15 +285,13 @@ def _margins(config: Config) -> tuple[float, float, float]:
     return config.canary.margin, config.canary.error_margin, config.canary.latency_margin
 
 
-def _about(
-    config: Config, target: Rollout, run: Mapping[str, Any], name: str, numbers: Numbers
-) -> str:
+def _about(config: Config, base: Path, run: Mapping[str, Any], name: str, numbers: Numbers) -> str:
     """A digest of all that the evidence of a trial is about: of anything else it says nothing."""
-    history = ledger.read(target.base)
-    models = [v and versions.digest_of(target.base, history, v) for v in numbers]
+    history = ledger.read(base)
+    models = [v and versions.digest_of(base, history, v) for v in numbers]
     made = [step["outputs"].get("transformed") for step in run["steps"]]
     images = [digest for digest in made if digest is not None]
-    return digest_of([name, numbers, models, images, target.servers, _margins(config)])
+    return digest_of([name, numbers, models, images, servers(config), _margins(config)])
 
 
 def _kept(base: Path, about: str) -> Evidence | None:

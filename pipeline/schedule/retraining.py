@@ -153,9 +153,9 @@ class Retraining:
         return canary.decided(self._config, self._store.home, summary) or nothing
 
     def _unfinished(self) -> Callable[[Config, Store, Mapping[str, Any]], Ran] | None:
-        """The trial that a version still has to stand."""
+        """The trial that a version still has to stand, and that could come to something."""
         if canary.on_trial(self._config, self._store.home) is not None:
-            return canary.try_canary
+            return None if canary.exhausted(self._config, self._store) else canary.try_canary
         if canary.baking(self._config, self._store.home) is not None:
             return canary.bake
         return None

@@ -96,7 +96,8 @@ class Ticker:
                 return self._do(claims[0])
             tick = self._claim_due(state)
             ran = tick.outcome is not None and tick.outcome.run is not None
-            return tick if ran or self._book.claims() else self._go_on(tick)
+            # Nor behind one that failed: whoever ticks is to see that.
+            return tick if ran or tick.exit_code or self._book.claims() else self._go_on(tick)
 
     def by_hand(self, reason: str) -> Tick:
         """Retrain now, whatever is due.
@@ -125,7 +126,11 @@ class Ticker:
 
     def _go_on(self, tick: Tick) -> Tick:
         """Go on with a version's trial, if there is one, in a tick that had nothing to run."""
-        run = None if self._work.busy() else self._work.trial()
+        try:
+            run = None if self._work.busy() else self._work.trial()
+        except Exception as error:  # the slot's outcome is written, and is still to be told
+            sentence = f"{tick.sentence}; no trial can be looked for: {one_line(error)}"
+            return replace(tick, sentence=sentence, exit_code=exit_code_of(error))
         if run is None:
             return tick
         reasons = (FiredTrigger(TRIAL, f"the version of run {run} is on trial"),)

@@ -50,12 +50,20 @@ class ServerError(ServingError):
         hint: what to do about it.
         status: the HTTP status or the number of the gRPC code; 0 without an answer.
         transient: whether the same request may succeed a moment later.
+        broken: whether the connection died under the request, as it does when the server crashes.
     """
 
     def __init__(
-        self, headline: str, *, hint: str = "", status: int = 0, transient: bool = False
+        self,
+        headline: str,
+        *,
+        hint: str = "",
+        status: int = 0,
+        transient: bool = False,
+        broken: bool = False,
     ) -> None:
         super().__init__(headline, hint=hint)
+        self.broken = broken
         self.status = status
         self.transient = transient
 

@@ -33,7 +33,12 @@ from bnpipe.serving.client.base import (
 )
 
 _UNREACHABLE = re.compile(
-    r"failed to connect|DNS resolution failed|Socket closed|.*connection", re.I
+    r"failed to connect|DNS resolution failed|.*Socket closed|.*connection", re.I
+)
+_BROKEN = re.compile(
+    r"(?!failed to connect|connections to all)"
+    r"(.*Socket closed|.*connection (reset|closed|aborted))",
+    re.I,
 )
 # We cancel nothing ourselves: that is a server which stops before it looked at the request.
 _TRANSIENT = (
@@ -157,6 +162,7 @@ class GrpcClient(Client):
                 f"no server at grpc://{self._address}: {error.details()}",
                 hint="start one: bnpipe serve",
                 transient=True,
+                broken=_BROKEN.match(error.details()) is not None,
             )
         return ServerError(
             error.details() or code.name, status=status, transient=code in _TRANSIENT

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import select
+import socket
 import threading
 import urllib.parse
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -33,6 +35,7 @@ _TYPES = {
     "DT_STRING": np.object_,
 }
 _TRY_AGAIN = (429, 503)
+_BROKEN = (ConnectionError, HTTPException)
 
 
 class RestClient(Client):
@@ -128,6 +131,7 @@ class RestClient(Client):
                 f"no server at {self._url.geturl()}: {why}",
                 hint="start one: bnpipe serve",
                 transient=True,
+                broken=isinstance(error, _BROKEN) and not isinstance(error, ConnectionRefusedError),
             ) from error
         try:
             value = json.loads(answer)
@@ -149,11 +153,20 @@ class RestClient(Client):
             connection = self._local.connection = kind(self._url.netloc)
         if connection.sock is not None:
             connection.sock.settimeout(left)
+            if _was_closed(connection.sock):  # else that would look as if it died under the request
+                connection.close()
         connection.timeout = left
         headers = {"Content-Type": "application/json"} if body else {}
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
+
+
+def _was_closed(sock: socket.socket) -> bool:
+    """True if the server closed a connection that waits for a request: there is an end to read."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _to_json(array: npt.NDArray[Any]) -> Any:

@@ -7,7 +7,9 @@ What is shown, and larger than its margin as measured, ends the soak at once. Sh
 no fewer images than the margin allows, it passes when the time is up; else nothing is shown. A
 server that fails for both says nothing of the version: that is a fault to be tried again. So does
 one that cannot be reached, or has yet to load the version, as after a restart: a failure counts
-against a version that is loaded, where the other one answers.
+against a version that is loaded, where the other one answers. A connection that dies under a
+request counts against the version that was asked, whatever the other one finds after that: it may
+have crashed the server.
 
 What the pairs have come to may be kept and gone on with: to stop and to look, however often, is
 what these tests allow.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -33,6 +36,7 @@ LEVEL: Final = 0.01
 """Probability that any test of a soak is wrong at any time, of all tests on all servers."""
 FEWEST: Final = 20
 """Pairs in a row that say nothing of the version, after which a server is asked no more."""
+_TRIES = 5  # of an image, before the one behind it is tried
 _UNWELL: Final = 0.25
 """A server whose stable version fails so large a share of the probes says nothing of the canary."""
 _LATE: Final = 2.0
@@ -108,7 +112,7 @@ class Evidence:
 
     Attributes:
         turns: pairs that were asked for, also those that nobody answered.
-        left: images that were not asked yet.
+        left: images that were not asked yet; those of pairs that nobody answered are asked again.
         shown: whether, at some time, it was shown that the version is not worse by the margin.
         watches: by address; "" for all servers together.
     """
@@ -117,6 +121,11 @@ class Evidence:
     left: int = 0
     shown: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """True when every image was asked for, and nothing is shown."""
+        return self.turns > 0 and not self.left and not self.shown
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,7 @@ def soak(
     new: Mapping[str, Any] = CANARY,
     old: Mapping[str, Any] = STABLE,
     version: int | None = None,
+    old_version: int | None = None,
     evidence: Evidence | None = None,
     keep: Callable[[Evidence], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
@@ -178,9 +188,11 @@ def soak(
         old: how the one that it is measured by is asked for. By its number it may fail as it
             likes: it is not what clients ask for.
         version: the number of the new one, for which a server says whether it has loaded it.
+        old_version: the number of the old one.
         evidence: of the attempts before. A soak that was cut short is gone on with to its end, one
             that was not is followed by another.
-        keep: called with all evidence so far, now and then and at the end, however that comes.
+        keep: called with all evidence so far, now and then and at the end, however that comes. If
+            it cannot keep it, that costs time, and ends nothing.
         check: raises when the versions are no longer what they were; called before every pair.
         sleep: waits so many seconds.
 
@@ -191,35 +203,47 @@ def soak(
     if not servers:
         raise ServingError("there is no server to ask", hint="--set serving.server_url=URL")
     seen = evidence or Evidence()
-    trial = _Trial(servers, rules, new, old, version, seen)
+    trial = _Trial(servers, rules, new, old, (version, old_version), seen)
     order = np.random.default_rng(0).permutation(len(features))
     turns = max(FEWEST * len(servers), round(rules.seconds * rules.rate * len(servers)))
     pace, every = 1 / (rules.rate * len(servers)), max(turns // _POINTS, 1)
     started, first, path = time.monotonic(), seen.turns, []
+    seen.left = seen.left if seen.turns else len(order)
     try:
         for turn in range(first, (first // turns + 1) * turns):
             began = time.monotonic()
             if turn - first >= FEWEST and began - started > _LATE * rules.seconds:
                 break
             check()
-            address, row = list(servers)[turn % len(servers)], order[turn % len(order)]
+            address = list(servers)[turn % len(servers)]
+            # An image that nobody answers is asked again, and passed over if the next is.
+            place = len(order) - seen.left + trial.silent[address] // _TRIES
+            row = order[(place if place < len(order) else turn) % len(order)]
             # Seen again, an image tells of errors and latency only: the answer is the same.
-            label = int(labels[row]) if turn < len(order) else None
-            seen.turns, seen.left = turn + 1, max(len(order) - turn - 1, 0)
+            label = int(labels[row]) if place < len(order) else None
+            seen.turns = turn + 1
             image, first_new = features[row][np.newaxis], turn // len(servers) % 2 == 0
             trial.ask(address, servers[address], image, label, first_new=first_new)
+            if not trial.silent[address]:
+                seen.left = max(len(order) - place - 1, 0)
             failed = trial.failure(address)
             if failed or turn % every == every - 1:
                 accuracy = trial.total.accuracy
-                lower, upper = accuracy.band(trial.level)
+                lower, upper = accuracy.band(trial.accuracy_level)
                 at = time.monotonic() - started
                 path.append(Point(round(at, 1), accuracy.pairs, accuracy.mean, lower, upper))
-                keep(seen)
+                _try_to_keep(keep, seen)
             if failed:
                 return Soaked(Verdict.FAIL, failed, trial.total, path, rules.margin)
             sleep(max(0.0, pace - (time.monotonic() - began)))
         return trial.end(path)
     finally:
+        _try_to_keep(keep, seen)
+
+
+def _try_to_keep(keep: Callable[[Evidence], None], seen: Evidence) -> None:
+    """A full disk must not take the place of what was shown, nor of a signal to stop."""
+    with suppress(ServingError, OSError):
         keep(seen)
 
 
@@ -232,14 +256,17 @@ class _Trial:
         rules: Rules,
         new: Mapping[str, Any],
         old: Mapping[str, Any],
-        version: int | None,
+        versions: tuple[int | None, int | None],
         seen: Evidence,
     ) -> None:
-        self.rules, self.version, self.seen = rules, version, seen
+        self.rules, self.seen = rules, seen
+        self._version, self._old_version = versions
         self.level = LEVEL / 3 / len(servers)
+        # That of all servers together is tested too; of one it is the same.
+        self.accuracy_level = LEVEL / 3 / (len(servers) + (len(servers) > 1))
         self.total, *watches = (seen.watches.setdefault(a, Watch()) for a in ("", *servers))
         self._watches = dict(zip(servers, watches, strict=True))
-        self._silent, self._asked = dict.fromkeys(servers, 0), dict.fromkeys(servers, 0)
+        self.silent, self._asked = dict.fromkeys(servers, 0), dict.fromkeys(servers, 0)
         names = [
             " ".join(f"v{v}" if k == "version" else v for k, v in a.items()) for a in (new, old)
         ]
@@ -261,20 +288,20 @@ class _Trial:
         sides = (new, old) if first_new else (old, new)
         answers = {side.name: _ask(client, image, side) for side in sides}
         ours, theirs = answers[new.name], answers[old.name]
-        error = next((a for a in (theirs, ours) if isinstance(a, ServerError)), None)
-        lost = (
-            error is not None
-            and error is ours
-            and self._is_own(client, new.address.get("label", ""), error)
-        )
-        won = error is not None and not isinstance(ours, ServerError) and error.status != 0
-        silent = error is not None and not lost and not (won and "version" in old.address)
+        up = not self.silent[address]
+        lost = _is_own(client, new, self._version, ours, theirs, up=up and first_new)
+        won = _is_own(client, old, self._old_version, theirs, ours, up=up and not first_new)
+        # By its number it may fail as it likes, and makes up for nothing.
+        free = won and "version" in old.address
+        shown = (ours, theirs) if lost else (theirs, ours)
+        error = next((a for a in shown if isinstance(a, ServerError)), None)
+        silent = error is not None and not lost and not free
         if error is not None and (silent or lost):
             (new if lost else old).errors[error.first_line[:200]] += 1
-        self._silent[address] = self._silent[address] + 1 if silent else 0
+        self.silent[address] = self.silent[address] + 1 if silent else 0
         self._asked[address] += 1
         for watch in (self._watches[address], self.total):
-            watch.errors.add(won - lost)
+            watch.errors.add((won and not free) - lost)
             if error is not None:
                 continue
             if label is not None:
@@ -295,27 +322,30 @@ class _Trial:
             ServingError: the server is unwell.
         """
         watch, new, old = self._watches[address], self._new[address], self._old[address]
-        if self._silent[address] == FEWEST:
+        if self.silent[address] == FEWEST:
             self._require_well(address)
         if watch.errors.is_worse(self.level) and -watch.errors.mean > self.rules.error_margin:
             counts = f"{watch.errors.worse} of {watch.errors.pairs} requests at {address}"
-            why = next(iter(new.errors), "as before")
-            return f"{new.name} failed {counts}, {old.name} {watch.errors.better}: {why}"
-        if watch.accuracy.is_worse(self.level) and -watch.accuracy.mean > self.rules.margin:
-            worse = f"{new.name} knows fewer images than {old.name} at {address}"
-            return f"{worse}: {self._accuracy(watch)}"
+            why = "".join(f": {reason}" for reason, _ in new.errors.most_common(1))
+            return f"{new.name} failed {counts}, {old.name} {watch.errors.better}{why}"
+        for known, where in ((watch, address), (self.total, "all servers")):
+            accuracy = known.accuracy
+            if accuracy.is_worse(self.accuracy_level) and -accuracy.mean > self.rules.margin:
+                worse = f"{new.name} knows fewer images than {old.name} at {where}"
+                return f"{worse}: {self._accuracy(known)}"
         median, tail = watch.latency, watch.tail
         if median.is_worse(self.level / 2) or (
             tail.is_worse(self.level / 2) and -tail.mean > _TAIL_MARGIN
         ):
             times = " against ".join(
-                f"{np.percentile(side.milliseconds or [0], 50):.1f} ms (p95 "
-                f"{np.percentile(side.milliseconds or [0], _TAIL):.1f} ms)"
+                f"{np.percentile(side.milliseconds, 50):.1f} ms (p95 "
+                f"{np.percentile(side.milliseconds, _TAIL):.1f} ms)"
                 for side in (new, old)
+                if new.milliseconds and old.milliseconds  # else shown by the attempts before
             )
             return (
-                f"{new.name} is slower than {old.name} at {address}: {times} over {median.pairs} "
-                f"pairs, margin {self.rules.latency_margin:.0%}"
+                f"{new.name} is slower than {old.name} at {address}: {times or 'as shown'} "
+                f"over {median.pairs} pairs, margin {self.rules.latency_margin:.0%}"
             )
         return ""
 
@@ -335,7 +365,8 @@ class _Trial:
         return Soaked(verdict, sentence, self.total, path, self.rules.margin)
 
     def _accuracy(self, watch: Watch) -> str:
-        lower, upper = watch.accuracy.band(LEVEL if watch is self.total else self.level)
+        level = LEVEL if watch is self.total else self.accuracy_level
+        lower, upper = watch.accuracy.band(level)
         return (
             f"{100 * watch.accuracy.mean:+.2f} points of accuracy over {watch.accuracy.pairs} "
             f"images, between {100 * lower:+.2f} and {100 * upper:+.2f}, margin "
@@ -345,26 +376,41 @@ class _Trial:
     def _require_well(self, address: str) -> None:
         old, requests = self._old[address], self._asked[address]
         failed = old.errors.total()
-        if failed > _UNWELL * requests or self._silent[address] == FEWEST:
+        if failed > _UNWELL * requests or self.silent[address] == FEWEST:
             raise ServingError(
                 f"{address} failed {failed} of {requests} probes: "
                 f"{old.errors.most_common(1)[0][0]}",
                 hint="nothing is decided; see to the server",
             )
 
-    def _is_own(self, client: Client, label: str, error: ServerError) -> bool:
-        """True if a failure of the new version alone is its own.
 
-        Not that of a server that cannot be reached, or has not got so far after a restart: then the
-        label is unknown, or the version has yet to be loaded. One that it gave up to load fails.
-        """
-        if error.status == 0 or self.version is None:
-            return error.status != 0
-        try:
-            client.state(self.version)
-        except LoadFailed:
-            return True
-        return client.version_behind(label) == self.version
+def _is_own(
+    client: Client,
+    side: Side,
+    version: int | None,
+    mine: int | ServerError,
+    other: int | ServerError,
+    *,
+    up: bool,
+) -> bool:
+    """True if an answer is a failure of the version's own.
+
+    Not that of a server that cannot be reached, or has not got so far after a restart: then the
+    label is unknown, or the version has yet to be loaded. One that it gave up to load fails. A
+    connection dies by the request if the server was `up` just before, or answers just after.
+    """
+    if not isinstance(mine, ServerError):
+        return False
+    if mine.broken or isinstance(other, ServerError) or mine.status == 0:
+        return mine.broken and (up or not isinstance(other, ServerError))
+    label = side.address.get("label")
+    if version is None or label is None:
+        return True
+    try:
+        client.state(version)
+    except LoadFailed:
+        return True
+    return client.version_behind(label) == version
 
 
 def _ask(client: Client, image: npt.NDArray[np.float32], side: Side) -> int | ServerError:

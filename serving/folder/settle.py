@@ -37,20 +37,19 @@ _HINTS = {
 
 
 @contextlib.contextmanager
-def writing(base: Path, *, create: bool = True) -> Iterator[Path]:
-    """Hold the lock of a served folder; yields its real path.
+def writing(base: Path, *, create: bool = True, wait: float | None = None) -> Iterator[Path]:
+    """Hold the lock of a served folder, after so many seconds at most; yields its real path.
 
     Raises:
         ServingError: somebody else holds it too long, or there is no such folder; and any fault of
             the disk while it is held, in one line.
     """
     try:
-        folder = _real_folder(base, create)
-        with locked(folder / LOCK, wait=LOCK_WAIT_SECONDS) as descriptor:
+        folder, wait = _real_folder(base, create), LOCK_WAIT_SECONDS if wait is None else wait
+        with locked(folder / LOCK, wait=wait) as descriptor:
             if descriptor is None:
                 raise ServingError(
-                    f"another process is publishing to {folder}: "
-                    f"waited {LOCK_WAIT_SECONDS:.0f} s for its lock",
+                    f"another process is publishing to {folder}: waited {wait:.0f} s for its lock",
                     hint=f"see who holds it: fuser {folder / LOCK}",
                 )
             try:

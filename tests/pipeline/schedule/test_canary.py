@@ -229,6 +229,9 @@ def test_a_canary_of_which_all_images_show_nothing_is_left_to_people(
         assert "stays canary" in story.attempt().sentence
     assert Retraining(story.config, story.store.home).trial() is None
     assert len(set(images(client))) == len(images(client)) == 160
+    assert canary.exhausted(story.config, story.store) == TRIED
+    # Nor does a slot that is due soak it again.
+    assert Retraining(story.config, story.store.home)._unfinished() is None
     configure(story, margin=0.001, inconclusive="withdraw")
     assert Retraining(story.config, story.store.home).trial() == "0001"
     assert story.attempt().result is Result.WITHDRAWN
@@ -372,6 +375,12 @@ def test_a_tick_goes_on_with_a_bake_that_was_cut_short(
     made = Rollout(story.base, ("http://127.0.0.1:9",))
     monkeypatch.setattr(canary, "rollout", lambda *_: made)
     assert retraining.trial() == "0001"
+
+
+def test_a_tick_leaves_alone_what_nobody_published(story: Story, retraining: Retraining) -> None:
+    shutil.copytree(saved_model(story.base.parent / "models" / "c", "c"), story.base / "7")
+    labels.promote(story.base, 7, label="canary")
+    assert versions.on_trial(story.base) == 7 and retraining.trial() is None
 
 
 @pytest.mark.parametrize("why", ["another home's", "direct"])

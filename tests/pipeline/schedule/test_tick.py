@@ -14,6 +14,7 @@ from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import HAND, TRIAL, FiredTrigger, Result, outcomes
 from bnpipe.pipeline.schedule.tick import Tick
 from bnpipe.pipeline.schedule.work import Looked, Ran
+from bnpipe.serving.errors import ServingError
 from tests.pipeline.schedule.stub_work import PUSHED, Clock, StubWork, moment, ticker
 
 FAULT = Ran(exit_code=1, sentence="trainer failed: no memory", run="0001")
@@ -343,6 +344,29 @@ def test_a_trial_does_not_wait_for_a_trigger_and_not_for_a_run_of_its_own(home: 
     assert len(home.work.runs) == runs + 1
     home.work.at_work = "a run is at work"
     assert "nothing is due" in home.tick(minutes=5).sentence
+
+
+def test_a_slot_that_failed_is_seen_though_a_version_is_on_trial(home: Home) -> None:
+    on_trial(home, Ran(sentence="v2 stays canary", result=Result.UNCHANGED, run="0001"))
+    home.work.looked = Looked((), ("new_span: cannot read data",), failed=True)
+    ticks = [home.tick(days=1), *(home.tick(hours=1) for _ in range(5))]
+    failed = next(t for t in ticks if t.outcome is not None)
+    assert failed.outcome is not None and failed.outcome.result is Result.FAILED
+    assert failed.exit_code == failed.outcome.exit_code != 0
+    assert home.tick(minutes=5).sentence == "v2 stays canary"  # the next one goes on
+
+
+def test_a_trial_that_cannot_be_looked_for_takes_no_outcome_along(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial() -> None:
+        raise ServingError("cannot read ledger.jsonl")
+
+    monkeypatch.setattr(home.work, "trial", trial)
+    home.work.nothing = "unchanged: v1 is live"
+    tick = home.tick(hours=3)
+    assert tick.outcome == outcomes(home.home)[-1] and tick.exit_code != 0
+    assert tick.sentence.endswith("no trial can be looked for: cannot read ledger.jsonl")
 
 
 def test_by_hand_one_does_not_wait_for_a_run(home: Home) -> None:

@@ -23,7 +23,7 @@ class Scripted(http.server.ThreadingHTTPServer):
 
     def __init__(self, *script):
         self.script, self.requests, self.connections = list(script), [], 0
-        self.over = threading.Event()
+        self.over, self.goodbye, self.gone = threading.Event(), False, threading.Semaphore(0)
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -34,6 +34,10 @@ class Scripted(http.server.ThreadingHTTPServer):
     def process_request(self, request, client_address):
         self.connections += 1
         super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        self.gone.release()
 
     def handle_error(self, request, client_address):
         pass
@@ -57,6 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(
             b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
         )
+        self.close_connection = self.server.goodbye
 
     do_POST = do_GET  # noqa: N815
 
@@ -134,9 +139,20 @@ def test_one_attempt_is_one_request_also_when_the_connection_drops(scripted, cli
     asking.status()
     with pytest.raises(ServerError, match=r"no server at .*RemoteDisconnected") as raised:
         asking.status()
-    assert raised.value.transient
+    assert raised.value.transient and raised.value.broken
     assert len(server.requests) == 2
     assert asking.status()[0].version == 3
+
+
+def test_a_connection_that_was_closed_before_the_request_did_not_die_under_it(scripted, client):
+    """A server that was restarted since the last one."""
+    server = scripted((200, OK))
+    asking = client(server, attempts=1)
+    server.goodbye = True
+    asking.status()
+    assert server.gone.acquire(timeout=PATIENCE)
+    assert asking.status()[0].version == 3
+    assert server.connections == 2
 
 
 def test_waits_are_drawn_below_a_bound_that_doubles(scripted, client, monkeypatch):
@@ -206,7 +222,7 @@ def test_a_deadline_ends_it(scripted, client):
 def test_no_server_says_how_to_start_one():
     with pytest.raises(ServerError, match=r"no server at http://127\.0\.0\.1:1") as raised:
         connect("http://127.0.0.1:1", "mnist", Options(timeout=0.3)).status()
-    assert raised.value.hint == "start one: bnpipe serve"
+    assert raised.value.hint == "start one: bnpipe serve" and not raised.value.broken
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8501", "ftp://x", "http://"])

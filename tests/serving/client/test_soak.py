@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from bnpipe.serving.client.base import Client, Options, Prediction, ServerError, VersionState
+from bnpipe.serving.client.paired import Paired
 from bnpipe.serving.client.soak import (
+    CANARY,
     FEWEST,
     LEVEL,
     STABLE,
@@ -20,6 +23,7 @@ from bnpipe.serving.client.soak import (
     Rules,
     Soaked,
     Verdict,
+    Watch,
     soak,
 )
 from bnpipe.serving.errors import ServingError
@@ -41,6 +45,7 @@ class Answers(Client):
         self.special = special
         self.loaded: Callable[[int], str] = lambda _: "AVAILABLE"
         self.unknown: list[str] = []
+        self.behind: dict[str, int] = {}
         self.asked: list[tuple[str, int]] = []
 
     def predict(self, inputs: Any, *, label: str = "", version: int = 0, **_: Any) -> Prediction:
@@ -62,7 +67,7 @@ class Answers(Client):
     def metadata(self, *_: Any, label: str | None = None, **__: Any) -> Any:
         if self.loaded(5) != "AVAILABLE" or label in self.unknown:
             raise ServerError("Servable not found for request: Specific(digits, 5)", status=404)
-        return {"model_spec": {"version": "5"}}
+        return {"model_spec": {"version": str(self.behind.get(label or "", 5))}}
 
     def close(self) -> None: ...
 
@@ -81,6 +86,10 @@ def fail(_: int) -> int:
 
 def refuse(_: int) -> int:
     raise ServerError("no server at http://s1: Connection refused", transient=True)
+
+
+def crash(_: int) -> int:
+    raise ServerError("no server at http://s1: RemoteDisconnected", transient=True, broken=True)
 
 
 def within(turns: range, otherwise: Special) -> Special:
@@ -181,6 +190,8 @@ def test_a_restart_of_the_server_is_not_the_canarys(loading: int) -> None:
         (fail, "UNAVAILABLE END", True),  # it could not be loaded again
         (fail, "LOADING", False),
         (refuse, "AVAILABLE", False),
+        (crash, "AVAILABLE", True),
+        (crash, "LOADING", True),  # which is what it did to the server
     ],
 )
 def test_a_failure_counts_where_the_version_is_loaded(
@@ -191,6 +202,55 @@ def test_a_failure_counts_where_the_version_is_loaded(
     end = soaked(client, rules=Rules(seconds=40, rate=5), version=5)
     assert (end.verdict is Verdict.FAIL) is counts
     assert (end.total.errors.worse > 0) is counts
+
+
+class Crashes(Answers):
+    """The server is gone for so many requests after it crashed, by chance or by a version."""
+
+    def __init__(self, gone: int, share: float, name: str = "") -> None:
+        super().__init__()
+        self.gone, self.share, self.name = gone, share, name
+        self.left, self.random = 0, np.random.default_rng(2)
+
+    def predict(self, inputs: Any, **asked: Any) -> Prediction:
+        if self.left:
+            self.left -= 1
+            refuse(0)
+        if asked.get("label", "").startswith(self.name) and self.random.random() < self.share:
+            self.left = self.gone
+            crash(0)
+        return super().predict(inputs, **asked)
+
+
+@pytest.mark.parametrize("new", [CANARY, STABLE])
+@pytest.mark.parametrize(("gone", "share"), [(0, 0.05), (0, 1.0), (1, 0.2), (10, 0.03), (60, 1.0)])
+def test_a_version_that_crashes_the_server_fails_in_so_many_attempts(
+    gone: int, share: float, new: Any
+) -> None:
+    client, kept, ends = Crashes(gone, share, new["label"]), Evidence(), []
+    old = STABLE if new is CANARY else {"version": 4}
+    for _ in range(20):
+        with suppress(ServingError):
+            ends.append(soaked(client, version=5, new=new, old=old, evidence=kept).verdict)
+        if ends:
+            break
+        client.left = 0
+    assert ends == [Verdict.FAIL]
+
+
+def test_crashes_of_the_server_by_chance_are_nobodys() -> None:
+    rules = Rules(seconds=400, rate=5, margin=0.05)
+    assert soaked(Crashes(12, 0.01), version=5, rules=rules).verdict is Verdict.PASS
+
+
+def test_a_stable_version_that_is_loaded_later_after_a_restart_gives_no_credit() -> None:
+    client = Answers(stable=within(range(100, 115), fail))
+    client.loaded = lambda version: "LOADING" if version == 4 else "AVAILABLE"
+    end = soaked(client, version=5, old_version=4)
+    assert (end.total.errors.better, end.total.errors.worse) == (0, 0)
+    client.loaded, client.behind = lambda _: "AVAILABLE", {"stable": 4}
+    client.special["stable"] = within(range(100, 115), fail)
+    assert soaked(client, version=5, old_version=4).total.errors.better == 15
 
 
 def test_a_label_that_the_server_has_yet_to_learn_is_not_the_canarys() -> None:
@@ -205,7 +265,8 @@ def test_an_old_version_that_fails_by_itself_is_no_fault_of_the_server() -> None
     rules = Rules(seconds=20, rate=5)
     end = soaked(Answers(v4=fail), new=STABLE, old={"version": 4}, version=5, rules=rules)
     assert end.verdict is Verdict.INCONCLUSIVE
-    assert (end.total.latency.pairs, end.total.errors.better) == (0, 100)
+    assert (end.total.latency.pairs, end.total.errors.pairs) == (0, 100)
+    assert end.total.errors.better == 0  # nor does that make up for what the new one fails
     for old, fault in (({"version": 4}, refuse), (STABLE, fail)):
         with pytest.raises(ServingError, match=f"failed {FEWEST} of {FEWEST} probes"):
             soaked(Answers(v4=fault, stable=fault), old=old, version=5, rules=rules)
@@ -239,6 +300,92 @@ def test_a_soak_that_was_cut_short_is_gone_on_with_to_its_end() -> None:
     assert kept[-1].turns == client.count("canary") == 57
     soaked(client, rules=rules, evidence=kept[-1])
     assert client.count("canary") == len({image for _, image in client.asked}) == 100
+
+
+def test_images_that_nobody_answers_are_asked_again() -> None:
+    """However often a server fails for both: what is left is what there is to learn from."""
+    kept = Evidence()
+    client = Answers(stable=fail, canary=fail)
+    for _ in range(5):
+        with pytest.raises(ServingError, match="failed 20 of 20 probes"):
+            soaked(client, evidence=kept)
+    assert (kept.turns, kept.left, kept.is_exhausted) == (100, 3000, False)
+    client.special, client.asked = {}, []
+    end = soaked(client, rules=Rules(seconds=600, rate=5), evidence=kept)
+    assert end.total.accuracy.pairs == len({image for _, image in client.asked}) == 2900
+    assert kept.left == 100
+
+
+def test_an_image_that_no_version_answers_is_passed_over() -> None:
+    poison = set(soaked_images()[5:7])
+
+    def broken(inputs: Any, *, label: str = "", **_: Any) -> Prediction:
+        return fail(0) if int(inputs["features"][0][1]) in poison else answer(inputs, label=label)
+
+    client, kept = Answers(), Evidence()
+    answer = client.predict
+    client.predict = broken  # type: ignore[method-assign,assignment]
+    rules = Rules(seconds=700, rate=5)
+    assert soaked(client, rules=rules, evidence=kept).verdict is Verdict.PASS
+    assert kept.left == 0 and kept.watches[""].accuracy.pairs == 2998
+
+
+def soaked_images() -> list[int]:
+    """The images of a soak, in order."""
+    client = Answers()
+    soaked(client, rules=Rules(seconds=8, rate=5))
+    return [image for name, image in client.asked if name == "canary"]
+
+
+def test_what_ended_before_the_first_pair_has_asked_for_nothing() -> None:
+    def check() -> None:
+        raise ServingError("cannot read ledger.jsonl")
+
+    kept: list[Evidence] = []
+    with pytest.raises(ServingError, match="cannot read"):
+        soaked(Answers(), check=check, keep=kept.append)
+    assert (kept[-1].turns, kept[-1].left, kept[-1].is_exhausted) == (0, 3000, False)
+
+
+def test_evidence_that_cannot_be_kept_takes_the_place_of_nothing() -> None:
+    def keep(_: Evidence) -> None:
+        raise ServingError("cannot write to the served folder: No space left on device")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    assert soaked(Answers(canary=fail), keep=keep).verdict is Verdict.FAIL
+    with pytest.raises(KeyboardInterrupt):
+        soaked(Answers(), keep=keep, check=stop)
+
+
+def test_a_failure_that_was_shown_before_is_said_without_numbers_that_nobody_took() -> None:
+    kept, client = Evidence(), Answers(canary=fail)
+    soaked(client, evidence=kept)
+    client.special = {}
+    assert soaked(client, evidence=kept).sentence.endswith("at http://s1, stable 0")
+    kept = Evidence(turns=20, left=2980, watches={"http://s1": Watch(latency=Paired(worse=500))})
+    client.special = {"canary": fail}
+    assert "slower than stable at http://s1: as shown over 500" in (
+        soaked(client, evidence=kept).sentence
+    )
+
+
+def test_the_reason_is_the_most_frequent_one() -> None:
+    once = within(range(1), refuse_to_queue)
+    end = soaked(Answers(canary=lambda class_id: fail(once(class_id))))
+    assert end.verdict is Verdict.FAIL and "Servable not found" in end.sentence
+
+
+def refuse_to_queue(_: int) -> int:
+    raise ServerError("queue full", status=503)
+
+
+def test_what_no_server_shows_alone_all_of_them_show() -> None:
+    """8 servers see 375 images each of a canary that knows 3 of 100 less."""
+    end = soaked(*(Answers(canary=every(33, wrong)) for _ in range(8)))
+    assert end.verdict is Verdict.FAIL
+    assert "canary knows fewer images than stable at all servers: -" in end.sentence
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Both clients against the stand-in, and what they log."""
 
 import socket
+import struct
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -14,6 +16,7 @@ from bnpipe.serving.client.base import Options, ServerError
 from bnpipe.serving.client.connect import connect
 from bnpipe.serving.client.request_log import RequestLog
 from bnpipe.serving.errors import ServingError
+from tests.waiting import PATIENCE
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (3, 28, 28), np.uint8)
 FEATURES = (IMAGES.reshape(3, -1) / np.float32(255)).astype(np.float32)
@@ -71,7 +74,27 @@ def test_the_servers_own_words(client):
 def test_grpc_without_a_server():
     with pytest.raises(ServerError, match=r"no server at grpc://127\.0\.0\.1:1") as raised:
         connect("grpc://127.0.0.1:1", "mnist", Options(timeout=1, attempts=2)).status()
-    assert raised.value.hint == "start one: bnpipe serve"
+    assert raised.value.hint == "start one: bnpipe serve" and not raised.value.broken
+
+
+def test_a_grpc_connection_that_dies_under_a_request():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up():
+            connection, _ = listener.accept()
+            frame = struct.pack(">I", 0)[1:] + b"\x04\x00" + struct.pack(">I", 0)  # empty SETTINGS
+            connection.sendall(frame)
+            while b"GetModelStatus" not in connection.recv(1 << 16):
+                pass
+            connection.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        url = f"grpc://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ServerError, match="no server at") as raised:
+            connect(url, "mnist", Options(timeout=PATIENCE, attempts=1)).status()
+    thread.join(PATIENCE)
+    assert raised.value.broken
 
 
 @pytest.fixture
