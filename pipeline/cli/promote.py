@@ -51,10 +51,14 @@ def promote(
         undecided = ran.exit_code is ExitCode.OK and ran.result is not Result.PUSHED
         return ExitCode.VERDICT if undecided else ran.exit_code
     target = rollout(settings, store.home)
-    bake = settings.canary.bake if label == "stable" and target.servers else None
+    bake, watched = settings.canary.bake if label == "stable" and target.servers else None, ""
+    if bake and not (settings.schedule.every or settings.schedule.cron):  # nothing ticks here
+        bake, watched = None, f"; to watch it: bnpipe promote {version} --soak 10m"
+    elif bake:
+        watched = f"; the schedule's next tick watches it for {bake}"
     target.promote(version, label=label, bake=bake is not None)
     tell_live(settings, target.base)
-    watched = f"; the schedule's next tick watches it for {bake}" if bake else ""
     sentence = f"{label} is v{version} in {target.base}{watched}"
-    ui.answer({"version": version, "label": label}, sentence, as_json=as_json)
+    value = {"version": version, "label": label, "watched_for": bake}
+    ui.answer(value, sentence, as_json=as_json)
     return ExitCode.OK

@@ -55,11 +55,13 @@ def status(sets: Sets = None, config: ConfigFile = None, as_json: Json = False) 
     from datetime import UTC, datetime
 
     from bnpipe.pipeline.configuration.publishing import served_folder
+    from bnpipe.pipeline.schedule import canary
     from bnpipe.pipeline.schedule.health import health
 
     store, resolved = open_store(), config_from(config, sets)
-    now = datetime.now(UTC)
-    state = health(resolved.schedule, store.home, served_folder(resolved, store.home), now)
+    now, served = datetime.now(UTC), served_folder(resolved, store.home)
+    left = canary.exhausted(resolved, store)
+    state = health(resolved.schedule, store.home, served, now, exhausted=left)
     if as_json:
         ui.write_json(_plain(state))
     else:

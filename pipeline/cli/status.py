@@ -30,6 +30,7 @@ def status(
     from bnpipe.pipeline.engine.lock import is_held
     from bnpipe.pipeline.engine.plan import make_plan
     from bnpipe.pipeline.engine.runs import summaries
+    from bnpipe.pipeline.schedule import canary
     from bnpipe.pipeline.schedule.health import health
     from bnpipe.serving.folder import versions
 
@@ -37,7 +38,8 @@ def status(
     resolved = config_from(config, sets)
     work = [s.name for s in make_plan(build(resolved, store.home), store).work]
     served = served_folder(resolved, store.home)
-    schedule = health(resolved.schedule, store.home, served, datetime.now(UTC), count=1)
+    now, left = datetime.now(UTC), canary.exhausted(resolved, store)
+    schedule = health(resolved.schedule, store.home, served, now, count=1, exhausted=left)
     attention = list(schedule.attention)
     if work and not schedule.next_slots:
         attention.append(f"to run: {', '.join(work)}")

@@ -70,7 +70,13 @@ def require_timetable(schedule: Schedule) -> Timetable:
 
 
 def health(
-    schedule: Schedule, home: Path, served: Path, now: datetime, *, count: int = 5
+    schedule: Schedule,
+    home: Path,
+    served: Path,
+    now: datetime,
+    *,
+    count: int = 5,
+    exhausted: int | None = None,
 ) -> Health:
     """Look at everything; reads only.
 
@@ -80,6 +86,7 @@ def health(
         served: the served folder.
         now: the present moment, aware.
         count: how many slots and outcomes to list.
+        exhausted: see `canary.exhausted`.
 
     Raises:
         StoreError: an outcome is damaged.
@@ -94,6 +101,9 @@ def health(
     if last and last[-1].result in _BAD:
         attention.append(f"{last[-1].slot} {last[-1].result}: {last[-1].sentence}")
     attention += _overdue(book, timetable, schedule, now)
+    if exhausted is not None:
+        shown = f"v{exhausted} stays canary: all images were asked for, and nothing is shown of it"
+        attention.append(f"{shown}; decide: bnpipe promote {exhausted}, or push another")
     return Health(
         attention=tuple(attention),
         stale=stale,

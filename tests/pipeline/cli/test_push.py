@@ -220,7 +220,11 @@ def test_promote_moves_a_label_forward_only(
 ) -> None:
     toy.run()
     toy.run(rate=2)
-    assert answer(capsys, "promote", "1", "--label", "canary") == {"version": 1, "label": "canary"}
+    assert answer(capsys, "promote", "1", "--label", "canary") == {
+        "version": 1,
+        "label": "canary",
+        "watched_for": None,
+    }
     with pytest.raises(ServingError, match="rollback --to 1"):
         call(["promote", "1"])
     with pytest.raises(ServingError, match=r"expected stable or canary, received 'best'"):
@@ -230,7 +234,15 @@ def test_promote_moves_a_label_forward_only(
 @pytest.mark.parametrize(
     ("words", "watched"),
     [
-        (["--set", "canary.bake=30m", "--set", "serving.server_url=http://127.0.0.1:9"], True),
+        (
+            [
+                *("--set", "canary.bake=30m", "--set", "schedule.every=1d"),
+                *("--set", "serving.server_url=http://127.0.0.1:9"),
+            ],
+            True,
+        ),
+        # Without a timetable nothing ticks.
+        (["--set", "canary.bake=30m", "--set", "serving.server_url=http://127.0.0.1:9"], False),
         (["--set", "canary.bake=30m"], False),
         (["--set", "serving.server_url=http://127.0.0.1:9"], False),
     ],

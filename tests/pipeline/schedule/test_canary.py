@@ -21,6 +21,7 @@ from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
 from bnpipe.pipeline.schedule import canary
 from bnpipe.pipeline.schedule.claim import Claim
+from bnpipe.pipeline.schedule.health import health
 from bnpipe.pipeline.schedule.outcome import Result
 from bnpipe.pipeline.schedule.retraining import Retraining
 from bnpipe.pipeline.schedule.slot import Slot
@@ -229,7 +230,10 @@ def test_a_canary_of_which_all_images_show_nothing_is_left_to_people(
         assert "stays canary" in story.attempt().sentence
     assert Retraining(story.config, story.store.home).trial() is None
     assert len(set(images(client))) == len(images(client)) == 160
-    assert canary.exhausted(story.config, story.store) == TRIED
+    left = canary.exhausted(story.config, story.store)
+    served, now = story.base, datetime.now(UTC)
+    state = health(story.config.schedule, story.store.home, served, now, exhausted=left)
+    assert f"; decide: bnpipe promote {TRIED}, or push another" in state.attention[-1]
     # Nor does a slot that is due soak it again.
     assert Retraining(story.config, story.store.home)._unfinished() is None
     configure(story, margin=0.001, inconclusive="withdraw")
