@@ -75,8 +75,9 @@ class Trainer:
         self.optimizer = _optimizer(self.params, self.params.epochs * self.steps_per_epoch)
         self.optimizer.build(self.model.trainable_variables)
         self.best: Arrays = []
-        self._many_steps = tf.function(self._trace_many_steps, jit_compile=True)
-        self._one_step = tf.function(self._trace_one_step)
+        # AutoGraph would rewrite the layers' Python code first, for a second and no gain.
+        self._many_steps = tf.function(self._trace_many_steps, jit_compile=True, autograph=False)
+        self._one_step = tf.function(self._trace_one_step, autograph=False)
         self._saved_at = time.monotonic()
 
     def fit(self) -> None:
@@ -138,15 +139,15 @@ class Trainer:
         self, features: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`steps` training steps, on the rows `order[i]`: float[steps] losses, correct count."""
-        losses = tf.TensorArray(tf.float32, self.chunk_steps, element_shape=())
-        correct = step = tf.constant(0)
-        # Not `for step in tf.range(steps)`: XLA would compile it anew for every number of steps.
-        while step < steps:
+
+        def body(step: tf.Tensor, losses: Any, correct: tf.Tensor) -> tuple[Any, ...]:
             rows = order[step]
             loss, hits = self._trace_one_step(tf.gather(features, rows), tf.gather(labels, rows))
-            losses = losses.write(step, loss)
-            correct += hits
-            step += 1
+            return step + 1, losses.write(step, loss), correct + hits
+
+        none = tf.constant(0), tf.TensorArray(tf.float32, self.chunk_steps, element_shape=()), 0
+        # Not a loop over a range: XLA would compile it anew for every number of steps.
+        _, losses, correct = tf.while_loop(lambda step, *_: step < steps, body, none)
         return losses.stack(), correct
 
     def _trace_one_step(

@@ -37,8 +37,8 @@ class Probe:
         outputs = [model.output, model.get_layer(below).output]
         self._tapped = keras.Model(model.input, outputs)
         self._images = tf.constant(features), tf.constant(labels)
-        self._hits = tf.function(self._trace_hits, reduce_retracing=True)
-        self._gradients = tf.function(self._trace_gradients)
+        self._hits = tf.function(self._trace_hits, reduce_retracing=True, autograph=False)
+        self._gradients = tf.function(self._trace_gradients, autograph=False)
 
     def hits(self, features: Any, labels: Any) -> npt.NDArray[np.bool_]:
         """Which rows are classified right at inference, bool[n]."""
