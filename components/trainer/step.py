@@ -43,10 +43,8 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
 
 
 def ahead(params: Params) -> None:
-    """Loads the libraries, and rehearses."""
-    from bnpipe.components.trainer.work import rehearse
-
-    rehearse(params)
+    """Loads the libraries."""
+    import bnpipe.components.trainer.work  # noqa: F401
 
 
 COMPONENT = Component("trainer", Inputs, Outputs, Params, run, ahead=ahead)

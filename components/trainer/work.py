@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
-from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from bnpipe.components.artifacts import Model
 from bnpipe.components.base import Context, Facts
 from bnpipe.components.network import network
 from bnpipe.components.network.evaluation import evaluate
-from bnpipe.components.network.examples import InMemory, Split, feature_blocks, open_splits
+from bnpipe.components.network.examples import Split, feature_blocks, open_splits
 from bnpipe.components.network.loop import Trainer
 from bnpipe.components.network.params import Dtype, Params, TrainingError
 from bnpipe.components.network.precise_statistics import estimate_statistics
@@ -83,23 +80,6 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         **metrics,
         **exported.facts,
     }
-
-
-def rehearse(params: Params) -> None:
-    """Trains and exports a network of these layers on a few black images of four pixels.
-
-    What is traced, converted or loaded for the first time is then behind this process: a good
-    second of the training that follows.
-    """
-    few = dataclasses.replace(params, epochs=1)
-    rows = 2 * params.batch_size + 1
-    split = InMemory(np.zeros((rows, 4), np.float32), np.zeros(rows, np.int32))
-    info = DatasetInfo("rehearsal", "1", 2, 2, ("a", "b"), {}, synthetic=True)
-    with tempfile.TemporaryDirectory() as folder, _device(params.device):
-        net = network.build(info.features, info.classes, few)
-        Trainer(net, few, split, split, Path(folder), lambda *how_far: None).fit()
-        exact, blocks = _in(EXACT_DTYPE, net, info, few), [split.features]
-        export_verified(net, exact, Path(folder) / "1", info, blocks, params.fold_batch_norm)
 
 
 def _check_early_stopping(params: Params, validation: Split) -> None:
