@@ -9,6 +9,7 @@ run's `workers.log`.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import pickle
@@ -59,6 +60,7 @@ def _answer(call: bytes, send: Callable[..., None]) -> None:
         match pickle.loads(call):  # of a module that cannot be imported, it raises
             case ("step", Task() as task):
                 send("done", execute(task, lambda *how_far: send("progress", *how_far)))
+                _give_back_memory()
             case ("call", function, arguments):
                 function(*arguments)
                 send("done", {})
@@ -79,6 +81,15 @@ def _make_ready(function: Callable[..., None], arguments: tuple[Any, ...]) -> No
     finally:
         gc.enable()
         gc.freeze()
+
+
+def _give_back_memory() -> None:
+    """Frees what the step left: of a training that is a quarter of a gigabyte."""
+    gc.collect()
+    gc.freeze()  # so that the next time only looks at what is new
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed
+    if trim is not None:
+        trim(0)
 
 
 def _portable(error: Exception) -> tuple[Exception | None, str, str, str]:

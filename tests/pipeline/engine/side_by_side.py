@@ -3,7 +3,8 @@
 first -> a, b, c -> last. Every step writes the number of its process to `<folder>/pids/<step>`.
 A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its
 own process, and remove the file before; `fork` the same, and leave a child behind; `raise` an error
-that pickle cannot make again; `exit`; give `none` as its facts.
+that pickle cannot make again; `exit`; give `none` as its facts; leave a `waste` of memory in a
+cycle.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.step import RunSettings
 
 SIDE = ("a", "b", "c")
+WASTE = 200 * 2**20
 
 
 class OddError(Exception):
@@ -87,6 +89,9 @@ def _obey(folder: Path, ctx: Context) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     if (folder / f"raise-{ctx.step}").exists():
         raise OddError("odd", ctx.step)
+    if (folder / f"waste-{ctx.step}").exists():
+        waste: list[Any] = [b"x" * WASTE]
+        waste.append(waste)
     if (folder / f"exit-{ctx.step}").exists():
         os._exit(3)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -12,13 +13,19 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.engine.errors import ExitCode
-from bnpipe.pipeline.engine.events import MadeReady, RunStarted, StepRetried, StepStarted
+from bnpipe.pipeline.engine.events import (
+    MadeReady,
+    RunStarted,
+    StepFinished,
+    StepRetried,
+    StepStarted,
+)
 from bnpipe.pipeline.engine.execute import FinishedRun
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.store import Store
 from tests.child import WITH_TESTS, environment
-from tests.pipeline.engine.side_by_side import SIDE, run_side_by_side
+from tests.pipeline.engine.side_by_side import SIDE, WASTE, run_side_by_side
 from tests.waiting import is_gone, wait_for
 
 
@@ -190,6 +197,22 @@ def test_an_idle_worker_makes_ready_and_gets_the_step(
     assert [p.name for p in (folder / "pids").glob("ahead-*")] == [f"ahead-{last}"]
     assert [r["step"] for r in result.summary["made_ready"]] == ["last"]
     assert fails == ("OddError" in (result.folder.path / "workers.log").read_text())
+
+
+def test_a_worker_gives_back_what_its_step_left_in_memory(tmp_path: Path, folder: Path) -> None:
+    (folder / "waste-a").touch()
+    (folder / "wait-b").write_text("looking")
+
+    def resident(pid: int) -> int:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    def hear(event: Any) -> None:
+        if isinstance(event, StepFinished) and event.plan.name == "a":
+            wait_for(lambda: resident(*pids(folder, "a")) < WASTE)
+            (folder / "done-looking").touch()
+
+    assert run_side_by_side(tmp_path / "home", folder, 2, hear).exit_code is ExitCode.OK
 
 
 @pytest.fixture
