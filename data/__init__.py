@@ -13,13 +13,19 @@ atexit.register(gc.freeze)
 # another float), is for the user's programs: it would change the bytes of models under the same
 # step key. Below a device there is no keras.json; None is for the library's own choice.
 FOR_LIBRARIES = {
+    "DNNL_DEFAULT_FPMATH_MODE": None,
+    "DNNL_MAX_CPU_ISA": None,
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": os.devnull,
+    "ONEDNN_DEFAULT_FPMATH_MODE": None,
+    "ONEDNN_MAX_CPU_ISA": None,
+    "OPENBLAS_CORETYPE": None,
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": None,
     "TF_DETERMINISTIC_OPS": None,
     "TF_ENABLE_ONEDNN_OPTS": None,
     "TF_USE_LEGACY_KERAS": "0",
     "TF_XLA_FLAGS": None,
+    "XLA_FLAGS": None,
 }
 _OF_USER = {name: os.environ.pop(name, None) for name in FOR_LIBRARIES}
 os.environ |= {name: value for name, value in FOR_LIBRARIES.items() if value is not None}

@@ -36,6 +36,12 @@ SETTINGS: dict[str, dict[str, str]] = {
     "onednn on": {"TF_ENABLE_ONEDNN_OPTS": "1"},
     "onednn off": {"TF_ENABLE_ONEDNN_OPTS": "0"},
     "xla": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},
+    "xla flags": {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"},
+    "instructions": {
+        **dict.fromkeys(("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"), "SSE41"),
+        **dict.fromkeys(("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"), "BF16"),
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
     "determinism": {"TF_DETERMINISTIC_OPS": "1"},
     "legacy keras": {"TF_USE_LEGACY_KERAS": "1"},
     "tf log": {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_MAX_VLOG_LEVEL": "0"},
