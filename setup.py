@@ -97,7 +97,13 @@ setup(
     package_dir={f"bnpipe.{room}": room for room in ROOMS},
     package_data={"": PACKAGE_DATA},
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV_REQUIRES, "mlflow": ["mlflow-skinny>=3,<4"]},
+    extras_require={
+        "dev": DEV_REQUIRES,
+        "mlflow": ["mlflow-skinny>=3,<4"],
+        # Object stores to publish to; each pins the fsspec of its own release.
+        "s3": ["s3fs>=2024.10"],
+        "gcs": ["gcsfs>=2024.10"],
+    },
     entry_points={"console_scripts": ["bnpipe = bnpipe.pipeline.cli:main"]},
     zip_safe=False,
 )

@@ -19,6 +19,8 @@ MACHINE = frozenset(
 ARCHIVES = "TESTS_MNIST_ARCHIVES"
 # The same of BNPIPE_TF_SERVING.
 TF_SERVING = "TESTS_TF_SERVING"
+# The endpoint of an S3 server, where a test has started one.
+S3 = "TESTS_S3"
 # For children that import `tests`.
 WITH_TESTS = {"PYTHONPATH": str(ROOT)}
 
@@ -37,7 +39,7 @@ def forget_the_caller() -> None:
     own = {
         name: value
         for name, value in os.environ.items()
-        if name in (ARCHIVES, TF_SERVING)
+        if name in (ARCHIVES, TF_SERVING, S3)
         or (name.startswith("PYTEST_") and name != "PYTEST_ADDOPTS")
     }
     for name, of_caller in ((ARCHIVES, "BNPIPE_ARCHIVES"), (TF_SERVING, "BNPIPE_TF_SERVING")):

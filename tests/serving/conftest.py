@@ -10,6 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bnpipe.data.dataset_info import DatasetInfo
+from tests import child
 from tests.serving.folder.served import push, saved_model
 
 MakeModel = Callable[[str], Path]
@@ -54,9 +55,20 @@ def three(base: Path, model: MakeModel) -> Path:
     return base
 
 
-@pytest.fixture(params=["memory", "file"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "file":
+@pytest.fixture(params=["memory", "file", *(["s3"] if child.S3 in os.environ else [])])
+def url(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    if request.param == "s3":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ[child.S3])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        import s3fs
+
+        bucket = uuid.uuid4().hex
+        s3fs.S3FileSystem().mkdir(bucket)
+        yield f"s3://{bucket}/mnist"
+    elif request.param == "file":
         yield f"file://{tmp_path}/bucket/mnist"
     else:
         yield f"memory://{uuid.uuid4().hex}/mnist"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,11 @@ def test_a_damaged_ledger_in_the_store_is_told(base: Path, memory: str, model: M
         ("nowhere://bucket/mnist", "object store nowhere://bucket/mnist: ValueError: Protocol"),
     ],
 )
-def test_a_store_that_cannot_be_opened_is_one_line(base: Path, url: str, message: str) -> None:
+def test_a_store_that_cannot_be_opened_is_one_line(
+    base: Path, url: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ServingError, match=re.escape(message)):
         object_store.check(base, url)
 
