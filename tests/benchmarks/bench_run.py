@@ -7,7 +7,8 @@ Every round runs `bnpipe run` with `--jobs 1` and `--jobs 2` in turn, each in a 
 first run, one with TFDS's data prepared, one after a change of the learning rate (which has a
 champion), and an unchanged one. It prints the best seconds of each, their ratio, the peak of the
 proportional set size (PSS) of the run's whole tree of processes, and what each step of the best
-first run took. The digests of all artifacts must be equal, or it ends with an error.
+first run took. The digests of all artifacts must be equal, or it ends with an error. First it says
+how much two processes that only multiply slow one another: cores may be one, or share one's units.
 """
 
 import argparse
@@ -24,6 +25,14 @@ from typing import Any
 
 BUDGET_SECONDS = {"first": 30.0, "prepared": 25.0, "retrained": 20.0, "unchanged": 0.65}
 PEAK_BUDGET_GB = 2.5
+ARITHMETIC = """
+import time, numpy
+a = numpy.ones((512, 512), numpy.float32)
+began = time.monotonic()
+for _ in range(1500):
+    a @ a
+print(time.monotonic() - began)
+"""
 JOBS = (1, 2)
 
 
@@ -36,6 +45,10 @@ def main() -> None:
     if "BNPIPE_ARCHIVES" not in os.environ:
         options.sets.append("data.dataset=rendered_digits")
         _say("BNPIPE_ARCHIVES is not set: rendered_digits instead of MNIST")
+    alone, together = max(_multiplied(1)), max(_multiplied(2))
+    _say(
+        f"this machine: {together / alone:.2f}x the time for the same sums in two processes at once"
+    )
     best: dict[tuple[str, int], dict[str, Any]] = {}
     digests: dict[str, dict[str, Any]] = {}
     for number in range(options.rounds):
@@ -48,6 +61,14 @@ def main() -> None:
                 if known is None or measured["seconds"] < known["seconds"]:
                     best[what, jobs] = measured
     _table(best)
+
+
+def _multiplied(processes: int) -> list[float]:
+    """Seconds that each of some processes takes for the same arithmetic, side by side."""
+    words, environ = [sys.executable, "-c", ARITHMETIC], {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(words, env=environ, stdout=pipe) for _ in range(processes)]
+    return [float(process.communicate()[0]) for process in started]
 
 
 def _round(jobs: int, sets: list[str]) -> Any:
