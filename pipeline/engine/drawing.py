@@ -36,10 +36,12 @@ def _ascii(graph: Graph) -> str:
 
 
 def _mermaid(graph: Graph) -> str:
+    wired = {name for source, reader, _ in edges(graph) for name in (source, reader)}
     lines = ["flowchart LR"]
     lines += [
-        f"  {n}{{{{{n}}}}}" if node.component.gate else f"  {n}[{n}]"
+        f"  {n}{{{{{n}}}}}" if node.component.gate else f"  {n}"
         for n, node in graph.nodes.items()
+        if node.component.gate or n not in wired  # the others are boxes where they are wired
     ]
     lines += [f"  {name}([{name}])" for name in graph.references]
     readers: dict[tuple[str, str], list[str]] = {}

@@ -10,6 +10,7 @@ from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.drawing import draw, edges
 from bnpipe.pipeline.engine.graph import Graph
+from tests.pipeline.engine.side_by_side import FIRST, Nothing, Params
 from tests.toy_graph import toy_graph
 
 
@@ -40,17 +41,18 @@ def test_ascii_is_one_line_per_step_in_order(toy: Graph) -> None:
     ]
 
 
-def test_mermaid_declares_every_node_and_joins_only_those(toy: Graph) -> None:
+def test_mermaid_shows_every_node_and_declares_what_is_no_box(toy: Graph) -> None:
     first, *lines = draw(toy, "mermaid").splitlines()
     assert first == "flowchart LR"
-    node = re.compile(r"  (\w+)(?:\[\w+\]|\{\{\w+\}\}|\(\[\w+\]\))")
+    node = re.compile(r"  (\w+)(?:\{\{\w+\}\}|\(\[\w+\]\)|)")
     edge = re.compile(r"  (\w+) (?:-->\|\w+\||-\.->) (\w+(?: & \w+)*)")
     declared = {m[1] for line in lines if (m := node.fullmatch(line))}
     joined = [m.groups() for line in lines if (m := edge.fullmatch(line))]
     assert len(declared) + len(joined) == len(lines)  # nothing else stands there
-    assert declared == {*toy.nodes, "champion"}
+    assert declared == {"judge", "champion"}
     pairs = [(a, b) for a, readers in joined for b in readers.split(" & ")]
     assert sorted(pairs) == sorted((a, b) for a, b, _ in edges(toy))
+    assert {name for pair in pairs for name in pair} == {*toy.nodes, "champion"}
     assert "  judge{{judge}}" in lines and "  champion -.-> judge" in lines
     assert "  train -->|model| judge & pusher" in lines
 
@@ -81,3 +83,9 @@ def test_the_product_can_be_drawn_in_every_form(tmp_path: Path, form: str) -> No
 @pytest.mark.parametrize("form", ["ascii", "mermaid", "dot", "json"])
 def test_a_graph_without_steps_can_be_drawn(form: str) -> None:
     draw(Graph(), form)
+
+
+def test_a_step_that_nothing_is_wired_to_is_drawn() -> None:
+    graph = Graph()
+    graph.add(FIRST, Nothing(), Params())
+    assert draw(graph, "mermaid") == "flowchart LR\n  first"
