@@ -53,7 +53,7 @@ def look(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ins
     monkeypatch.setattr(inspection.versions, "provenance_of", lambda *a: {"dataset": DATASET})
     monkeypatch.setattr(Inspection, "_published_accuracy", lambda self: 0.95)
     (tmp_path / "requests").mkdir()
-    return Inspection(config, tmp_path / "home")
+    return Inspection(config, tmp_path / "home", "2026-11-28T03:00:00Z")
 
 
 def log(folder: Path, signature: str = "serve_images", **inputs: Any) -> Path:
@@ -98,7 +98,7 @@ def test_a_few_damaged_images_of_many_are_drift_too(
     write_inverted(tmp_path / "spans" / "8", 20)
     checks = replace(config.validator.checks, image_drift="off")
     validator = replace(config.validator, max_outlier_share=tolerated, checks=checks)
-    seen = Inspection(replace(config, validator=validator), tmp_path / "home").drift()
+    seen = Inspection(replace(config, validator=validator), tmp_path / "home", "").drift()
     assert " of 300 images in span 8 have " in seen.fired
 
 
