@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bnpipe.components.label_validator.accuracy_estimate import estimate_accuracy
 from bnpipe.components.label_validator.answer_drift import answer_drift
-from bnpipe.components.network.calibration import fit_temperature
+from bnpipe.components.network.calibration import at_temperature, fit_temperature
 from tests.components.example_validator.test_gate_power import read_splits
 
 VALIDATION, REFERENCE = 5000, 10_000
@@ -71,34 +71,52 @@ class Answers:
 
     def window(self, rng: np.random.Generator, name: str, size: int) -> "Window":
         """Images drawn from those that are not in the reference, spoiled or not."""
+        sample, labels = self.drawn(rng, name, size)
+        estimate = estimate_accuracy(
+            self.reference, self.reference_labels, sample, self.temperature
+        )
+        before, now = (
+            at_temperature(p, self.temperature).max(axis=1) for p in (self.reference, sample)
+        )
+        # Garg et al. 2022: as much is above the threshold on the reference as is right there.
+        threshold = np.quantile(before, 1 - estimate.before)
+        return Window(
+            accuracy=float(np.mean(sample.argmax(axis=1) == labels)),
+            estimate=estimate.accuracy,
+            interval=(estimate.low, estimate.high),
+            confidence=float(now.mean()),
+            thresholded=float(np.mean(now >= threshold)),
+            warned=answer_drift(self.reference, sample).drifted,
+        )
+
+    def drawn(
+        self, rng: np.random.Generator, name: str, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answers and labels of a window."""
         weights = np.ones(len(self.labels))
         if name == "label shift":  # shares from all that there are, and images as far as they go
             weights = rng.dirichlet(np.ones(10))[self.labels] + 1e-9
         rows = rng.choice(len(self.labels), size, replace=False, p=weights / weights.sum())
-        sample = self.spoiled.get(name, self.clean)[rows]
-        estimate = estimate_accuracy(
-            self.reference, self.reference_labels, sample, self.temperature
-        )
-        return Window(
-            accuracy=float(np.mean(sample.argmax(axis=1) == self.labels[rows])),
-            estimate=estimate.accuracy,
-            inside=(estimate.low, estimate.high),
-            warned=answer_drift(self.reference, sample).drifted,
-        )
+        return self.spoiled.get(name, self.clean)[rows], self.labels[rows]
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window's true accuracy, what was estimated, its interval, and whether drift was seen."""
+    """A window's true accuracy, what was estimated, its interval, and whether drift was seen.
+
+    Beside it what two other ways estimate: the mean confidence, and the share above a threshold.
+    """
 
     accuracy: float
     estimate: float
-    inside: tuple[float, float]
+    interval: tuple[float, float]
+    confidence: float
+    thresholded: float
     warned: bool
 
     @property
     def covered(self) -> bool:
-        low, high = self.inside
+        low, high = self.interval
         return low <= self.accuracy <= high
 
 

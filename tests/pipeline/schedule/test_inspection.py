@@ -1,5 +1,6 @@
 """Drift of new data and of requests, and a champion that loses accuracy, over a real model."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,18 @@ def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
         found = logged_images(tmp_path / folder, 28, 28, most=100)
         np.testing.assert_array_equal(found, pixels)
     assert len(logged_images(tmp_path / "a", 28, 28, most=3)) == 3
+
+
+def test_the_newest_requests_come_first_within_a_file_and_among_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        requests = RequestLog(tmp_path / name)
+        for number in range(3):
+            image = np.full((1, 2, 2), number + 10 * (name == "b"), np.uint8)
+            requests.predict("digits", "serve_images", 1, {"images": image}, {})
+        requests.close()
+        (tmp_path / f"{name}.tfrecord").write_bytes(requests.path.read_bytes())
+        os.utime(tmp_path / f"{name}.tfrecord", (1, 2 if name == "b" else 1))
+    assert logged_images(tmp_path, 2, 2, most=5)[:, 0].tolist() == [12, 11, 10, 2, 1]
 
 
 def test_a_log_that_is_being_written_or_damaged_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
