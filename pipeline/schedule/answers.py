@@ -52,7 +52,11 @@ class Look:
         return (
             f"is estimated at {estimate.accuracy:.3f} ({estimate.low:.3f} to {estimate.high:.3f}) "
             f"on {self.images:,} logged requests, "
-            + (f"but drift may spoil that: {drift.sentence}" if drift.drifted else "no drift")
+            + (
+                f"but drift may make it far too high: {drift.sentence}"
+                if drift.drifted
+                else "no drift"
+            )
         )
 
 

@@ -67,7 +67,7 @@ def test_other_images_are_drift_by_the_answers_to_them(project: Project) -> None
     assert "; requests: " in drift and " differs most: on average " in drift
     (line,) = (project.home / "schedule" / "estimates.jsonl").read_text().splitlines()
     assert json.loads(line)["drift"] is True
-    assert "but drift may spoil that" in project.call("status")
+    assert "but drift may make it far too high" in project.call("status")
 
 
 def test_without_the_run_behind_it_nothing_is_said(project: Project) -> None:
