@@ -15,7 +15,7 @@ from bnpipe.data.durable import fsync, replace_bytes, write_all
 from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import read_plain
 
-MOST = 5000
+MOST = 2000
 """So many lines are kept, or up to twice as many until the older ones are dropped."""
 
 
@@ -45,18 +45,13 @@ class Estimate:
 
 def estimates(home: Path) -> list[Estimate]:
     """All that are kept, oldest first; lines that cannot be read are passed over."""
-    names = [field.name for field in fields(Estimate)]
-    kept = []
-    for line in _lines(home):
-        with suppress(ValueError, KeyError, TypeError):
-            value = json.loads(line)
-            kept.append(Estimate(**{name: value[name] for name in names}))
-    return kept
+    return [estimate for estimate in map(_parsed, _lines(home)) if estimate is not None]
 
 
 def newest(home: Path, version: int | None) -> Estimate | None:
     """The last one of a version; None if there is none."""
-    return next((e for e in reversed(estimates(home)) if e.version == version), None)
+    parsed = map(_parsed, reversed(_lines(home)))
+    return next((e for e in parsed if e is not None and e.version == version), None)
 
 
 def append(home: Path, estimate: Estimate) -> None:
@@ -80,6 +75,13 @@ def append(home: Path, estimate: Estimate) -> None:
     finally:
         os.close(descriptor)
     fsync(path.parent)
+
+
+def _parsed(line: bytes) -> Estimate | None:
+    with suppress(ValueError, KeyError, TypeError):
+        value = json.loads(line)
+        return Estimate(**{field.name: value[field.name] for field in fields(Estimate)})
+    return None
 
 
 def _lines(home: Path) -> list[bytes]:

@@ -1,9 +1,9 @@
 """Drift that the model sees: its answers to a sample against those to data like its training's.
 
 Black-box shift detection on the softmax output by univariate Kolmogorov-Smirnov tests, Bonferroni
-over them all, which was the strongest of the tests that need no training of their own in Rabanser,
-Günnemann & Lipton 2019, "Failing Loudly", https://arxiv.org/abs/1810.11953. To the K probabilities
-comes the largest of each row: it sees what makes all classes doubtful by a little.
+over them all, which does best in Rabanser, Günnemann & Lipton 2019, "Failing Loudly",
+https://arxiv.org/abs/1810.11953. To the K probabilities comes the largest of each row: it sees what
+makes all classes doubtful by a little.
 """
 
 from __future__ import annotations
