@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnpipe.components.label_validator.accuracy_estimate import AccuracyEstimate
+from bnpipe.components.label_validator.answer_drift import AnswerDrift
 from bnpipe.data.records.examples import encode
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.sources.digit_renderer import draw_chunk
 from bnpipe.data.statistics.summary import SplitSummary
 from bnpipe.pipeline.configuration.config import Config, from_values
 from bnpipe.pipeline.engine.graph import Resolved
+from bnpipe.pipeline.estimates import estimates
 from bnpipe.pipeline.schedule import inspection
+from bnpipe.pipeline.schedule.answers import Look
 from bnpipe.pipeline.schedule.inspection import Inspection
 from bnpipe.serving.client.logged_images import logged_images
 from bnpipe.serving.client.request_log import RequestLog
@@ -123,6 +127,42 @@ def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
     seen = look.accuracy()
     assert bool(seen.fired) is fires
     assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.remark
+
+
+@pytest.mark.parametrize(("high", "fires"), [(0.961, False), (0.959, True)])
+def test_an_estimate_that_is_surely_too_low_is_a_reason_and_is_written_down_once(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, high: float, fires: bool
+) -> None:
+    """Too low by `schedule.accuracy_drop`, 0.02, against 0.98 in the evaluation."""
+    images, _ = draw_chunk(5, "test", 0)
+    log(tmp_path / "requests", images=images[:300])
+    estimate = AccuracyEstimate(accuracy=0.95, low=0.94, high=high, before=0.98)
+    drift = AnswerDrift(1e-9, True, "confidence differs most")
+    known = Look(300, drift, estimate)
+    monkeypatch.setattr(Inspection, "_look", lambda self, images: known)
+    told = f"v1 is estimated at 0.950 (0.940 to {high:.3f}) on 300 logged requests, but drift"
+    assert look.drift().fired == "requests: confidence differs most"
+    seen = look.estimate()
+    assert bool(seen.fired) is fires
+    assert (seen.fired + seen.remark).startswith(told)
+    (line,) = estimates(tmp_path / "home")
+    assert (line.version, line.high, line.drift) == (1, high, True)
+
+
+def test_a_span_that_the_champion_answers_otherwise_has_drifted(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_records(tmp_path / "spans" / "7", 5, train=300)
+    drifts = {300: AnswerDrift(1e-9, True, "confidence differs most")}
+    monkeypatch.setattr(Inspection, "_look", lambda s, i: Look(len(i), drifts[len(i)], None))
+    assert look.drift().fired == "span 7: confidence differs most"
+    drifts[300] = AnswerDrift(0.3, False, "confidence differs most")
+    assert look.drift().remark == "no drift in span 7"
+
+
+def test_with_too_few_requests_nothing_is_estimated(look: Inspection, tmp_path: Path) -> None:
+    assert look.estimate().remark.startswith("estimate: too few requests")
+    assert estimates(tmp_path / "home") == []
 
 
 def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
