@@ -31,6 +31,8 @@ class Estimate:
         low, high: its 99 % interval.
         drift: whether its answers are others than those of its evaluation.
         sentence: all of that for people.
+        model: digest of the Model that the version was published from: a home may publish several
+            data sets, each with a version of that number.
     """
 
     time: str
@@ -41,6 +43,7 @@ class Estimate:
     high: float
     drift: bool
     sentence: str
+    model: str
 
 
 def estimates(home: Path) -> list[Estimate]:
@@ -48,10 +51,11 @@ def estimates(home: Path) -> list[Estimate]:
     return [estimate for estimate in map(_parsed, _lines(home)) if estimate is not None]
 
 
-def newest(home: Path, version: int | None) -> Estimate | None:
-    """The last one of a version; None if there is none."""
+def newest(home: Path, version: int | None, model: str | None) -> Estimate | None:
+    """The last one of a version that was published from a model; None if there is none."""
     parsed = map(_parsed, reversed(_lines(home)))
-    return next((e for e in parsed if e is not None and e.version == version), None)
+    asked = (version, model)
+    return next((e for e in parsed if e is not None and (e.version, e.model) == asked), None)
 
 
 def append(home: Path, estimate: Estimate) -> None:

@@ -168,11 +168,17 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         data_gate=verdicts.get("example_validator", {}),
         trial=verdicts.get("infra_validator", {}),
         soaks=_read(folder.path / "canary.json") or {},
-        estimate=newest(store.home, (report.get("pushed") or {}).get("version")),
+        estimate=_estimate(store, report),
         environment=_environment(store, report),
         pictures=pictures,
         missing=tuple(missing),
     )
+
+
+def _estimate(store: Store, run: Json) -> Estimate | None:
+    """How good the version that a run published is thought to be since."""
+    models = (s["outputs"].get("model") for s in run["steps"] if s["name"] == "trainer")
+    return newest(store.home, (run.get("pushed") or {}).get("version"), next(models, None))
 
 
 def _outputs(store: Store, run: Json) -> Iterator[tuple[Json, str, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -17,6 +18,7 @@ from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.pipeline.schedule.slot import iso
+from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import ledger, versions
 
 _BAD = (Result.FAILED, Result.MISSED)
@@ -116,8 +118,17 @@ def health(
         working=book.is_locked,
         served=age,
         ticked=None if ticked is None else datetime.fromtimestamp(ticked, UTC),
-        estimate=newest(home, versions.live(served)),
+        estimate=_estimate(home, served),
     )
+
+
+def _estimate(home: Path, served: Path) -> Estimate | None:
+    version = versions.live(served)
+    if version is not None:
+        with suppress(ServingError):  # put there by hand: no model of ours is behind it
+            source = versions.provenance_of(served, version)
+            return newest(home, version, source.get("inputs", {}).get("model"))
+    return None
 
 
 def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> str | None:

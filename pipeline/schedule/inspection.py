@@ -135,15 +135,18 @@ class Inspection:
 
         look = self._look(self._requests(MOST))
         if look is not None and look.estimate is not None:
+            assert self._live is not None  # it has answered
+            source = versions.provenance_of(self._served, self._live)
             estimate = Estimate(
                 time=self._now,
-                version=self._live or 0,
+                version=self._live,
                 requests=look.images,
                 accuracy=look.estimate.accuracy,
                 low=look.estimate.low,
                 high=look.estimate.high,
                 drift=look.drift.drifted,
                 sentence=f"v{self._live} {look.sentence}",
+                model=source.get("inputs", {}).get("model", ""),
             )
             append(self._store.home, estimate)
         return look

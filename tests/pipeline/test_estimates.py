@@ -8,7 +8,7 @@ import pytest
 from bnpipe.pipeline import estimates
 from bnpipe.pipeline.estimates import Estimate, append, newest
 
-ONE = Estimate("2026-11-28T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, False, "v3 is estimated")
+ONE = Estimate("2026-11-28T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, False, "v3 is estimated", "ab")
 
 
 def test_what_was_appended_is_read_oldest_first(tmp_path: Path) -> None:
@@ -17,8 +17,9 @@ def test_what_was_appended_is_read_oldest_first(tmp_path: Path) -> None:
     append(tmp_path, ONE)
     append(tmp_path, later)
     assert estimates.estimates(tmp_path) == [ONE, later]
-    assert (newest(tmp_path, 3), newest(tmp_path, 4)) == (ONE, later)
-    assert newest(tmp_path, 5) is None and newest(tmp_path, None) is None
+    assert (newest(tmp_path, 3, "ab"), newest(tmp_path, 4, "ab")) == (ONE, later)
+    assert newest(tmp_path, 5, "ab") is newest(tmp_path, None, None) is None
+    assert newest(tmp_path, 3, "cd") is None  # v3 of another data set
 
 
 def test_a_torn_last_line_is_no_estimate_and_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ REFERENCE = answers(10_000)
 
 def test_ties_of_a_saturated_softmax_cause_no_alarms():
     assert np.mean(REFERENCE.max(axis=1) == 1) > 0.5
-    p_values = [answer_drift(REFERENCE, answers(500, seed=s)).p_value for s in range(1, 201)]
+    p_values = [answer_drift(REFERENCE[:3000], answers(500, seed=s)).p_value for s in range(1, 201)]
     for level in (0.05, 0.2):
         # As many as a right test has in 999 of 1,000 such benches, at most.
         assert np.sum(np.array(p_values) < level) <= stats.binom.ppf(0.999, 200, level)

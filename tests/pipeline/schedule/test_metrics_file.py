@@ -56,7 +56,7 @@ def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
 
 
 def test_an_estimate_of_the_live_version_is_among_them(tmp_path: Path) -> None:
-    estimate = Estimate("2026-11-22T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, True, "v3 is")
+    estimate = Estimate("2026-11-22T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, True, "v3 is", "ab")
     state = replace(STATE, estimate=estimate)
     write_metrics(tmp_path / "bnpipe.prom", MODEL, state, SETTLED, NOW)
     found = {name: value for (name, _), value in read(tmp_path / "bnpipe.prom").items()}
