@@ -96,6 +96,15 @@ def run_behind(store: Store, source: Mapping[str, Any]) -> RunFolder | None:
     return run if model is not None and _output(run, "trainer", "model") == model else None
 
 
+def evaluation_behind(store: Store, served: Path, version: int) -> Path | None:
+    """The Evaluation of the run that pushed a version; None when it is not in this home."""
+    with suppress(ServingError):
+        run = run_behind(store, versions.provenance_of(served, version))
+        digest = _output(run, "evaluator", "evaluation") if run else None
+        return store.object_path(digest) if digest else None
+    return None
+
+
 def _statistics_behind(store: Store, served: Path, version: int) -> str | None:
     """Digest of the statistics in the run that pushed a version, if that was a run of this home."""
     with suppress(ServingError):

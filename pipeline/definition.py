@@ -58,7 +58,8 @@ def build(config: Config, home: Path) -> Graph:
     """The pipeline: MNIST from TFDS to a served model, judged against its twin without BN."""
     g = Graph()
     served = served_folder(config, home)
-    training = replace(config.trainer, fold_batch_norm=config.serving.fold_batch_norm)
+    served_as = {n: getattr(config.serving, n) for n in ("fold_batch_norm", "calibrated")}
+    training = replace(config.trainer, **served_as)
     without_bn = replace(training, normalization="none", warm_start=None)
 
     examples = g.add(example_gen.COMPONENT, example_gen.Inputs(), config.data).examples

@@ -62,6 +62,8 @@ class Params:
     """Keras' name of the precision; what is exported is float32 in any case."""
     fold_batch_norm: bool = configured_as("serving.fold_batch_norm", True)
     """Folds the batch normalisation of the exported model into its Dense layers."""
+    calibrated: bool = configured_as("serving.calibrated", False)
+    """Divides the exported model's logits by the temperature that validation was fitted with."""
     memory_budget_mb: Annotated[int, Ge(1)] = machine_local(512)
     """Features of more megabytes than this stay on disk; the result is the same."""
     checkpoint_seconds: Annotated[float, Ge(0)] = machine_local(30.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -63,6 +63,7 @@ def export_verified(
     info: DatasetInfo,
     blocks: Iterable[Floats],
     fold_batch_norm: bool,
+    temperature: float = 1.0,
 ) -> Exported:
     """Exports a trained model and compares its answers.
 
@@ -73,16 +74,17 @@ def export_verified(
         info: the data set.
         blocks: the features, float32[n, D] in [0, 1], on which to compare, some at a time.
         fold_batch_norm: true to fold all that can be folded.
+        temperature: what the exported model divides its logits by.
 
     Raises:
         TrainingError: a probability differs by 1e-5 (by more where rounding alone does that) or
             more, or the most probable class of an example differs though it leads by that much.
     """
-    layers = layers_of(model)
+    layers = _divided(layers_of(model), temperature)
     result = fold(layers) if fold_batch_norm else None
     exported = classifier.export(folder, result.layers if result else layers, info)
     serve = exported["probabilities_only"]
-    agreement, rounding, images_compared = _agreement(model, exact, serve, blocks)
+    agreement, rounding, images_compared = _agreement(model, exact, serve, blocks, temperature)
     tolerance = min(max(TOLERANCE, ROUNDINGS * rounding), LARGEST_TOLERANCE)
     if not agreement.within(tolerance):
         raise TrainingError(
@@ -142,6 +144,14 @@ def layers_of(model: keras.Model) -> list[Layer]:
     return layers
 
 
+def _divided(layers: list[Layer], temperature: float) -> list[Layer]:
+    """The layers with logits that are divided by a number."""
+    *before, last = layers
+    assert isinstance(last, Dense), "the last layer gives the logits"
+    divided = replace(last, kernel=last.kernel / temperature, bias=last.bias / temperature)
+    return [*before, divided]
+
+
 def _array(variable: keras.Variable) -> npt.NDArray[np.floating]:
     return variable.numpy()
 
@@ -151,7 +161,11 @@ def _batch_normalizations(layers: list[Layer]) -> tuple[str, ...]:
 
 
 def _agreement(
-    model: keras.Model, exact: keras.Model, serve: Signature, blocks: Iterable[Floats]
+    model: keras.Model,
+    exact: keras.Model,
+    serve: Signature,
+    blocks: Iterable[Floats],
+    temperature: float,
 ) -> tuple[Agreement, float, int]:
     """The agreement, the largest effect of rounding on a probability, and the number of rows.
 
@@ -159,9 +173,10 @@ def _agreement(
     """
     trained, served, rounding = [], [], 0.0
     for features in blocks:
-        trained.append(tf.nn.softmax(model(features, training=False)).numpy())
+        trained.append(tf.nn.softmax(model(features, training=False) / temperature).numpy())
         served.append(serve(features=tf.constant(features))["probabilities"].numpy())
-        unrounded = tf.nn.softmax(exact(features.astype(np.float64), training=False)).numpy()
+        logits = exact(features.astype(np.float64), training=False)
+        unrounded = tf.nn.softmax(logits / temperature).numpy()
         rounding = max(rounding, float(np.abs(unrounded - trained[-1]).max()))
     if not trained:
         return Agreement(0.0, 0, 0.0), 0.0, 0

@@ -7,11 +7,13 @@ import os
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bnpipe.components.artifacts import Model
 from bnpipe.components.base import Context, Facts
 from bnpipe.components.network import network
+from bnpipe.components.network.calibration import fit_temperature
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import Split, feature_blocks, open_splits
 from bnpipe.components.network.loop import Trainer
@@ -46,8 +48,10 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     served = net if params.dtype == SERVED_DTYPE else _in(SERVED_DTYPE, net, info, params)
     exact = _in(EXACT_DTYPE, served, info, params)
     blocks = feature_blocks(examples, VERIFIED_SPLITS, info)
+    temperature = _temperature(served, validation)
+    divisor = (temperature if params.calibrated else None) or 1.0
     exported = export_verified(
-        served, exact, model.saved_model, info, blocks, params.fold_batch_norm
+        served, exact, model.saved_model, info, blocks, params.fold_batch_norm, divisor
     )
     if exported.left:
         ctx.log.info("exported without folding: %s", ", ".join(exported.left))
@@ -59,6 +63,7 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         "train_accuracy": final["train_accuracy"],
         "validation_loss": loss,
         "validation_accuracy": accuracy,
+        "temperature": temperature,
         "export_tolerance": exported.facts["export_tolerance"],
     }
     net.save_weights(model.path / "training.weights.h5")
@@ -103,6 +108,15 @@ def _train(
     if params.precise_statistics:
         estimate_statistics(net, train)
     return trainer
+
+
+def _temperature(net: keras.Model, split: Split) -> float | None:
+    """The temperature of a network by a split; None without examples."""
+    blocks = [(net(features, training=False), labels) for features, labels in split.blocks()]
+    if not blocks:
+        return None
+    logits, labels = zip(*blocks, strict=True)
+    return fit_temperature(np.concatenate(logits), np.concatenate(labels))
 
 
 def _in(dtype: Dtype, net: keras.Model, info: DatasetInfo, params: Params) -> keras.Model:

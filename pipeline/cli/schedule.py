@@ -115,7 +115,7 @@ def _beyond(config: Config, limit: float) -> float:
     """Seconds of a tick besides its run, at most: looking at data, soak and bake when slowest."""
     from bnpipe.pipeline.configuration.duration import parse_duration
 
-    looking = limit if {"drift", "accuracy"} & set(config.schedule.triggers) else 0.0
+    looking = limit if {"drift", "accuracy", "estimate"} & set(config.schedule.triggers) else 0.0
     soak = config.canary.soak if config.serving.rollout == "canary" else None
     lengths = (parse_duration(t) for t in (soak, config.canary.bake) if t)
     return looking + 2 * sum(length.total_seconds() for length in lengths)

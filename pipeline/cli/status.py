@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def status(
     if work and not schedule.next_slots:
         attention.append(f"to run: {', '.join(work)}")
     running, last = is_held(store.home), next(summaries(store), None)
-    live = versions.live(served)
+    live, estimate = versions.live(served), schedule.estimate
     value = {
         "home": str(store.home),
         "running": running,
@@ -52,6 +53,7 @@ def status(
         "work": work,
         "attention": attention,
         "served": {"folder": str(served), "live": live},
+        "estimate": estimate and asdict(estimate),
     }
     ui.answer(
         value,
@@ -59,6 +61,7 @@ def status(
         f"last run  {last['id']} {last['status']}" if last else "last run  none yet",
         f"to run    {', '.join(work) or 'nothing'}",
         f"served    {f'v{live}' if live else 'nothing'} in {served}",
+        *([f"estimate  {estimate.sentence} ({estimate.time})"] if estimate else ()),
         *(f"attention {sentence}" for sentence in schedule.attention),
         as_json=as_json,
     )

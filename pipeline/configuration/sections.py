@@ -13,7 +13,7 @@ from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
 from bnpipe.serving.deploy import IMAGE, NGINX
 
-TriggerName = Literal["clock", "new_span", "drift", "accuracy", "staleness"]
+TriggerName = Literal["clock", "new_span", "drift", "accuracy", "estimate", "staleness"]
 """The reasons that may start a retraining, besides a person."""
 
 
@@ -28,6 +28,8 @@ class Serving:
     """The name that clients ask for; by default the data set's."""
     fold_batch_norm: bool = True
     """Fold batch normalisation into the preceding Dense layer of the exported graph."""
+    calibrated: bool = False
+    """Serve probabilities that are as large as the model is right (temperature scaling)."""
     keep_versions: Annotated[int, at.Ge(1)] = 5
     """Number of versions to keep, besides the live and the labelled ones."""
     server_binary: LocalPath | None = None
@@ -147,9 +149,10 @@ class Schedule:
     triggers: tuple[TriggerName, ...] = ("clock",)
     """Reasons to retrain that are looked for at every slot; `clock` is one at every slot."""
     requests: LocalPath | None = None
-    """Folder of logged requests (bnpipe predict --log-to) that `drift` looks at too."""
+    """Folder of logged requests (bnpipe predict --log-to) that `drift` and `estimate` look at."""
     accuracy_drop: Annotated[float, at.Ge(0), at.Lt(1)] = 0.02
-    """With `accuracy`: how much the champion may lose on the newest span."""
+    """How much the champion may lose: with `accuracy` on the newest span, with `estimate` by what
+    it is sure of on logged requests."""
     stale_after: str | None = None
     """Age from which the served model is stale, e.g. 7d; it is a trigger and an alarm."""
     attempts: Annotated[int, at.Ge(1)] = 3
@@ -186,6 +189,8 @@ class Schedule:
         make_timetable(self.cron, spans["every"], self.timezone)
         if "staleness" in self.triggers and self.stale_after is None:
             raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
+        if "estimate" in self.triggers and self.requests is None:
+            raise ValueError("schedule.requests: the trigger estimate needs it, e.g. requests")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from bnpipe.data.plain_file import read_plain
 from bnpipe.data.statistics.summary import SUMMARY, SplitSummary, read_parts
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
+from bnpipe.pipeline.estimates import Estimate, newest
 from bnpipe.pipeline.report.evaluation import MODELS, RunEvaluation
 
 Json = Mapping[str, Any]
@@ -63,6 +64,8 @@ class Contents:
         data_gate: `verdict.json` of the data gate; empty when it took no part.
         trial: `verdict.json` of the infra validator; empty when no server was asked.
         soaks: how the published version did as canary, `soak`, and once it was live, `bake`.
+        estimate: how good the published version is thought to be on logged requests; None if
+            nobody has looked.
         environment: versions of Python and the libraries that are in the step keys.
         pictures: groups of pictures worth looking at, by group.
         missing: objects of the run that are not in the store any more, as `step.field`.
@@ -79,6 +82,7 @@ class Contents:
     data_gate: Json = field(default_factory=dict)
     trial: Json = field(default_factory=dict)
     soaks: Mapping[str, Json] = field(default_factory=dict)
+    estimate: Estimate | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -164,10 +168,17 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         data_gate=verdicts.get("example_validator", {}),
         trial=verdicts.get("infra_validator", {}),
         soaks=_read(folder.path / "canary.json") or {},
+        estimate=_estimate(store, report),
         environment=_environment(store, report),
         pictures=pictures,
         missing=tuple(missing),
     )
+
+
+def _estimate(store: Store, run: Json) -> Estimate | None:
+    """How good the version that a run published is thought to be since."""
+    models = (s["outputs"].get("model") for s in run["steps"] if s["name"] == "trainer")
+    return newest(store.home, (run.get("pushed") or {}).get("version"), next(models, None))
 
 
 def _outputs(store: Store, run: Json) -> Iterator[tuple[Json, str, Path]]:

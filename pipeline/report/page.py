@@ -165,6 +165,10 @@ def _tiles(contents: Contents) -> Iterator[Tile]:
         silent = version or pushed["sentence"].startswith("stopped by")
         name = f"v{version}" if version else "nothing"
         yield Tile("Published", name, "" if silent else pushed["sentence"])
+    estimate = contents.estimate
+    if estimate is not None:
+        interval = f"{number(estimate.low)} to {number(estimate.high)}"
+        yield Tile("Estimated since", number(estimate.accuracy), interval)
 
 
 def _tile(name: str, metric: Measured, text: Callable[[float | None], str]) -> Tile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -12,10 +13,12 @@ from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.estimates import Estimate, newest
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
 from bnpipe.pipeline.schedule.slot import iso
+from bnpipe.serving.errors import ServingError
 from bnpipe.serving.folder import ledger, versions
 
 _BAD = (Result.FAILED, Result.MISSED)
@@ -36,6 +39,7 @@ class Health:
         working: whether a slot is being done now.
         served: the live version and its age; None when none is known.
         ticked: when somebody last ticked; None if never.
+        estimate: how good the live version is thought to be on logged requests; None if unknown.
     """
 
     attention: tuple[str, ...]
@@ -46,6 +50,7 @@ class Health:
     working: bool
     served: tuple[int, timedelta] | None
     ticked: datetime | None
+    estimate: Estimate | None = None
 
 
 def timetable_of(schedule: Schedule) -> Timetable | None:
@@ -113,7 +118,17 @@ def health(
         working=book.is_locked,
         served=age,
         ticked=None if ticked is None else datetime.fromtimestamp(ticked, UTC),
+        estimate=_estimate(home, served),
     )
+
+
+def _estimate(home: Path, served: Path) -> Estimate | None:
+    version = versions.live(served)
+    if version is not None:
+        with suppress(ServingError):  # put there by hand: no model of ours is behind it
+            source = versions.provenance_of(served, version)
+            return newest(home, version, source.get("inputs", {}).get("model"))
+    return None
 
 
 def _stale(schedule: Schedule, age: tuple[int, timedelta] | None) -> str | None:

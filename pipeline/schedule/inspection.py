@@ -1,7 +1,7 @@
-"""The triggers `drift` and `accuracy`, in a process of its own: they need TensorFlow.
+"""The triggers `drift`, `accuracy` and `estimate`, in a process of its own: they need TensorFlow.
 
-`python -m bnpipe.pipeline.schedule.inspection` reads {"config", "home", "wanted"} and writes, by
-trigger, the fields of `Seen`, or {"error": sentence} if it could not tell.
+`python -m bnpipe.pipeline.schedule.inspection` reads {"config", "home", "now", "wanted"} and
+writes, by trigger, the fields of `Seen`, or {"error": sentence} if it could not tell.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from bnpipe.pipeline.configuration.publishing import served_folder
 from bnpipe.pipeline.engine.errors import one_line
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
+from bnpipe.pipeline.estimates import Estimate, append
 from bnpipe.pipeline.schedule.triggers import Seen, new_spans
 from bnpipe.serving.folder import versions
 
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
 
     from bnpipe.data.sources.source import BadRecord
     from bnpipe.data.statistics.summary import SplitSummary
+    from bnpipe.pipeline.schedule.answers import Look
 
 MOST_REQUESTS = 20_000
 """So many logged images are looked at, the newest ones."""
 _LEVEL = 0.01
+_REQUESTS = "requests"
 
 
 class Inspection:
@@ -45,16 +49,21 @@ class Inspection:
     Args:
         config: the configuration.
         home: the home.
+        now: the present moment, ISO 8601.
     """
 
-    def __init__(self, config: Config, home: Path) -> None:
+    def __init__(self, config: Config, home: Path, now: str) -> None:
         self._config = config
+        self._now = now
         self._store = Store(home)
         self._served = served_folder(config, home)
         self._live = versions.live(self._served)
 
     def drift(self) -> Seen:
-        """New spans and logged requests against the data that the champion was trained on.
+        """New spans and logged requests against what the champion was trained and evaluated on.
+
+        Their statistics against those of the training data, and its answers to them against its
+        answers to the evaluated split: a network may be confused by what looks alike on average.
 
         Raises:
             BnpipeError: data or statistics cannot be read.
@@ -65,12 +74,19 @@ class Inspection:
         if statistics is None:
             return Seen(remark="drift: the champion's data is not known here")
         reference = SplitSummary.read(statistics.location / "Split-train")
-        samples = dict(self._samples())
-        if not samples:
+        names, off, info = [], [], self._info()
+        for name, columns in self._samples():
+            names.append(name)
+            sample = SplitSummary(info.height, info.width, info.classes)
+            sample.add(columns)
+            look = self._asked if name == _REQUESTS else self._look(columns["image"])
+            off.append(self._off(name, sample, reference))
+            if look is not None and look.drift.drifted:
+                off.append(f"{name}: {look.drift.sentence}")
+        if not names:
             return Seen(remark="drift: no new data and no requests to look at")
-        off = (self._off(name, sample, reference) for name, sample in samples.items())
         fired = "; ".join(filter(None, off))
-        return Seen(fired) if fired else Seen(remark=f"no drift in {', '.join(samples)}")
+        return Seen(fired) if fired else Seen(remark=f"no drift in {', '.join(names)}")
 
     def accuracy(self) -> Seen:
         """The champion on the newest span against what it had when it was published.
@@ -98,25 +114,73 @@ class Inspection:
         dropped = at_most < before - self._config.schedule.accuracy_drop
         return Seen(sentence) if dropped else Seen(remark=sentence)
 
-    def _samples(self) -> Iterator[tuple[str, SplitSummary]]:
-        """Data that may have drifted: spans that no model was judged on yet, and requests."""
-        from bnpipe.data.statistics.summary import SplitSummary
+    def estimate(self) -> Seen:
+        """How good the champion is on logged requests, from how sure it is of its answers.
 
+        Raises:
+            BnpipeError: the requests or the model cannot be read.
+            OSError: the estimate cannot be written down.
+        """
+        look = self._asked
+        if look is None or look.estimate is None:
+            return Seen(remark="estimate: too few requests, or the evaluation is not known here")
+        sentence = f"v{self._live} {look.sentence}; {look.estimate.before:.4f} when published"
+        dropped = look.estimate.high < look.estimate.before - self._config.schedule.accuracy_drop
+        return Seen(sentence) if dropped else Seen(remark=sentence)
+
+    @cached_property
+    def _asked(self) -> Look | None:
+        """The champion's answers to the newest requests; what they tell is written down at once."""
+        from bnpipe.pipeline.schedule.answers import MOST
+
+        look = self._look(self._requests(MOST))
+        if look is not None and look.estimate is not None:
+            assert self._live is not None  # it has answered
+            source = versions.provenance_of(self._served, self._live)
+            estimate = Estimate(
+                time=self._now,
+                version=self._live,
+                requests=look.images,
+                accuracy=look.estimate.accuracy,
+                low=look.estimate.low,
+                high=look.estimate.high,
+                drift=look.drift.drifted,
+                sentence=f"v{self._live} {look.sentence}",
+                model=source.get("inputs", {}).get("model", ""),
+            )
+            append(self._store.home, estimate)
+        return look
+
+    def _look(self, images: npt.NDArray[np.uint8]) -> Look | None:
+        """The champion's answers to images uint8[N, H * W]; None when nothing is known of it."""
+        from bnpipe.pipeline.schedule.answers import LiveAnswers
+
+        if self._live is None:
+            return None
         info = self._info()
-        for span in self._spans(new_spans(self._config, self._store)[0]):
-            summary = SplitSummary(info.height, info.width, info.classes)
-            images, labels = self._labelled(span)
-            summary.add({"image": images.reshape(len(images), -1), "label": labels})
-            yield f"span {span.name}", summary
-        folder = self._config.schedule.requests
-        if folder is not None:
-            from bnpipe.serving.client.logged_images import logged_images
+        live = LiveAnswers(self._store, self._served, self._live)
+        return live.look(images.reshape(-1, info.height, info.width))
 
-            pixels = logged_images(Path(folder), info.height, info.width, most=MOST_REQUESTS)
-            if len(pixels):
-                summary = SplitSummary(info.height, info.width, info.classes)
-                summary.add({"image": pixels})
-                yield "requests", summary
+    def _requests(self, most: int) -> npt.NDArray[np.uint8]:
+        """Images of the newest logged requests, uint8[N, H * W]."""
+        import numpy as np
+
+        from bnpipe.serving.client.logged_images import logged_images
+
+        folder = self._config.schedule.requests
+        if folder is None or self._live is None:
+            return np.zeros((0, 0), np.uint8)
+        info = self._info()
+        return logged_images(Path(folder), info.height, info.width, most=most)
+
+    def _samples(self) -> Iterator[tuple[str, dict[str, npt.NDArray[Any]]]]:
+        """Data that may have drifted: spans that no model was judged on yet, and requests."""
+        for span in self._spans(new_spans(self._config, self._store)[0]):
+            images, labels = self._labelled(span)
+            yield f"span {span.name}", {"image": images.reshape(len(images), -1), "label": labels}
+        requests = self._requests(MOST_REQUESTS)
+        if len(requests):
+            yield _REQUESTS, {"image": requests}
 
     def _off(self, name: str, sample: SplitSummary, reference: SplitSummary) -> str:
         """Compare a sample with the champion's data, by the validator's checks and bounds.
@@ -220,12 +284,16 @@ class Inspection:
 def main() -> None:
     """Answer what stdin asks."""
     asked = json.load(sys.stdin)
-    inspection = Inspection(from_values(asked["config"]), Path(asked["home"]))
+    inspection = Inspection(from_values(asked["config"]), Path(asked["home"]), asked["now"])
+    looks = {
+        "drift": inspection.drift,
+        "accuracy": inspection.accuracy,
+        "estimate": inspection.estimate,
+    }
     answers = {}
     for name in asked["wanted"]:
         try:
-            seen = {"drift": inspection.drift, "accuracy": inspection.accuracy}[name]()
-            answers[name] = asdict(seen)
+            answers[name] = asdict(looks[name]())
         except Exception as error:  # the boundary to data and models
             answers[name] = {"error": one_line(error)}
     sys.stdout.write(json_text(answers) + "\n")

@@ -64,6 +64,16 @@ def write_metrics(
     gauge("served_model_timestamp_seconds", text, published)
     text = "1 if the live version is older than configured."
     gauge("served_model_stale", text, state.stale is not None)
+    if state.estimate is not None:
+        estimate = state.estimate
+        text = "Share of logged requests that the live version is estimated to answer right."
+        gauge("estimated_accuracy", text, estimate.accuracy)
+        gauge("estimated_accuracy_low", "Lower end of its 99 % interval.", estimate.low)
+        gauge("estimated_accuracy_high", "Upper end of its 99 % interval.", estimate.high)
+        text = "1 if the answers to them are others than those of the evaluation."
+        gauge("answer_drift", text, estimate.drift)
+        time = datetime.fromisoformat(estimate.time)
+        gauge("estimate_timestamp_seconds", "Time of that estimate.", time)
     gauge(
         "next_slot_timestamp_seconds", "Time of the next slot.", next(iter(state.next_slots), None)
     )

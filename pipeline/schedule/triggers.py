@@ -22,9 +22,10 @@ from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.health import served_age
 from bnpipe.pipeline.schedule.outcome import FiredTrigger
+from bnpipe.pipeline.schedule.slot import iso
 from bnpipe.pipeline.schedule.work import Looked
 
-_INSPECTED = ("drift", "accuracy")
+_INSPECTED = ("drift", "accuracy", "estimate")
 _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
 
 
@@ -52,6 +53,7 @@ class Triggers:
 
     def look(self, claim: Claim, now: datetime) -> Looked:
         """Ask every trigger; one that cannot tell does not keep the others from firing."""
+        self._now = now
         looks: dict[str, Callable[[], Seen]] = {
             "clock": lambda: Seen(f"{claim.slot.iso} is a slot"),
             "new_span": self._new_span,
@@ -86,6 +88,7 @@ class Triggers:
         asked = {
             "config": self._config.snapshot(),
             "home": str(self._store.home),
+            "now": iso(self._now),
             "wanted": [n for n in self._config.schedule.triggers if n in _INSPECTED],
         }
         limit = self._config.schedule.time_limit

@@ -26,7 +26,7 @@ def logged_images(folder: Path, height: int, width: int, *, most: int) -> npt.ND
         most: how many images at most.
 
     Returns:
-        uint8[N, height * width].
+        uint8[N, height * width], the newest request first.
 
     Raises:
         ServingError: there is no such folder.
@@ -37,7 +37,7 @@ def logged_images(folder: Path, height: int, width: int, *, most: int) -> npt.ND
         raise ServingError(f"cannot read logged requests: {error.strerror}: {folder}") from error
     batches = [np.zeros((0, height * width), np.uint8)]
     for _, path in sorted(files, reverse=True):
-        batches += _images(path, height, width)
+        batches += reversed(list(_images(path, height, width)))
         if sum(map(len, batches)) >= most:
             break
     return np.concatenate(batches)[:most]

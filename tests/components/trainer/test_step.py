@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from bnpipe.components.artifacts import Model
 from bnpipe.components.base import key_params
 from bnpipe.components.network import network
+from bnpipe.components.network.calibration import at_temperature
 from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, run
 
 SMALL = Params(hidden_units=(8, 6), batch_size=20, epochs=2)
@@ -117,6 +118,30 @@ def test_every_network_is_exported_with_its_own_answers(
     assert normalizes == (left > 0 or changes.get("normalization") == "layer")
 
 
+@pytest.mark.parametrize("normalization", ["batch", "none"])
+def test_probabilities_are_served_calibrated_only_when_asked(
+    normalization, train, blob_examples, rows
+):
+    plain, calibrated = (
+        train(blob_examples, **QUICK, normalization=normalization, calibrated=asked)
+        for asked in (False, True)
+    )
+    cards = [trained.model.read_json("model_card.json") for trained in (plain, calibrated)]
+    temperature = cards[0]["metrics"]["temperature"]
+    assert temperature == cards[1]["metrics"]["temperature"] == plain.facts["temperature"]
+    assert abs(np.log(temperature)) > 0.05
+    before, after = (t.serve(rows.features)["probabilities"] for t in (plain, calibrated))
+    np.testing.assert_allclose(after, at_temperature(before.numpy(), temperature), atol=1e-5)
+    assert calibrated.facts["export_max_difference"] < 1e-5
+    weights = [(t.model.path / "training.weights.h5").read_bytes() for t in (plain, calibrated)]
+    assert weights[0] == weights[1]  # what a warm start begins with is as it was trained
+
+    def loss(probabilities):
+        return -np.log(probabilities.numpy()[np.arange(len(rows.label)), rows.label]).mean()
+
+    assert loss(after) < loss(before)
+
+
 def test_the_baseline_starts_from_the_same_dense_weights():
     candidate = network.build(20, 3, SMALL)
     baseline = network.build(20, 3, dataclasses.replace(SMALL, normalization="none"))
@@ -141,7 +166,7 @@ def test_the_default_network_is_the_articles():
 def test_one_class_and_one_example_can_be_trained(train, write_examples, make_blobs, tmp_path):
     splits = make_blobs({"train": 1, "validation": 0, "test": 0}, classes=1)
     trained = train(write_examples(tmp_path / "one", splits, (4, 5), 1))
-    assert trained.facts["validation_accuracy"] is None
+    assert trained.facts["validation_accuracy"] is trained.facts["temperature"] is None
     answer = trained.serve(splits["train"][0])
     assert answer["probabilities"].numpy().tolist() == [[1.0]]
     assert trained.model.read_json("history.json")["epochs"][-1]["train_loss"] == 0

@@ -313,10 +313,17 @@ def test_the_schema_has_bounds_and_choices() -> None:
     assert "fold_batch_norm" in of("serving") and "fold_batch_norm" not in of("trainer")
 
 
-def test_folding_is_configured_for_serving_and_reaches_both_trainers(tmp_path: Path) -> None:
-    graph = build(from_values({"serving": {"fold_batch_norm": False}}), tmp_path)
-    assert not graph.nodes["trainer"].params.fold_batch_norm
-    assert not graph.nodes["baseline"].params.fold_batch_norm
+def test_what_is_configured_for_serving_reaches_both_trainers(tmp_path: Path) -> None:
+    serving = {"fold_batch_norm": False, "calibrated": True}
+    graph = build(from_values({"serving": serving}), tmp_path)
+    for name in ("trainer", "baseline"):
+        params = graph.nodes[name].params
+        assert not params.fold_batch_norm and params.calibrated
+
+
+def test_requests_are_needed_to_estimate_from() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.requests: the trigger estimate needs it"):
+        from_values({"schedule": {"triggers": ["estimate"]}})
 
 
 def test_every_section_of_the_configuration_is_documented_in_its_class() -> None:

@@ -1,5 +1,6 @@
 """Drift of new data and of requests, and a champion that loses accuracy, over a real model."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnpipe.components.label_validator.accuracy_estimate import AccuracyEstimate
+from bnpipe.components.label_validator.answer_drift import AnswerDrift
 from bnpipe.data.records.examples import encode
 from bnpipe.data.records.tfrecord import frame
 from bnpipe.data.sources.digit_renderer import draw_chunk
 from bnpipe.data.statistics.summary import SplitSummary
 from bnpipe.pipeline.configuration.config import Config, from_values
 from bnpipe.pipeline.engine.graph import Resolved
+from bnpipe.pipeline.estimates import estimates
 from bnpipe.pipeline.schedule import inspection
+from bnpipe.pipeline.schedule.answers import Look
 from bnpipe.pipeline.schedule.inspection import Inspection
 from bnpipe.serving.client.logged_images import logged_images
 from bnpipe.serving.client.request_log import RequestLog
@@ -53,7 +58,7 @@ def look(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ins
     monkeypatch.setattr(inspection.versions, "provenance_of", lambda *a: {"dataset": DATASET})
     monkeypatch.setattr(Inspection, "_published_accuracy", lambda self: 0.95)
     (tmp_path / "requests").mkdir()
-    return Inspection(config, tmp_path / "home")
+    return Inspection(config, tmp_path / "home", "2026-11-28T03:00:00Z")
 
 
 def log(folder: Path, signature: str = "serve_images", **inputs: Any) -> Path:
@@ -98,7 +103,7 @@ def test_a_few_damaged_images_of_many_are_drift_too(
     write_inverted(tmp_path / "spans" / "8", 20)
     checks = replace(config.validator.checks, image_drift="off")
     validator = replace(config.validator, max_outlier_share=tolerated, checks=checks)
-    seen = Inspection(replace(config, validator=validator), tmp_path / "home").drift()
+    seen = Inspection(replace(config, validator=validator), tmp_path / "home", "").drift()
     assert " of 300 images in span 8 have " in seen.fired
 
 
@@ -124,6 +129,42 @@ def test_a_champion_that_is_worse_on_the_newest_span_is_a_reason(
     assert f"accuracy {right:.4f} on span 7 (300 images" in seen.fired + seen.remark
 
 
+@pytest.mark.parametrize(("high", "fires"), [(0.961, False), (0.959, True)])
+def test_an_estimate_that_is_surely_too_low_is_a_reason_and_is_written_down_once(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, high: float, fires: bool
+) -> None:
+    """Too low by `schedule.accuracy_drop`, 0.02, against 0.98 in the evaluation."""
+    images, _ = draw_chunk(5, "test", 0)
+    log(tmp_path / "requests", images=images[:300])
+    estimate = AccuracyEstimate(accuracy=0.95, low=0.94, high=high, before=0.98)
+    drift = AnswerDrift(1e-9, True, "confidence differs most")
+    known = Look(300, drift, estimate)
+    monkeypatch.setattr(Inspection, "_look", lambda self, images: known)
+    told = f"v1 is estimated at 0.950 (0.940 to {high:.3f}) on 300 logged requests, but drift"
+    assert look.drift().fired == "requests: confidence differs most"
+    seen = look.estimate()
+    assert bool(seen.fired) is fires
+    assert (seen.fired + seen.remark).startswith(told)
+    (line,) = estimates(tmp_path / "home")
+    assert (line.version, line.high, line.drift) == (1, high, True)
+
+
+def test_a_span_that_the_champion_answers_otherwise_has_drifted(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_records(tmp_path / "spans" / "7", 5, train=300)
+    drifts = {300: AnswerDrift(1e-9, True, "confidence differs most")}
+    monkeypatch.setattr(Inspection, "_look", lambda s, i: Look(len(i), drifts[len(i)], None))
+    assert look.drift().fired == "span 7: confidence differs most"
+    drifts[300] = AnswerDrift(0.3, False, "confidence differs most")
+    assert look.drift().remark == "no drift in span 7"
+
+
+def test_with_too_few_requests_nothing_is_estimated(look: Inspection, tmp_path: Path) -> None:
+    assert look.estimate().remark.startswith("estimate: too few requests")
+    assert estimates(tmp_path / "home") == []
+
+
 def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
     from bnpipe.data.png import encode_stored
 
@@ -139,6 +180,18 @@ def test_logged_images_are_those_that_were_asked(tmp_path: Path) -> None:
         found = logged_images(tmp_path / folder, 28, 28, most=100)
         np.testing.assert_array_equal(found, pixels)
     assert len(logged_images(tmp_path / "a", 28, 28, most=3)) == 3
+
+
+def test_the_newest_requests_come_first_within_a_file_and_among_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        requests = RequestLog(tmp_path / name)
+        for number in range(3):
+            image = np.full((1, 2, 2), number + 10 * (name == "b"), np.uint8)
+            requests.predict("digits", "serve_images", 1, {"images": image}, {})
+        requests.close()
+        (tmp_path / f"{name}.tfrecord").write_bytes(requests.path.read_bytes())
+        os.utime(tmp_path / f"{name}.tfrecord", (1, 2 if name == "b" else 1))
+    assert logged_images(tmp_path, 2, 2, most=5)[:, 0].tolist() == [12, 11, 10, 2, 1]
 
 
 def test_a_log_that_is_being_written_or_damaged_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

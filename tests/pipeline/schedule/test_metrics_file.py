@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.estimates import Estimate
 from bnpipe.pipeline.schedule.health import Health
 from bnpipe.pipeline.schedule.metrics_file import write_metrics
 from bnpipe.pipeline.schedule.outcome import Outcome, Result
@@ -52,6 +53,17 @@ def test_monitors_read_how_things_stand(tmp_path: Path) -> None:
     results = {result: value for (name, result), value in found.items() if name == "last_result"}
     assert results == {str(r): float(r is Result.BLOCKED) for r in Result}
     assert [p.name for p in tmp_path.iterdir()] == ["bnpipe.prom"]
+
+
+def test_an_estimate_of_the_live_version_is_among_them(tmp_path: Path) -> None:
+    estimate = Estimate("2026-11-22T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, True, "v3 is", "ab")
+    state = replace(STATE, estimate=estimate)
+    write_metrics(tmp_path / "bnpipe.prom", MODEL, state, SETTLED, NOW)
+    found = {name: value for (name, _), value in read(tmp_path / "bnpipe.prom").items()}
+    names = ("estimated_accuracy", "estimated_accuracy_low", "estimated_accuracy_high")
+    assert [found[name] for name in names] == [0.972, 0.965, 0.978]
+    assert found["answer_drift"] == 1
+    assert found["estimate_timestamp_seconds"] == NOW.timestamp() - 300
 
 
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
