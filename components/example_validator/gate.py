@@ -26,8 +26,9 @@ CHECKS: Mapping[str, Callable[[Profile], Iterator[Observation]]] = {
     "label_divergence": drift_checks.label_divergence,
     "image_drift": drift_checks.image_drift,
     "image_outliers": drift_checks.image_outliers,
+    "class_statistics": drift_checks.class_statistics,
 }
-DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift", "image_outliers")
+DRIFT_CHECKS = tuple(CHECKS)[-drift_checks.CHECKS :]
 
 
 @dataclass(frozen=True)
