@@ -12,6 +12,7 @@ from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
 from bnpipe.pipeline.engine.errors import ConfigError
+from bnpipe.pipeline.report import OVERVIEW
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
@@ -36,6 +37,7 @@ class Health:
         working: whether a slot is being done now.
         served: the live version and its age; None when none is known.
         ticked: when somebody last ticked; None if never.
+        page: all runs as a page, if `bnpipe report --all` was drawn.
     """
 
     attention: tuple[str, ...]
@@ -46,6 +48,7 @@ class Health:
     working: bool
     served: tuple[int, timedelta] | None
     ticked: datetime | None
+    page: Path | None = None
 
 
 def timetable_of(schedule: Schedule) -> Timetable | None:
@@ -95,7 +98,7 @@ def health(
     book, timetable = Book(home), timetable_of(schedule)
     last = tuple(outcomes(home, count, until=now))
     age = served_age(served, now)
-    ticked = book.ticked
+    ticked, page = book.ticked, home / OVERVIEW
     stale = _stale(schedule, age)
     attention = [stale] if stale else []
     if last and last[-1].result in _BAD:
@@ -113,6 +116,7 @@ def health(
         working=book.is_locked,
         served=age,
         ticked=None if ticked is None else datetime.fromtimestamp(ticked, UTC),
+        page=page if page.exists() else None,
     )
 
 
