@@ -175,8 +175,9 @@ def class_statistics(profile: Profile) -> Iterator[Observation]:
             statistic.value(s.sums[label, column] / s.counts[label]) for s in (now, before)
         )
         measured = (
-            f"{statistic.name} ({statistic.meaning}) by label, most of all {profile.label(label)}: "
-            f"mean {mean:.3g} in {comparison.part.name}, {other:.3g} in {comparison.name}: "
+            f"of images by label, most of all {profile.label(label)}, {statistic.name} "
+            f"({statistic.meaning}) has mean {mean:.3g} in {comparison.part.name}, "
+            f"{other:.3g} in {comparison.name}: "
         )
         numbers = values[place], words[place], bounds[place]
         yield _observation(comparison, *numbers, measured, feature="label")

@@ -34,7 +34,6 @@ _VERSIONS = 8
 """The most versions that are named above a chart."""
 _ESTIMATES = 400
 """The most estimates that are drawn."""
-_CLIPPED = "What lies far from the rest is drawn at the edge."
 
 
 @dataclass
@@ -203,7 +202,7 @@ def _chart(
         for of, (colour, shape) in zip(series, _LOOKS, strict=False):
             times, values, lows, highs = of.lines
             values, lows, highs = (np.clip(row, low, high) for row in (values, lows, highs))
-            if joined:
+            if joined and len(times) > 1:
                 axes.fill_between(times, lows, highs, color=colour, alpha=0.2, lw=0)
                 axes.plot(times, values, color=colour, lw=1)
             elif (lows < highs).any():
@@ -222,28 +221,29 @@ def _chart(
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
         _time_axis(axes, found)
-        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
 
     last = "; ".join(f"{of.name} {of.values[-1]}, {of.times[-1]:%Y-%m-%d}" for of in series)
     crosses = sum(sum(of.bad) for of in series)
     said = f" {crosses} crosses: {bad}." if crosses else ""
-    alt = f"{title}. Newest: {last}.{said} {_CLIPPED}"
+    alt = f"{title}. Newest: {last}.{said}"
     return Chart(title, alt, draw(f"overview-{name}", 3.3, alt, paint), table)
 
 
 def _limits(series: Sequence[Series], line: float | None, scale: str) -> tuple[float, float]:
-    """The ends of what is drawn: most of what gates let pass, and twice its width beyond.
+    """The ends of what is drawn: most of what gates let pass, and its width beyond.
 
     So a run among hundreds that learned nothing does not press the others flat.
     """
     if scale == "log":
         return 0.01, np.inf
-    passed = [of.lines[1][~np.array(of.bad)] for of in series]
-    values = np.concatenate(passed if any(map(len, passed)) else [of.lines[1] for of in series])
-    low, high = np.percentile(values, (2, 98))
-    beyond = 2 * max(high - low, 1e-3)
-    ends = [low - beyond, high + beyond, *(() if line is None else (line,))]
-    return min(ends), max(ends)
+    lines = np.concatenate([of.lines for of in series], axis=1)
+    passed = ~np.concatenate([of.bad for of in series])
+    _, _, lows, highs = lines[:, passed] if passed.any() else lines
+    across = () if line is None else (line,)
+    low, high = min((np.percentile(lows, 2), *across)), max((np.percentile(highs, 98), *across))
+    beyond = max(high - low, 1e-3)
+    return low - beyond, high + beyond
 
 
 def _time_axis(axes: Axes, found: Overview) -> None:
@@ -251,6 +251,9 @@ def _time_axis(axes: Axes, found: Overview) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=6)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    first, last = axes.dataLim.intervalx
+    if first == last:
+        axes.set_xlim(first - 0.5, last + 0.5)  # days
     low, high = axes.get_xlim()
     marks: list[tuple[float, str]] = []
     for at, version in reversed(found.versions):
@@ -262,4 +265,4 @@ def _time_axis(axes: Axes, found: Overview) -> None:
         above = axes.secondary_xaxis("top")
         above.set_xticks([t for t, _ in marks], [name for _, name in marks], fontsize=7)
         for time, _ in marks:
-            axes.axvline(time, color=GRID, linewidth=0.8, linestyle=":")
+            axes.axvline(time, color=GRID, linewidth=0.8, linestyle=":", zorder=0)

@@ -213,7 +213,7 @@ def test_permuted_labels_of_a_span_block_and_its_own_labels_do_not(drawn: Source
             decision = decide(drawn.with_labels(share, 300))
             assert decision.passed is not blocked
             sentence = decision.rulings[-1].sentence
-            assert "by label, most of all label " in sentence
+            assert "of images by label, most of all label " in sentence
             assert "train/span-1" in sentence or not blocked
 
 

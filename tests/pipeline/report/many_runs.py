@@ -49,7 +49,7 @@ def many_runs(home: Path, count: int, every: timedelta = timedelta(days=1)) -> S
                                                         "sentence": sentence}}  # fmt: skip
             measure(report["evaluation"], 0.1, rng)
         elif number % DAMAGED == 0:
-            verdict = {"passed": False, "sentence": "data blocked: ink by label, label 1"}
+            verdict = {"passed": False, "sentence": "data blocked: of images by label, ink"}
             report |= {"status": "stopped", "verdict": {"step": "example_validator", **verdict}}
             gate["verdict"], gate["facts"]["worst_drift"] = verdict, 2.1
             del report["evaluation"]

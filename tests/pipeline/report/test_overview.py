@@ -46,7 +46,7 @@ def test_what_was_pushed_refused_and_rolled_back_is_listed_with_the_reason(page:
     for sentence in (
         "accuracy 0.1000 is below the floor 0.97",
         "no space left",
-        "data blocked: ink by label, label 1",
+        "data blocked: of images by label, ink",
         "back to v7: complaints",
         "run 0001: blessed: accuracy of run 1",
     ):
