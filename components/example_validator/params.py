@@ -107,6 +107,7 @@ class Params:
     """Tolerated Kolmogorov-Smirnov distance of an image statistic."""
     max_outlier_share: Share = 0.01
     """Tolerated share of images outside the range of the reference, for each image statistic."""
-    class_statistics_tolerance: Annotated[float, Ge(0.0)] = 0.2
+    class_statistics_tolerance: Annotated[float, Ge(0.0)] = 0.3
     """Tolerated distance of the means of classes, of an image statistic, in its standard deviations
-    within a class; it warns halfway. MNIST's test digits, of other writers, are at 0.1."""
+    within a class; it warns halfway. MNIST's test digits, of other writers, are at 0.09, either
+    half of them, of different groups of writers, at 0.36 to 0.39; permuted labels are at 1.2."""
