@@ -8,6 +8,7 @@ left out, and the page names it.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,9 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bnpipe.components.base import Ruling
 from bnpipe.data.durable import replace_text
-from bnpipe.data.errors import DataError
 from bnpipe.data.plain_file import read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.runs import RunFolder, summaries
@@ -35,14 +34,14 @@ Json = Mapping[str, Any]
 ESTIMATES = Path("schedule", "estimates.jsonl")
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, OverflowError)
 _EVENTS = {
-    "published": ("good", "live"),
-    "listed": ("neutral", "given to servers"),
-    "promoted": ("good", "promoted"),
-    "rolled_back": ("bad", "rolled back"),
-    "withdrawn": ("bad", "withdrawn"),
-    "abandoned": ("bad", "abandoned"),
+    "published": ("good", "live", "{why}"),
+    "listed": ("neutral", "given to servers", "for a {purpose}"),
+    "promoted": ("good", "promoted", "label {label} names it"),
+    "rolled_back": ("bad", "rolled back", "back to v{to}: {reason}"),
+    "withdrawn": ("bad", "withdrawn", "{reason}"),
+    "abandoned": ("bad", "abandoned", "its folder never came"),
 }
-"""The mood and the word of those events of a ledger that are shown."""
+"""Mood, word and sentence of those events of a ledger that are shown."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Run:
         steps: seconds by step, of those that were not answered from the cache.
         accuracy: of the candidate on test images; None when nothing was evaluated.
         differences: that minus the accuracy of `baseline` and `champion`.
-        drift: see `worst_drift` of the data gate; None when it took no part or does not say.
+        drift: the data gate's `worst_drift`; None when it took no part or does not say.
         data_passed: whether the data gate let the data pass.
         version: what it published.
         page: its report, if one was drawn.
@@ -231,26 +230,11 @@ def _run(store: Store, report: Json) -> Run:
         steps={s["name"]: float(s["seconds"]) for s in report["steps"] if s["action"] == "run"},
         accuracy=measured(models["candidate"], "accuracy") if "candidate" in models else None,
         differences=evaluation.differences,
-        drift=_drift(store, gate),
+        drift=gate.get("facts", {}).get("worst_drift"),
         data_passed=(gate.get("verdict") or {}).get("passed", True),
         version=(report.get("pushed") or {}).get("version"),
         page=page if page.exists() else None,
     )
-
-
-def _drift(store: Store, gate: Json) -> float | None:
-    """What the data gate's facts say; of a run from before they did, what its verdict says."""
-    if "worst_drift" in gate.get("facts", {}):
-        value = gate["facts"]["worst_drift"]
-        return None if value is None else float(value)
-    digest = gate.get("outputs", {}).get("anomalies")
-    with suppress(OSError, DataError):
-        if digest:
-            from bnpipe.components.example_validator.gate import worst_drift
-
-            verdict = json.loads(read_plain(store.object_path(digest) / "verdict.json"))
-            return worst_drift(map(Ruling.from_json, verdict["checks"]))
-    return None
 
 
 def _events(base: Path) -> Iterator[Event]:
@@ -265,11 +249,13 @@ def _events(base: Path) -> Iterator[Event]:
         if line["event"] == "reserved":
             entries[version] = line
         if line["event"] in _EVENTS:
-            mood, word = _EVENTS[line["event"]]
+            mood, word, sentence = _EVENTS[line["event"]]
             entry = entries.get(version, {})
-            said = Headline(mood, word, _why(line, entry))
-            model = str(entry.get("model_name", base.name))
-            yield Event(_time(line["at"]), said, version, model)
+            source = entry.get("provenance", {})
+            made = f"run {source.get('run', '?')}: {source.get('verdict', '')}"
+            why = f"forced: {entry['force']}" if entry.get("force") else made
+            said = Headline(mood, word, sentence.format(**{**line, "why": why}))
+            yield Event(_time(line["at"]), said, version, str(entry.get("model_name", base.name)))
 
 
 def _time(text: str) -> datetime:
@@ -277,36 +263,16 @@ def _time(text: str) -> datetime:
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _why(line: Json, entry: Json) -> str:
-    match line["event"]:
-        case "published":
-            source = entry.get("provenance", {})
-            forced = f"forced: {entry['force']}" if entry.get("force") else ""
-            return forced or f"run {source.get('run', '?')}: {source.get('verdict', '')}"
-        case "rolled_back":
-            return f"back to v{line['to']}: {line['reason']}"
-        case "listed":
-            return f"for a {line['purpose']}"
-        case "promoted":
-            return f"label {line['label']} names it"
-        case "abandoned":
-            return "its folder never came"
-    return str(line["reason"])
-
-
 def _estimate(line: bytes) -> Iterator[Estimate]:
     """One line of the estimates; nothing of one that is torn or of another kind."""
     with suppress(*_MALFORMED):
         told = json.loads(line)
         accuracy, low, high = (float(told[key]) for key in ("accuracy", "low", "high"))
-        yield Estimate(
-            at=_time(told["time"]),
-            version=int(told["version"]),
-            requests=int(told["requests"]),
-            accuracy=Measured(accuracy, (low, high)),
-            drift=bool(told["drift"]),
-            sentence=str(told["sentence"]),
-        )
+        version, requests, drift = (int(told[key]) for key in ("version", "requests", "drift"))
+        measured = Measured(accuracy, (low, high))
+        if math.isfinite(accuracy + low + high):
+            at, sentence = _time(told["time"]), str(told["sentence"])
+            yield Estimate(at, version, requests, measured, bool(drift), sentence)
 
 
 def _tiles(found: Overview) -> Iterator[Tile]:
@@ -315,11 +281,9 @@ def _tiles(found: Overview) -> Iterator[Tile]:
     evaluated = [run for run in found.runs if run.accuracy is not None]
     if evaluated:
         yield Tile(f"Accuracy, run {evaluated[-1].id}", *str(evaluated[-1].accuracy).split(" ", 1))
-    live = [event for event in found.events if event.headline.title == "live"]
-    bad = sum(event.headline.mood == "bad" for event in found.events)
-    if live:
-        note = f"{bad} withdrawn, rolled back or abandoned"
-        yield Tile("Versions", str(len({(e.model, e.version) for e in live})), note)
+    if found.versions:
+        taken_back = sum(event.headline.mood == "bad" for event in found.events)
+        yield Tile("Versions", str(len(found.versions)), f"{taken_back} taken back")
     if found.estimates:
         newest = found.estimates[-1]
         yield Tile("Estimated live", *str(newest.accuracy).split(" ", 1))

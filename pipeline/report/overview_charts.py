@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from statistics import median
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +16,24 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import NullFormatter
 
-from bnpipe.pipeline.report.charts import Chart, Table
+from bnpipe.pipeline.report import svg
+from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
 from bnpipe.pipeline.report.evaluation import Measured
 from bnpipe.pipeline.report.overview import Overview, Run
-from bnpipe.pipeline.report.svg import (
-    BAD,
-    BASELINE,
-    CANDIDATE,
-    CHAMPION,
-    GRID,
-    INK,
-    MUTED,
-    draw,
-    short_name,
-)
 
-_LOOKS = ((CANDIDATE, "o"), (BASELINE, "s"), (CHAMPION, "^"), (MUTED, "D"), (INK, "v"))
+_LOOKS = tuple(zip((*COLOURS, svg.MUTED, svg.INK), "os^Dv", strict=True))
 """Colour and shape of a series: shapes tell them apart for those who see no colour."""
 _VERSIONS = 8
 """The most versions that are named above a chart."""
 _ESTIMATES = 400
 """The most estimates that are drawn."""
+_MINUTE = "%Y-%m-%d %H:%M"
+
+Values = dict[str, Callable[[Run], Measured | None]]
+"""Values that runs may have, by what they are called."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Series:
     """Values over time.
 
@@ -44,20 +41,13 @@ class Series:
         name: what they are.
         times: when.
         values: the values, with their intervals.
-        bad: for each, whether a gate said no; drawn as a cross.
+        bad: for each, whether something said no; drawn as a cross.
     """
 
     name: str
-    times: list[datetime] = field(default_factory=list)
-    values: list[Measured] = field(default_factory=list)
-    bad: list[bool] = field(default_factory=list)
-
-    def add(self, at: datetime, value: Measured, *, bad: bool = False) -> None:
-        """Adds a value, if it is one."""
-        if value.value is not None and np.isfinite(value.value):
-            self.times.append(at)
-            self.values.append(value)
-            self.bad.append(bad)
+    times: Sequence[datetime]
+    values: Sequence[Measured]
+    bad: Sequence[bool]
 
     @property
     def lines(self) -> npt.NDArray[np.float64]:
@@ -68,72 +58,37 @@ class Series:
 
 def charts(found: Overview) -> Iterator[Chart]:
     """All that there are numbers for."""
-    made = (
-        _accuracy(found),
-        _differences(found),
-        _drift(found),
-        _estimates(found),
-        _seconds(found),
-    )
+    made = _accuracy(found), _differences(found), _drift(found), _estimates(found), _seconds(found)
     yield from (chart for chart in made if chart is not None)
 
 
 def _accuracy(found: Overview) -> Chart | None:
-    series: dict[str, Series] = {}
-    for run in found.runs:
-        if run.accuracy is not None:
-            of = series.setdefault(run.dataset, Series(run.dataset))
-            of.add(run.at, run.accuracy, bad=run.headline.mood == "bad")
-    table = _by_run(found, "accuracy [95 %]", values=lambda run: (run.accuracy,))
-    title = "Accuracy on test images, by run"
-    return _chart(found, "accuracy", title, "accuracy", list(series.values()), table)
+    values: Values = {
+        name: partial(lambda name, run: run.accuracy if run.dataset == name else None, name)
+        for name in sorted({run.dataset for run in found.runs})
+    }
+    return _by_run(found, values, "accuracy", "Accuracy on test images, by run", "accuracy")
 
 
 def _differences(found: Overview) -> Chart | None:
-    names = ("baseline", "champion")
-    series = [Series(f"to the {name}") for name in names]
-    for run in found.runs:
-        for of, name in zip(series, names, strict=True):
-            of.add(run.at, _in_points(run.differences.get(name)), bad=run.headline.mood == "bad")
-    table = _by_run(
-        found,
-        *(f"points against the {name} [95 %]" for name in names),
-        values=lambda run: [_in_points(run.differences.get(n)) for n in names],
-    )
-    title = "Difference of accuracy, by run"
-    return _chart(found, "differences", title, "points", series, table, line=0.0)
+    values: Values = {
+        f"to the {name}": partial(lambda name, run: _points(run.differences.get(name)), name)
+        for name in ("baseline", "champion")
+    }
+    return _by_run(found, values, "differences", "Difference of accuracy, by run", "points", line=0)
 
 
-def _in_points(share: Measured | None) -> Measured:
+def _points(share: Measured | None) -> Measured | None:
     if share is None or share.value is None:
-        return Measured(None)
+        return None
     low, high = share.interval or (share.value, share.value)
     return Measured(100 * share.value, (100 * low, 100 * high))
 
 
 def _drift(found: Overview) -> Chart | None:
-    series = Series("largest distance")
-    for run in found.runs:
-        series.add(run.at, Measured(run.drift), bad=not run.data_passed)
-    table = _by_run(found, "times the bound", values=lambda run: (Measured(run.drift),))
-    title = "Drift of the data, by run (blocks above 1)"
-    return _chart(found, "drift", title, "times the bound", [series], table, line=1.0)
-
-
-def _estimates(found: Overview) -> Chart | None:
-    stride = -(-len(found.estimates) // _ESTIMATES) or 1
-    series, shown = Series("estimate"), found.estimates[::-1][::stride][::-1]
-    for made in shown:
-        series.add(made.at, made.accuracy, bad=made.drift)
-    columns = ("time", "version", "requests", "accuracy [95 %]", "drift", "in words")
-    rows = [
-        (f"{e.at:%Y-%m-%d %H:%M}", f"v{e.version}", str(e.requests), str(e.accuracy),
-         "yes" if e.drift else "", e.sentence)
-        for e in shown
-    ]  # fmt: skip
-    title = "Estimated accuracy of the live version"
-    table, bad = Table(columns, rows), "requests that drifted"
-    return _chart(found, "estimates", title, "accuracy", [series], table, bad=bad, joined=True)
+    title, label = "Drift of the data, by run (blocks above 1)", "times the bound"
+    values: Values = {"largest distance": lambda run: Measured(run.drift)}
+    return _by_run(found, values, "drift", title, label, bad=lambda r: not r.data_passed, line=1)
 
 
 def _seconds(found: Overview) -> Chart | None:
@@ -141,41 +96,54 @@ def _seconds(found: Overview) -> Chart | None:
     for run in found.runs:
         for name, seconds in run.steps.items():
             steps.setdefault(name, []).append(seconds)
-    slowest = sorted(steps, key=lambda name: -median(steps[name]))[: len(_LOOKS) - 1]
-    series = [Series("the whole run"), *map(Series, slowest)]
-    for run in found.runs:
-        if run.steps:
-            series[0].add(run.at, Measured(run.seconds))
-        for of in series[1:]:
-            of.add(run.at, Measured(run.steps.get(of.name)))
-    rows = [
-        (*_named(run), f"{run.seconds:.1f}", *(_tenths(run.steps.get(name)) for name in steps))
-        for run in found.runs
-    ]
-    table = Table(("run", "time", "whole run", *steps), rows)
+    values: Values = {"the whole run": lambda run: Measured(run.seconds) if run.steps else None}
+    for name in sorted(steps, key=lambda name: -median(steps[name])):
+        values[name] = partial(lambda name, run: Measured(run.steps.get(name)), name)
     title = "Seconds, of steps that were not cached"
-    return _chart(found, "seconds", title, "seconds", series, table, scale="log")
+    return _by_run(found, values, "seconds", title, "seconds", scale="log")
 
 
-def _tenths(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.1f}"
-
-
-def _named(run: Run) -> tuple[str, str]:
-    return run.id, f"{run.at:%Y-%m-%d %H:%M}"
+def _estimates(found: Overview) -> Chart | None:
+    stride = -(-len(found.estimates) // _ESTIMATES) or 1
+    shown = found.estimates[::-1][::stride][::-1]
+    bad = [made.drift for made in shown]
+    series = Series("estimate", [e.at for e in shown], [e.accuracy for e in shown], bad)
+    rows = [
+        (f"{e.at:{_MINUTE}}", f"v{e.version}", str(e.requests), str(e.accuracy), e.sentence)
+        for e in shown
+    ]
+    table = Table(("time", "version", "requests", "accuracy", "in words"), rows)
+    title, cross = "Estimated accuracy of the live version", "requests that drifted"
+    return _chart(found, "estimates", title, "accuracy", [series], table, cross=cross, joined=True)
 
 
 def _by_run(
-    found: Overview, *columns: str, values: Callable[[Run], Sequence[Measured | None]]
-) -> Table:
-    """A row for every run that has one of the values."""
-    rows = []
+    found: Overview,
+    values: Values,
+    name: str,
+    title: str,
+    label: str,
+    *,
+    bad: Callable[[Run], bool] = lambda run: run.headline.mood == "bad",
+    **options: Any,
+) -> Chart | None:
+    """A series for each of the values that a run may have, and a row for each run that has one."""
+    series, rows = [], []
+    for of, value in values.items():
+        having = [(run, v) for run in found.runs if _is_number(v := value(run))]
+        made = [run.at for run, _ in having], [v for _, v in having], [bad(r) for r, _ in having]
+        series.append(Series(of, *made))
     for run in found.runs:
-        texts = [str(v) if v is not None and v.value is not None else "" for v in values(run)]
+        texts = [str(v) if _is_number(v := value(run)) else "" for value in values.values()]
+        version = "" if run.version is None else f"v{run.version}"
         if any(texts):
-            version = "" if run.version is None else f"v{run.version}"
-            rows.append((*_named(run), *texts, run.headline.title, version))
-    return Table(("run", "time", *columns, "outcome", "version"), rows)
+            rows.append((run.id, f"{run.at:{_MINUTE}}", *texts, run.headline.title, version))
+    table = Table(("run", "time", *values, "outcome", "version"), rows)
+    return _chart(found, name, title, label, series, table, **options)
+
+
+def _is_number(value: Measured | None) -> TypeGuard[Measured]:
+    return value is not None and value.value is not None and math.isfinite(value.value)
 
 
 def _chart(
@@ -187,12 +155,12 @@ def _chart(
     table: Table,
     *,
     line: float | None = None,
-    bad: str = "a gate said no",
+    cross: str = "a gate said no",
     joined: bool = False,
     scale: str = "linear",
 ) -> Chart | None:
     """Points with intervals over time, if there are any; `line` is drawn across."""
-    series = [of for of in series if of.times]
+    series = [of for of in series if of.times][: len(_LOOKS)]
     if not series:
         return None
 
@@ -208,14 +176,16 @@ def _chart(
             elif (lows < highs).any():
                 axes.vlines(times, lows, highs, color=colour, alpha=0.45, lw=1)
             good, size = ~np.array(of.bad), 3.5 if len(times) < 60 else 2.5
-            look = {"color": colour, "ls": "", "markersize": size, "label": short_name(of.name)}
+            look = {"color": colour, "ls": "", "markersize": size, "label": svg.short_name(of.name)}
             filled = "full" if of is series[0] else "none"  # so that none hides another
             axes.plot(times[good], values[good], marker=shape, fillstyle=filled, **look)
-            axes.plot(times[~good], values[~good], "x", ls="", color=BAD, markersize=4.5, mew=1.3)
+            axes.plot(
+                times[~good], values[~good], "x", ls="", color=svg.BAD, markersize=4.5, mew=1.3
+            )
         if any(any(of.bad) for of in series):
-            axes.plot([], [], "x", ls="", color=BAD, markersize=4.5, mew=1.3, label=bad)
+            axes.plot([], [], "x", ls="", color=svg.BAD, markersize=4.5, mew=1.3, label=cross)
         if line is not None:
-            axes.axhline(line, color=INK, linewidth=0.8, linestyle="--")
+            axes.axhline(line, color=svg.INK, linewidth=0.8, linestyle="--")
         axes.set_ylabel(label)
         if scale == "log":
             axes.yaxis.set_major_formatter("{x:g}")
@@ -225,9 +195,9 @@ def _chart(
 
     last = "; ".join(f"{of.name} {of.values[-1]}, {of.times[-1]:%Y-%m-%d}" for of in series)
     crosses = sum(sum(of.bad) for of in series)
-    said = f" {crosses} crosses: {bad}." if crosses else ""
+    said = f" {crosses} crosses: {cross}." if crosses else ""
     alt = f"{title}. Newest: {last}.{said}"
-    return Chart(title, alt, draw(f"overview-{name}", 3.3, alt, paint), table)
+    return Chart(title, alt, svg.draw(f"overview-{name}", 3.3, alt, paint), table)
 
 
 def _limits(series: Sequence[Series], line: float | None, scale: str) -> tuple[float, float]:
@@ -265,4 +235,4 @@ def _time_axis(axes: Axes, found: Overview) -> None:
         above = axes.secondary_xaxis("top")
         above.set_xticks([t for t, _ in marks], [name for _, name in marks], fontsize=7)
         for time, _ in marks:
-            axes.axvline(time, color=GRID, linewidth=0.8, linestyle=":", zorder=0)
+            axes.axvline(time, color=svg.GRID, linewidth=0.8, linestyle=":", zorder=0)
