@@ -195,7 +195,7 @@ def _chart(
 
     last = "; ".join(f"{of.name} {of.values[-1]}, {of.times[-1]:%Y-%m-%d}" for of in series)
     crosses = sum(sum(of.bad) for of in series)
-    said = f" {crosses} crosses: {cross}." if crosses else ""
+    said = f" Crosses, {crosses}: {cross}." if crosses else ""
     alt = f"{title}. Newest: {last}.{said}"
     return Chart(title, alt, svg.draw(f"overview-{name}", 3.3, alt, paint), table)
 

@@ -61,11 +61,11 @@ def test_every_chart_has_its_numbers_and_says_what_it_shows(
 ) -> None:
     assert len(page.texts["figcaption"]) == 5
     labels = [str(svg["aria-label"]) for svg in page.all("svg")]
-    assert "2 crosses: a gate said no" in labels[0]
+    assert "Crosses, 2: a gate said no" in labels[0]
     assert labels[0].startswith("Accuracy on test images, by run. Newest: mnist 0.1000 [0.0970,")
     assert labels[2].startswith("Drift of the data, by run (blocks above 1).")
-    assert "1 crosses: a gate said no" in labels[2]
-    assert "1 crosses: requests that drifted" in labels[3]
+    assert "Crosses, 1: a gate said no" in labels[2]
+    assert "Crosses, 1: requests that drifted" in labels[3]
     runs = {run.id: run for run in gather(drawn[0]).runs}
     assert str(runs["0001"].accuracy) in page.text("td")
     assert f"{runs['0001'].drift:.4f}" in page.text("td")
