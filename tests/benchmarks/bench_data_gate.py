@@ -74,7 +74,7 @@ def _power(name: str, source: Source) -> None:
 def _labels(name: str, source: Source) -> None:
     """Spans of 300 with permuted labels, and 1,000 with their own."""
     _say(f"{name}: class_statistics of spans of 300 blocked / noticed, by share of permuted labels")
-    for share, spans in ((0.0, RESAMPLES), (0.1, 100), (0.3, 100), (0.5, 100), (1.0, RESAMPLES)):
+    for share, spans in ((0.0, RESAMPLES), (0.1, 100), (0.3, 100), (0.5, 100), (1.0, 200)):
         made = [decide(source.with_labels(share, 300)).rulings[-1] for _ in range(spans)]
         assert made[0].name == "class_statistics"
         counts = Counter(ruling.outcome for ruling in made)
