@@ -1,4 +1,4 @@
-"""Three distances between two samples, each with the value that chance alone makes of it.
+"""Four distances between two samples, each with the value that chance alone makes of it.
 
 A distance between two samples is never zero, and how far from zero it lies when nothing has
 changed depends on how many there are. So every distance comes with a `noise` bound: the value that
@@ -6,15 +6,15 @@ two samples of one distribution exceed with probability `level` at most. What ex
 Whether that difference matters is another question, answered by a tolerance: `exceeds` adds it to
 the noise, so that a distance above is shown to be larger than tolerated, not only seen to be.
 
-All functions work along the last axis: counts and others are [..., K], results float64[...]. So a
-thousand simulated samples are one call.
+All functions of counts work along the last axis: counts and others are [..., K], results
+float64[...]. So a thousand simulated samples are one call.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,53 @@ def ks_noise(counts: npt.ArrayLike, others: npt.ArrayLike, level: float) -> Floa
     """
     inverse = _inverse_size(np.asarray(counts, np.float64), np.asarray(others, np.float64))
     return _float(np.sqrt(inverse * np.log(2.0 / level) / 2.0))
+
+
+class Moments(NamedTuple):
+    """What is known of the values of each class.
+
+    Attributes:
+        counts: number of values of each class, [K].
+        sums: their sums, [K, S].
+        squares: the sums of their squares, [K, S].
+    """
+
+    counts: npt.NDArray[Any]
+    sums: npt.NDArray[Any]
+    squares: npt.NDArray[Any]
+
+
+def class_distances(now: Moments, before: Moments, level: float) -> tuple[FloatArray, FloatArray]:
+    """Distance of the means of classes from those of a reference, and what chance makes of it.
+
+    A class k weighs h = n m / (n + m), the size that its two samples have as one. Its part is
+    h d**2 / (H v): d the difference of its means, H the sum of h, v the variance within classes
+    that the reference has. The distance is the root of the sum of the parts, in standard
+    deviations. By chance, h d**2 has the class's own variance, so that the sum is distributed as a
+    multiple of chi2, both chosen by its mean and variance (Satterthwaite, 1946). Values have longer
+    tails than a normal distribution, which counts for small samples; the factor 1 + 2 / sqrt(H)
+    covers it, as simulation with image statistics shows.
+
+    Args:
+        now: what is judged.
+        before: the reference; some class in both has two values or more in it.
+        level: the probability with which chance exceeds the noise, for each of the S statistics.
+
+    Returns:
+        The parts by class, [K, S], whose sums are squares of distances; the noise, [S].
+    """
+    n, m = (side.counts.astype(np.float64)[:, None] for side in (now, before))
+    weights = np.where(m > 1, n * m / np.maximum(n + m, 1.0), 0.0)
+    size = weights.sum(axis=0)
+    means, others = (s.sums / np.maximum(k, 1.0) for s, k in ((now, n), (before, m)))
+    spread = np.maximum(before.squares - before.sums * others, 0.0) / np.maximum(m - 1.0, 1.0)
+    # Steps squared: values that are all the same differ by no less than they are rounded to.
+    within = np.maximum((weights * spread).sum(axis=0) / size, 1.0)
+    ratios = np.where(weights > 0, np.maximum(spread, 1.0) / within, 0.0)
+    scale, freedom = (ratios**2).sum(axis=0) / ratios.sum(axis=0), ratios.sum(axis=0) ** 2
+    chance = scale * special.chdtri(freedom / (ratios**2).sum(axis=0), level) / size
+    parts = weights * (means - others) ** 2 / (size * within)
+    return _float(parts), _float(np.sqrt(chance) * (1.0 + 2.0 / np.sqrt(size)))
 
 
 def exceeds(noise: npt.ArrayLike, tolerance: float) -> FloatArray:

@@ -20,7 +20,7 @@ from bnpipe.components.example_validator.profile import Observation, Profile, Sh
 from bnpipe.data.statistics.image_statistics import BINS, STATISTICS, STEPS
 from bnpipe.data.statistics.summary import SplitSummary
 
-CHECKS = 4
+CHECKS = 5
 """Number of checks that share the error level."""
 
 WORTH_A_WORD = 0.2
@@ -152,6 +152,50 @@ def image_outliers(profile: Profile) -> Iterator[Observation]:
         grade = graded(number, int(words[place]), bound)
         split, against = comparison.part.split, comparison.against
         yield Observation(split, grade, number, bound, sentence, code, statistic.name, against)
+
+
+def class_statistics(profile: Profile) -> Iterator[Observation]:
+    """The images of each class look like those of this class in the reference.
+
+    That sees labels that do not belong to their images, of which no share of classes and no
+    distribution over all images says anything.
+    """
+    compared = [(c, *by_class) for c in _drawn(profile) for by_class in _by_class(c)]
+    level = _level(profile, len(compared)) / len(STATISTICS)
+    sides = [drift.class_distances(now, before, level) for _, now, before in compared]
+    values = _table([np.sqrt(parts.sum(axis=0)) for parts, _ in sides])
+    noises = _table([noise for _, noise in sides])
+    tolerance = profile.params.class_statistics_tolerance
+    words, bounds = drift.exceeds(noises, tolerance / 2), drift.exceeds(noises, tolerance)
+    for place in _worth_telling(values, words, bounds):
+        row, column = place
+        (comparison, now, before), statistic = compared[row], STATISTICS[column]
+        label = int(sides[row][0][:, column].argmax())
+        mean, other = (
+            statistic.value(s.sums[label, column] / s.counts[label]) for s in (now, before)
+        )
+        measured = (
+            f"of images by label, most of all {profile.label(label)}, {statistic.name} "
+            f"({statistic.meaning}) has mean {mean:.3g} in {comparison.part.name}, "
+            f"{other:.3g} in {comparison.name}: "
+        )
+        numbers = values[place], words[place], bounds[place]
+        yield _observation(comparison, *numbers, measured, feature="label")
+
+
+def _by_class(comparison: Comparison) -> Iterator[tuple[drift.Moments, drift.Moments]]:
+    """The image statistics of both sides by class, if they can be compared.
+
+    They cannot where statistics were written before they were kept by class.
+    """
+    sides = comparison.part.summary, comparison.reference
+    classes = min(len(side.class_drawn) for side in sides)
+    now, before = (
+        drift.Moments(*(a[:classes] for a in (s.class_drawn, s.class_steps, s.class_squares)))
+        for s in sides
+    )
+    if np.any((now.counts > 0) & (before.counts > 1)):
+        yield now, before
 
 
 def _outside(summary: SplitSummary, reference: SplitSummary) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bnpipe.components.base import GRADES, Decision, Level, Ruling, caveat, objection
@@ -26,8 +26,9 @@ CHECKS: Mapping[str, Callable[[Profile], Iterator[Observation]]] = {
     "label_divergence": drift_checks.label_divergence,
     "image_drift": drift_checks.image_drift,
     "image_outliers": drift_checks.image_outliers,
+    "class_statistics": drift_checks.class_statistics,
 }
-DRIFT_CHECKS = ("label_drift", "label_divergence", "image_drift", "image_outliers")
+DRIFT_CHECKS = tuple(CHECKS)[-drift_checks.CHECKS :]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ def decide(profile: Profile) -> DataDecision:
     why_not = objection(rulings)
     sentence = f"data blocked: {why_not}" if why_not else _passed(profile, rulings)
     return DataDecision(not why_not, sentence, tuple(rulings), tuple(observations))
+
+
+def worst_drift(rulings: Iterable[Ruling]) -> float | None:
+    """The largest distance relative to the bound above which it blocks; None if there is none."""
+    pairs = ((r.value, r.bound) for r in rulings if r.name in DRIFT_CHECKS)
+    return max(
+        (value / bound for value, bound in pairs if value is not None and bound), default=None
+    )
 
 
 def _ruling(name: str, level: Level, observed: Sequence[Observation]) -> Ruling:

@@ -12,7 +12,7 @@ from bnpipe.components.artifacts import SPLITS, Examples, Statistics
 from bnpipe.components.base import Context, Decision, Facts
 from bnpipe.components.example_validator.anomalies import FILE_NAME as SCHEMA_DIFF
 from bnpipe.components.example_validator.anomalies import anomalies
-from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide
+from bnpipe.components.example_validator.gate import DRIFT_CHECKS, decide, worst_drift
 from bnpipe.components.example_validator.params import Params
 from bnpipe.components.example_validator.profile import Observation, Profile, Share
 from bnpipe.components.example_validator.step import Inputs, Outputs
@@ -133,5 +133,6 @@ def _facts(decision: Decision, origin: str) -> Facts:
         "schema": origin,
         "blocked": outcomes.count("block"),
         "warned": outcomes.count("warn"),
+        "worst_drift": worst_drift(decision.rulings),
         **{name: values[name] for name in ("duplicates", "leak", *DRIFT_CHECKS)},
     }

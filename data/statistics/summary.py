@@ -41,7 +41,9 @@ _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error),
 )
 _NUMBERS = ("records", "images", "constant", "outside")
-_SUMS = ("pixels", "classes", "class_sums", "histograms", "sums", "squares")
+_BY_CLASS = ("class_drawn", "class_steps", "class_squares")
+"""What files of before do not hold: read as nothing drawn, so that nothing is compared with it."""
+_SUMS = ("pixels", "classes", "class_sums", "histograms", "sums", "squares", *_BY_CLASS)
 _ARRAYS = (*_SUMS, "low", "high", "hashes", "labels")
 
 
@@ -125,6 +127,9 @@ class SplitSummary:
         histograms: of the image statistics, int64[S, BINS].
         sums: of the image statistics in steps, int64[S].
         squares: of the image statistics in steps squared, int64[S].
+        class_drawn: number of images per class that are not blank, int64[K].
+        class_steps: sums of their image statistics in steps, int64[K, S].
+        class_squares: the same of the steps squared, int64[K, S].
         low: smallest value of each image statistic in steps, int64[S].
         high: largest value of each image statistic in steps, int64[S].
     """
@@ -139,6 +144,9 @@ class SplitSummary:
         self.histograms: Counts = np.zeros((len(STATISTICS), BINS), np.int64)
         self.sums: Counts = np.zeros(len(STATISTICS), np.int64)
         self.squares: Counts = np.zeros(len(STATISTICS), np.int64)
+        self.class_drawn: Counts = np.zeros(classes, np.int64)
+        self.class_steps: Counts = np.zeros((classes, len(STATISTICS)), np.int64)
+        self.class_squares: Counts = np.zeros((classes, len(STATISTICS)), np.int64)
         self.low: Counts = np.full(len(STATISTICS), STEPS, np.int64)
         self.high: Counts = np.zeros(len(STATISTICS), np.int64)
         self._hashed: list[tuple[npt.NDArray[np.uint64], Counts]] = []
@@ -172,7 +180,8 @@ class SplitSummary:
     def _add_images(self, pixels: npt.NDArray[np.uint8], labels: Counts) -> None:
         self.images += len(pixels)
         self.pixels += np.bincount(pixels.ravel(), minlength=GREY_LEVELS)
-        self.constant += int((pixels.min(axis=1) == pixels.max(axis=1)).sum())
+        brightest = pixels.max(axis=1)
+        self.constant += int((pixels.min(axis=1) == brightest).sum())
         for label in np.unique(labels[(labels >= 0) & (labels < len(self.classes))]):
             self.class_sums[label] += pixels[labels == label].sum(axis=0, dtype=np.int64)
         steps = measure(pixels, self.height, self.width)
@@ -180,6 +189,10 @@ class SplitSummary:
             self.histograms += histograms(steps)
             self.sums += steps.sum(axis=0)
             self.squares += (steps * steps).sum(axis=0)
+            members = labels[brightest > 0] == np.arange(len(self.classes))[:, None]
+            self.class_drawn += members.sum(axis=1)
+            self.class_steps += members.astype(np.int64) @ steps
+            self.class_squares += members.astype(np.int64) @ (steps * steps)
             self.low = np.minimum(self.low, steps.min(axis=0))
             self.high = np.maximum(self.high, steps.max(axis=0))
 
@@ -253,7 +266,8 @@ class SplitSummary:
         try:
             stored = json.loads((folder / SUMMARY).read_text())
             with (folder / ARRAYS).open("rb") as stream, np.load(stream) as file:
-                arrays = {name: file[name] for name in _ARRAYS}
+                named = [name for name in _ARRAYS if name in file or name not in _BY_CLASS]
+                arrays = {name: file[name] for name in named}
             summary = cls(stored.pop("height"), stored.pop("width"), len(arrays["classes"]))
             summary.features = {
                 name: FeatureSummary(

@@ -144,6 +144,7 @@ def _plain(state: Health) -> dict[str, Any]:
         "working": state.working,
         "served": {"version": version, "age_seconds": age and round(age.total_seconds())},
         "ticked": state.ticked and iso(state.ticked),
+        "page": state.page and str(state.page),
     }
 
 
@@ -161,6 +162,8 @@ def _show(state: Health, timezone: str) -> None:
     else:
         ui.say("served    nothing that was published here")
     ui.say(f"ticked    {iso(state.ticked) if state.ticked else 'never'}")
+    if state.page:
+        ui.say(f"page      {state.page}")
     for claim in state.claims:
         doing = "is being done" if state.working else "waits for another attempt"
         ui.say(f"claimed   {claim.slot.iso} {doing}; attempts: {len(claim.attempts)}")

@@ -13,7 +13,7 @@ from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.store import Store
 
-FILE = "report.html"
+FILE, OVERVIEW = "report.html", "overview.html"
 
 
 def write_report(store: Store, run: RunFolder, path: Path | None = None) -> Path:

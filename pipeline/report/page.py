@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from bnpipe.data.png import encode_stored
 from bnpipe.pipeline.engine.fingerprint import flat
-from bnpipe.pipeline.report import charts, data_charts, evaluation_charts, matrices
+from bnpipe.pipeline.report import charts, data_charts, matrices
 from bnpipe.pipeline.report.charts import Table
 from bnpipe.pipeline.report.contents import Contents, Picture
 from bnpipe.pipeline.report.evaluation import (
@@ -97,6 +97,9 @@ def render(contents: Contents) -> str:
     Raises:
         DataError: a ruling is in words that this version does not know.
     """
+    # Intervals need scipy.stats, which takes longer to load than the overview has to be drawn.
+    from bnpipe.pipeline.report import evaluation_charts
+
     evaluation = contents.evaluation
     evaluated = evaluation if evaluation is not None and evaluation.models else None
     page = template("report.html.j2").render(

@@ -14,6 +14,7 @@ from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.estimates import Estimate, newest
+from bnpipe.pipeline.report import OVERVIEW
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes
@@ -40,6 +41,7 @@ class Health:
         served: the live version and its age; None when none is known.
         ticked: when somebody last ticked; None if never.
         estimate: how good the live version is thought to be on logged requests; None if unknown.
+        page: all runs as a page, if `bnpipe report --all` was drawn.
     """
 
     attention: tuple[str, ...]
@@ -51,6 +53,7 @@ class Health:
     served: tuple[int, timedelta] | None
     ticked: datetime | None
     estimate: Estimate | None = None
+    page: Path | None = None
 
 
 def timetable_of(schedule: Schedule) -> Timetable | None:
@@ -100,7 +103,7 @@ def health(
     book, timetable = Book(home), timetable_of(schedule)
     last = tuple(outcomes(home, count, until=now))
     age = served_age(served, now)
-    ticked = book.ticked
+    ticked, page = book.ticked, home / OVERVIEW
     stale = _stale(schedule, age)
     attention = [stale] if stale else []
     if last and last[-1].result in _BAD:
@@ -119,6 +122,7 @@ def health(
         served=age,
         ticked=None if ticked is None else datetime.fromtimestamp(ticked, UTC),
         estimate=_estimate(home, served),
+        page=page if page.exists() else None,
     )
 
 

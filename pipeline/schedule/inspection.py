@@ -202,7 +202,13 @@ class Inspection:
             params=params,
         )
         observations = [
-            observation
+            # What has happened to all images shows in those of every class too: that comes last.
+            # Where no outlier is tolerated, the bound is 0.
+            (
+                check != "class_statistics",
+                observation.value / max(observation.bound, 1e-9),
+                observation,
+            )
             for check in DRIFT_CHECKS
             if getattr(params.checks, check) != "off"
             for observation in CHECKS[check](profile)
@@ -210,8 +216,7 @@ class Inspection:
         ]
         if not observations:
             return ""
-        # Where no outlier is tolerated, the bound is 0.
-        worst = max(observations, key=lambda o: o.value / max(o.bound, 1e-9))
+        *_, worst = max(observations, key=lambda o: o[:2])
         more = f" (and {len(observations) - 1} more)" if len(observations) > 1 else ""
         return f"{worst.sentence}{more}"
 

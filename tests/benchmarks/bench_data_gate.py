@@ -6,6 +6,7 @@
 Every check is at its defaults. A false alarm is a warning or a block on splits, two spans and a
 champion's data that are all of one source. Power is the share of spans, one beside a large data
 set, that the gate blocks / at least warns of, where 5, 10, 30 or 100 % of the span is damaged.
+Of labels that do not belong to their images, one check says how often it blocked or warned.
 """
 
 import os
@@ -30,12 +31,14 @@ def main() -> None:
     """Measures and prints."""
     _false_alarms()
     _power("rendered_digits", Source(INFO, *digits(26_000), (5500, 500, 1000)))
+    _labels("rendered_digits", Source(INFO, *digits(26_000), (5500, 500, 1000)))
     archives = os.environ.get("BNPIPE_ARCHIVES")
     if archives:
         splits = read_splits(Path(archives))
         images, labels = (np.concatenate(columns) for columns in zip(*splits.values(), strict=True))
         order = np.random.default_rng(0).permutation(len(labels))
         _power("mnist", Source(MNIST, images[order], labels[order], (30_000, 3000, 5000)))
+        _labels("mnist", Source(MNIST, images, labels, (55_000, 3000, 2000)))
 
 
 def _false_alarms() -> None:
@@ -66,6 +69,17 @@ def _power(name: str, source: Source) -> None:
                 noticed = sum(any(c.outcome in ("warn", "block") for c in d.rulings) for d in made)
                 cells.append(f"{sum(not d.passed for d in made)}/{noticed}")
             _say(f"    {spoiled:<24}" + "".join(f"{cell:>10}" for cell in cells))
+
+
+def _labels(name: str, source: Source) -> None:
+    """Spans of 300 with permuted labels, and 1,000 with their own."""
+    _say(f"{name}: class_statistics of spans of 300 blocked / noticed, by share of permuted labels")
+    for share, spans in ((0.0, RESAMPLES), (0.1, 100), (0.3, 100), (0.5, 100), (1.0, 200)):
+        made = [decide(source.with_labels(share, 300)).rulings[-1] for _ in range(spans)]
+        assert made[0].name == "class_statistics"
+        counts = Counter(ruling.outcome for ruling in made)
+        noticed = counts["block"] + counts["warn"]
+        _say(f"  {share:>6.0%}{counts['block']:>8}/{noticed} of {spans}")
 
 
 def _say(line: str) -> None:

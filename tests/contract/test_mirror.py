@@ -27,7 +27,8 @@ pipeline/cli: common config diff export gc graph logs plan predict promote repor
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
 pipeline/engine: attempts capture execute files provenance step worker
-pipeline/report: charts contents data_charts evaluation_charts matrices study_charts
+pipeline/report: charts contents data_charts evaluation_charts matrices overview_charts
+    study_charts
 pipeline/schedule: book claim daemon health outcome retraining slot work
 serving: errors
 serving/client: connect grpc logged_images request_log rest restored smoke

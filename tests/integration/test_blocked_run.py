@@ -47,7 +47,13 @@ def test_a_bad_span_stops_the_run_and_a_person_may_let_it_pass(project: Project)
     assert not any(step["outputs"] for step in run["steps"] if step["name"] in BEHIND)
     assert not (project.home / "served").exists()
 
-    checks = ("image_drift", "image_outliers", "label_drift", "label_divergence")
+    checks = (
+        "image_drift",
+        "image_outliers",
+        "class_statistics",
+        "label_drift",
+        "label_divergence",
+    )
     allowed = [word for name in checks for word in ("--set", f"validator.checks.{name}=warn")]
     printed = project.call("run", "--to", "example_validator", *allowed)
     assert "warned of image_drift, image_outliers" in printed

@@ -26,7 +26,7 @@ from tests.waiting import wait_for
 
 CONFIG = """\
 serving: {{keep_versions: 3, server_url: "http://127.0.0.1:{rest}"}}
-validator: {{checks: {{image_drift: warn, image_outliers: warn}}}}
+validator: {{checks: {{image_drift: warn, image_outliers: warn, class_statistics: warn}}}}
 schedule:
   every: 10s
   tick_seconds: 2

@@ -80,7 +80,7 @@ def test_healthy_data_passes_without_a_warning() -> None:
     splits = healthy()
     decision = decide(profile(splits, champion=summary(splits["train"])))
     assert decision.passed
-    assert decision.sentence == "data passed: 550 images of rendered_digits, 16 checks"
+    assert decision.sentence == "data passed: 550 images of rendered_digits, 17 checks"
     assert {c.outcome for c in decision.rulings} == {"ok"}
 
 
@@ -112,6 +112,15 @@ def test_classes_that_are_declared_but_occur_nowhere_are_warned_of() -> None:
         "has no examples in train"
         in check(decide(profile(splits, info=info, champion=champion)), "classes").sentence
     )
+
+
+def test_statistics_that_are_not_kept_by_class_are_not_compared_by_class() -> None:
+    splits = healthy()
+    seen = profile(splits, champion=summary(splits["train"]))
+    for of in (seen.champion, *(part.summary for part in seen.parts)):
+        for name in ("class_drawn", "class_steps", "class_squares"):
+            setattr(of, name, np.zeros_like(getattr(of, name)))
+    assert check(decide(seen), "class_statistics").outcome == "not checked"
 
 
 def test_several_faults_are_all_named() -> None:

@@ -85,7 +85,7 @@ def test_mnist_passes_and_has_neither_duplicates_nor_leaks(
 ) -> None:
     splits = {name: records(*data) for name, data in mnist.items()}
     decision = decide(profile(splits, champion=summary(splits["train"]), info=MNIST))
-    assert decision.sentence == "data passed: 70,000 images of mnist, 16 checks"
+    assert decision.sentence == "data passed: 70,000 images of mnist, 17 checks"
     assert {c.outcome for c in decision.rulings} == {"ok"}
     found = {c.name: c.value for c in decision.rulings}
     assert found["duplicates"] == found["leak"] == found["label_conflicts"] == 0
@@ -144,6 +144,26 @@ class Source:
             params=Params(),
         )
 
+    def with_labels(self, share: float, size: int) -> Profile:
+        """A span of which the labels of a share are permuted, a twelfth of it for validation."""
+        rows = self.rng.choice(self.rest, size, replace=False)
+        images, labels, wrong = self.images[rows], self.labels[rows], int(share * size)
+        labels[:wrong] = self.rng.permutation(labels[:wrong])
+        order, cut = self.rng.permutation(size), size // 12
+        parts = {"validation": order[:cut], "train": order[cut:]}
+        span = {
+            split: summary(records(images[of], labels[of]), info=self.info)
+            for split, of in parts.items()
+        }
+        return assembled(
+            self.base,
+            {"1": span},
+            info=self.info,
+            schema=schema_of(self.info, None)[0],
+            champion=self.base["train"],
+            params=Params(),
+        )
+
 
 @pytest.fixture(scope="module")
 def drawn() -> Source:
@@ -185,3 +205,22 @@ def test_damage_to_one_in_twenty_digits_of_a_small_span_of_mnist_blocks(
     source = Source(MNIST, images, labels, (20_000, 1000, 2000))
     for _ in range(SPANS):
         assert not decide(source.with_damaged_span(spoiled, 0.05, 300)).passed
+
+
+def test_permuted_labels_of_a_span_block_and_its_own_labels_do_not(drawn: Source) -> None:
+    for share, blocked in ((1.0, True), (0.0, False)):
+        for _ in range(20):
+            decision = decide(drawn.with_labels(share, 300))
+            assert decision.passed is not blocked
+            sentence = decision.rulings[-1].sentence
+            assert "of images by label, most of all label " in sentence
+            assert "train/span-1" in sentence or not blocked
+
+
+def test_permuted_labels_of_a_span_of_mnist_block_and_a_tenth_of_them_does_not(
+    mnist: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    images, labels = (np.concatenate([mnist[s][i] for s in ("train", "test")]) for i in (0, 1))
+    source = Source(MNIST, images, labels, (50_000, 2000, 5000))
+    for share, blocked in ((1.0, True), (0.1, False), (0.0, False)):
+        assert {decide(source.with_labels(share, 300)).passed for _ in range(20)} == {not blocked}

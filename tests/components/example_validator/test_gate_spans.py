@@ -44,7 +44,7 @@ def spans() -> Spans:
 
 def test_healthy_spans_pass_without_a_warning(base: Any, spans: Spans) -> None:
     decision = decide(profile(base, spans=spans, champion=summary(base["train"])))
-    assert decision.sentence == "data passed: 7,850 images of rendered_digits, 16 checks"
+    assert decision.sentence == "data passed: 7,850 images of rendered_digits, 17 checks"
     assert {c.outcome for c in decision.rulings} == {"ok"}
 
 

@@ -192,5 +192,8 @@ class Pool:
         result.histograms, result.sums = histograms(steps), steps.sum(axis=0)
         result.low = steps.min(axis=0, initial=STEPS)
         result.high = steps.max(axis=0, initial=0)
+        members = (labels == np.arange(10)[:, None]).astype(np.int64)
+        result.class_drawn = members.sum(axis=1)
+        result.class_steps, result.class_squares = members @ steps, members @ steps**2
         result._hashed = [(self.hashes[chosen], labels)]
         return result

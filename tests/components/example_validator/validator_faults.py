@@ -145,6 +145,11 @@ def many_threes(splits: Splits) -> Splits:
     return splits
 
 
+def permuted(splits: Splits) -> Splits:
+    np.random.default_rng(0).shuffle(splits["train"]["label"])
+    return splits
+
+
 def inverted_test(splits: Splits) -> Splits:
     splits["test"]["image"] = 255 - splits["test"]["image"]
     return splits
@@ -253,4 +258,6 @@ FAULTS = [
           "100 of 100 images in test have ", data(inverted_test)),
     Fault("image_outliers", "block", "FLOAT_TYPE_SMALL_FLOAT",
           " of 100 images in test have ", data(faint_test)),
+    Fault("class_statistics", "block", "CUSTOM_VALIDATION",
+          " in train, ", drifted(permuted)),
 ]  # fmt: skip

@@ -83,6 +83,19 @@ def test_image_statistics_are_those_of_numpy() -> None:
         assert np.abs(np.cumsum(counts) - np.cumsum(summary.histograms[i])).max() <= 2
 
 
+def test_image_statistics_by_class_are_those_of_the_images_that_are_not_blank() -> None:
+    columns = records()
+    columns["image"][::7] = 0
+    columns["label"][3] = CLASSES
+    summary, labels = summary_of(columns), columns["label"]
+    for label in range(CLASSES):
+        chosen = labels == label
+        alone = summary_of({name: column[chosen] for name, column in columns.items()})
+        assert summary.class_drawn[label] == alone.drawn
+        np.testing.assert_array_equal(summary.class_steps[label], alone.sums)
+        np.testing.assert_array_equal(summary.class_squares[label], alone.squares)
+
+
 def test_order_of_batches_and_merges_does_not_change_a_byte(tmp_path: Path) -> None:
     columns = records()
     whole = written(summary_of(columns), tmp_path / "whole")
@@ -185,6 +198,16 @@ def test_statistics_that_counted_nan_and_infinity_together_are_read(tmp_path: Pa
         del feature["nan"]
     (tmp_path / "summary.json").write_text(json.dumps(stored))
     assert SplitSummary.read(tmp_path).features["label"].nan == 0
+
+
+def test_statistics_without_image_statistics_by_class_are_read(tmp_path: Path) -> None:
+    summary_of(records()).write(tmp_path)
+    with np.load(tmp_path / "arrays.npz") as file:
+        arrays = {n: file[n] for n in file.files if n not in ("class_drawn", "class_steps")}
+    np.savez_compressed(tmp_path / "arrays.npz", **arrays)
+    summary = SplitSummary.read(tmp_path)
+    assert summary.drawn
+    assert not summary.class_drawn.any()
 
 
 def test_a_batch_is_told_apart_by_span() -> None:

@@ -11,8 +11,10 @@ import yaml
 
 from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.cli.app import call
+from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.schedule import child
 from bnpipe.pipeline.schedule.render import KINDS
+from tests.pipeline.report.many_runs import many_runs
 from tests.serving.folder.served import closed
 
 
@@ -113,3 +115,27 @@ def test_files_that_people_wrote_are_replaced_by_force_only(folder: Path) -> Non
         written("airflow")
     assert Path("schedule/bnpipe_retrain.py").read_text() == "# my own bnpipe: by hand\n"
     assert written("airflow", "--force") == files
+
+
+def test_the_page_over_all_runs_is_named_once_it_is_drawn(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = many_runs(folder / "home", 2).home
+    assert call(["schedule", "status"]) == 0
+    assert "overview.html" not in capfd.readouterr().out
+    assert call(["report", "--all", "--json"]) == 0
+    page = str(home / "overview.html")
+    answer = json.loads(capfd.readouterr().out)
+    assert answer == {"report": page, "runs": 2, "unreadable": []}
+    assert call(["schedule", "status"]) == 0
+    assert f"page      {page}\n" in capfd.readouterr().out
+    assert call(["schedule", "status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["page"] == page
+
+
+def test_a_report_is_of_one_run_or_of_all(folder: Path) -> None:
+    many_runs(folder / "home", 1)
+    with pytest.raises(ConfigError, match="report 1 --all: expected one run or all"):
+        call(["report", "1", "--all", "--out", "elsewhere.html"])
+    assert call(["report", "--all", "--out", "elsewhere.html"]) == 0
+    assert 'href="home/runs/0001/report.html"' in (folder / "elsewhere.html").read_text()
