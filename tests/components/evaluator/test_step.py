@@ -180,7 +180,6 @@ def test_config_can_judge_without_a_champion_that_does_not_load(
 
 @pytest.mark.parametrize("fault", ["a path that is a pattern", "no access", "no memory"])
 def test_a_fault_of_the_machine_is_no_verdict_on_the_model(world, tmp_path, monkeypatch, fault):
-    from bnpipe.components.evaluator import inference
 
     folder = tmp_path / ("a[1]" if "pattern" in fault else "a")
     shutil.copytree(world.champion.saved_model, folder)
@@ -193,14 +192,14 @@ def test_a_fault_of_the_machine_is_no_verdict_on_the_model(world, tmp_path, monk
         raise raised[fault]
 
     if fault in raised:
-        monkeypatch.setattr(inference, "load", load)
+        monkeypatch.setattr(saved_model, "load", load)
     expected = type(raised.get(fault, RequestError("")))
     with pytest.raises(expected):
-        inference.unusable(folder, fakes.info(1))
+        unusable(folder, fakes.info(1))
 
 
 def test_a_model_of_other_labels_cannot_be_used(world):
-    from bnpipe.components.evaluator.inference import unusable
+    from bnpipe.components.network.saved_model import unusable
 
     letters = dataclasses.replace(fakes.info(1), label_names=tuple("abcdefghij"))
     assert unusable(world.champion.saved_model, fakes.info(1)) == ""
