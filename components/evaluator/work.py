@@ -159,16 +159,15 @@ def _without_suspects(
         named = params.split + "/confident" in stored.files
         doubted = stored[f"{params.split}/id"][stored[f"{params.split}/confident"]] if named else []
     suspect = np.isin(answers.ids, doubted)
+    number = int(suspect.sum())
+    if not 0 < number < len(suspect):
+        return {"suspects": number}, decision
     rest, references = answers.rows(~suspect), [n for n in answers.probabilities if n != CANDIDATE]
-    scores = {
-        "suspects": int(suspect.sum()),
-        "accuracy": {n: float(rest.correct(n).mean()) for n in sorted(rest.probabilities)},
-    }
-    if not suspect.any() or suspect.all():
-        return scores, decision
+    accuracy = {name: float(rest.correct(name).mean()) for name in sorted(rest.probabilities)}
     overall, *parts = count(rest, rest.slices(params.slices, info.classes), references)
     without = decide(replace(evidence, overall=overall, slices=tuple(parts)), params)
-    return scores, held_against(decision, without, scores["suspects"])
+    scores = {"suspects": number, "accuracy": accuracy, "passed": without.passed}
+    return scores, held_against(decision, without, number)
 
 
 def _expected_values(examples: TransformedExamples) -> dict[str, list[int]]:
