@@ -216,15 +216,15 @@ def test_a_verdict_that_hangs_on_doubtful_labels_says_so(
 ):
     answers = Predictions.read(evaluated.outputs.evaluation.path / "predictions.npz")
     wrong = np.flatnonzero(~answers.correct("candidate"))
-    assert len(wrong) > 3
+    assert len(wrong) == 2
     doubted = answers.ids[wrong if hangs else wrong[:1]]
     (tmp_path / "labels").mkdir()
     arrays = {"test/id": doubted, "test/confident": np.ones(len(doubted), bool)}
     np.savez(tmp_path / "labels" / "suspects.npz", **arrays)
     labels = LabelQuality("label_validator.quality", tmp_path / "labels")
-    # All that the candidate gets wrong is in doubt; the floor lies above its accuracy with them.
+    # Of 1,000 images with two mistakes the lower bound is 0.9937, of 998 without any 0.9970.
     accuracy = float(answers.correct("candidate").mean())
-    params = Params(golden_images=4, min_accuracy=accuracy + 0.001 if hangs else 0.5)
+    params = Params(golden_images=4, min_accuracy=0.995 if hangs else 0.96)
     ran = run_component(COMPONENT, Inputs(*world, labels), params, tmp_path / "run")
     said = blessing(ran)
     (ruling,) = [rule for rule in said["rules"] if rule["name"] == "suspects"]
