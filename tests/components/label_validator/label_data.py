@@ -38,11 +38,14 @@ def write(
             (folder / name).write_bytes(records)
             shards[name] = len(labels)
             counts[split] += len(labels)
-    names = tuple(map(str, range(10)))
-    info = DatasetInfo("drawn", "1.0.0", 28, 28, names, counts, True)
     numbered = {name: {"number": number} for number, name in enumerate(spans, start=1)}
-    (folder / "dataset.json").write_text(info.to_json(shards=shards, spans=numbered))
+    (folder / "dataset.json").write_text(info(counts).to_json(shards=shards, spans=numbered))
     return TransformedExamples("transform.transformed", folder)
+
+
+def info(counts: dict[str, int]) -> DatasetInfo:
+    """Of digits, with as many images in every split."""
+    return DatasetInfo("drawn", "1.0.0", 28, 28, tuple(map(str, range(10))), counts, True)
 
 
 def permuted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

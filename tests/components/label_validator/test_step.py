@@ -1,5 +1,7 @@
 """The step on small data: who answers, what is found, what is written."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,63 @@ def test_a_folder_without_suspects_is_no_label_quality(tmp_path):
     (tmp_path / "verdict.json").write_text('{"passed": true, "sentence": "fine"}')
     with pytest.raises(ArtifactError, match=r"suspects\.npz"):
         LabelQuality("label_validator.quality", tmp_path).check()
+
+
+@pytest.fixture(scope="module")
+def with_champion(digits, run_component, tmp_path_factory):
+    """Two new spans, of which the champion knows the first; it answers at random.
+
+    Returns:
+        what the step was given, and its run.
+    """
+    from bnpipe.components.artifacts import ServedModel, Statistics
+    from bnpipe.data.statistics.summary import SplitSummary
+    from bnpipe.serving.export.classifier import export
+    from bnpipe.serving.export.folding import Dense
+
+    images, labels = digits
+    folder = tmp_path_factory.mktemp("champion")
+    splits = {name: (images[a:b], labels[a:b]) for name, (a, b) in SPLITS.items()}
+    spans = {
+        "known": {"train": (images[2000:2200], labels[2000:2200])},
+        "new": {
+            "train": (images[2200:2500], labels[2200:2500]),
+            "test": (images[2500:2600], labels[2500:2600]),
+        },
+    }
+    examples = label_data.write(folder / "examples", splits, spans)
+    statistics = folder / "statistics" / "Split-train"
+    for source in ("base", "span-known"):
+        (statistics / source).mkdir(parents=True)
+        SplitSummary(28, 28, 10).write(statistics / source)
+    kernel = np.random.default_rng(0).normal(0, 1, (784, 10)).astype(np.float32)
+    export(folder / "3", [Dense("logits", kernel, np.zeros(10, np.float32))], label_data.info({}))
+    inputs = Inputs(
+        examples=examples,
+        champion=ServedModel("champion", folder / "3"),
+        champion_statistics=Statistics("champion_data", folder / "statistics"),
+    )
+    return inputs, run_component(COMPONENT, inputs, Params(), folder / "run")
+
+
+def test_the_champion_answers_for_spans_that_it_was_not_trained_on(with_champion):
+    _, ran = with_champion
+    assert ran.facts["images_answered_by_champion"] == 300  # not the test images
+    parts = ran.outputs.quality.read_json("verdict.json")["parts"]
+    assert parts["train/span-known"]["wrong_share"] < 0.1
+    assert parts["test/span-new"]["wrong_share"] < 0.1
+    # What it contradicts it contradicts on the data set's own validation images too.
+    assert parts["train/span-new"]["wrong_share"] > 0.3
+    assert ran.outputs.quality.verdict().passed
+
+
+def test_without_the_champions_statistics_it_is_not_asked(with_champion, tmp_path):
+    from bnpipe.components.label_validator import work
+    from bnpipe.components.label_validator.rows import Rows
+
+    given, _ = with_champion
+    rows = Rows.read(given.examples, label_data.info({}), tmp_path / "pixels")
+    for missing in ("champion", "champion_statistics"):
+        inputs = dataclasses.replace(given, **{missing: None})
+        new, beside = work._asked(inputs, rows, None, None, None)
+        assert not new.any() and beside is None
