@@ -26,7 +26,6 @@ LEAST_STEPS, LEAST_EPOCHS = 300, 3
 MOST_TRAINED = 60_000  # images that the networks learn from, evenly taken from what there is
 LARGE_SIDE = 16  # pixels; larger images are halved
 BATCH_SIZE = 256
-CHUNK_STEPS = 50  # of one call, between two words about the progress
 
 _QUICK = Params(hidden_units=(128, 64), momentum=0.9, learning_rate=5e-3, schedule="cosine")
 
@@ -84,7 +83,8 @@ def small(pixels: Bytes, info: DatasetInfo) -> Floats:
         return pixels * np.float32(1 / 255)
     height, width = info.height // 2, info.width // 2
     images = pixels.reshape(-1, info.height, info.width)[:, : 2 * height, : 2 * width]
-    fours = images.reshape(-1, height, 2, width, 2).sum(axis=(2, 4), dtype=np.uint16)
+    twos = images[:, ::2].astype(np.uint16) + images[:, 1::2]
+    fours = twos[:, :, ::2] + twos[:, :, 1::2]
     return fours.reshape(len(images), height * width) * np.float32(1 / (4 * 255))
 
 
@@ -109,7 +109,7 @@ def _networks(
     params = dataclasses.replace(_QUICK, batch_size=batch, epochs=epochs, seed=seed)
     model = network.build(train.features.shape[1], classes, params)
     trainer = Trainer(model, params, train, train, Path(), lambda *_: None)
-    trainer.rest, trainer.chunk_steps = 0, CHUNK_STEPS
+    trainer.rest = 0  # images of an epoch that fill no batch are left out
     trainer.compile()
     steps = epochs * trainer.full_steps
     weights = []
@@ -121,8 +121,8 @@ def _networks(
         again = range(-(-steps * batch // len(others)))
         order = np.concatenate([others[epoch_order(seed + fold, e, len(others))] for e in again])
         batches = order[: steps * batch].reshape(steps, batch)
-        for start in range(0, steps, CHUNK_STEPS):
-            trainer.advance(batches[start : start + CHUNK_STEPS])
-            progress(fold * steps + start, FOLDS * steps, f"network {fold + 1} of {FOLDS}")
+        progress(fold, FOLDS, f"network {fold + 1} of {FOLDS}")
+        for start in range(0, steps, trainer.chunk_steps):
+            trainer.advance(batches[start : start + trainer.chunk_steps])
         weights.append([variable.numpy() for variable in model.variables])
     return model, weights
