@@ -56,13 +56,10 @@ class Rows:
                     if found["features"].shape[1] != info.features:
                         raise DataError(f"{shard}: expected {info.features} features to a row")
                     file.write(unscale(found["features"]).tobytes())
-                    count = len(found["label"])
-                    none = np.zeros(count, np.int64)
                     columns["label"].append(found["label"])
-                    columns["span"].append(found.get("span", none))
-                    columns["split"].append(none + number)
-                    named = np.full(count, b"?") if "id" not in found else as_strings(found["id"])
-                    ids.append(named)
+                    columns["span"].append(found["span"])
+                    columns["split"].append(np.full(len(found["label"]), number))
+                    ids.append(as_strings(found["id"]))
         none = np.zeros(0, np.int64)
         joined = {name: np.concatenate([none, *parts]) for name, parts in columns.items()}
         labels = joined["label"]
