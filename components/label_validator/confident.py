@@ -60,13 +60,13 @@ def wrong_share(labels: Integers, confident: Integers, classes: int) -> float:
     return float(counts @ wrong / max(len(labels), 1))
 
 
-def label_quality(probabilities: Floats, labels: Integers) -> FloatArray:
-    """From 0, surely wrong, to 1, surely right, float64[N]: the normalised margin.
+def label_quality(probabilities: Floats, labels: Integers) -> Floats:
+    """From 0, surely wrong, to 1, surely right, float[N]: the normalised margin.
 
     Half of 1 + the label's probability - the largest of the others.
     """
     rows = np.arange(len(labels))
-    others = probabilities.astype(np.float64)
+    others = probabilities.copy()
     given = others[rows, labels]
     others[rows, labels] = -1.0
     return np.asarray((1.0 + given - others.max(axis=1)) / 2.0)

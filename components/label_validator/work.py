@@ -16,6 +16,7 @@ from bnpipe.components.label_validator.rows import Rows
 from bnpipe.components.label_validator.step import Inputs, Outputs
 from bnpipe.components.network.saved_model import unusable
 from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
 from bnpipe.data.json_text import json_text
 from bnpipe.data.statistics.summary import BASE, read_parts
 
@@ -92,7 +93,11 @@ def _asked(
     none = np.zeros(len(rows.labels), bool)
     if inputs.champion is None or inputs.champion_statistics is None:
         return none, None
-    trained = read_parts(inputs.champion_statistics.path / f"Split-{SPLITS[_TRAIN]}")
+    try:
+        trained = read_parts(inputs.champion_statistics.path / f"Split-{SPLITS[_TRAIN]}")
+    except DataError as error:
+        ctx.log.info("the champion is not asked: %s", error.headline)
+        return none, None
     named = _spans(inputs)
     numbers = [number for number, name in named.items() if f"span-{name}" not in trained]
     new = np.isin(rows.spans, numbers) & (rows.splits != _TEST)
@@ -104,6 +109,7 @@ def _asked(
         return none, None
     theirs = answers.by_model(rows, new | own, inputs.champion.saved_model)
     if not np.isfinite(theirs).all():
+        ctx.log.info("the champion is not asked: its answers are not finite")
         return none, None
     first, labels = own[new | own], rows.labels[own]
     sure = confident.thresholds(theirs[first], labels)
