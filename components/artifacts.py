@@ -187,6 +187,23 @@ class Anomalies(VerdictArtifact):
 
 
 @dataclass(frozen=True)
+class LabelQuality(VerdictArtifact):
+    """The label gate's verdict, `verdict.json`, and `suspects.npz`.
+
+    By split, the images whose label is not what a model that has not seen them takes for most
+    probable, worst first: `<split>/id`, `/label`, `/suggested`, `/score` in [0, 1], and
+    `/confident` for those that count as wrong; `/image`, uint8[n, H, W], of the first n.
+    """
+
+    required = ("suspects.npz",)
+
+    def check(self) -> None:
+        """Also: the suspects are there."""
+        super().check()
+        self.need(*self.required)
+
+
+@dataclass(frozen=True)
 class Model(Artifact):
     """A trained model.
 

@@ -10,6 +10,7 @@ from bnpipe.components import (
     example_gen,
     example_validator,
     infra_validator,
+    label_validator,
     pusher,
     statistics_gen,
     trainer,
@@ -89,9 +90,16 @@ def build(config: Config, home: Path) -> Graph:
         trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
     ).model
     champion = g.external("champion", ServedModel, champion_of(served), candidate=CANDIDATE)
+    labels = g.add(
+        label_validator.COMPONENT,
+        label_validator.Inputs(
+            examples=digits, champion=champion, champion_statistics=champion_data
+        ),
+        config.label_validator,
+    ).quality
     evaluation = g.add(
         evaluator.COMPONENT,
-        evaluator.Inputs(digits, candidate, baseline, champion),
+        evaluator.Inputs(digits, candidate, baseline, champion, labels),
         evaluator_params(config),
     )
     trial = g.add(

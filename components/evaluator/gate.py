@@ -32,6 +32,26 @@ def decide(evidence: Evidence, params: Params) -> Decision:
     return Decision(True, sentence, tuple(rulings))
 
 
+def held_against(decision: Decision, without: Decision, suspects: int) -> Decision:
+    """The decision, and whether it would be the same without images whose label is in doubt.
+
+    Args:
+        decision: on all images.
+        without: on those that are not in doubt.
+        suspects: the number of the others.
+    """
+    same = decision.passed == without.passed
+    sentence = f"the verdict is the same without {suspects} images whose label is in doubt"
+    if not same:
+        sentence = (
+            f"the verdict hangs on {suspects} images whose label is in doubt, without them it is: "
+            f"{without.sentence}"
+        )
+    ruling = Ruling("suspects", "warn", "ok" if same else "warn", sentence, float(suspects))
+    said = "" if same else f"; that hangs on {suspects} images whose label is in doubt"
+    return Decision(decision.passed, decision.sentence + said, (*decision.rulings, ruling))
+
+
 def _judges_quality(ruling: Ruling) -> bool:
     """True for a rule that was checked, could block, and proves that the candidate is any good."""
     could_block = ruling.level == "block" and ruling.outcome in ("ok", "block")

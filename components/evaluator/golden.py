@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from bnpipe.components.evaluator.inference import load
+from bnpipe.components.network.saved_model import load
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.preprocessing import unscale
 from bnpipe.serving.export.golden import Arrays, Golden

@@ -82,6 +82,12 @@ class Predictions:
         kept = {n: p for n, p in self.probabilities.items() if n not in left_out}
         return replace(self, probabilities=kept)
 
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> Predictions:
+        """The answers for some of the images."""
+        columns = {name: values[chosen] for name, values in self.columns.items()}
+        answers = {name: values[chosen] for name, values in self.probabilities.items()}
+        return Predictions(self.ids[chosen], self.labels[chosen], columns, answers)
+
     def correct(self, model: str) -> npt.NDArray[np.bool_]:
         """bool[N]: true where the model's most probable class is the true one."""
         return np.asarray(self.probabilities[model].argmax(axis=1) == self.labels)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bnpipe.components.artifacts import (
     Blessing,
     Evaluation,
+    LabelQuality,
     Model,
     ServedModel,
     TransformedExamples,
@@ -28,6 +29,7 @@ class Inputs:
     candidate: Model
     baseline: Model
     champion: ServedModel | None = None
+    labels: LabelQuality | None = None
 
 
 @dataclass(frozen=True)

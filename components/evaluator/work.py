@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.artifacts import Blessing, TransformedExamples
+from bnpipe.components.artifacts import Blessing, LabelQuality, TransformedExamples
 from bnpipe.components.base import Context, Decision, Facts
 from bnpipe.components.evaluator import golden, inference, measure, pictures, tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION, Evidence, count
-from bnpipe.components.evaluator.gate import decide
+from bnpipe.components.evaluator.gate import decide, held_against
 from bnpipe.components.evaluator.params import Params
 from bnpipe.components.evaluator.predictions import Predictions, problem
 from bnpipe.components.evaluator.rules_reference import detectable_loss
 from bnpipe.components.evaluator.step import Inputs, Outputs
+from bnpipe.components.network.saved_model import unusable
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.json_text import json_text
 from bnpipe.data.records.examples import read_transformed
@@ -68,6 +69,10 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         )
 
     decision = decide(evidence, params)
+    if inputs.labels is not None and evidence.overall is not None:
+        metrics["without_suspects"], decision = _without_suspects(
+            usable, inputs.labels, evidence, decision, info, params
+        )
     metrics["dataset"] = _dataset(info, params.split, answers.labels.size)
     _write_json(folder / "metrics.json", metrics)
     _write_blessing(outputs.blessing.path, decision, inputs, problems.get(CHAMPION))
@@ -89,9 +94,7 @@ def ask(
     ctx: Context,
 ) -> tuple[Predictions, dict[str, str]]:
     """Every model's answers, and for models without usable answers the reason."""
-    problems = {
-        name: why for name, path in models.items() if (why := inference.unusable(path, info))
-    }
+    problems = {name: why for name, path in models.items() if (why := unusable(path, info))}
     able = {name: path for name, path in models.items() if name not in problems}
     folder = ctx.reports.with_suffix("")
     answers = inference.predict(ctx.beam, shards, able, params.batch_size, folder)
@@ -138,6 +141,33 @@ def measured(
         calibration_bound=float(np.quantile(resampled, 1 - params.level)),
     )
     return metrics, evidence
+
+
+def _without_suspects(
+    answers: Predictions,
+    labels: LabelQuality,
+    evidence: Evidence,
+    decision: Decision,
+    info: DatasetInfo,
+    params: Params,
+) -> tuple[dict[str, Any], Decision]:
+    """The scores without images whose label is in doubt, and if the decision hangs on them.
+
+    Counts are taken anew; the calibration is that of all images.
+    """
+    with np.load(labels.path / "suspects.npz") as stored:
+        named = params.split + "/confident" in stored.files
+        doubted = stored[f"{params.split}/id"][stored[f"{params.split}/confident"]] if named else []
+    suspect = np.isin(answers.ids, doubted)
+    number = int(suspect.sum())
+    if not 0 < number < len(suspect):
+        return {"suspects": number}, decision
+    rest, references = answers.rows(~suspect), [n for n in answers.probabilities if n != CANDIDATE]
+    accuracy = {name: float(rest.correct(name).mean()) for name in sorted(rest.probabilities)}
+    overall, *parts = count(rest, rest.slices(params.slices, info.classes), references)
+    without = decide(replace(evidence, overall=overall, slices=tuple(parts)), params)
+    scores = {"suspects": number, "accuracy": accuracy, "passed": without.passed}
+    return scores, held_against(decision, without, number)
 
 
 def _expected_values(examples: TransformedExamples) -> dict[str, list[int]]:

@@ -26,6 +26,7 @@ from bnpipe.components import (
     evaluator,
     example_gen,
     example_validator,
+    label_validator,
     study,
     trainer,
     transform,
@@ -73,6 +74,7 @@ class Config:
     data: example_gen.Params = field(default_factory=example_gen.Params)
     validator: example_validator.Params = field(default_factory=example_validator.Params)
     transform: transform.Params = field(default_factory=transform.Params)
+    label_validator: label_validator.Params = field(default_factory=label_validator.Params)
     trainer: trainer.Params = field(default_factory=trainer.Params)
     evaluator: evaluator.Params = field(default_factory=evaluator.Params)
     study: study.Params = field(default_factory=study.Params)

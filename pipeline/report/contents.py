@@ -28,6 +28,9 @@ from bnpipe.pipeline.report.evaluation import MODELS, RunEvaluation
 
 Json = Mapping[str, Any]
 
+SUSPECTS = "suspects"
+"""Group of the pictures whose label is in doubt, followed by their split."""
+
 _NORMALIZATIONS = {"batch": "with BN", "none": "without BN"}
 
 
@@ -62,6 +65,7 @@ class Contents:
         statistics: what every split holds, by split.
         parts: where spans were added, what each source brought, e.g. `train/span-2026-11-20`.
         data_gate: `verdict.json` of the data gate; empty when it took no part.
+        labels: `verdict.json` of the label gate; empty when it took no part.
         trial: `verdict.json` of the infra validator; empty when no server was asked.
         soaks: how the published version did as canary, `soak`, and once it was live, `bake`.
         estimate: how good the published version is thought to be on logged requests; None if
@@ -80,6 +84,7 @@ class Contents:
     statistics: Mapping[str, SplitSummary] = field(default_factory=dict)
     parts: Mapping[str, SplitSummary] = field(default_factory=dict)
     data_gate: Json = field(default_factory=dict)
+    labels: Json = field(default_factory=dict)
     trial: Json = field(default_factory=dict)
     soaks: Mapping[str, Json] = field(default_factory=dict)
     estimate: Estimate | None = None
@@ -155,7 +160,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         verdicts.setdefault(step["component"], _read(path / "verdict.json") or {})
         for split in SPLITS:
             _read_statistics(path / f"Split-{split}", split, statistics, parts)
-        pictures |= _pictures(path)
+        pictures |= _pictures(path) | _suspects(path)
     return Contents(
         run=report,
         config=report.get("config") or {},
@@ -166,6 +171,7 @@ def gather(store: Store, folder: RunFolder) -> Contents:
         statistics=statistics,
         parts=parts,
         data_gate=verdicts.get("example_validator", {}),
+        labels=verdicts.get("label_validator", {}),
         trial=verdicts.get("infra_validator", {}),
         soaks=_read(folder.path / "canary.json") or {},
         estimate=_estimate(store, report),
@@ -232,6 +238,26 @@ def _pictures(folder: Path) -> dict[str, list[Picture]]:
             for row, image in zip(pictures[key], pictures[f"{group}/image"], strict=True)
         ]
     return groups
+
+
+def _suspects(folder: Path) -> dict[str, list[Picture]]:
+    """The first of the label gate's `suspects.npz`, by split."""
+    try:
+        with np.load(folder / "suspects.npz", allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+    columns = ("id", "label", "suggested", "score", "image")
+    rows = {s: zip(*(arrays.get(f"{s}/{c}", ()) for c in columns), strict=False) for s in SPLITS}
+    return {
+        f"{SUSPECTS}/{split}": [
+            Picture(
+                image, name.decode("utf-8", "replace"), int(label), {"": (int(best), 1 - score)}
+            )
+            for name, label, best, score, image in ranked
+        ]
+        for split, ranked in rows.items()
+    }
 
 
 def _read(path: Path) -> Any:

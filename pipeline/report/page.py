@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from bnpipe.components.artifacts import SPLITS
 from bnpipe.data.png import encode_stored
 from bnpipe.pipeline.engine.fingerprint import flat
 from bnpipe.pipeline.report import charts, data_charts, matrices
 from bnpipe.pipeline.report.charts import Table
-from bnpipe.pipeline.report.contents import Contents, Picture
+from bnpipe.pipeline.report.contents import SUSPECTS, Contents, Picture
 from bnpipe.pipeline.report.evaluation import (
     Measured,
     RunEvaluation,
@@ -35,6 +36,7 @@ _GROUPS = {
     "mistakes": "Worst mistakes",
     "disagreements/baseline": "Disagreements with the baseline",
     "disagreements/champion": "Disagreements with the champion",
+    **{f"{SUSPECTS}/{split}": f"Labels in doubt, {split} split" for split in SPLITS},
 }
 
 
@@ -123,6 +125,7 @@ def render(contents: Contents) -> str:
         },
         dataset=_dataset(contents),
         checks=_worst_first(map(ruling_row, contents.data_gate.get("checks", ()))),
+        labels=_worst_first(map(ruling_row, contents.labels.get("checks", ()))),
         splits=data_charts.splits(contents),
         spans=data_charts.spans(contents),
         trial=_worst_first(_trial(contents)),
@@ -211,6 +214,11 @@ def _classes(contents: Contents, evaluation: RunEvaluation) -> Table:
 
 
 def _thumbnail(contents: Contents, picture: Picture) -> Thumbnail:
+    if "" in picture.answers:  # of no model of the run
+        best, sure = picture.answers[""]
+        answers = [f"seems {contents.class_name(best)} ({sure:.2f})", picture.id]
+        given = f"given {contents.class_name(picture.label)}"
+        return Thumbnail(_png(picture.pixels), picture.id, given, answers)
     answers = [
         f"{contents.model_name(name)}: {contents.class_name(label)} ({probability:.2f})"
         for name, (label, probability) in picture.answers.items()

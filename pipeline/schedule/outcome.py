@@ -32,7 +32,7 @@ class Result(StrEnum):
     UNCHANGED = "unchanged"
     """No trigger fired, or nothing that a model is made of has changed: no new version."""
     BLOCKED = "blocked"
-    """The data gate said no: nothing was trained."""
+    """The data gate said no, or the label gate: the data is at fault, not the model."""
     NOT_BLESSED = "not_blessed"
     """The gate of the evaluator or of the infra validator said no: the champion stays."""
     WITHDRAWN = "withdrawn"

@@ -29,7 +29,7 @@ from bnpipe.serving.folder import ledger, versions
 
 _DONE = ("succeeded", "stopped", "failed")
 _ENDED = (*_DONE, "interrupted", "terminated")
-_DATA_GATE = "example_validator"
+_DATA_GATES = ("example_validator", "label_validator")
 
 
 class Retraining:
@@ -219,7 +219,7 @@ def _ran(summary: Mapping[str, Any]) -> Ran:
         version = int(pushed["version"]) if pushed.get("new") else None
     elif code == ExitCode.VERDICT:
         components = {s["name"]: s["component"] for s in summary["steps"]}
-        blocked = components.get(str(verdict.get("step"))) == _DATA_GATE
+        blocked = components.get(str(verdict.get("step"))) in _DATA_GATES
         result = Result.BLOCKED if blocked else Result.NOT_BLESSED
         sentence = verdict.get("sentence", "a gate said no")
     else:

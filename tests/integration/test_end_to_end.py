@@ -24,6 +24,7 @@ STEPS = (
     "transform",
     "trainer",
     "baseline",
+    "label_validator",
     "evaluator",
     "infra_validator",
     "pusher",

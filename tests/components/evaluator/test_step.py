@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bnpipe.components.artifacts import Model, ServedModel
+from bnpipe.components.artifacts import LabelQuality, Model, ServedModel
 from bnpipe.components.evaluator import COMPONENT, Inputs, Params
 from bnpipe.components.evaluator.params import Rules
 from bnpipe.components.evaluator.predictions import Predictions
@@ -180,7 +180,7 @@ def test_config_can_judge_without_a_champion_that_does_not_load(
 
 @pytest.mark.parametrize("fault", ["a path that is a pattern", "no access", "no memory"])
 def test_a_fault_of_the_machine_is_no_verdict_on_the_model(world, tmp_path, monkeypatch, fault):
-    from bnpipe.components.evaluator import inference
+    from bnpipe.components.network import saved_model
 
     folder = tmp_path / ("a[1]" if "pattern" in fault else "a")
     shutil.copytree(world.champion.saved_model, folder)
@@ -193,14 +193,14 @@ def test_a_fault_of_the_machine_is_no_verdict_on_the_model(world, tmp_path, monk
         raise raised[fault]
 
     if fault in raised:
-        monkeypatch.setattr(inference, "load", load)
+        monkeypatch.setattr(saved_model, "load", load)
     expected = type(raised.get(fault, RequestError("")))
     with pytest.raises(expected):
-        inference.unusable(folder, fakes.info(1))
+        saved_model.unusable(folder, fakes.info(1))
 
 
 def test_a_model_of_other_labels_cannot_be_used(world):
-    from bnpipe.components.evaluator.inference import unusable
+    from bnpipe.components.network.saved_model import unusable
 
     letters = dataclasses.replace(fakes.info(1), label_names=tuple("abcdefghij"))
     assert unusable(world.champion.saved_model, fakes.info(1)) == ""
@@ -208,6 +208,33 @@ def test_a_model_of_other_labels_cannot_be_used(world):
         "its classes are called 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, "
         "those of the data set a, b, c, d, e, f, g, h, i, j"
     )
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_verdict_that_hangs_on_doubtful_labels_says_so(
+    hangs, evaluated, world, run_component, tmp_path, without_tfma
+):
+    answers = Predictions.read(evaluated.outputs.evaluation.path / "predictions.npz")
+    wrong = np.flatnonzero(~answers.correct("candidate"))
+    assert len(wrong) == 2
+    doubted = answers.ids[wrong if hangs else wrong[:1]]
+    (tmp_path / "labels").mkdir()
+    arrays = {"test/id": doubted, "test/confident": np.ones(len(doubted), bool)}
+    np.savez(tmp_path / "labels" / "suspects.npz", **arrays)
+    labels = LabelQuality("label_validator.quality", tmp_path / "labels")
+    # Of 1,000 images with two mistakes the lower bound is 0.9937, of 998 without any 0.9970.
+    accuracy = float(answers.correct("candidate").mean())
+    params = Params(golden_images=4, min_accuracy=0.995 if hangs else 0.96)
+    ran = run_component(COMPONENT, Inputs(*world, labels), params, tmp_path / "run")
+    said = blessing(ran)
+    (ruling,) = [rule for rule in said["rules"] if rule["name"] == "suspects"]
+    assert said["passed"] is not hangs
+    assert ruling["outcome"] == ("warn" if hangs else "ok")
+    assert (f"hangs on {len(doubted)} images whose label is in doubt" in said["sentence"]) is hangs
+    scores = ran.outputs.evaluation.read_json("metrics.json")["without_suspects"]
+    assert scores["suspects"] == len(doubted)
+    assert scores["accuracy"]["candidate"] > accuracy
+    assert set(scores["accuracy"]) == {"candidate", "baseline", "champion"}
 
 
 def test_a_candidate_that_answers_nan_is_not_blessed(world, run_component, tmp_path):

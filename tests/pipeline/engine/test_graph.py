@@ -156,6 +156,7 @@ ORDER = [
     "transform",
     "trainer",
     "baseline",
+    "label_validator",
     "evaluator",
     "infra_validator",
     "pusher",

@@ -16,6 +16,7 @@ from bnpipe.components.artifacts import (
     Evaluation,
     Examples,
     InfraBlessing,
+    LabelQuality,
     Model,
     Statistics,
 )
@@ -46,6 +47,12 @@ DATA_VERDICT: dict[str, Any] = {
         Ruling("duplicates", "warn", "warn", "3 <twice>", 3.0, 1.0).to_json(),
         Ruling("drift", "block", "not checked", "new").to_json(),
     ],
+}
+
+LABEL_VERDICT: dict[str, Any] = {
+    "passed": True,
+    "sentence": "the labels pass",
+    "checks": [Ruling("part_labels", "block", "warn", "2 % of <train>", 0.02, 0.1).to_json()],
 }
 
 TRIAL: dict[str, Any] = {
@@ -155,6 +162,7 @@ class Home:
             "blessing": self._commit(Blessing, {"blessing.json": json.dumps(plain(blessing))}),
             "statistics": self._statistics(len(labels)),
             "anomalies": self._commit(Anomalies, {"verdict.json": json.dumps(data_verdict)}),
+            "quality": self._labels(),
             "infra": self._commit(InfraBlessing, {"verdict.json": json.dumps(trial)}),
         }
         verdict = {"passed": decision.passed, "sentence": decision.sentence}
@@ -179,6 +187,7 @@ class Home:
                 self._step(run, n, {"examples": digests["examples"]}, {"model": digests[n]}, code)
                 for n in ("trainer", "baseline")
             ),
+            self._step(run, "label_validator", {}, {"quality": digests["quality"]}, code),
             self._step(
                 run,
                 "evaluator",
@@ -234,6 +243,14 @@ class Home:
         arrays = {"mistakes/row": rows, "mistakes/image": images}
         np.savez(folder / "pictures.npz", **arrays)
         return self.store.commit_object(Evaluation("evaluator.evaluation", folder)).digest
+
+    def _labels(self) -> str:
+        folder = self.store.stage("made", "label_validator", "quality")
+        (folder / "verdict.json").write_text(json.dumps(LABEL_VERDICT))
+        arrays = {"id": [b"drawn/test/7"], "label": [1], "suggested": [2], "score": [0.03]}
+        arrays |= {"confident": [True], "image": np.zeros((1, 4, 4), np.uint8)}
+        np.savez(folder / "suspects.npz", **{f"test/{n}": np.array(v) for n, v in arrays.items()})
+        return self.store.commit_object(LabelQuality("label_validator.quality", folder)).digest
 
     def _statistics(self, classes: int) -> str:
         folder = self.store.stage("made", "statistics_gen", "statistics")

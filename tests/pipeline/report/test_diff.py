@@ -52,6 +52,7 @@ def test_what_changed_is_named(home: Home) -> None:
         "bnpipe.components.example_gen",
         "bnpipe.components.example_validator",
         "bnpipe.components.infra_validator",
+        "bnpipe.components.label_validator",
         "bnpipe.components.statistics_gen",
         "bnpipe.components.trainer",
     ]

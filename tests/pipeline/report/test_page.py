@@ -96,6 +96,16 @@ def test_the_data_gate_and_the_data_are_shown(page: Page):
     assert "mean image of zero" in [a["alt"] for a in page.all("img")]
 
 
+def test_labels_in_doubt_are_shown_with_their_record_and_what_they_seem_to_be(page: Page):
+    assert "the labels pass" in page.text("p")
+    assert "2 % of <train>" in page.text("td")
+    assert "Labels in doubt, test split" in page.text("h3")
+    assert "drawn/test/7" in [a["alt"] for a in page.all("img")]
+    assert f"given {NASTY[0]}" in page.text("b")
+    shown = page.text("span")
+    assert "seems two (0.97)" in shown and "drawn/test/7" in shown
+
+
 def test_how_the_model_was_tried_on_a_server_is_shown(page: Page):
     assert "not served: stand-in: 3 <rows> differ" in page.text("p")
     names = page.text("th")

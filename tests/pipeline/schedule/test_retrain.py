@@ -18,6 +18,7 @@ from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import FAILED, Claim
 from bnpipe.pipeline.schedule.outcome import Outcome, Result, outcomes, slots_folder
 from bnpipe.pipeline.schedule.retrain import retrain
+from bnpipe.pipeline.schedule.retraining import _ran
 from bnpipe.pipeline.schedule.slot import Slot
 from tests.child import WITH_TESTS, environment
 from tests.waiting import wait_for
@@ -235,3 +236,22 @@ def test_a_run_that_ends_without_a_record_has_failed_whatever_its_exit_code(
     assert done.exit_code == 1 and done.outcome is not None
     assert (done.outcome.result, done.outcome.exit_code) == (Result.FAILED, 1)
     assert done.outcome.sentence == "the run ended with exit code 0 before it had a record"
+
+
+@pytest.mark.parametrize(
+    ("gate", "result"),
+    [
+        ("example_validator", Result.BLOCKED),
+        ("label_validator", Result.BLOCKED),
+        ("evaluator", Result.NOT_BLESSED),
+    ],
+)
+def test_a_gate_that_refuses_data_blocks_and_one_that_refuses_the_model_does_not_bless(
+    gate: str, result: Result
+) -> None:
+    summary = {
+        **{"id": "0001", "exit_code": 3, "status": "stopped"},
+        "steps": [{"name": gate, "component": gate}],
+        "verdict": {"step": gate, "passed": False, "sentence": "no"},
+    }
+    assert _ran(summary).result is result

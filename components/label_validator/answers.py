@@ -1,0 +1,128 @@
+"""Answers for every image by models that were not trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from bnpipe.components.artifacts import SPLITS
+from bnpipe.components.label_validator.rows import Bytes, Rows
+from bnpipe.components.network import network
+from bnpipe.components.network.examples import Floats, InMemory, epoch_order
+from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.params import Params, TrainingError
+from bnpipe.components.network.saved_model import ask
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.preprocessing import flatten_and_scale
+
+FOLDS = 3
+LEAST_STEPS, LEAST_EPOCHS = 300, 3
+MOST_TRAINED = 60_000  # images that the networks learn from, evenly taken from what there is
+LARGE_SIDE = 16  # pixels; larger images are halved
+BATCH_SIZE = 256
+
+_QUICK = Params(hidden_units=(128, 64), momentum=0.9, learning_rate=5e-3, schedule="cosine")
+
+
+def by_folds(rows: Rows, seed: int, progress: Callable[[int, int, str], None]) -> Floats:
+    """Probabilities of quick networks, float32[N, K].
+
+    Images to train on are dealt out to folds; one network per fold learns from the others. An
+    image of the test split is answered by all of them, and has the mean.
+
+    Raises:
+        TrainingError: an answer is not a finite number.
+    """
+    learned = rows.splits < SPLITS.index("test")
+    place = np.cumsum(learned) - 1
+    stride = -(-int(learned.sum()) // MOST_TRAINED)
+    folds = np.where(learned, place // stride % FOLDS, -1)
+    sample = np.flatnonzero(learned & (place % stride == 0))
+    train = InMemory(_sampled(rows, sample), rows.labels[sample].astype(np.int32))
+    with tf.device("/cpu:0"):
+        model, weights = _networks(train, folds[sample], rows.info.classes, seed, progress)
+        answers = np.zeros((len(rows.labels), rows.info.classes), np.float32)
+        for block, pixels in rows.blocks():
+            images, fold = small(pixels, rows.info), folds[block]
+            for number, values in enumerate(weights):
+                for variable, value in zip(model.variables, values, strict=True):
+                    variable.assign(value)
+                mine = (fold == number) | (fold < 0)
+                if mine.any():
+                    logits = model(tf.constant(images[mine]), training=False)
+                    share = np.where(fold[mine] < 0, np.float32(1 / FOLDS), np.float32(1))
+                    answers[block][mine] += tf.nn.softmax(logits).numpy() * share[:, None]
+    if not np.isfinite(answers).all():
+        raise TrainingError(
+            "a quick network that labels are held against gave answers that are not finite",
+            hint="to go on without: --set label_validator.checks.own_labels=off "
+            "--set label_validator.checks.part_labels=off",
+        )
+    return answers
+
+
+def by_model(rows: Rows, chosen: npt.NDArray[np.bool_], saved_model: Path) -> Floats:
+    """Probabilities of an exported model for the chosen images, float32[n, K]."""
+    answers = [np.zeros((0, rows.info.classes), np.float32)]
+    for block, pixels in rows.blocks():
+        images = pixels[chosen[block]].reshape(-1, rows.info.height, rows.info.width)
+        if len(images):
+            answers.append(ask(str(saved_model), flatten_and_scale(images)))
+    return np.concatenate(answers)
+
+
+def small(pixels: Bytes, info: DatasetInfo) -> Floats:
+    """Images as the quick networks see them: large ones at half their size, float32[n, d]."""
+    if min(info.height, info.width) < LARGE_SIDE:
+        return pixels * np.float32(1 / 255)
+    height, width = info.height // 2, info.width // 2
+    images = pixels.reshape(-1, info.height, info.width)[:, : 2 * height, : 2 * width]
+    twos = images[:, ::2].astype(np.uint16) + images[:, 1::2]
+    fours = twos[:, :, ::2] + twos[:, :, 1::2]
+    return fours.reshape(len(images), height * width) * np.float32(1 / (4 * 255))
+
+
+def _sampled(rows: Rows, sample: npt.NDArray[np.int64]) -> Floats:
+    parts = []
+    for block, pixels in rows.blocks():
+        first, last = np.searchsorted(sample, (block.start, block.stop))
+        parts.append(small(pixels[sample[first:last] - block.start], rows.info))
+    return np.concatenate(parts)
+
+
+def _networks(
+    train: InMemory,
+    folds: npt.NDArray[np.int64],
+    classes: int,
+    seed: int,
+    progress: Callable[[int, int, str], None],
+) -> tuple[keras.Model, list[list[npt.NDArray[np.generic]]]]:
+    """The weights of one network per fold, and a model that takes them."""
+    batch = max(2, min(BATCH_SIZE, train.size // 16))
+    epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS * batch // train.size))
+    params = dataclasses.replace(_QUICK, batch_size=batch, epochs=epochs, seed=seed)
+    model = network.build(train.features.shape[1], classes, params)
+    trainer = Trainer(model, params, train, train, Path(), lambda *_: None)
+    trainer.rest = 0  # images of an epoch that fill no batch are left out
+    trainer.compile()
+    steps = epochs * trainer.full_steps
+    weights = []
+    for fold in range(FOLDS):
+        network.restart(model, dataclasses.replace(params, seed=seed + fold))
+        for variable in trainer.optimizer.variables:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        others = np.flatnonzero(folds != fold)
+        again = range(-(-steps * batch // len(others)))
+        order = np.concatenate([others[epoch_order(seed + fold, e, len(others))] for e in again])
+        batches = order[: steps * batch].reshape(steps, batch)
+        progress(fold, FOLDS, f"network {fold + 1} of {FOLDS}")
+        for start in range(0, steps, trainer.chunk_steps):
+            trainer.advance(batches[start : start + trainer.chunk_steps])
+        weights.append([variable.numpy() for variable in model.variables])
+    return model, weights

@@ -1,0 +1,47 @@
+"""The label validator's section of the config: the level of its checks, and their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from bnpipe.components.base import Level
+
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """The level of each check of the labels: block, only warn, or be off.
+
+    With both of them off nothing is trained, and there are no suspects.
+    """
+
+    own_labels: Level = "block"
+    """The data set's own train records have few wrong labels."""
+    part_labels: Level = "block"
+    """Every other part (a span, a split) has hardly more than those."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The `label_validator` section of the configuration."""
+
+    checks: Checks = Checks()
+    """The level of every check: block, warn or off."""
+    level: Annotated[float, Gt(0.0), Lt(0.5)] = 0.01
+    """Probability that parts whose labels are as good as tolerated trip a check, all together."""
+    max_own_share: Share = 0.3
+    """Tolerated share of wrong labels in the data set's own train records. Large, since nothing
+    tells labels that are wrong from images that are ambiguous; a fifth of it is warned of."""
+    max_wrong_share: Share = 0.02
+    """Tolerated share of wrong labels in another part, beyond the share in those; a fifth of it is
+    warned of."""
+    confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
+    """Confidence of the intervals that are reported."""
+    seed: Annotated[int, Ge(0), Le(2**31 - 8)] = 0
+    """Decides the initial weights of the quick networks and the order of their examples."""
+    pictures: Annotated[int, Ge(0)] = 24
+    """Pictures kept of the first suspects of every split."""

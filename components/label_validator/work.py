@@ -1,0 +1,182 @@
+"""The label validator's work: ask models that have not seen the images, judge, write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnpipe.components.artifacts import SPLITS
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.label_validator import answers, confident
+from bnpipe.components.label_validator.gate import Part, decide
+from bnpipe.components.label_validator.params import Params
+from bnpipe.components.label_validator.rows import Rows
+from bnpipe.components.label_validator.step import Inputs, Outputs
+from bnpipe.components.network.saved_model import unusable
+from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.errors import DataError
+from bnpipe.data.json_text import json_text
+from bnpipe.data.statistics.summary import BASE, read_parts
+
+LEAST_IMAGES = 10
+"""Images to train on per class, below which no network is worth asking."""
+
+Bools = npt.NDArray[np.bool_]
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+
+
+def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    info = DatasetInfo.read(inputs.examples.path)
+    ctx.progress(0, 1, "reading images")
+    ctx.scratch.mkdir(parents=True, exist_ok=True)
+    rows = Rows.read(inputs.examples, info, ctx.scratch / "pixels.uint8")
+    off = params.checks.own_labels == params.checks.part_labels == "off"
+    parts: list[Part] = []
+    suspects: dict[str, npt.NDArray[Any]] = {}
+    if not off and int((rows.splits < _TEST).sum()) >= LEAST_IMAGES * info.classes:
+        probabilities = answers.by_folds(rows, params.seed, ctx.progress)
+        sure = confident.thresholds(probabilities, rows.labels)
+        classes = confident.confident_classes(probabilities, sure)
+        new, beside = _asked(inputs, rows, probabilities, classes, ctx)
+        parts = _parts(rows, inputs, classes, new, beside)
+        suspects = _suspects(rows, probabilities, classes, params.pictures)
+    decision = decide(parts, params)
+    number = sum(int(a.sum()) for name, a in suspects.items() if name.endswith("/confident"))
+    tail = (1.0 - params.confidence) / 2.0
+    verdict = {
+        "passed": decision.passed,
+        "sentence": decision.sentence,
+        "checks": [ruling.to_json() for ruling in decision.rulings],
+        "parts": {
+            part.name: {
+                "images": part.images,
+                "wrong_share": part.share,
+                "interval": [*map(float, confident.bounds(part.share, part.images, tail))],
+            }
+            for part in parts
+        },
+    }
+    folder = outputs.quality.path
+    (folder / "verdict.json").write_text(json_text(verdict, indent=2, sort_keys=True) + "\n")
+    # Without suspects at all the file holds something: it is never empty.
+    np.savez(folder / "suspects.npz", **suspects)  # type: ignore[arg-type]
+    ctx.log.info(decision.sentence)
+    ctx.progress(1, 1, decision.sentence)
+    return {
+        "passed": decision.passed,
+        "verdict": decision.sentence,
+        "suspects": number,
+        "images_answered_by_champion": int(new.sum()) if parts else 0,
+        "wrong_share": parts[0].share if parts else None,
+    }
+
+
+def _asked(
+    inputs: Inputs,
+    rows: Rows,
+    probabilities: npt.NDArray[np.float32],
+    classes: npt.NDArray[np.int64],
+    ctx: Context,
+) -> tuple[Bools, Part | None]:
+    """Puts the champion's answers in the place of others, for spans that it was not trained on.
+
+    The test split is left to networks that nobody is compared with. What is sure, and how often
+    the champion contradicts labels that are good, is measured on the data set's own validation
+    images, which it was not trained on either.
+
+    Returns:
+        which rows it answers for, and what to compare their parts with.
+    """
+    none = np.zeros(len(rows.labels), bool)
+    if inputs.champion is None or inputs.champion_statistics is None:
+        return none, None
+    try:
+        trained = read_parts(inputs.champion_statistics.path / f"Split-{SPLITS[_TRAIN]}")
+    except DataError as error:
+        ctx.log.info("the champion is not asked: %s", error.headline)
+        return none, None
+    named = _spans(inputs)
+    numbers = [number for number, name in named.items() if f"span-{name}" not in trained]
+    new = np.isin(rows.spans, numbers) & (rows.splits != _TEST)
+    own = (rows.spans == 0) & (rows.splits == _VALIDATION)
+    if not new.any() or not own.any():
+        return none, None
+    if why := unusable(inputs.champion.saved_model, rows.info):
+        ctx.log.info("the champion is not asked: %s", why)
+        return none, None
+    theirs = answers.by_model(rows, new | own, inputs.champion.saved_model)
+    if not np.isfinite(theirs).all():
+        ctx.log.info("the champion is not asked: its answers are not finite")
+        return none, None
+    first, labels = own[new | own], rows.labels[own]
+    sure = confident.thresholds(theirs[first], labels)
+    probabilities[new] = theirs[~first]
+    classes[new] = confident.confident_classes(theirs[~first], sure)
+    known = confident.confident_classes(theirs[first], sure)
+    share = confident.wrong_share(labels, known, rows.info.classes)
+    return new, Part(_name(_VALIDATION, 0, named), int(own.sum()), share)
+
+
+def _spans(inputs: Inputs) -> dict[int, str]:
+    """Names of the spans by number."""
+    spans = inputs.examples.read_json("dataset.json").get("spans", {})
+    return {int(counts["number"]): name for name, counts in spans.items()}
+
+
+def _name(split: int, span: int, named: dict[int, str]) -> str:
+    """A part's name, as in the data gate."""
+    source = f"/span-{named.get(span, span)}" if span else f"/{BASE}" if named else ""
+    return SPLITS[split] + source
+
+
+def _parts(
+    rows: Rows,
+    inputs: Inputs,
+    classes: npt.NDArray[np.int64],
+    new: Bools,
+    beside: Part | None,
+) -> list[Part]:
+    """Every part with its share; the data set's own train records, or else all, come first."""
+    named = _spans(inputs)
+
+    def part(chosen: Bools, name: str, reference: Part | None = None) -> Part:
+        share = confident.wrong_share(rows.labels[chosen], classes[chosen], rows.info.classes)
+        return Part(name, int(chosen.sum()), share, reference)
+
+    own = part((rows.splits == _TRAIN) & (rows.spans == 0), _name(_TRAIN, 0, named))
+    parts = [own] if own.images else []
+    for split, span in np.unique(np.stack([rows.splits, rows.spans], axis=1), axis=0).tolist():
+        name = _name(split, span, named)
+        chosen = (rows.splits == split) & (rows.spans == span)
+        reference = beside if new[chosen].any() else own if own.images else None
+        if name != own.name:
+            parts.append(part(chosen, name, reference))
+    return parts
+
+
+def _suspects(
+    rows: Rows,
+    probabilities: npt.NDArray[np.float32],
+    classes: npt.NDArray[np.int64],
+    pictures: int,
+) -> dict[str, npt.NDArray[Any]]:
+    """The content of `suspects.npz`, see `LabelQuality`."""
+    quality = confident.label_quality(probabilities, rows.labels)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for number, split in enumerate(SPLITS):
+        chosen = np.flatnonzero((rows.splits == number) & (quality < 0.5))
+        ranked = chosen[np.argsort(quality[chosen], kind="stable")]
+        labels, best = rows.labels[ranked], probabilities[ranked].argmax(axis=1)
+        sure = (classes[ranked] >= 0) & (classes[ranked] != labels)
+        arrays |= {
+            f"{split}/id": rows.ids[ranked],
+            f"{split}/label": labels,
+            f"{split}/suggested": np.where(sure, classes[ranked], best),
+            f"{split}/score": quality[ranked].astype(np.float32),
+            f"{split}/confident": sure,
+            f"{split}/image": rows.images(ranked[:pictures]),
+        }
+    return arrays

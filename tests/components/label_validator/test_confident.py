@@ -1,0 +1,62 @@
+"""Confident learning, held against what cleanlab 2.9.0 makes of the same answers.
+
+`cleanlab.npz` holds 300 answers, about 12 % of whose labels are wrong, with its
+`compute_confident_joint` (not calibrated), `get_confident_thresholds`, `estimate_joint`,
+`get_label_quality_scores` (normalized_margin) and `find_label_issues` (confident_learning).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bnpipe.components.label_validator import confident
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    with np.load(Path(__file__).with_name("cleanlab.npz")) as stored:
+        return dict(stored)
+
+
+@pytest.fixture(scope="module")
+def classes(oracle):
+    return confident.confident_classes(oracle["probabilities"], oracle["thresholds"])
+
+
+def test_thresholds_joint_and_share_are_those_of_cleanlab(oracle, classes):
+    sure = confident.thresholds(oracle["probabilities"], oracle["labels"])
+    np.testing.assert_allclose(sure, oracle["thresholds"], rtol=1e-6)
+    joint = confident.confident_joint(oracle["labels"], classes, 4)
+    assert np.abs(joint - oracle["joint"]).sum() <= 2  # it lets the argmax be below its threshold
+    share = confident.wrong_share(oracle["labels"], classes, 4)
+    assert share == pytest.approx(float(oracle["wrong_share"]), abs=0.005)
+
+
+def test_the_ranking_and_the_suspects_are_those_of_cleanlab(oracle, classes):
+    quality = confident.label_quality(oracle["probabilities"], oracle["labels"])
+    assert stats.spearmanr(quality, oracle["scores"]).statistic > 0.9999
+    suspects = np.flatnonzero((classes >= 0) & (classes != oracle["labels"]))
+    ranked = suspects[np.argsort(quality[suspects], kind="stable")]
+    assert len(set(ranked) ^ set(oracle["issues"])) <= 2
+    assert ranked[:10].tolist() == oracle["issues"][:10].tolist()
+
+
+def test_a_class_that_nobody_has_is_never_sure():
+    probabilities = np.array([[0.2, 0.8], [0.4, 0.6]])
+    labels = np.array([0, 0])
+    sure = confident.thresholds(probabilities, labels)
+    assert sure.tolist() == [pytest.approx(0.3), np.inf]
+    classes = confident.confident_classes(probabilities, sure)
+    assert classes.tolist() == [-1, 0]
+    assert confident.wrong_share(labels, classes, 2) == 0.0
+    assert confident.wrong_share(labels[:0], classes[:0], 2) == 0.0
+
+
+def test_bounds_are_exact_for_counts_and_hold_at_the_ends():
+    interval = stats.binomtest(7, 50).proportion_ci(0.9, "exact")
+    assert np.allclose(confident.bounds(7 / 50, 50, 0.05), interval)
+    assert [float(x) for x in confident.bounds(0.0, 0, 0.05)] == [0.0, 1.0]
+    assert confident.bounds(0.0, 10, 0.05)[0] == 0.0
+    assert confident.bounds(1.0, 10, 0.05)[1] == 1.0

@@ -1,0 +1,165 @@
+"""The step on small data: who answers, what is found, what is written."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bnpipe.components.artifacts import ArtifactError, LabelQuality
+from bnpipe.components.label_validator import COMPONENT, Inputs, Params
+from bnpipe.components.label_validator.params import Checks
+from bnpipe.data.sources.digit_renderer import draw_chunk
+from tests.components.label_validator import label_data
+
+SPLITS = {"train": (0, 1600), "validation": (1600, 1800), "test": (1800, 2000)}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    drawn = [draw_chunk(5, "train", chunk) for chunk in range(3)]
+    images, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def spoiled(digits, run_component, tmp_path_factory):
+    """2 % of train and test flipped, a sound span, and one with permuted labels."""
+    images, labels = digits
+    folder = tmp_path_factory.mktemp("labels")
+    rng = np.random.default_rng(1)
+    splits = {name: (images[a:b], labels[a:b]) for name, (a, b) in SPLITS.items()}
+    planted = set()
+    for split in ("train", "test"):
+        given = splits[split][1]
+        bad = label_data.flipped(given, 0.02, rng)
+        planted |= {f"{split}/0/{row:06}".encode() for row in np.flatnonzero(bad != given)}
+        splits[split] = splits[split][0], bad
+    sound, bad = images[2000:2300], images[2300:2600]
+    spans = {
+        "sound": {"train": (sound, labels[2000:2300])},
+        "permuted": {"train": (bad, label_data.permuted(labels[2300:2600], 1.0, rng))},
+    }
+    examples = label_data.write(folder / "examples", splits, spans)
+    return run_component(COMPONENT, Inputs(examples=examples), Params(), folder / "run"), planted
+
+
+@pytest.fixture(scope="module")
+def suspects(spoiled):
+    with np.load(spoiled[0].outputs.quality.path / "suspects.npz") as stored:
+        return dict(stored)
+
+
+def test_a_span_with_permuted_labels_is_refused_and_a_sound_one_is_not(spoiled):
+    ran, _ = spoiled
+    quality = ran.outputs.quality
+    assert COMPONENT.gate
+    assert not quality.verdict().passed
+    assert "in train/span-permuted are wrong" in quality.verdict().sentence
+    parts = quality.read_json("verdict.json")["parts"]
+    assert parts["train/span-permuted"]["wrong_share"] > 0.5
+    assert parts["train/span-sound"]["wrong_share"] < 0.1
+    low, high = parts["train/base"]["interval"]
+    assert low < parts["train/base"]["wrong_share"] < high
+    assert {"test/base", "validation/base"} <= set(parts)
+
+
+def test_planted_labels_are_among_the_suspects_with_what_they_were(spoiled, suspects):
+    _, planted = spoiled
+    sure = suspects["train/id"][suspects["train/confident"]].tolist()
+    own = {name for name in planted if name.startswith(b"train/0")}
+    assert len(own & set(sure)) >= 0.6 * len(own)
+    scores = suspects["train/score"]
+    assert (np.diff(scores) >= 0).all() and scores.max() < 0.5
+    assert (suspects["train/suggested"] != suspects["train/label"]).all()
+
+
+def test_the_first_suspects_have_their_pixels(suspects, digits):
+    images, _ = digits
+    first = suspects["test/id"][0].decode()
+    row = SPLITS["test"][0] + int(first.rpartition("/")[2])
+    np.testing.assert_array_equal(suspects["test/image"][0], images[row])
+    assert len(suspects["train/image"]) == Params().pictures
+
+
+def test_switched_off_nothing_is_trained_and_nothing_found(digits, run_component, tmp_path):
+    images, labels = digits
+    splits = {name: (images[a:b], labels[a:b]) for name, (a, b) in SPLITS.items()}
+    examples = label_data.write(tmp_path / "examples", splits)
+    off = Params(checks=Checks(own_labels="off", part_labels="off"))
+    ran = run_component(COMPONENT, Inputs(examples=examples), off, tmp_path / "run")
+    assert ran.outputs.quality.verdict().passed
+    assert ran.facts["suspects"] == 0
+    ran.outputs.quality.check()
+
+
+def test_too_few_images_are_not_judged(digits, run_component, tmp_path):
+    images, labels = digits
+    examples = label_data.write(tmp_path / "examples", {"train": (images[:60], labels[:60])})
+    ran = run_component(COMPONENT, Inputs(examples=examples), Params(), tmp_path / "run")
+    assert ran.facts["verdict"] == "labels not checked"
+
+
+def test_a_folder_without_suspects_is_no_label_quality(tmp_path):
+    (tmp_path / "verdict.json").write_text('{"passed": true, "sentence": "fine"}')
+    with pytest.raises(ArtifactError, match=r"suspects\.npz"):
+        LabelQuality("label_validator.quality", tmp_path).check()
+
+
+@pytest.fixture(scope="module")
+def with_champion(digits, run_component, tmp_path_factory):
+    """Two new spans, of which the champion knows the first; it answers at random.
+
+    Returns:
+        what the step was given, and its run.
+    """
+    from bnpipe.components.artifacts import ServedModel, Statistics
+    from bnpipe.data.statistics.summary import SplitSummary
+    from bnpipe.serving.export.classifier import export
+    from bnpipe.serving.export.folding import Dense
+
+    images, labels = digits
+    folder = tmp_path_factory.mktemp("champion")
+    splits = {name: (images[a:b], labels[a:b]) for name, (a, b) in SPLITS.items()}
+    spans = {
+        "known": {"train": (images[2000:2200], labels[2000:2200])},
+        "new": {
+            "train": (images[2200:2500], labels[2200:2500]),
+            "test": (images[2500:2600], labels[2500:2600]),
+        },
+    }
+    examples = label_data.write(folder / "examples", splits, spans)
+    statistics = folder / "statistics" / "Split-train"
+    for source in ("base", "span-known"):
+        (statistics / source).mkdir(parents=True)
+        SplitSummary(28, 28, 10).write(statistics / source)
+    kernel = np.random.default_rng(0).normal(0, 1, (784, 10)).astype(np.float32)
+    export(folder / "3", [Dense("logits", kernel, np.zeros(10, np.float32))], label_data.info({}))
+    inputs = Inputs(
+        examples=examples,
+        champion=ServedModel("champion", folder / "3"),
+        champion_statistics=Statistics("champion_data", folder / "statistics"),
+    )
+    return inputs, run_component(COMPONENT, inputs, Params(), folder / "run")
+
+
+def test_the_champion_answers_for_spans_that_it_was_not_trained_on(with_champion):
+    _, ran = with_champion
+    assert ran.facts["images_answered_by_champion"] == 300  # not the test images
+    parts = ran.outputs.quality.read_json("verdict.json")["parts"]
+    assert parts["train/span-known"]["wrong_share"] < 0.1
+    assert parts["test/span-new"]["wrong_share"] < 0.1
+    # What it contradicts it contradicts on the data set's own validation images too.
+    assert parts["train/span-new"]["wrong_share"] > 0.3
+    assert ran.outputs.quality.verdict().passed
+
+
+def test_without_the_champions_statistics_it_is_not_asked(with_champion, tmp_path):
+    from bnpipe.components.label_validator import work
+    from bnpipe.components.label_validator.rows import Rows
+
+    given, _ = with_champion
+    rows = Rows.read(given.examples, label_data.info({}), tmp_path / "pixels")
+    for missing in ("champion", "champion_statistics"):
+        inputs = dataclasses.replace(given, **{missing: None})
+        new, beside = work._asked(inputs, rows, None, None, None)
+        assert not new.any() and beside is None
