@@ -18,7 +18,15 @@ LEVEL = 0.0005
 """Of the p-value below: even with some windows a day, requests and spans, there is less than one
 false alarm a year (0.27 % a day; measured by `tests/benchmarks/bench_answers.py`)."""
 
+MOST = 2000
+"""So many images are asked for: with more, differences would be drift that do not matter."""
+
 Probabilities = npt.NDArray[np.float32]
+
+
+def spread(images: int) -> npt.NDArray[np.int64]:
+    """The rows to ask for, `MOST` at most, evenly: files are often in the order of classes."""
+    return np.linspace(0, images - 1, min(MOST, images)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def answer_drift(
     what = "confidence" if worst == sample.shape[1] else f"probability of class {worst}"
     sentence = (
         f"{what} differs most: on average {now[:, worst].mean():.3f} in {len(now)} answers, "
-        f"{before[:, worst].mean():.3f} in the {len(before)} of its evaluation "
+        f"{before[:, worst].mean():.3f} in the {len(before)} that it is held against "
         f"(distance {tests.statistic[worst]:.3f}, p {p_value:.2g})"
     )
     return AnswerDrift(p_value, p_value < level, sentence)

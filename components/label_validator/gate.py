@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bnpipe.components.base import Decision, Grade, Level, Ruling, caveat, objection
+from bnpipe.components.label_validator.answer_drift import LEVEL, AnswerDrift
 from bnpipe.components.label_validator.confident import bounds
 from bnpipe.components.label_validator.params import Params
 
@@ -30,14 +31,23 @@ class Part:
     reference: Part | None = None
 
 
-def decide(parts: Sequence[Part], params: Params) -> Decision:
-    """Holds every part against its bound; no parts: there was nothing to check."""
+def decide(
+    parts: Sequence[Part], params: Params, drifts: Mapping[str, AnswerDrift] | None = None
+) -> Decision:
+    """Holds every part against its bound; no parts: there was nothing to check.
+
+    Args:
+        parts: all splits and spans.
+        params: levels and bounds.
+        drifts: the champion's answers for new spans, by the span.
+    """
     alone = [part for part in parts if part.reference is None]
     others = [part for part in parts if part.reference is not None]
     level = params.level / max(len(parts), 1)
     rulings = (
         _ruling("own_labels", params.checks.own_labels, alone, params, level),
         _ruling("part_labels", params.checks.part_labels, others, params, level),
+        _drift(params.checks.answer_drift, drifts or {}),
     )
     why_not = objection(rulings)
     if why_not:
@@ -61,6 +71,19 @@ def _ruling(name: str, power: Level, parts: Sequence[Part], params: Params, leve
     outcomes: tuple[Grade, ...] = ("ok", "warn", power)
     value, bound = worst.share, _tolerated(worst, params)
     return Ruling(name, power, outcomes[outcome], sentence(worst, params), value, bound)
+
+
+def _drift(power: Level, drifts: Mapping[str, AnswerDrift]) -> Ruling:
+    """That of the span with the smallest p-value."""
+    name = "answer_drift"
+    if power == "off":
+        return Ruling(name, power, "off", "switched off in config")
+    if not drifts:
+        return Ruling(name, power, "not checked", "nothing to check")
+    span, drift = min(drifts.items(), key=lambda item: item[1].p_value)
+    outcome: Grade = power if drift.p_value < LEVEL / len(drifts) else "ok"
+    sentence = f"of the champion's answers in {span}, {drift.sentence}"
+    return Ruling(name, power, outcome, sentence, drift.p_value, LEVEL / len(drifts))
 
 
 def _tolerated(part: Part, params: Params) -> float:

@@ -16,13 +16,16 @@ Share = Annotated[float, Ge(0.0), Le(1.0)]
 class Checks:
     """The level of each check of the labels: block, only warn, or be off.
 
-    With both of them off nothing is trained, and there are no suspects.
+    With the first two off nothing is trained or asked, and there are no suspects.
     """
 
     own_labels: Level = "block"
     """The data set's own train records have few wrong labels."""
     part_labels: Level = "block"
     """Every other part (a span, a split) has hardly more than those."""
+    answer_drift: Level = "warn"
+    """The champion answers for the images of a new span as it does for the data set's validation
+    records. It only warns: to learn from what is new is what a span is for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bnpipe.components.artifacts import SPLITS
 from bnpipe.components.base import Context, Facts
 from bnpipe.components.label_validator import answers, confident
+from bnpipe.components.label_validator.answer_drift import AnswerDrift, answer_drift, spread
 from bnpipe.components.label_validator.gate import Part, decide
 from bnpipe.components.label_validator.params import Params
 from bnpipe.components.label_validator.rows import Rows
@@ -35,15 +36,16 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     rows = Rows.read(inputs.examples, info, ctx.scratch / "pixels.uint8")
     off = params.checks.own_labels == params.checks.part_labels == "off"
     parts: list[Part] = []
+    drifts: dict[str, AnswerDrift] = {}
     suspects: dict[str, npt.NDArray[Any]] = {}
     if not off and int((rows.splits < _TEST).sum()) >= LEAST_IMAGES * info.classes:
         probabilities = answers.by_folds(rows, params.seed, ctx.progress)
         sure = confident.thresholds(probabilities, rows.labels)
         classes = confident.confident_classes(probabilities, sure)
-        new, beside = _asked(inputs, rows, probabilities, classes, ctx)
+        new, beside, drifts = _asked(inputs, rows, probabilities, classes, ctx)
         parts = _parts(rows, inputs, classes, new, beside)
         suspects = _suspects(rows, probabilities, classes, params.pictures)
-    decision = decide(parts, params)
+    decision = decide(parts, params, drifts)
     number = sum(int(a.sum()) for name, a in suspects.items() if name.endswith("/confident"))
     tail = (1.0 - params.confidence) / 2.0
     verdict = {
@@ -80,7 +82,7 @@ def _asked(
     probabilities: npt.NDArray[np.float32],
     classes: npt.NDArray[np.int64],
     ctx: Context,
-) -> tuple[Bools, Part | None]:
+) -> tuple[Bools, Part | None, dict[str, AnswerDrift]]:
     """Puts the champion's answers in the place of others, for spans that it was not trained on.
 
     The test split is left to networks that nobody is compared with. What is sure, and how often
@@ -88,36 +90,43 @@ def _asked(
     images, which it was not trained on either.
 
     Returns:
-        which rows it answers for, and what to compare their parts with.
+        which rows it answers for, what to compare their parts with, and by span how its answers
+        differ from those that they are compared with.
     """
     none = np.zeros(len(rows.labels), bool)
     if inputs.champion is None or inputs.champion_statistics is None:
-        return none, None
+        return none, None, {}
     try:
         trained = read_parts(inputs.champion_statistics.path / f"Split-{SPLITS[_TRAIN]}")
     except DataError as error:
         ctx.log.info("the champion is not asked: %s", error.headline)
-        return none, None
+        return none, None, {}
     named = _spans(inputs)
     numbers = [number for number, name in named.items() if f"span-{name}" not in trained]
     new = np.isin(rows.spans, numbers) & (rows.splits != _TEST)
     own = (rows.spans == 0) & (rows.splits == _VALIDATION)
     if not new.any() or not own.any():
-        return none, None
+        return none, None, {}
     if why := unusable(inputs.champion.saved_model, rows.info):
         ctx.log.info("the champion is not asked: %s", why)
-        return none, None
+        return none, None, {}
     theirs = answers.by_model(rows, new | own, inputs.champion.saved_model)
     if not np.isfinite(theirs).all():
         ctx.log.info("the champion is not asked: its answers are not finite")
-        return none, None
+        return none, None, {}
     first, labels = own[new | own], rows.labels[own]
     sure = confident.thresholds(theirs[first], labels)
     probabilities[new] = theirs[~first]
     classes[new] = confident.confident_classes(theirs[~first], sure)
     known = confident.confident_classes(theirs[first], sure)
     share = confident.wrong_share(labels, known, rows.info.classes)
-    return new, Part(_name(_VALIDATION, 0, named), int(own.sum()), share)
+    drifts = {}
+    for number in numbers:
+        of_span = theirs[rows.spans[new | own] == number]
+        if len(of_span):
+            sample = of_span[spread(len(of_span))]
+            drifts[f"span-{named[number]}"] = answer_drift(theirs[first], sample)
+    return new, Part(_name(_VALIDATION, 0, named), int(own.sum()), share), drifts
 
 
 def _spans(inputs: Inputs) -> dict[int, str]:

@@ -17,15 +17,17 @@ from bnpipe.components.label_validator.accuracy_estimate import (
     AccuracyEstimate,
     estimate_accuracy,
 )
-from bnpipe.components.label_validator.answer_drift import AnswerDrift, answer_drift
+from bnpipe.components.label_validator.answer_drift import (
+    AnswerDrift,
+    answer_drift,
+    spread,
+)
 from bnpipe.data.plain_file import open_plain, read_plain
 from bnpipe.pipeline.champion import evaluation_behind
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.client.restored import probabilities
 from bnpipe.serving.folder import versions
 
-MOST = 2000
-"""So many images are asked for: with more, differences would be drift that do not matter."""
 _CANDIDATE = "probabilities/candidate"  # of `predictions.npz`: what has since become the version
 
 
@@ -77,15 +79,12 @@ class LiveAnswers:
     def look(self, images: npt.NDArray[np.uint8]) -> Look | None:
         """The answers to images uint8[n, H, W]; None when those of the evaluation are not here.
 
-        Of more than `MOST` images so many are asked for, evenly spread: files are often in the
-        order of their classes.
-
         Raises:
             ServingError: the version does not answer.
         """
         if self._reference is None or not len(images):
             return None
-        images = images[np.linspace(0, len(images) - 1, min(MOST, len(images))).astype(int)]
+        images = images[spread(len(images))]
         expected, labels = self._reference
         path = versions.version_path(self._served, self._version)
         received = probabilities(path, images, expected.shape[1])

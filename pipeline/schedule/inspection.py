@@ -131,7 +131,7 @@ class Inspection:
     @cached_property
     def _asked(self) -> Look | None:
         """The champion's answers to the newest requests; what they tell is written down at once."""
-        from bnpipe.pipeline.schedule.answers import MOST
+        from bnpipe.components.label_validator.answer_drift import MOST
 
         look = self._look(self._requests(MOST))
         if look is not None and look.estimate is not None:

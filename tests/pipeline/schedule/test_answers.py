@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnpipe.components.label_validator.answer_drift import MOST
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule import answers
-from bnpipe.pipeline.schedule.answers import MOST, LiveAnswers
+from bnpipe.pipeline.schedule.answers import LiveAnswers
 from tests.components.label_validator.test_answer_drift import answers as drawn
 
 REFERENCE = drawn(1000)
