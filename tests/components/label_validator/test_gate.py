@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bnpipe.components.label_validator.answer_drift import LEVEL, AnswerDrift
 from bnpipe.components.label_validator.gate import Part, decide
 from bnpipe.components.label_validator.params import Checks, Params
 
@@ -60,3 +61,23 @@ def test_a_check_can_only_warn_or_be_off_and_without_parts_nothing_is_checked():
         assert decision.rulings[1].outcome == level
     assert decide([], Params()).sentence == "labels not checked"
     assert {r.outcome for r in decide([], Params()).rulings} == {"not checked"}
+
+
+@pytest.mark.parametrize(("power", "outcome"), [("warn", "warn"), ("block", "block")])
+def test_answers_that_differ_are_warned_of_by_the_span(power, outcome):
+    drifts = {
+        "span-6": AnswerDrift(0.2, False, "nothing differs"),
+        "span-7": AnswerDrift(1e-9, True, "confidence differs most"),
+    }
+    decision = decide([OWN], Params(checks=Checks(answer_drift=power)), drifts)
+    ruling = next(r for r in decision.rulings if r.name == "answer_drift")
+    assert ruling.outcome == outcome and decision.passed == (outcome == "warn")
+    assert ruling.sentence == "of the champion's answers in span-7, confidence differs most"
+    assert "answer_drift" in decision.sentence
+
+
+def test_one_of_many_spans_differs_by_chance():
+    drifts = {f"span-{n}": AnswerDrift(LEVEL / 2, True, "by chance") for n in range(10)}
+    outcomes = {r.name: r.outcome for r in decide([OWN], Params(), drifts).rulings}
+    assert outcomes["answer_drift"] == "ok"
+    assert decide([OWN], Params()).rulings[-1].outcome == "not checked"
