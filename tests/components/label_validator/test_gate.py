@@ -23,7 +23,7 @@ def test_sound_labels_are_blocked_in_none_of_1000_resamples():
             Part("test/base", 10_000, rng.binomial(10_000, 0.003) / 10_000, OWN),
         ]
         outcomes |= {ruling.outcome for ruling in decide([OWN, *parts], Params()).rulings}
-    assert outcomes == {"ok"}
+    assert outcomes == {"ok", "not checked"}  # nobody has answered for the champion
 
 
 @pytest.mark.parametrize("share", [0.09, 0.9])
