@@ -218,7 +218,9 @@ def _limits(series: Sequence[Series], line: float | None, scale: str) -> tuple[f
 
 def _time_axis(axes: Axes, found: Overview) -> None:
     """Dates below, numbers of versions above: the newest of those that would touch."""
-    locator = AutoDateLocator(minticks=3, maxticks=6)
+    # Of its widest step of seconds, seven make three minutes, and so with every other unit.
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     first, last = axes.dataLim.intervalx

@@ -1,5 +1,6 @@
 """The page over all runs: what it shows, what it leaves out and says so, the same bytes twice."""
 
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from bnpipe.pipeline.engine.errors import ConfigError
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.report.overview import gather, write_overview
+from bnpipe.pipeline.report.overview_charts import charts
 from tests.pipeline.report.finished_run import NASTY, Home
 from tests.pipeline.report.many_runs import FIRST, estimates, many_runs
 from tests.pipeline.report.test_page import Page
@@ -123,6 +125,14 @@ def test_runs_that_failed_or_were_killed_and_names_from_data_are_shown_as_text(
     page = Page(write_overview(home.store)[0].read_text())
     assert NASTY[0] in page.text("td")
     assert not page.all("script") and not page.all("svg")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seconds", [50, 160, 9_000, 250_000, 7_000_000])
+def test_every_stretch_of_time_has_dates_below_it(tmp_path: Path, seconds: float) -> None:
+    (chart, *_) = charts(gather(many_runs(tmp_path / "home", 2, timedelta(seconds=seconds))))
+    dates = re.findall(r'id="overview-accuracy-xtick_', str(chart.svg))
+    assert 3 <= len(dates) <= 9
 
 
 def test_an_empty_home_is_one_clear_line(tmp_path: Path) -> None:
