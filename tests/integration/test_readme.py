@@ -62,7 +62,7 @@ def shell(first_run: First) -> list[str]:
 
 
 def test_shell_blocks_run_in_order(shell: list[str]) -> None:
-    first, second, serving, schedule = shell
+    first, second, serving, schedule, spoiled = shell
     assert "pushed    v1 is live in" in first
     assert "up to date (v1 live)" in second
     assert re.search(r"^trainer +> run ", second, re.M)
@@ -73,11 +73,13 @@ def test_shell_blocks_run_in_order(shell: list[str]) -> None:
     assert re.search(r"\d\d passed", serving)
     assert "nothing is due; next" in schedule
     assert "served    v2" in schedule
+    assert re.search(r"^verdict +data blocked: .* in train/span-1", spoiled, re.M)
+    assert "overview.html" in spoiled
 
 
 def test_what_the_plan_named_is_what_ran(first_run: First, shell: list[str]) -> None:
     planned = re.findall(r"^(\w+) +> run ", shell[1], re.M)
-    ran = steps(first_run.project.json("show", "latest"))
+    ran = steps(first_run.project.json("show", "3"))  # what came after it was refused
     assert {"trainer", "evaluator", "pusher"} <= set(planned) < set(ran)
     assert [name for name, action in ran.items() if action == "run"] == planned
 
