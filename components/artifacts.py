@@ -187,6 +187,16 @@ class Anomalies(VerdictArtifact):
 
 
 @dataclass(frozen=True)
+class CrossValidation(Artifact):
+    """Answers by networks that did not learn the image: `probabilities.npy`, float32[N, K].
+
+    N are all images, in the order of splits and shards, or 0 where they were too few to learn from.
+    """
+
+    required = ("probabilities.npy",)
+
+
+@dataclass(frozen=True)
 class LabelQuality(VerdictArtifact):
     """The label gate's verdict, `verdict.json`, and `suspects.npz`.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bnpipe.components import (
+    cross_validation,
     evaluator,
     example_gen,
     example_validator,
@@ -89,12 +90,17 @@ def build(config: Config, home: Path) -> Graph:
     baseline = g.add(
         trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
     ).model
+    answers, checks = None, config.label_validator.checks
+    if not checks.own_labels == checks.part_labels == "off":
+        answers = g.add(
+            cross_validation.COMPONENT,
+            cross_validation.Inputs(examples=digits),
+            config.cross_validation,
+        ).answers
     champion = g.external("champion", ServedModel, champion_of(served), candidate=CANDIDATE)
     labels = g.add(
         label_validator.COMPONENT,
-        label_validator.Inputs(
-            examples=digits, champion=champion, champion_statistics=champion_data
-        ),
+        label_validator.Inputs(digits, answers, champion, champion_data),
         config.label_validator,
     ).quality
     evaluation = g.add(

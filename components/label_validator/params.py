@@ -16,7 +16,7 @@ Share = Annotated[float, Ge(0.0), Le(1.0)]
 class Checks:
     """The level of each check of the labels: block, only warn, or be off.
 
-    With the first two off nothing is trained or asked, and there are no suspects.
+    With the first two off nothing is asked, and there are no suspects.
     """
 
     own_labels: Level = "block"
@@ -44,7 +44,5 @@ class Params:
     warned of."""
     confidence: Annotated[float, Gt(0.0), Lt(1.0)] = 0.95
     """Confidence of the intervals that are reported."""
-    seed: Annotated[int, Ge(0), Le(2**31 - 8)] = 0
-    """Decides the initial weights of the quick networks and the order of their examples."""
     pictures: Annotated[int, Ge(0)] = 24
     """Pictures kept of the first suspects of every split."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnpipe.components.artifacts import (
+    CrossValidation,
     LabelQuality,
     ServedModel,
     Statistics,
@@ -18,17 +19,19 @@ from bnpipe.components.base import Component, Context, Facts
 from bnpipe.components.label_validator.params import Params
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Inputs:
     """The images with their labels, and who may answer for those that are new.
 
     Attributes:
         examples: all splits are looked at.
+        answers: by networks that have not seen the image; None where nothing is to be checked.
         champion: the model that is live.
         champion_statistics: what it was trained on; without them it is not asked.
     """
 
     examples: TransformedExamples
+    answers: CrossValidation | None = None
     champion: ServedModel | None = None
     champion_statistics: Statistics | None = None
 
@@ -44,7 +47,6 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     """Looks for wrong labels. That there are too many is a verdict, not an exception.
 
     Raises:
-        TrainingError: a quick network cannot be trained.
         DataError: the examples or the champion's statistics cannot be read.
     """
     from bnpipe.components.label_validator.work import validate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,18 @@ import numpy.typing as npt
 
 from bnpipe.components.artifacts import SPLITS
 from bnpipe.components.base import Context, Facts
-from bnpipe.components.label_validator import answers, confident
+from bnpipe.components.label_validator import confident
 from bnpipe.components.label_validator.answer_drift import AnswerDrift, answer_drift, spread
 from bnpipe.components.label_validator.gate import Part, decide
 from bnpipe.components.label_validator.params import Params
-from bnpipe.components.label_validator.rows import Rows
 from bnpipe.components.label_validator.step import Inputs, Outputs
-from bnpipe.components.network.saved_model import unusable
+from bnpipe.components.network.rows import Rows
+from bnpipe.components.network.saved_model import ask, unusable
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
 from bnpipe.data.json_text import json_text
+from bnpipe.data.preprocessing import flatten_and_scale
 from bnpipe.data.statistics.summary import BASE, read_parts
-
-LEAST_IMAGES = 10
-"""Images to train on per class, below which no network is worth asking."""
 
 Bools = npt.NDArray[np.bool_]
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
@@ -34,12 +33,11 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     ctx.progress(0, 1, "reading images")
     ctx.scratch.mkdir(parents=True, exist_ok=True)
     rows = Rows.read(inputs.examples, info, ctx.scratch / "pixels.uint8")
-    off = params.checks.own_labels == params.checks.part_labels == "off"
+    probabilities = _probabilities(inputs, rows)
     parts: list[Part] = []
     drifts: dict[str, AnswerDrift] = {}
     suspects: dict[str, npt.NDArray[Any]] = {}
-    if not off and int((rows.splits < _TEST).sum()) >= LEAST_IMAGES * info.classes:
-        probabilities = answers.by_folds(rows, params.seed, ctx.progress)
+    if len(probabilities):
         sure = confident.thresholds(probabilities, rows.labels)
         classes = confident.confident_classes(probabilities, sure)
         new, beside, drifts = _asked(inputs, rows, probabilities, classes, ctx)
@@ -74,6 +72,24 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         "images_answered_by_champion": int(new.sum()) if parts else 0,
         "wrong_share": parts[0].share if parts else None,
     }
+
+
+def _probabilities(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:
+    """What cross-validation answered, float32[N, K]; without rows where it had nothing to go by.
+
+    Raises:
+        DataError: they are of other images.
+    """
+    none = np.zeros((0, rows.info.classes), np.float32)
+    if inputs.answers is None:
+        return none
+    found: npt.NDArray[np.float32] = np.load(inputs.answers.path / "probabilities.npy")
+    if len(found) and found.shape != (len(rows.labels), rows.info.classes):
+        raise DataError(
+            f"{inputs.answers.producer}: expected answers of shape "
+            f"{(len(rows.labels), rows.info.classes)}, received {found.shape}"
+        )
+    return found
 
 
 def _asked(
@@ -111,7 +127,7 @@ def _asked(
     if why := unusable(inputs.champion.saved_model, rows.info):
         ctx.log.info("the champion is not asked: %s", why)
         return none, None, {}
-    theirs = answers.by_model(rows, new | own, inputs.champion.saved_model)
+    theirs = _by_champion(rows, new | own, inputs.champion.saved_model)
     if not np.isfinite(theirs).all():
         ctx.log.info("the champion is not asked: its answers are not finite")
         return none, None, {}
@@ -128,6 +144,16 @@ def _asked(
             sample = of_span[spread(len(of_span))]
             drifts[f"span-{named[number]}"] = answer_drift(theirs[first], sample)
     return new, Part(_name(_VALIDATION, 0, named), int(own.sum()), share), drifts
+
+
+def _by_champion(rows: Rows, chosen: Bools, saved_model: Path) -> npt.NDArray[np.float32]:
+    """Probabilities of an exported model for the chosen images, float32[n, K]."""
+    answers = [np.zeros((0, rows.info.classes), np.float32)]
+    for block, pixels in rows.blocks():
+        images = pixels[chosen[block]].reshape(-1, rows.info.height, rows.info.width)
+        if len(images):
+            answers.append(ask(str(saved_model), flatten_and_scale(images)))
+    return np.concatenate(answers)
 
 
 def _spans(inputs: Inputs) -> dict[int, str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnpipe.components import (
+    cross_validation,
     evaluator,
     example_gen,
     example_validator,
@@ -74,6 +75,7 @@ class Config:
     data: example_gen.Params = field(default_factory=example_gen.Params)
     validator: example_validator.Params = field(default_factory=example_validator.Params)
     transform: transform.Params = field(default_factory=transform.Params)
+    cross_validation: cross_validation.Params = field(default_factory=cross_validation.Params)
     label_validator: label_validator.Params = field(default_factory=label_validator.Params)
     trainer: trainer.Params = field(default_factory=trainer.Params)
     evaluator: evaluator.Params = field(default_factory=evaluator.Params)

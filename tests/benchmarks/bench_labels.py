@@ -22,19 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from bnpipe.components.artifacts import LabelQuality, TransformedExamples
+from bnpipe.components import cross_validation
+from bnpipe.components.artifacts import CrossValidation, LabelQuality, TransformedExamples
 from bnpipe.components.base import Context
-from bnpipe.components.label_validator import (
-    COMPONENT,
-    Inputs,
-    Outputs,
-    Params,
-    answers,
-    confident,
-    run,
-)
+from bnpipe.components.cross_validation.work import by_folds
+from bnpipe.components.label_validator import Inputs, Outputs, Params, confident, run
 from bnpipe.components.label_validator.gate import Part, decide
-from bnpipe.components.label_validator.rows import Rows
+from bnpipe.components.network.rows import Rows
 from bnpipe.components.study.doubtful import doubtful
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.preprocessing import flatten_and_scale
@@ -64,7 +58,7 @@ def main() -> None:
         first = names & set(found["test/id"][:100].tolist())
         _say(f"of {len(names)} doubtful test images {len(first)} are among the first 100 suspects")
         rows = Rows.read(examples, DatasetInfo.read(examples.path), Path(folder) / "pixels")
-        _false_alarms(rows, answers.by_folds(rows, 0, lambda *_: None))
+        _false_alarms(rows, by_folds(rows, 0, lambda *_: None))
     for share in (0.1, 1.0):
         blocked = [_permuted(splits, share, seed) for seed in range(trials)]
         _say(f"spans of {SPAN}, {share:.0%} permuted: {sum(blocked)} of {trials} blocked")
@@ -74,8 +68,10 @@ def main() -> None:
 
 
 def _measured(folder: Path) -> None:
-    """Runs the step on `folder/examples`, and says what it takes once its libraries are loaded."""
-    COMPONENT.ahead(Params())
+    """Runs both steps on `folder/examples`, and says what that takes with libraries loaded."""
+    cross_validation.COMPONENT.ahead(cross_validation.Params())
+    import bnpipe.components.label_validator.work  # noqa: F401
+
     before, began, worked = _peak(), time.perf_counter(), time.process_time()
     _run(folder)
     _say(
@@ -141,11 +137,20 @@ def _flipped(
 
 def _run(folder: Path) -> tuple[bool, dict[str, Any]]:
     """The step's verdict and suspects, on `folder/examples`."""
-    quality = folder / "quality"
+    quality, probabilities = folder / "quality", folder / "answers"
     quality.mkdir()
+    probabilities.mkdir()
     log = logging.getLogger("bench")
     ctx = Context("label_validator", "bench", folder, folder, log, lambda *_: None, nullcontext)
-    inputs = Inputs(examples=TransformedExamples("examples", folder / "examples"))
+    examples = TransformedExamples("examples", folder / "examples")
+    answers = CrossValidation("answers", probabilities)
+    cross_validation.run(
+        cross_validation.Inputs(examples=examples),
+        cross_validation.Outputs(answers=answers),
+        cross_validation.Params(),
+        ctx,
+    )
+    inputs = Inputs(examples=examples, answers=answers)
     facts = run(inputs, Outputs(quality=LabelQuality("quality", quality)), Params(), ctx)
     with np.load(quality / "suspects.npz") as stored:
         return bool(facts["passed"]), dict(stored)

@@ -15,8 +15,9 @@ components/evaluator: assessment evidence golden inference measure params rules 
     rules_reference rules_soundness tfma_config work
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
 components/infra_validator: fresh tied work
-components/label_validator: answers params rows work
-components/network: evaluation network params saved_model
+components/cross_validation: work
+components/label_validator: params work
+components/network: evaluation network params rows saved_model
 components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_statistics beam_transform digest environment errors flock parent

@@ -24,6 +24,7 @@ STEPS = (
     "transform",
     "trainer",
     "baseline",
+    "cross_validation",
     "label_validator",
     "evaluator",
     "infra_validator",

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bnpipe.components import cross_validation
 from bnpipe.components.artifacts import ArtifactError, LabelQuality, ServedModel, Statistics
 from bnpipe.components.label_validator import COMPONENT, Inputs, Params
 from bnpipe.components.label_validator.params import Checks
@@ -21,8 +22,27 @@ def digits():
     return images, labels
 
 
+@pytest.fixture(scope="session")
+def judged(run_component):
+    """Runs both steps; the answers for the same examples are made once."""
+    answered = {}
+
+    def run(inputs, params, folder):
+        path = inputs.examples.path
+        if path not in answered:
+            given = cross_validation.Inputs(examples=inputs.examples)
+            made = run_component(
+                cross_validation.COMPONENT, given, cross_validation.Params(), folder / "answered"
+            )
+            answered[path] = made.outputs.answers
+        inputs = dataclasses.replace(inputs, answers=answered[path])
+        return run_component(COMPONENT, inputs, params, folder / "judged")
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def spoiled(digits, run_component, tmp_path_factory):
+def spoiled(digits, judged, tmp_path_factory):
     """2 % of train and test flipped, a sound span, and one with permuted labels."""
     images, labels = digits
     folder = tmp_path_factory.mktemp("labels")
@@ -40,7 +60,7 @@ def spoiled(digits, run_component, tmp_path_factory):
         "permuted": {"train": (bad, label_data.permuted(labels[2300:2600], 1.0, rng))},
     }
     examples = label_data.write(folder / "examples", splits, spans)
-    return run_component(COMPONENT, Inputs(examples=examples), Params(), folder / "run"), planted
+    return judged(Inputs(examples=examples), Params(), folder), planted
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +112,10 @@ def test_switched_off_nothing_is_trained_and_nothing_found(digits, run_component
     ran.outputs.quality.check()
 
 
-def test_too_few_images_are_not_judged(digits, run_component, tmp_path):
+def test_too_few_images_are_not_judged(digits, judged, tmp_path):
     images, labels = digits
     examples = label_data.write(tmp_path / "examples", {"train": (images[:60], labels[:60])})
-    ran = run_component(COMPONENT, Inputs(examples=examples), Params(), tmp_path / "run")
+    ran = judged(Inputs(examples=examples), Params(), tmp_path)
     assert ran.facts["verdict"] == "labels not checked"
 
 
@@ -144,10 +164,10 @@ def with_champion(digits, tmp_path_factory):
 
 @pytest.mark.parametrize(("data", "version"), [("permuted", 3), ("sound", 4)])
 def test_the_champion_has_a_say_for_a_span_that_it_was_not_trained_on(
-    data, version, with_champion, run_component, tmp_path
+    data, version, with_champion, judged, tmp_path
 ):
     """Version 4 knows nothing, as one that the images have drifted away from: it accuses nobody."""
-    ran = run_component(COMPONENT, with_champion(data, version), Params(), tmp_path / "run")
+    ran = judged(with_champion(data, version), Params(), tmp_path)
     assert ran.facts["images_answered_by_champion"] == 300  # not the test images
     quality = ran.outputs.quality
     parts = quality.read_json("verdict.json")["parts"]
@@ -157,7 +177,7 @@ def test_the_champion_has_a_say_for_a_span_that_it_was_not_trained_on(
 
 
 def test_a_new_span_that_the_champion_answers_otherwise_is_warned_of(
-    with_champion, run_component, digits, tmp_path
+    with_champion, judged, digits, tmp_path
 ):
     images, labels = digits
     given = with_champion("sound", 3)
@@ -166,7 +186,7 @@ def test_a_new_span_that_the_champion_answers_otherwise_is_warned_of(
     inverted = label_data.write(tmp_path / "examples", splits, spans)
     outcomes = []
     for name, inputs in (("sound", given), ("odd", dataclasses.replace(given, examples=inverted))):
-        ran = run_component(COMPONENT, inputs, Params(), tmp_path / name)
+        ran = judged(inputs, Params(), tmp_path / name)
         checks = ran.outputs.quality.read_json("verdict.json")["checks"]
         drift = next(check for check in checks if check["name"] == "answer_drift")
         assert "in span-new" in drift["sentence"]
@@ -176,7 +196,7 @@ def test_a_new_span_that_the_champion_answers_otherwise_is_warned_of(
 
 def test_without_the_champions_statistics_it_is_not_asked(with_champion, tmp_path):
     from bnpipe.components.label_validator import work
-    from bnpipe.components.label_validator.rows import Rows
+    from bnpipe.components.network.rows import Rows
 
     given = with_champion("sound", 3)
     rows = Rows.read(given.examples, label_data.info({}), tmp_path / "pixels")

@@ -156,6 +156,7 @@ ORDER = [
     "transform",
     "trainer",
     "baseline",
+    "cross_validation",
     "label_validator",
     "evaluator",
     "infra_validator",

@@ -1,4 +1,4 @@
-"""Answers for every image by models that were not trained on it."""
+"""The work of cross_validation: folds, quick networks, and their answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from bnpipe.components.artifacts import SPLITS
-from bnpipe.components.label_validator.rows import Bytes, Rows
+from bnpipe.components.base import Context, Facts
+from bnpipe.components.cross_validation.step import Inputs, Outputs, Params
 from bnpipe.components.network import network
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
 from bnpipe.components.network.loop import Trainer
-from bnpipe.components.network.params import Params, TrainingError
-from bnpipe.components.network.saved_model import ask
+from bnpipe.components.network.params import Params as NetworkParams
+from bnpipe.components.network.params import TrainingError
+from bnpipe.components.network.rows import Bytes, Rows
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.preprocessing import flatten_and_scale
 
 FOLDS = 3
 LEAST_STEPS, LEAST_EPOCHS = 300, 3
@@ -27,7 +28,28 @@ MOST_TRAINED = 60_000  # images that the networks learn from, evenly taken from 
 LARGE_SIDE = 16  # pixels; larger images are halved
 BATCH_SIZE = 256
 
-_QUICK = Params(hidden_units=(128, 64), momentum=0.9, learning_rate=5e-3, schedule="cosine")
+LEAST_IMAGES = 10
+"""Images to train on per class, below which no network is worth asking."""
+
+_QUICK = NetworkParams(hidden_units=(128, 64), momentum=0.9, learning_rate=5e-3, schedule="cosine")
+
+
+def cross_validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
+    """See `step.run`."""
+    info = DatasetInfo.read(inputs.examples.path)
+    ctx.progress(0, FOLDS, "reading images")
+    ctx.scratch.mkdir(parents=True, exist_ok=True)
+    rows = Rows.read(inputs.examples, info, ctx.scratch / "pixels.uint8")
+    learned = int((rows.splits < SPLITS.index("test")).sum())
+    answers = np.zeros((0, info.classes), np.float32)
+    if learned >= LEAST_IMAGES * info.classes:
+        answers = by_folds(rows, params.seed, ctx.progress)
+    np.save(outputs.answers.path / "probabilities.npy", answers)
+    ctx.progress(FOLDS, FOLDS, "")
+    facts: dict[str, float | int] = {"images": len(answers)}
+    if len(answers):
+        facts["accuracy"] = float(np.mean(answers.argmax(axis=1) == rows.labels))
+    return facts
 
 
 def by_folds(rows: Rows, seed: int, progress: Callable[[int, int, str], None]) -> Floats:
@@ -65,16 +87,6 @@ def by_folds(rows: Rows, seed: int, progress: Callable[[int, int, str], None]) -
             "--set label_validator.checks.part_labels=off",
         )
     return answers
-
-
-def by_model(rows: Rows, chosen: npt.NDArray[np.bool_], saved_model: Path) -> Floats:
-    """Probabilities of an exported model for the chosen images, float32[n, K]."""
-    answers = [np.zeros((0, rows.info.classes), np.float32)]
-    for block, pixels in rows.blocks():
-        images = pixels[chosen[block]].reshape(-1, rows.info.height, rows.info.width)
-        if len(images):
-            answers.append(ask(str(saved_model), flatten_and_scale(images)))
-    return np.concatenate(answers)
 
 
 def small(pixels: Bytes, info: DatasetInfo) -> Floats:
