@@ -110,4 +110,4 @@ class Params:
     class_statistics_tolerance: Annotated[float, Ge(0.0)] = 0.3
     """Tolerated distance of the means of classes, of an image statistic, in its standard deviations
     within a class; it warns halfway. MNIST's test digits, of other writers, are at 0.09, either
-    half of them, of different groups of writers, at 0.36 to 0.39; permuted labels are at 1.2."""
+    half of them, of different groups of writers, at 0.36 to 0.39; permuted labels are at 0.9."""

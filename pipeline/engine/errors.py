@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     OK = 0, "done, or nothing to do"
     FAILED = 1, "a step failed"
     USAGE = 2, "usage or configuration"
-    VERDICT = 3, "a gate's verdict stopped it (data, evaluation or infra)"
+    VERDICT = 3, "a gate's verdict stopped it (data, labels, evaluation or infra)"
     ATTENTION = (
         4,
         "with --exit-code: attention needed (work to do, stale model, a worse canary)",

@@ -47,8 +47,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
     )
+    # With versions to choose from it is setup.py that is wrong, not the network.
+    assert "ResolutionImpossible" not in done.stderr, done.stderr
+    assert not re.search(r"\(from versions: \d", done.stderr), done.stderr
     if done.returncode:
-        pytest.skip(f"s3fs cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"s3fs cannot be installed: {done.stderr[-200:]}")
     return made
 
 
