@@ -41,14 +41,12 @@ def held_against(decision: Decision, without: Decision, suspects: int) -> Decisi
         suspects: the number of the others.
     """
     same = decision.passed == without.passed
-    sentence = f"the verdict is the same without {suspects} images whose label is in doubt"
+    doubted = f"{suspects} image{'s' * (suspects != 1)} whose label is in doubt"
+    sentence = f"the verdict is the same without {doubted}"
     if not same:
-        sentence = (
-            f"the verdict hangs on {suspects} images whose label is in doubt, without them it is: "
-            f"{without.sentence}"
-        )
+        sentence = f"the verdict hangs on {doubted}, without it would be: {without.sentence}"
     ruling = Ruling("suspects", "warn", "ok" if same else "warn", sentence, float(suspects))
-    said = "" if same else f"; that hangs on {suspects} images whose label is in doubt"
+    said = "" if same else f"; that hangs on {doubted}"
     return Decision(decision.passed, decision.sentence + said, (*decision.rulings, ruling))
 
 

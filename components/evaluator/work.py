@@ -153,7 +153,8 @@ def _without_suspects(
 ) -> tuple[dict[str, Any], Decision]:
     """The scores without images whose label is in doubt, and if the decision hangs on them.
 
-    Counts are taken anew; the calibration is that of all images.
+    Counts and calibration are taken anew. TFMA, which has seen all images, has no say, and slices
+    that only held such images are left out.
     """
     with np.load(labels.path / "suspects.npz") as stored:
         named = params.split + "/confident" in stored.files
@@ -165,7 +166,20 @@ def _without_suspects(
     rest, references = answers.rows(~suspect), [n for n in answers.probabilities if n != CANDIDATE]
     accuracy = {name: float(rest.correct(name).mean()) for name in sorted(rest.probabilities)}
     overall, *parts = count(rest, rest.slices(params.slices, info.classes), references)
-    without = decide(replace(evidence, overall=overall, slices=tuple(parts)), params)
+    empty = {part.name for part in evidence.slices if not part.images}
+    measurement = measure.Measurement(rest.without(set(references)), params)
+    error, resampled = measurement.calibration_error(CANDIDATE)
+    without = decide(
+        replace(
+            evidence,
+            overall=overall,
+            slices=tuple(part for part in parts if part.images or part.name in empty),
+            tfma_failures=None,
+            calibration_error=error,
+            calibration_bound=float(np.quantile(resampled, 1 - params.level)),
+        ),
+        params,
+    )
     scores = {"suspects": number, "accuracy": accuracy, "passed": without.passed}
     return scores, held_against(decision, without, number)
 

@@ -18,16 +18,22 @@ FloatArray = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
 
 
+LEAST = 10
+"""Images that a class needs for a threshold: the mean of fewer says nothing."""
+
+
 def thresholds(probabilities: Floats, labels: Integers) -> FloatArray:
     """What is sure for a class: the mean probability of its label among its images, float64[K].
 
-    Equation 2. Infinite for a class that nobody has.
+    Equation 2, and at least what chance gives: who has learned little of a class would else be sure
+    of it everywhere. Infinite for a class of which hardly anybody has the label.
     """
     classes = probabilities.shape[1]
     given = probabilities[np.arange(len(labels)), labels]
     sums = np.bincount(labels, given, minlength=classes)
     counts = np.bincount(labels, minlength=classes)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    means = np.maximum(sums / np.maximum(counts, 1), 1 / classes)
+    return np.where(counts >= LEAST, means, np.inf)
 
 
 def confident_classes(probabilities: Floats, sure: FloatArray) -> npt.NDArray[np.int64]:
@@ -35,6 +41,15 @@ def confident_classes(probabilities: Floats, sure: FloatArray) -> npt.NDArray[np
     reached = probabilities >= sure - 1e-6
     best = np.where(reached, probabilities, -1.0).argmax(axis=1)
     return np.where(reached.any(axis=1), best, -1)
+
+
+def agreed_classes(theirs: Floats, sure: FloatArray, others: Integers) -> npt.NDArray[np.int64]:
+    """The confident classes of others, int64[N], where these answers are sure of the same; else -1.
+
+    Of a class without a threshold it is not known when they are sure: there the others decide.
+    """
+    agrees = (confident_classes(theirs, sure) == others) | np.isinf(sure)[others]
+    return np.where(agrees, others, -1)
 
 
 def confident_joint(labels: Integers, confident: Integers, classes: int) -> npt.NDArray[np.int64]:

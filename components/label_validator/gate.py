@@ -32,7 +32,10 @@ class Part:
 
 
 def decide(
-    parts: Sequence[Part], params: Params, drifts: Mapping[str, AnswerDrift] | None = None
+    parts: Sequence[Part],
+    params: Params,
+    drifts: Mapping[str, AnswerDrift] | None = None,
+    why_not: str = "",
 ) -> Decision:
     """Holds every part against its bound; no parts: there was nothing to check.
 
@@ -40,31 +43,41 @@ def decide(
         parts: all splits and spans.
         params: levels and bounds.
         drifts: the champion's answers for new spans, by the span.
+        why_not: the reason if there are no parts.
     """
     alone = [part for part in parts if part.reference is None]
     others = [part for part in parts if part.reference is not None]
     level = params.level / max(len(parts), 1)
+    nothing = why_not or "nothing to check"
+    # Who has learned a bad span sees wrong labels everywhere: the span comes first.
     rulings = (
-        _ruling("own_labels", params.checks.own_labels, alone, params, level),
-        _ruling("part_labels", params.checks.part_labels, others, params, level),
-        _drift(params.checks.answer_drift, drifts or {}),
+        _ruling("part_labels", params.checks.part_labels, others, params, level, nothing),
+        _ruling("own_labels", params.checks.own_labels, alone, params, level, nothing),
+        _drift(params.checks.answer_drift, drifts or {}, nothing),
     )
-    why_not = objection(rulings)
-    if why_not:
-        check = next(r.name for r in rulings if r.outcome == "block")
-        aside = f"see them: bnpipe report; to go on: --set label_validator.checks.{check}=warn"
-        return Decision(False, f"labels blocked: {why_not}; {aside} (or off)", rulings)
+    blocked = objection(rulings)
+    if blocked:
+        names = [r.name for r in rulings if r.outcome == "block"]
+        to_go_on = " ".join(f"--set label_validator.checks.{name}=warn" for name in names)
+        aside = f"see them: bnpipe report; to go on: {to_go_on}"
+        return Decision(False, f"labels blocked: {blocked}; {aside} (or off)", rulings)
     images = sum(part.images for part in parts)
-    said = f"labels passed: {images:,} images{caveat(rulings)}" if images else "labels not checked"
+    said = (
+        f"labels passed: {images:,} images{caveat(rulings)}"
+        if images
+        else f"labels not checked: {nothing}"
+    )
     return Decision(True, said, rulings)
 
 
-def _ruling(name: str, power: Level, parts: Sequence[Part], params: Params, level: float) -> Ruling:
+def _ruling(
+    name: str, power: Level, parts: Sequence[Part], params: Params, level: float, nothing: str
+) -> Ruling:
     """The worst part's."""
     if power == "off":
         return Ruling(name, power, "off", "switched off in config")
     if not parts:
-        return Ruling(name, power, "not checked", "nothing to check")
+        return Ruling(name, power, "not checked", nothing)
     graded = [_graded(part, params, level) for part in parts]
     _, outcome, row = max((excess, grade, -n) for n, (excess, grade) in enumerate(graded))
     worst = parts[-row]
@@ -73,13 +86,13 @@ def _ruling(name: str, power: Level, parts: Sequence[Part], params: Params, leve
     return Ruling(name, power, outcomes[outcome], sentence(worst, params), value, bound)
 
 
-def _drift(power: Level, drifts: Mapping[str, AnswerDrift]) -> Ruling:
+def _drift(power: Level, drifts: Mapping[str, AnswerDrift], nothing: str) -> Ruling:
     """That of the span with the smallest p-value."""
     name = "answer_drift"
     if power == "off":
         return Ruling(name, power, "off", "switched off in config")
     if not drifts:
-        return Ruling(name, power, "not checked", "nothing to check")
+        return Ruling(name, power, "not checked", nothing)
     span, drift = min(drifts.items(), key=lambda item: item[1].p_value)
     outcome: Grade = power if drift.p_value < LEVEL / len(drifts) else "ok"
     sentence = f"of the champion's answers in {span}, {drift.sentence}"

@@ -33,17 +33,20 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     ctx.progress(0, 1, "reading images")
     ctx.scratch.mkdir(parents=True, exist_ok=True)
     rows = Rows.read(inputs.examples, info, ctx.scratch / "pixels.uint8")
-    probabilities = _probabilities(inputs, rows)
+    probabilities, why_not = _probabilities(inputs, rows)
     parts: list[Part] = []
     drifts: dict[str, AnswerDrift] = {}
     suspects: dict[str, npt.NDArray[Any]] = {}
     if len(probabilities):
         sure = confident.thresholds(probabilities, rows.labels)
         classes = confident.confident_classes(probabilities, sure)
+        # Another class may be sure though the label is still the most probable one: that is no word
+        # against the label.
+        classes[(probabilities.argmax(axis=1) == rows.labels) & (classes != rows.labels)] = -1
         new, beside, drifts = _asked(inputs, rows, probabilities, classes, ctx)
         parts = _parts(rows, inputs, classes, new, beside)
         suspects = _suspects(rows, probabilities, classes, params.pictures)
-    decision = decide(parts, params, drifts)
+    decision = decide(parts, params, drifts, why_not)
     number = sum(int(a.sum()) for name, a in suspects.items() if name.endswith("/confident"))
     tail = (1.0 - params.confidence) / 2.0
     verdict = {
@@ -74,22 +77,22 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     }
 
 
-def _probabilities(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:
-    """What cross-validation answered, float32[N, K]; without rows where it had nothing to go by.
+def _probabilities(inputs: Inputs, rows: Rows) -> tuple[npt.NDArray[np.float32], str]:
+    """What cross-validation answered, float32[N, K]; without rows where it had not, and why.
 
     Raises:
         DataError: they are of other images.
     """
     none = np.zeros((0, rows.info.classes), np.float32)
     if inputs.answers is None:
-        return none
+        return none, "own_labels and part_labels are off"
     found: npt.NDArray[np.float32] = np.load(inputs.answers.path / "probabilities.npy")
     if len(found) and found.shape != (len(rows.labels), rows.info.classes):
         raise DataError(
             f"{inputs.answers.producer}: expected answers of shape "
             f"{(len(rows.labels), rows.info.classes)}, received {found.shape}"
         )
-    return found
+    return found, "" if len(found) else "too few images to train a network on"
 
 
 def _asked(
@@ -132,8 +135,8 @@ def _asked(
         ctx.log.info("the champion is not asked: its answers are not finite")
         return none, None, {}
     first, labels = own[new | own], rows.labels[own]
-    theirs_sure = confident.confident_classes(theirs, confident.thresholds(theirs[first], labels))
-    agreed = np.where(theirs_sure == classes[new | own], theirs_sure, -1)
+    sure = confident.thresholds(theirs[first], labels)
+    agreed = confident.agreed_classes(theirs, sure, classes[new | own])
     probabilities[new] = (probabilities[new] + theirs[~first]) / 2
     classes[new] = agreed[~first]
     share = confident.wrong_share(labels, agreed[first], rows.info.classes)

@@ -44,14 +44,29 @@ def test_the_ranking_and_the_suspects_are_those_of_cleanlab(oracle, classes):
 
 
 def test_a_class_that_nobody_has_is_never_sure():
-    probabilities = np.array([[0.2, 0.8], [0.4, 0.6]])
-    labels = np.array([0, 0])
+    probabilities = np.array([[0.4, 0.6], [0.8, 0.2]] * 5)
+    labels = np.zeros(10, int)
     sure = confident.thresholds(probabilities, labels)
-    assert sure.tolist() == [pytest.approx(0.3), np.inf]
+    assert sure.tolist() == [pytest.approx(0.6), np.inf]
     classes = confident.confident_classes(probabilities, sure)
-    assert classes.tolist() == [-1, 0]
+    assert classes.tolist() == [-1, 0] * 5
     assert confident.wrong_share(labels, classes, 2) == 0.0
     assert confident.wrong_share(labels[:0], classes[:0], 2) == 0.0
+
+
+def test_a_class_that_was_hardly_learned_is_not_sure_everywhere():
+    probabilities = np.array([[0.96, 0.01, 0.03]] * 100 + [[0.9, 0.01, 0.09]] * 12)
+    labels = np.repeat([0, 1], [100, 12])
+    assert confident.thresholds(probabilities, labels)[1] == pytest.approx(1 / 3)
+    assert np.isinf(confident.thresholds(probabilities[:109], labels[:109])[1])
+
+
+def test_labels_of_a_class_that_one_side_cannot_be_sure_of_are_left_to_the_other():
+    labels = np.full(100, 2)
+    theirs = np.tile([0.3, 0.6, 0.1], (100, 1))
+    quick = np.array([1] + [2] * 99)
+    agreed = confident.agreed_classes(theirs, np.array([0.5, 0.5, np.inf]), quick)
+    assert confident.wrong_share(labels, agreed, 3) == pytest.approx(0.01)
 
 
 def test_bounds_are_exact_for_counts_and_hold_at_the_ends():

@@ -50,16 +50,27 @@ def test_what_is_not_shown_does_not_block():
 
 def test_own_labels_are_judged_alone():
     assert not decide([Part("train", 1000, 0.5)], Params()).passed
-    assert decide([Part("train", 1000, 0.25)], Params()).rulings[0].outcome == "warn"
-    assert decide([Part("train", 1000, 0.04)], Params()).rulings[0].outcome == "ok"
+    for share, outcome in ((0.25, "warn"), (0.04, "ok")):
+        rulings = {r.name: r for r in decide([Part("train", 1000, share)], Params()).rulings}
+        assert rulings["own_labels"].outcome == outcome
+
+
+def test_where_a_bad_span_spoils_what_is_learned_the_span_is_named_and_one_hint_is_enough():
+    decision = decide([Part("train/base", 2302, 0.5), span(0.99, 2500)], Params())
+    assert decision.sentence.startswith("labels blocked: about 99.0% of the labels")
+    assert "in train/span-7 are wrong" in decision.sentence
+    hint = (
+        "--set label_validator.checks.part_labels=warn --set label_validator.checks.own_labels=warn"
+    )
+    assert hint in decision.sentence
 
 
 def test_a_check_can_only_warn_or_be_off_and_without_parts_nothing_is_checked():
     for level in ("warn", "off"):
         decision = decide([OWN, span(0.9)], Params(checks=Checks(part_labels=level)))
         assert decision.passed
-        assert decision.rulings[1].outcome == level
-    assert decide([], Params()).sentence == "labels not checked"
+        assert decision.rulings[0].outcome == level
+    assert decide([], Params(), why_not="so").sentence == "labels not checked: so"
     assert {r.outcome for r in decide([], Params()).rulings} == {"not checked"}
 
 

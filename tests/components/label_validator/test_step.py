@@ -116,7 +116,7 @@ def test_too_few_images_are_not_judged(digits, judged, tmp_path):
     images, labels = digits
     examples = label_data.write(tmp_path / "examples", {"train": (images[:60], labels[:60])})
     ran = judged(Inputs(examples=examples), Params(), tmp_path)
-    assert ran.facts["verdict"] == "labels not checked"
+    assert ran.facts["verdict"] == "labels not checked: too few images to train a network on"
 
 
 def test_a_folder_without_suspects_is_no_label_quality(tmp_path):
@@ -148,7 +148,8 @@ def with_champion(digits, tmp_path_factory):
         SplitSummary(28, 28, 10).write(statistics / source)
     x = images[:1600].reshape(1600, -1) / 255.0
     kernel = np.linalg.solve(x.T @ x + 10 * np.eye(784), x.T @ np.eye(10)[labels[:1600]]) * 8
-    for number, weights in ((3, kernel), (4, kernel[::-1, ::-1])):
+    without_nines = np.where(np.arange(10) == 9, -1.0, kernel)
+    for number, weights in ((3, kernel), (4, kernel[::-1, ::-1]), (5, without_nines)):
         dense = Dense("logits", weights.astype(np.float32), np.zeros(10, np.float32))
         export(folder / str(number), [dense], label_data.info({}))
 
@@ -174,6 +175,24 @@ def test_the_champion_has_a_say_for_a_span_that_it_was_not_trained_on(
     assert parts["train/span-known"]["wrong_share"] < 0.1
     assert quality.verdict().passed is (data == "sound")
     assert ("train/span-new are wrong" in quality.verdict().sentence) is (data == "permuted")
+
+
+def test_rare_classes_accuse_no_labels_that_are_right(with_champion, judged, digits, tmp_path):
+    """Few nines to learn, none in validation, and a new span that has many."""
+    images, labels = digits
+    nines, others = np.flatnonzero(labels == 9), np.flatnonzero(labels != 9)
+    rows = {
+        "train": np.concatenate([nines[:12], others[:1500]]),
+        "validation": others[1500:1700],
+        "test": np.concatenate([nines[12:14], others[1700:1900]]),
+    }
+    splits = {name: (images[of], labels[of]) for name, of in rows.items()}
+    new = np.random.default_rng(0).permutation(np.concatenate([nines[14:114], others[1900:2100]]))
+    spans = {"new": {"train": (images[new], labels[new])}}
+    examples = label_data.write(tmp_path / "examples", splits, spans)
+    given = dataclasses.replace(with_champion("sound", 5), examples=examples)
+    quality = judged(given, Params(), tmp_path).outputs.quality
+    assert quality.verdict().passed, quality.verdict().sentence
 
 
 def test_a_new_span_that_the_champion_answers_otherwise_is_warned_of(
