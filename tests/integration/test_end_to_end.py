@@ -136,7 +136,8 @@ def test_one_step_at_a_time_gives_the_same_bytes(make_project: MakeProject) -> N
 def test_changed_parameter_reruns_what_depends_on_it(changed: Change) -> None:
     """That all runs that the plan names is in test_readme.py."""
     planned = {s["name"]: (s["action"], s["reasons"]) for s in changed.plan["steps"]}
-    assert [name for name, (action, _) in planned.items() if action == "run"] == list(STEPS[4:])
+    anew = [step for step in STEPS[4:] if step != "cross_validation"]  # needs the images alone
+    assert [name for name, (action, _) in planned.items() if action == "run"] == anew
     assert planned["trainer"][1][0]["sentence"] == "epochs: 6 -> 2"
     assert steps(changed.run) == dict.fromkeys(STEPS[:4], "cached") | {"trainer": "run"}
 

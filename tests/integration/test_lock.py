@@ -55,7 +55,7 @@ def setup_words() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def declared(setup_words: dict[str, Any]) -> list[Requirement]:
-    """What the product and its development need; not the extras for MLflow."""
+    """What the product and its development need; not the extras for MLflow and object stores."""
     texts = [*setup_words["install_requires"], *setup_words["extras_require"]["dev"]]
     return [Requirement(text) for text in texts]
 
@@ -107,7 +107,7 @@ NOT_IMPORTED = {
     "wheel": "builds what has no wheel, without isolation",
 }
 # Imported where it is installed, and said so where it is not.
-OPTIONAL = {"mlflow"}
+OPTIONAL = {"mlflow", "s3fs"}
 # Distributions that share a top-level name with others.
 SHARED = {"google.protobuf": "protobuf"}
 
