@@ -17,9 +17,9 @@ LEAST = 100
 _LARGEST = 20.0
 """Of the temperature or its inverse."""
 _PRIOR = 0.5
-"""Standard deviation of log T about 0 before any example was seen: nearly all networks lie between
-a third and three. It weighs as much as one example of some hundred, so it matters where hardly one
-is wrong; the likelihood alone would then go to a temperature of 0, or of infinity."""
+"""Standard deviation of log T about 0 before any example was seen: T from 0.38 to 2.7 in 95 %, which
+says little. It weighs as much as 50 images, were 5 % of them hard (with 5,000 of MNIST, T moves by
+0.15 %): it matters where hardly one is wrong, and likelihood alone would go to 0 or to infinity."""
 
 Floats = npt.NDArray[np.float64]
 
