@@ -17,7 +17,7 @@ LEAST = 100
 _LARGEST = 20.0
 """Of the temperature or its inverse."""
 _PRIOR = 0.5
-"""Standard deviation of log T about 0 before any example was seen: T from 0.38 to 2.7 in 95 %, which
+"""Standard deviation of log T about 0 before any example was seen: 95 % of T in 0.38 to 2.7, which
 says little. It weighs as much as 50 images, were 5 % of them hard (with 5,000 of MNIST, T moves by
 0.15 %): it matters where hardly one is wrong, and likelihood alone would go to 0 or to infinity."""
 
