@@ -6,9 +6,11 @@ One line of JSON for every look at the logged requests, oldest first.
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 
 from bnpipe.data.durable import fsync, replace_bytes, write_all
@@ -17,6 +19,7 @@ from bnpipe.data.plain_file import read_plain
 
 MOST = 2000
 """So many lines are kept, or up to twice as many until the older ones are dropped."""
+_TYPES = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ class Estimate:
 
 def estimates(home: Path) -> list[Estimate]:
     """All that are kept, oldest first; lines that cannot be read are passed over."""
-    return [estimate for estimate in map(_parsed, _lines(home)) if estimate is not None]
+    return [estimate for estimate in map(_parsed, _readable(home)) if estimate is not None]
 
 
 def newest(home: Path, version: int | None, model: str | None) -> Estimate | None:
     """The last one of a version that was published from a model; None if there is none."""
-    parsed = map(_parsed, reversed(_lines(home)))
+    parsed = map(_parsed, reversed(_readable(home)))
     asked = (version, model)
     return next((e for e in parsed if e is not None and (e.version, e.model) == asked), None)
 
@@ -81,11 +84,32 @@ def append(home: Path, estimate: Estimate) -> None:
     fsync(path.parent)
 
 
+def flaw(home: Path) -> str:
+    """What keeps the file from being read; empty if nothing does."""
+    try:
+        _lines(home)
+    except OSError as error:
+        return f"{_file(home)} cannot be read: {error.strerror}"
+    return ""
+
+
 def _parsed(line: bytes) -> Estimate | None:
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
         value = json.loads(line)
-        return Estimate(**{field.name: value[field.name] for field in fields(Estimate)})
+        one = Estimate(**{field.name: value[field.name] for field in fields(Estimate)})
+        typed = all(type(getattr(one, f.name)) in _TYPES[str(f.type)] for f in fields(Estimate))
+        finite = typed and math.isfinite(one.accuracy + one.low + one.high)
+        if finite and one.sentence.isprintable() and datetime.fromisoformat(one.time).tzinfo:
+            return one
     return None
+
+
+def _readable(home: Path) -> list[bytes]:
+    """None of a file that cannot be read: that is told by `flaw`, and hides nothing else."""
+    try:
+        return _lines(home)
+    except OSError:
+        return []
 
 
 def _lines(home: Path) -> list[bytes]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from bnpipe.components.network.calibration import at_temperature
+from bnpipe.components.network.calibration import Floats, at_temperature
 
 LEAST = 100
 """With fewer answers nothing is estimated."""
@@ -44,6 +44,7 @@ def estimate_accuracy(
     labels: npt.NDArray[np.int64],
     sample: npt.NDArray[np.float32],
     temperature: float,
+    error: float = 0.0,
 ) -> AccuracyEstimate:
     """Estimate how many of a sample's answers are right.
 
@@ -52,20 +53,31 @@ def estimate_accuracy(
         labels: int64[N], the true classes.
         sample: its answers float32[n, K] to other data.
         temperature: what its logits are to be divided by; 1 if the answers are calibrated.
+        error: standard error of the logarithm of the temperature, as far as that is known.
 
     Raises:
         ValueError: one of them is empty.
     """
     if not (len(reference) and len(sample)):
         raise ValueError(f"expected answers: {len(reference)} and {len(sample)}")
-    confidence = at_temperature(sample, temperature).max(axis=1)
     right = reference.argmax(axis=1) == labels
-    excess = right - at_temperature(reference, temperature).max(axis=1)
+
+    def terms(divisor: float) -> tuple[Floats, Floats]:
+        before, now = (at_temperature(p, divisor).max(axis=1) for p in (reference, sample))
+        return now, right - before
+
+    confidence, excess = terms(temperature)
     accuracy = float(confidence.mean() + excess.mean())
     # Given how sure it is, every answer is right or wrong by itself: a sum of Bernoulli variables.
     # What calibration is off by is a mean over the reference. Both are means of hundreds of terms,
     # so they are nearly normal, and of different images, so their variances add up.
     variance = np.mean(confidence * (1 - confidence)) / len(sample) + excess.var() / len(reference)
-    reach = float(stats.norm.ppf((1 + _CONFIDENCE) / 2) * np.sqrt(variance))
-    shown = np.clip([accuracy, accuracy - reach, accuracy + reach], 0.0, 1.0)
+    z = float(stats.norm.ppf((1 + _CONFIDENCE) / 2))
+    # The temperature is from other images again. What it moves the estimate by is far from linear,
+    # so its ends are moved by what the ends of its own interval give, root of the sum of squares
+    # on each side (Zou & Donner 2008); a derivative covered less with wider intervals.
+    ends = [temperature * np.exp(sign * z * error) for sign in (-1, 1)] if error else []
+    moved = [sum(float(term.mean()) for term in terms(end)) - accuracy for end in ends]
+    below, above = (np.hypot(z * np.sqrt(variance), end([0.0, *moved])) for end in (min, max))
+    shown = np.clip([accuracy, accuracy - below, accuracy + above], 0.0, 1.0)
     return AccuracyEstimate(*map(float, (*shown, right.mean())))

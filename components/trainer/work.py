@@ -13,7 +13,7 @@ import tensorflow as tf
 from bnpipe.components.artifacts import Model
 from bnpipe.components.base import Context, Facts
 from bnpipe.components.network import network
-from bnpipe.components.network.calibration import fit_temperature
+from bnpipe.components.network.calibration import Fit, fit_temperature
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import Split, feature_blocks, open_splits
 from bnpipe.components.network.loop import Trainer
@@ -48,7 +48,8 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     served = net if params.dtype == SERVED_DTYPE else _in(SERVED_DTYPE, net, info, params)
     exact = _in(EXACT_DTYPE, served, info, params)
     blocks = feature_blocks(examples, VERIFIED_SPLITS, info)
-    temperature = _temperature(served, validation)
+    fit = _temperature(served, validation)
+    temperature, temperature_error = fit or (None, None)
     divisor = (temperature if params.calibrated else None) or 1.0
     exported = export_verified(
         served, exact, model.saved_model, info, blocks, params.fold_batch_norm, divisor
@@ -64,6 +65,7 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
         "validation_loss": loss,
         "validation_accuracy": accuracy,
         "temperature": temperature,
+        "temperature_error": temperature_error,
         "export_tolerance": exported.facts["export_tolerance"],
     }
     net.save_weights(model.path / "training.weights.h5")
@@ -110,8 +112,8 @@ def _train(
     return trainer
 
 
-def _temperature(net: keras.Model, split: Split) -> float | None:
-    """The temperature of a network by a split; None without examples."""
+def _temperature(net: keras.Model, split: Split) -> Fit | None:
+    """The temperature of a network by a split; None with too few examples."""
     blocks = [(net(features, training=False), labels) for features, labels in split.blocks()]
     if not blocks:
         return None

@@ -13,7 +13,7 @@ from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.sections import Schedule
 from bnpipe.pipeline.configuration.timetable import Timetable, make_timetable
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.estimates import Estimate, newest
+from bnpipe.pipeline.estimates import Estimate, flaw, newest
 from bnpipe.pipeline.report import OVERVIEW
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import Claim
@@ -105,7 +105,7 @@ def health(
     age = served_age(served, now)
     ticked, page = book.ticked, home / OVERVIEW
     stale = _stale(schedule, age)
-    attention = [stale] if stale else []
+    attention = [sentence for sentence in (stale, flaw(home)) if sentence]
     if last and last[-1].result in _BAD:
         attention.append(f"{last[-1].slot} {last[-1].result}: {last[-1].sentence}")
     attention += _overdue(book, timetable, schedule, now)

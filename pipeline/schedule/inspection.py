@@ -58,6 +58,7 @@ class Inspection:
         self._store = Store(home)
         self._served = served_folder(config, home)
         self._live = versions.live(self._served)
+        self._unwritten: list[str] = []
 
     def drift(self) -> Seen:
         """New spans and logged requests against what the champion was trained and evaluated on.
@@ -74,19 +75,26 @@ class Inspection:
         if statistics is None:
             return Seen(remark="drift: the champion's data is not known here")
         reference = SplitSummary.read(statistics.location / "Split-train")
-        names, off, info = [], [], self._info()
+        names, off, unread, info = [], [], [], self._info()
         for name, columns in self._samples():
             names.append(name)
             sample = SplitSummary(info.height, info.width, info.classes)
             sample.add(columns)
-            look = self._asked if name == _REQUESTS else self._look(columns["image"])
             off.append(self._off(name, sample, reference))
+            try:
+                look = self._asked if name == _REQUESTS else self._look(columns["image"])
+            except Exception as error:  # the boundary to the model: the images tell without it
+                unread.append(f"{name}: answers cannot be looked at: {one_line(error)}")
+                continue
             if look is not None and look.drift.drifted:
                 off.append(f"{name}: {look.drift.sentence}")
         if not names:
             return Seen(remark="drift: no new data and no requests to look at")
-        fired = "; ".join(filter(None, off))
-        return Seen(fired) if fired else Seen(remark=f"no drift in {', '.join(names)}")
+        unread += self._unwritten
+        if any(off):
+            return Seen("; ".join(filter(None, [*off, *unread])))
+        quiet = f"no drift in {', '.join(names)}"
+        return Seen(remark="; ".join([quiet, *unread]), failed=bool(unread))
 
     def accuracy(self) -> Seen:
         """The champion on the newest span against what it had when it was published.
@@ -118,15 +126,21 @@ class Inspection:
         """How good the champion is on logged requests, from how sure it is of its answers.
 
         Raises:
-            BnpipeError: the requests or the model cannot be read.
-            OSError: the estimate cannot be written down.
+            BnpipeError: the requests, the evaluation or the model cannot be read.
         """
+        from bnpipe.components.label_validator.accuracy_estimate import LEAST
+
         look = self._asked
+        if look is not None and look.estimate is None and look.images >= LEAST:
+            return Seen(remark=f"estimate: {look.drift.sentence}")  # not with such answers
         if look is None or look.estimate is None:
             return Seen(remark="estimate: too few requests, or the evaluation is not known here")
         sentence = f"v{self._live} {look.sentence}; {look.estimate.before:.4f} when published"
+        sentence = "; ".join([sentence, *self._unwritten])
         dropped = look.estimate.high < look.estimate.before - self._config.schedule.accuracy_drop
-        return Seen(sentence) if dropped else Seen(remark=sentence)
+        if dropped:
+            return Seen(sentence)
+        return Seen(remark=sentence, failed=bool(self._unwritten))
 
     @cached_property
     def _asked(self) -> Look | None:
@@ -148,7 +162,10 @@ class Inspection:
                 sentence=f"v{self._live} {look.sentence}",
                 model=source.get("inputs", {}).get("model", ""),
             )
-            append(self._store.home, estimate)
+            try:
+                append(self._store.home, estimate)
+            except OSError as error:  # what was seen is not unseen by that
+                self._unwritten = [f"estimates.jsonl cannot be written: {one_line(error)}"]
         return look
 
     def _look(self, images: npt.NDArray[np.uint8]) -> Look | None:
@@ -158,7 +175,7 @@ class Inspection:
         if self._live is None:
             return None
         info = self._info()
-        live = LiveAnswers(self._store, self._served, self._live)
+        live = LiveAnswers(self._store, self._served, self._live, info.classes)
         return live.look(images.reshape(-1, info.height, info.width))
 
     def _requests(self, most: int) -> npt.NDArray[np.uint8]:

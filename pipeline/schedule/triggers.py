@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bnpipe.components import example_gen
 from bnpipe.data.json_text import json_text
@@ -31,10 +32,14 @@ _EXAMPLE_GEN, _PUSHER = "example_gen", "pusher"
 
 @dataclass(frozen=True)
 class Seen:
-    """The answer of a trigger: `fired` if it is a reason to retrain, `remark` if it is none."""
+    """The answer of a trigger: `fired` if it is a reason to retrain, `remark` if it is none.
+
+    `failed` is true when a part of it could not be looked at.
+    """
 
     fired: str = ""
     remark: str = ""
+    failed: bool = False
 
 
 class Triggers:
@@ -65,6 +70,7 @@ class Triggers:
         for name in self._config.schedule.triggers:
             try:
                 seen = looks[name]() if name in looks else self._inspect(name)
+                failed |= seen.failed
             except subprocess.TimeoutExpired:
                 seen = Seen(remark=f"{name}: looking took longer than the time limit")
                 failed = True
@@ -83,7 +89,7 @@ class Triggers:
         return Seen(**answer)
 
     @cached_property
-    def _inspected(self) -> dict[str, dict[str, str]]:
+    def _inspected(self) -> dict[str, dict[str, Any]]:
         """Answers of one child process to all triggers that need one."""
         asked = {
             "config": self._config.snapshot(),
@@ -102,7 +108,7 @@ class Triggers:
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
             raise PipelineError(f"the inspection failed: {last[0]}")
-        answers: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
+        answers: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         return answers
 
     def _new_span(self) -> Seen:

@@ -1,12 +1,15 @@
 """The file of estimates: durable, bounded, and readable however its writer died."""
 
-from dataclasses import replace
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from bnpipe.pipeline import estimates
-from bnpipe.pipeline.estimates import Estimate, append, newest
+from bnpipe.pipeline.estimates import Estimate, append, flaw, newest
 
 ONE = Estimate("2026-11-28T03:00:00Z", 3, 2000, 0.972, 0.965, 0.978, False, "v3 is estimated", "ab")
 
@@ -40,6 +43,47 @@ def test_a_damaged_line_hides_no_other(tmp_path: Path, line: bytes) -> None:
         file.write(line + b"\n")
     append(tmp_path, ONE)
     assert estimates.estimates(tmp_path) == [ONE, ONE]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("time", '"soon"'),
+        ("time", '"2026-11-28"'),
+        ("accuracy", '"high"'),
+        ("low", "NaN"),
+        ("high", "1" + "0" * 400),
+        ("version", "true"),
+        ("requests", "2.5"),
+        ("drift", "0"),
+        ("sentence", '["x"]'),
+        ("sentence", '"\\ud800"'),
+        ("model", "null"),
+    ],
+)
+def test_a_line_with_a_value_of_another_kind_is_no_estimate(
+    tmp_path: Path, field: str, value: str
+) -> None:
+    append(tmp_path, ONE)
+    text = json.dumps({**asdict(ONE), field: "@"}).replace('"@"', value)
+    with (tmp_path / "schedule" / "estimates.jsonl").open("a") as file:
+        file.write(text + "\n")
+    assert estimates.estimates(tmp_path) == [ONE] and newest(tmp_path, 3, "ab") == ONE
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkdir, "a folder"), (os.mkfifo, "a named pipe")])
+def test_what_is_no_file_holds_no_estimate_and_is_named(
+    tmp_path: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    assert flaw(tmp_path) == ""
+    (tmp_path / "schedule").mkdir()
+    make(tmp_path / "schedule" / "estimates.jsonl")
+    assert estimates.estimates(tmp_path) == [] and newest(tmp_path, 3, "ab") is None
+    assert f"estimates.jsonl cannot be read: expected a file with data, received {kind}" in flaw(
+        tmp_path
+    )
+    with pytest.raises(OSError, match=kind):
+        append(tmp_path, ONE)
 
 
 def test_it_grows_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

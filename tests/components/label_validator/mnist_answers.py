@@ -54,6 +54,7 @@ class Answers:
         labels: int64[N].
         spoiled: float32[N, K], to the same, spoiled, by name.
         temperature: by the validation split.
+        error: standard error of its logarithm.
     """
 
     reference: np.ndarray
@@ -62,6 +63,7 @@ class Answers:
     labels: np.ndarray
     spoiled: dict[str, np.ndarray]
     temperature: float
+    error: float
 
     def null_window(self, rng: np.random.Generator, size: int) -> float:
         """The p-value of a window without drift: what is reference and what not is drawn too."""
@@ -73,7 +75,7 @@ class Answers:
         """Images drawn from those that are not in the reference, spoiled or not."""
         sample, labels = self.drawn(rng, name, size)
         estimate = estimate_accuracy(
-            self.reference, self.reference_labels, sample, self.temperature
+            self.reference, self.reference_labels, sample, self.temperature, self.error
         )
         before, now = (
             at_temperature(p, self.temperature).max(axis=1) for p in (self.reference, sample)
@@ -150,15 +152,16 @@ def answers(archives: Path, seed: int, spoils: dict[str, Spoil], **changes: obje
     with tempfile.TemporaryDirectory() as scratch:
         Trainer(net, params, split(train), split(validation), Path(scratch), _silent).fit()
     whole = images[others].astype(np.float32)
-    temperature = fit_temperature(logits(images[validation]), labels[validation])
-    assert temperature is not None
+    fit = fit_temperature(logits(images[validation]), labels[validation])
+    assert fit is not None
     return Answers(
         reference=ask(images[reference]),
         reference_labels=labels[reference],
         clean=ask(images[others]),
         labels=labels[others],
         spoiled={name: ask(pixels(spoil(whole))) for name, spoil in spoils.items()},
-        temperature=temperature,
+        temperature=fit.temperature,
+        error=fit.error,
     )
 
 

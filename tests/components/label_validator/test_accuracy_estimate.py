@@ -3,6 +3,7 @@ import pytest
 from scipy import special, stats
 
 from bnpipe.components.label_validator.accuracy_estimate import estimate_accuracy
+from bnpipe.components.network.calibration import fit_temperature
 
 
 def answers(images, *, too_sure=1.0, shares=None, wrong_by=0.0, seed=0):
@@ -38,6 +39,28 @@ def test_the_interval_holds_the_true_accuracy_as_often_as_it_says(too_sure, shar
     assert inside >= stats.binom.ppf(0.001, 100, 0.99)
     assert abs(np.mean(errors)) < 4 * np.std(errors) / np.sqrt(100)
     assert estimate.before == pytest.approx(np.mean(reference.argmax(axis=1) == labels))
+
+
+def rarely_wrong(rng, images, hard):
+    """Logits of a calibrated network that is sure of most images, and labels."""
+    logits = rng.normal(0, 1, (images, 10))
+    lift = np.where(rng.random(images) < hard, 2.0, 12.0)
+    logits[np.arange(images), rng.integers(0, 10, images)] += lift
+    cumulated = special.softmax(logits, axis=1).cumsum(axis=1)
+    return logits, (rng.random((images, 1)) > cumulated[:, :-1]).sum(axis=1)
+
+
+@pytest.mark.parametrize("validation", [100, 400, 1500])
+def test_the_interval_holds_with_a_temperature_that_was_fitted(validation):
+    """On a sample that is ten times as hard: a wrong temperature does not cancel out there."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(100):
+        fit = fit_temperature(*rarely_wrong(rng, validation, 0.05))
+        (before, labels), (now, truth) = rarely_wrong(rng, 1000, 0.05), rarely_wrong(rng, 1000, 0.5)
+        reference, sample = (special.softmax(z, axis=1).astype(np.float32) for z in (before, now))
+        estimate = estimate_accuracy(reference, labels, sample, *fit)
+        inside += estimate.low <= np.mean(sample.argmax(axis=1) == truth) <= estimate.high
+    assert inside >= 96
 
 
 def test_an_interval_is_no_wider_than_it_has_to_be():

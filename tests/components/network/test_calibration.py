@@ -17,8 +17,9 @@ def drawn(temperature, images=20_000):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_the_temperature_is_the_factor_by_which_the_network_is_too_sure(temperature):
     logits, labels = drawn(temperature)
-    found = fit_temperature(logits, labels)
+    found, error = fit_temperature(logits, labels)
     assert found == pytest.approx(temperature, rel=0.03)
+    assert abs(np.log(found / temperature)) < 4 * error < 0.1
     sure = at_temperature(special.softmax(logits, axis=1), found)
     assert sure.max(axis=1).mean() == pytest.approx(
         np.mean(sure.argmax(axis=1) == labels), abs=0.01
@@ -28,8 +29,8 @@ def test_the_temperature_is_the_factor_by_which_the_network_is_too_sure(temperat
 def test_it_changes_no_answer_and_is_the_same_twice():
     logits, labels = drawn(2.5, 500)
     before = special.softmax(logits, axis=1)
-    found = fit_temperature(logits, labels)
-    assert found == fit_temperature(logits, labels)
+    found, error = fit_temperature(logits, labels)
+    assert (found, error) == fit_temperature(logits, labels)
     np.testing.assert_array_equal(at_temperature(before, found).argmax(1), before.argmax(1))
     np.testing.assert_allclose(at_temperature(before, 1.0), before, atol=1e-6)
 
@@ -46,7 +47,28 @@ def test_probabilities_that_were_rounded_to_zero_stay_probabilities():
     assert sums == pytest.approx([1, 1, 1])
 
 
-def test_without_examples_there_is_no_temperature_and_without_mistakes_a_finite_one():
-    assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int32)) is None
-    assert fit_temperature(np.eye(3), np.arange(3)) == pytest.approx(1 / 20, rel=0.01)
-    assert fit_temperature(np.eye(3), (np.arange(3) + 1) % 3) == pytest.approx(20, rel=0.01)
+@pytest.mark.parametrize("images", [0, 99])
+def test_with_too_few_examples_there_is_no_temperature(images):
+    assert fit_temperature(np.zeros((images, 3), np.float32), np.zeros(images, np.int32)) is None
+
+
+def test_without_mistakes_the_temperature_stays_near_one_and_its_error_says_why():
+    labels = np.arange(200) % 3
+    found, error = fit_temperature(12 * np.eye(3)[labels], labels)
+    assert 0.5 < found < 1 and error == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_error_is_as_large_as_the_fits_differ():
+    """Of a network that errs rarely, so that few examples tell its temperature."""
+    rng = np.random.default_rng(0)
+    fits = []
+    for _ in range(100):
+        logits = rng.normal(0, 1, (400, 10))
+        lift = np.where(rng.random(400) < 0.05, 2.0, 12.0)
+        logits[np.arange(400), rng.integers(0, 10, 400)] += lift
+        cumulated = special.softmax(logits, axis=1).cumsum(axis=1)
+        labels = (rng.random((400, 1)) > cumulated[:, :-1]).sum(axis=1)
+        fits.append(fit_temperature(logits, labels))
+    assert min(f.temperature for f in fits) > 0.5 and max(f.temperature for f in fits) < 2
+    scores = [np.log(f.temperature) / f.error for f in fits]
+    assert 0.8 < np.std(scores) < 1.25 and abs(np.mean(scores)) < 0.3

@@ -120,16 +120,22 @@ def test_every_network_is_exported_with_its_own_answers(
 
 @pytest.mark.parametrize("normalization", ["batch", "none"])
 def test_probabilities_are_served_calibrated_only_when_asked(
-    normalization, train, blob_examples, rows
+    normalization, train, write_examples, make_blobs, tmp_path
 ):
+    from bnpipe.data.records.examples import read_transformed
+
+    splits = make_blobs({"train": 203, "validation": 200, "test": 50})
+    examples = write_examples(tmp_path / "blobs", splits, (4, 5), 3)
+    rows = read_transformed(examples.shards("validation"))
     plain, calibrated = (
-        train(blob_examples, **QUICK, normalization=normalization, calibrated=asked)
+        train(examples, **QUICK, normalization=normalization, calibrated=asked)
         for asked in (False, True)
     )
     cards = [trained.model.read_json("model_card.json") for trained in (plain, calibrated)]
     temperature = cards[0]["metrics"]["temperature"]
     assert temperature == cards[1]["metrics"]["temperature"] == plain.facts["temperature"]
     assert abs(np.log(temperature)) > 0.05
+    assert 0 < cards[0]["metrics"]["temperature_error"] < 0.5
     before, after = (t.serve(rows.features)["probabilities"] for t in (plain, calibrated))
     np.testing.assert_allclose(after, at_temperature(before.numpy(), temperature), atol=1e-5)
     assert calibrated.facts["export_max_difference"] < 1e-5

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from bnpipe.components.label_validator.answer_drift import MOST
+from bnpipe.data.errors import DataError
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.schedule import answers
 from bnpipe.pipeline.schedule.answers import LiveAnswers
 from tests.components.label_validator.test_answer_drift import answers as drawn
 
 REFERENCE = drawn(1000)
+CANDIDATE = "probabilities/candidate"
 DIGEST = "0" * 64
 
 
@@ -26,7 +28,7 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveAnswers:
     monkeypatch.setattr(answers.versions, "provenance_of", lambda *a: provenance)
     labels = REFERENCE.argmax(axis=1)
     np.savez(tmp_path / "predictions.npz", label=labels, **{"probabilities/candidate": REFERENCE})
-    return LiveAnswers(Store(tmp_path / "home"), tmp_path / "served", 1)
+    return LiveAnswers(Store(tmp_path / "home"), tmp_path / "served", 1, REFERENCE.shape[1])
 
 
 def rows(numbers: np.ndarray) -> np.ndarray:
@@ -83,15 +85,79 @@ def test_what_is_served_calibrated_is_not_scaled_again(
     assert used == [3.0 if scaled else 1.0]
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
 def test_without_the_answers_of_the_evaluation_nothing_is_said(
+    live: LiveAnswers, tmp_path: Path
+) -> None:
+    (tmp_path / "predictions.npz").unlink()
+    assert live.look(rows(np.arange(200))) is None
+
+
+DAMAGES: dict[str, dict[str, np.ndarray]] = {
+    "of another kind": {"label": np.zeros(3)},
+    "no rows": {"label": np.zeros(0), CANDIDATE: REFERENCE[:0]},
+    "one axis": {"label": np.zeros(1000), CANDIDATE: REFERENCE[:, 0]},
+    "one class more": {"label": np.zeros(1000), CANDIDATE: np.pad(REFERENCE, ((0, 0), (0, 1)))},
+    "fewer labels": {"label": np.zeros(999), CANDIDATE: REFERENCE},
+    "no numbers": {"label": np.zeros(1000), CANDIDATE: REFERENCE * np.nan},
+}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", *DAMAGES])
+def test_answers_of_the_evaluation_that_cannot_be_used_are_named(
     live: LiveAnswers, tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "predictions.npz"
-    if damage == "missing":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:500])
+    if damage in DAMAGES:
+        np.savez(path, **DAMAGES[damage])
     else:
-        np.savez(path, label=np.zeros(3))
-    assert live.look(rows(np.arange(200))) is None
+        path.write_bytes(path.read_bytes()[: 500 * (damage == "cut")])
+    with pytest.raises(DataError, match=r"predictions\.npz cannot be read: ") as raised:
+        live.look(rows(np.arange(200)))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_answers_with_no_number_has_drifted(
+    live: LiveAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = drawn(200)
+    sample[3, 1] = np.nan
+    monkeypatch.setattr(answers, "probabilities", lambda *a: sample)
+    look = live.look(rows(np.arange(200)))
+    assert look is not None and look.drift.drifted and look.estimate is None
+    assert look.drift.sentence == "v1 answers 1 of 200 images with no number"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        '{"params": null, "metrics": {"temperature": 3}}',
+        '{"params": {}, "metrics": []}',
+        '{"params": {}, "metrics": {"temperature": NaN, "temperature_error": NaN}}',
+        '{"params": {}, "metrics": {"temperature": -1, "temperature_error": -1}}',
+        "[]",
+    ],
+)
+def test_a_damaged_card_is_like_none(live: LiveAnswers, tmp_path: Path, card: str) -> None:
+    expected = live.look(rows(np.arange(200)))
+    folder = Store(tmp_path / "home").object_path(DIGEST)
+    folder.mkdir(parents=True)
+    (folder / "model_card.json").write_text(card)
+    again = LiveAnswers(Store(tmp_path / "home"), tmp_path / "served", 1, REFERENCE.shape[1])
+    assert again.look(rows(np.arange(200))) == expected
+
+
+def test_how_uncertain_the_temperature_is_widens_the_interval(
+    live: LiveAnswers, tmp_path: Path
+) -> None:
+    known = live.look(rows(np.arange(200)))
+    folder = Store(tmp_path / "home").object_path(DIGEST)
+    folder.mkdir(parents=True)
+    metrics = {"temperature": 1.0, "temperature_error": 0.3}
+    (folder / "model_card.json").write_text(json.dumps({"params": {}, "metrics": metrics}))
+    again = LiveAnswers(Store(tmp_path / "home"), tmp_path / "served", 1, REFERENCE.shape[1])
+    less = again.look(rows(np.arange(200)))
+    assert known is not None and known.estimate is not None
+    assert less is not None and less.estimate is not None
+    assert less.estimate.accuracy == known.estimate.accuracy
+    width = less.estimate.high - less.estimate.low
+    assert width > known.estimate.high - known.estimate.low

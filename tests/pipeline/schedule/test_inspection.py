@@ -22,6 +22,7 @@ from bnpipe.pipeline.schedule.answers import Look
 from bnpipe.pipeline.schedule.inspection import Inspection
 from bnpipe.serving.client.logged_images import logged_images
 from bnpipe.serving.client.request_log import RequestLog
+from bnpipe.serving.errors import ServingError
 from tests.span_folders import write_records
 
 DATASET = {
@@ -158,6 +159,51 @@ def test_a_span_that_the_champion_answers_otherwise_has_drifted(
     assert look.drift().fired == "span 7: confidence differs most"
     drifts[300] = AnswerDrift(0.3, False, "confidence differs most")
     assert look.drift().remark == "no drift in span 7"
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_where_the_model_cannot_be_asked_the_images_still_tell(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inverted: bool
+) -> None:
+    def refuse(self: Inspection, images: Any) -> None:
+        raise ServingError("v1 does not answer serve_images: NotFoundError: a\nb")
+
+    monkeypatch.setattr(Inspection, "_look", refuse)
+    images, _ = draw_chunk(5, "test", 0)
+    log(tmp_path / "requests", images=255 - images[:300] if inverted else images[:300])
+    seen = look.drift()
+    trouble = "requests: answers cannot be looked at: v1 does not answer serve_images: "
+    assert f"; {trouble}NotFoundError: a" in seen.fired + seen.remark
+    assert "\n" not in seen.fired + seen.remark
+    assert bool(seen.fired) is inverted and seen.failed is not inverted
+    assert ("images in requests have " in seen.fired) is inverted
+
+
+def test_an_estimate_that_cannot_be_written_down_is_told_all_the_same(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = draw_chunk(5, "test", 0)
+    log(tmp_path / "requests", images=images[:300])
+    estimate = AccuracyEstimate(accuracy=0.95, low=0.94, high=0.97, before=0.98)
+    known = Look(300, AnswerDrift(1e-9, True, "confidence differs most"), estimate)
+    monkeypatch.setattr(Inspection, "_look", lambda self, images: known)
+    (tmp_path / "home/schedule/estimates.jsonl").mkdir(parents=True)
+    trouble = "estimates.jsonl cannot be written: expected a file with data, received a folder"
+    assert look.drift().fired.startswith(f"requests: confidence differs most; {trouble}")
+    seen = look.estimate()
+    assert seen.remark.startswith("v1 is estimated at 0.950 ") and trouble in seen.remark
+    assert seen.failed
+
+
+def test_without_numbers_in_the_answers_it_says_so(
+    look: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = draw_chunk(5, "test", 0)
+    log(tmp_path / "requests", images=images[:300])
+    known = Look(300, AnswerDrift(0.0, True, "v1 answers 300 of 300 images with no number"), None)
+    monkeypatch.setattr(Inspection, "_look", lambda self, images: known)
+    assert look.drift().fired == f"requests: {known.drift.sentence}"
+    assert look.estimate().remark == f"estimate: {known.drift.sentence}"
 
 
 def test_with_too_few_requests_nothing_is_estimated(look: Inspection, tmp_path: Path) -> None:

@@ -166,6 +166,13 @@ def test_a_stale_model_is_told_once_a_day_and_wants_attention(told: Told, tmp_pa
     assert told.events == ["stale", "stale"]
 
 
+def test_estimates_that_cannot_be_read_want_attention_and_hide_nothing(told: Told) -> None:
+    path = told.home / "schedule" / "estimates.jsonl"
+    path.mkdir()
+    (sentence,) = told.health().attention
+    assert sentence == f"{path} cannot be read: expected a file with data, received a folder"
+
+
 def test_a_failed_slot_wants_attention_until_one_ends_well(told: Told) -> None:
     told.work.answers = [Ran(exit_code=1, sentence="no memory")]
     told.tick(hours=3)
