@@ -188,6 +188,7 @@ def gather(store: Store) -> Overview:
             folders.setdefault(folder.resolve(), [])
         except _MALFORMED:  # a link to itself
             found.unreadable.append(str(folder))
+    unknown: list[Event] = []
     for folder, pushes in sorted(folders.items()):
         events: list[Event] = []
         try:
@@ -202,7 +203,10 @@ def gather(store: Store) -> Overview:
             events = list(_events(model, lines, history))
         except (ServingError, *_MALFORMED):
             found.unreadable.append(str(folder / ledger.LEDGER))
-        found.events.extend(events or pushes)  # it may be elsewhere, or gone
+        found.events.extend(events)
+        unknown.extend(() if events else pushes)
+    known = {event.model for event in found.events}  # not so of a ledger that is gone
+    found.events.extend(event for event in unknown if event.model not in known)
     _read_estimates(found, store.home / ESTIMATES, models)
     for series in (found.runs, found.events, found.estimates):
         series.sort(key=lambda made: made.at)

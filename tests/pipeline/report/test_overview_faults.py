@@ -123,6 +123,11 @@ def test_a_ledger_that_is_damaged_in_the_middle_is_left_out_whole(tmp_path: Path
     assert list(found.versions) == ["v1", "v2", "v3", "v4", "v5", "v6"]
 
 
+def test_versions_of_a_home_that_was_moved_are_listed_once(tmp_path: Path) -> None:
+    home = many_runs(tmp_path / "home", 2).home.rename(tmp_path / "moved")
+    assert [event.headline.title for event in gather(Store(home)).events] == ["live"] * 2
+
+
 def test_of_more_data_sets_than_can_be_told_apart_the_newest_are_drawn(tmp_path: Path) -> None:
     store = many_runs(tmp_path / "home", 6)
     for number in range(1, 7):
