@@ -174,8 +174,9 @@ def gather(store: Store) -> Overview:
             run, pushed = _run(store, report), report.get("pushed") or {}
             if run.version is not None and pushed.get("base_path"):
                 said = Headline("good", "pushed", f"by run {run.id}")
-                event = Event(run.at, said, run.version, run.dataset)
-                folders.setdefault(Path(pushed["base_path"]).resolve(), []).append(event)
+                folder = Path(pushed["base_path"]).resolve()  # by default named for the model
+                event = Event(run.at, said, run.version, folder.name)
+                folders.setdefault(folder, []).append(event)
             found.runs.append(run)
             if report is summary:
                 found.unreadable.append(f"the report of run {run.id}")

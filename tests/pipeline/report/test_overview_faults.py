@@ -125,6 +125,8 @@ def test_a_ledger_that_is_damaged_in_the_middle_is_left_out_whole(tmp_path: Path
 
 def test_versions_of_a_home_that_was_moved_are_listed_once(tmp_path: Path) -> None:
     home = many_runs(tmp_path / "home", 2).home.rename(tmp_path / "moved")
+    for run in ("0001", "0002"):
+        change(Store(home), run, lambda run: run.update(dataset="Mnist/all"))
     assert [event.headline.title for event in gather(Store(home)).events] == ["live"] * 2
 
 
