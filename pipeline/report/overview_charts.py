@@ -248,12 +248,13 @@ def _time_axis(axes: Axes, found: Overview) -> None:
     if first == last:
         axes.set_xlim(first - 0.5, last + 0.5)  # days
     low, high = axes.get_xlim()
+    longest = max((len(svg.short_name(name)) for name in found.versions), default=0)
+    apart = (high - low) * max(1 / _VERSIONS, longest / _LETTERS)
     marks: list[tuple[float, str]] = []
     for version, at in reversed(found.versions.items()):
-        time, name = float(date2num(at)), svg.short_name(version)
-        apart = (high - low) * max(1 / _VERSIONS, len(name) / _LETTERS)
+        time = float(date2num(at))
         if low <= time <= high and (not marks or marks[-1][0] - time >= apart):
-            marks.append((time, name))
+            marks.append((time, svg.short_name(version)))
     if marks:
         above = axes.secondary_xaxis("top")
         above.set_xticks([t for t, _ in marks], [name for _, name in marks], fontsize=7)
