@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def report(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's number, or latest.")
-    ] = "latest",
+        str | None,
+        typer.Argument(metavar="RUN", help="A run's number, or latest.", show_default="latest"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="By default report.html in the run's folder.", callback=expand_path),
@@ -37,7 +38,7 @@ def report(
         from bnpipe.pipeline.engine.runs import find_run
         from bnpipe.pipeline.report import write_report
 
-        folder = find_run(store, run)
+        folder = find_run(store, "latest" if run is None else run)
         path = write_report(store, folder, out)
         answer = {"run": folder.id, "report": str(path)}
     ui.answer(answer, str(path), as_json=as_json)
@@ -47,11 +48,11 @@ def report(
         webbrowser.open(path.absolute().as_uri())
 
 
-def _overview(store: Store, run: str, out: Path | None) -> tuple[Path, dict[str, Any]]:
+def _overview(store: Store, run: str | None, out: Path | None) -> tuple[Path, dict[str, Any]]:
     from bnpipe.pipeline.engine.errors import ConfigError
     from bnpipe.pipeline.report.overview import write_overview
 
-    if run != "latest":
+    if run is not None:
         raise ConfigError(
             f"report {run} --all: expected one run or all", hint="leave out one of the two"
         )

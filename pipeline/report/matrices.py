@@ -57,8 +57,8 @@ def accuracy_by_two(
                 text = f"{100 * value:.1f}" if max(grid.shape) <= MOST_CELLS else ""
                 _cell(axes, row, column, BAD, 0.75 * float(lost[row, column]) / most, text)
         _frame(axes, names[0], names[1])
-        axes.set_xlabel(columns[0], parse_math=False)
-        axes.set_ylabel(columns[1], parse_math=False)
+        axes.set_xlabel(columns[0])
+        axes.set_ylabel(columns[1])
 
     name = contents.model_name("candidate")
     title = f"Accuracy by {columns[1]} and {columns[0]}, {name}, in %"

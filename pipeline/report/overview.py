@@ -11,9 +11,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +32,15 @@ from bnpipe.serving.folder import ledger
 Json = Mapping[str, Any]
 
 ESTIMATES = Path("schedule", "estimates.jsonl")
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, OverflowError)
+_MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+)
 _EVENTS = {
     "published": ("good", "live", "{why}"),
     "listed": ("neutral", "given to servers", "for a {purpose}"),
@@ -101,6 +109,7 @@ class Estimate:
     Attributes:
         at: when it was estimated.
         version: the live version.
+        model: the name under which it is served; the first digits of its digest if no ledger tells.
         requests: how many answers it rests on.
         accuracy: the estimate, and its interval.
         drift: whether the requests were unlike what the version was trained on.
@@ -109,6 +118,7 @@ class Estimate:
 
     at: datetime
     version: int
+    model: str
     requests: int
     accuracy: Measured
     drift: bool
@@ -123,23 +133,32 @@ class Overview:
         runs: those that can be read.
         events: what the ledgers tell.
         estimates: of the live accuracy.
+        live: the live version by model.
         unreadable: what is left out.
     """
 
     runs: list[Run] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
+    live: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
+    @cached_property
+    def _models(self) -> set[str]:
+        return {e.model for e in self.events} | {e.model for e in self.estimates}
+
+    def name(self, made: Event | Estimate) -> str:
+        """Its version, and the model where there are several."""
+        return f"{made.model} v{made.version}" if len(self._models) > 1 else f"v{made.version}"
+
     @property
-    def versions(self) -> list[tuple[datetime, str]]:
-        """When each version was published or given to servers for the first time, and its name."""
-        times: dict[tuple[str, int], datetime] = {}
+    def versions(self) -> dict[str, datetime]:
+        """When each version was published or given to servers for the first time."""
+        times: dict[str, datetime] = {}
         for event in self.events:
-            times.setdefault((event.model, event.version), event.at)
-        if not times:  # the served folder is elsewhere, or gone
-            times = {(r.dataset, r.version): r.at for r in self.runs if r.version is not None}
-        return sorted((at, f"v{version}") for (_, version), at in times.items())
+            if event.headline.mood != "bad":
+                times.setdefault(self.name(event), event.at)
+        return times
 
 
 def gather(store: Store) -> Overview:
@@ -148,26 +167,48 @@ def gather(store: Store) -> Overview:
     Raises:
         ConfigError: there is no run yet.
     """
-    found, folders = Overview(), set((store.home / "served").glob("*"))
+    found, folders, models = Overview(), dict[Path, list[Event]](), dict[str, str]()
     for summary in summaries(store):
         try:
             report = _report(store, summary)
-            found.runs.append(_run(store, report))
-            pushed = report.get("pushed") or {}
-            if pushed.get("base_path"):
-                folders.add(Path(pushed["base_path"]))
+            run, pushed = _run(store, report), report.get("pushed") or {}
+            if run.version is not None and pushed.get("base_path"):
+                said = Headline("good", "pushed", f"by run {run.id}")
+                folder = Path(pushed["base_path"]).resolve()  # by default named for the model
+                event = Event(run.at, said, run.version, folder.name)
+                folders.setdefault(folder, []).append(event)
+            found.runs.append(run)
+            if report is summary:
+                found.unreadable.append(f"the report of run {run.id}")
         except _MALFORMED:
             found.unreadable.append(f"run {summary['id']}")
     if not found.runs and not found.unreadable:
         raise ConfigError(f"there is no run in {store.home} yet", hint="start one: bnpipe run")
-    for folder in sorted({folder.resolve() for folder in folders}):
+    for folder in (store.home / "served").glob("*"):
         try:
-            found.events.extend(_events(folder))
+            folders.setdefault(folder.resolve(), [])
+        except _MALFORMED:  # a link to itself
+            found.unreadable.append(str(folder))
+    unknown: list[Event] = []
+    for folder, pushes in sorted(folders.items()):
+        events: list[Event] = []
+        try:
+            lines = ledger.whole_lines(folder)
+            history = ledger.parse(lines, str(folder))
+            newest = history.newest()
+            model = str(newest.model_name) if newest else folder.name
+            for entry in history.entries.values():
+                models[entry.provenance.get("inputs", {}).get("model", "")] = model
+            if "stable" in history.labels:
+                found.live[model] = history.labels["stable"]
+            events = list(_events(model, lines, history))
         except (ServingError, *_MALFORMED):
             found.unreadable.append(str(folder / ledger.LEDGER))
-    with suppress(OSError):
-        lines = read_plain(store.home / ESTIMATES).splitlines()
-        found.estimates.extend(estimate for line in lines for estimate in _estimate(line))
+        found.events.extend(events)
+        unknown.extend(() if events else pushes)
+    known = {event.model for event in found.events}  # not so of a ledger that is gone
+    found.events.extend(event for event in unknown if event.model not in known)
+    _read_estimates(found, store.home / ESTIMATES, models)
     for series in (found.runs, found.events, found.estimates):
         series.sort(key=lambda made: made.at)
     return found
@@ -207,9 +248,10 @@ def render(found: Overview, folder: Path) -> str:
 
 def _report(store: Store, summary: Json) -> Json:
     """A run's report; its summary where there is none, or none that can be read."""
-    with suppress(StoreError):
+    try:
         return RunFolder(store.runs / summary["id"]).report()
-    return summary
+    except StoreError:
+        return summary
 
 
 def _run(store: Store, report: Json) -> Run:
@@ -217,62 +259,97 @@ def _run(store: Store, report: Json) -> Run:
     evaluation = RunEvaluation(report.get("evaluation") or {}, {})
     models = evaluation.metrics.get("models", {})
     gate: Json = next((s for s in report["steps"] if s["component"] == "example_validator"), {})
-    page = folder.path / FILE
+    page, version = folder.path / FILE, (report.get("pushed") or {}).get("version")
     said = headline(report)
     if report["status"] == "running":
         said = Headline("neutral", "Running", "still at work")
     return Run(
         id=folder.id,
-        at=datetime.fromtimestamp(report["started"], UTC),
+        at=_time(report["started"]),
         dataset=str(report.get("dataset", "")),
         headline=said,
         seconds=float(report.get("seconds", 0.0)),
-        steps={s["name"]: float(s["seconds"]) for s in report["steps"] if s["action"] == "run"},
-        accuracy=measured(models["candidate"], "accuracy") if "candidate" in models else None,
-        differences=evaluation.differences,
-        drift=gate.get("facts", {}).get("worst_drift"),
+        steps={
+            str(s["name"]): float(s["seconds"]) for s in report["steps"] if s["action"] == "run"
+        },
+        accuracy=_share(measured(models.get("candidate", {}), "accuracy")),
+        differences={k: v for k, of in evaluation.differences.items() if (v := _share(of))},
+        drift=_number(gate.get("facts", {}).get("worst_drift")),
         data_passed=(gate.get("verdict") or {}).get("passed", True),
-        version=(report.get("pushed") or {}).get("version"),
+        version=None if version is None else int(version),
         page=page if page.exists() else None,
     )
 
 
-def _events(base: Path) -> Iterator[Event]:
-    """What a ledger tells that a reader of the page asks for.
+def _number(told: Any) -> float | None:
+    """None of what was not measured, or came to no number."""
+    return None if told is None or not math.isfinite(float(told)) else float(told)
 
-    Raises:
-        ServingError: it cannot be read.
-    """
-    entries: dict[int, Json] = {}
-    for line in map(json.loads, ledger.whole_lines(base).splitlines()):
+
+def _share(made: Measured) -> Measured | None:
+    """None of what was not measured; without its interval where that has no ends."""
+    value, ends = _number(made.value), [_number(end) for end in made.interval or ()]
+    low, high = ends or (None, None)
+    if value is None:
+        return None
+    return Measured(value, None if low is None or high is None else (low, high))
+
+
+def _events(model: str, lines: bytes, history: ledger.History) -> Iterator[Event]:
+    """What a ledger tells that a reader of the page asks for."""
+    for line in map(json.loads, lines.splitlines()):
         version = int(line["version"])
-        if line["event"] == "reserved":
-            entries[version] = line
         if line["event"] in _EVENTS:
             mood, word, sentence = _EVENTS[line["event"]]
-            entry = entries.get(version, {})
-            source = entry.get("provenance", {})
+            entry = history.entry(version)
+            source = entry.provenance if entry else {}
             made = f"run {source.get('run', '?')}: {source.get('verdict', '')}"
-            why = f"forced: {entry['force']}" if entry.get("force") else made
+            why = f"forced: {entry.force}" if entry and entry.force else made
             said = Headline(mood, word, sentence.format(**{**line, "why": why}))
-            yield Event(_time(line["at"]), said, version, str(entry.get("model_name", base.name)))
+            yield Event(_time(line["at"]), said, version, model)
 
 
-def _time(text: str) -> datetime:
+def _time(told: str | float) -> datetime:
+    """From ISO 8601 or seconds.
+
+    Raises:
+        ValueError, OverflowError: it is none, or none from which an axis can be drawn.
+    """
+    text = told if isinstance(told, str) else datetime.fromtimestamp(told, UTC).isoformat()
     at = datetime.fromisoformat(text)
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    if not 1970 <= at.year < 9000:
+        raise ValueError(f"{told} is no time of a run")
+    return at
 
 
-def _estimate(line: bytes) -> Iterator[Estimate]:
-    """One line of the estimates; nothing of one that is torn or of another kind."""
-    with suppress(*_MALFORMED):
-        told = json.loads(line)
-        accuracy, low, high = (float(told[key]) for key in ("accuracy", "low", "high"))
-        version, requests, drift = (int(told[key]) for key in ("version", "requests", "drift"))
-        measured = Measured(accuracy, (low, high))
-        if math.isfinite(accuracy + low + high):
-            at, sentence = _time(told["time"]), str(told["sentence"])
-            yield Estimate(at, version, requests, measured, bool(drift), sentence)
+def _read_estimates(found: Overview, path: Path, models: Mapping[str, str]) -> None:
+    """All that can be read; `models` are names by digest. A torn last line is still written."""
+    odd = 0
+    try:
+        lines = read_plain(path).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return
+    except OSError:
+        found.unreadable.append(str(path))
+        return
+    for told in lines:
+        try:
+            found.estimates.append(_estimate(json.loads(told), models))
+        except _MALFORMED:
+            odd += 1
+    if odd:
+        found.unreadable.append(f"{odd} of {len(lines)} lines of {path}")
+
+
+def _estimate(told: Json, models: Mapping[str, str]) -> Estimate:
+    accuracy, low, high = (float(told[key]) for key in ("accuracy", "low", "high"))
+    if not math.isfinite(accuracy + low + high):
+        raise ValueError("it has no interval")
+    version, requests, drift = (int(told[key]) for key in ("version", "requests", "drift"))
+    model = models.get(told["model"], told["model"][:8])
+    share, sentence = Measured(accuracy, (low, high)), str(told["sentence"])
+    return Estimate(_time(told["time"]), version, model, requests, share, bool(drift), sentence)
 
 
 def _tiles(found: Overview) -> Iterator[Tile]:
@@ -282,22 +359,23 @@ def _tiles(found: Overview) -> Iterator[Tile]:
     if evaluated:
         yield Tile(f"Accuracy, run {evaluated[-1].id}", *str(evaluated[-1].accuracy).split(" ", 1))
     if found.versions:
-        taken_back = sum(event.headline.mood == "bad" for event in found.events)
-        yield Tile("Versions", str(len(found.versions)), f"{taken_back} taken back")
-    if found.estimates:
-        newest = found.estimates[-1]
-        yield Tile("Estimated live", *str(newest.accuracy).split(" ", 1))
+        # A number that was abandoned was no version.
+        taken_back = {found.name(e) for e in found.events if e.headline.mood == "bad"}
+        taken_back &= found.versions.keys()
+        yield Tile("Versions", str(len(found.versions)), f"{len(taken_back)} taken back")
+    for live in sorted(found.live.items()):
+        for made in [e for e in found.estimates if (e.model, e.version) == live][-1:]:
+            yield Tile(f"Estimated, {found.name(made)}", *str(made.accuracy).split(" ", 1))
 
 
 def _happened(found: Overview, folder: Path) -> Sequence[Json]:
     """Runs and events together, newest first."""
-    models = {event.model for event in found.events}
     rows: list[tuple[datetime, Json]] = []
     for run in found.runs:
         link = run.page and quote(Path(os.path.relpath(run.page, folder)).as_posix())
         rows.append((run.at, {"of": f"run {run.id}", "link": link, "headline": run.headline}))
     for event in found.events:
-        name = f"v{event.version}" if len(models) == 1 else f"{event.model} v{event.version}"
-        rows.append((event.at, {"of": name, "link": None, "headline": event.headline}))
+        happened = {"of": found.name(event), "link": None, "headline": event.headline}
+        rows.append((event.at, happened))
     rows.sort(key=lambda row: row[0], reverse=True)
     return [{"at": f"{at:%Y-%m-%d %H:%M}", **row} for at, row in rows]

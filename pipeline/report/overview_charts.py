@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,12 +19,14 @@ from matplotlib.ticker import NullFormatter
 from bnpipe.pipeline.report import svg
 from bnpipe.pipeline.report.charts import COLOURS, Chart, Table
 from bnpipe.pipeline.report.evaluation import Measured
-from bnpipe.pipeline.report.overview import Overview, Run
+from bnpipe.pipeline.report.overview import Estimate, Overview, Run
 
 _LOOKS = tuple(zip((*COLOURS, svg.MUTED, svg.INK), "os^Dv", strict=True))
 """Colour and shape of a series: shapes tell them apart for those who see no colour."""
 _VERSIONS = 8
 """The most versions that are named above a chart."""
+_LETTERS = 55
+"""So many letters fit there."""
 _ESTIMATES = 400
 """The most estimates that are drawn."""
 _MINUTE = "%Y-%m-%d %H:%M"
@@ -39,15 +41,20 @@ class Series:
 
     Attributes:
         name: what they are.
-        times: when.
+        made: what they were measured of.
         values: the values, with their intervals.
         bad: for each, whether something said no; drawn as a cross.
     """
 
     name: str
-    times: Sequence[datetime]
+    made: Sequence[Run | Estimate]
     values: Sequence[Measured]
     bad: Sequence[bool]
+
+    @property
+    def times(self) -> Sequence[datetime]:
+        """When."""
+        return [of.at for of in self.made]
 
     @property
     def lines(self) -> npt.NDArray[np.float64]:
@@ -65,9 +72,15 @@ def charts(found: Overview) -> Iterator[Chart]:
 def _accuracy(found: Overview) -> Chart | None:
     values: Values = {
         name: partial(lambda name, run: run.accuracy if run.dataset == name else None, name)
-        for name in sorted({run.dataset for run in found.runs})
+        for name in _names(run.dataset for run in found.runs if run.accuracy)
     }
     return _by_run(found, values, "accuracy", "Accuracy on test images, by run", "accuracy")
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    """Each once: the last ones, for which there are looks, by name, and then the others."""
+    once = list(dict.fromkeys(reversed(list(names))))
+    return [*sorted(once[: len(_LOOKS)]), *once[len(_LOOKS) :]]
 
 
 def _differences(found: Overview) -> Chart | None:
@@ -86,9 +99,10 @@ def _points(share: Measured | None) -> Measured | None:
 
 
 def _drift(found: Overview) -> Chart | None:
-    title, label = "Drift of the data, by run (blocks above 1)", "times the bound"
+    title, label = "Drift of the data, by run (1: the bound to block)", "times the bound"
     values: Values = {"largest distance": lambda run: Measured(run.drift)}
-    return _by_run(found, values, "drift", title, label, bad=lambda r: not r.data_passed, line=1)
+    options = {"line": 1, "cross": "the data gate said no"}
+    return _by_run(found, values, "drift", title, label, bad=lambda r: not r.data_passed, **options)
 
 
 def _seconds(found: Overview) -> Chart | None:
@@ -104,17 +118,20 @@ def _seconds(found: Overview) -> Chart | None:
 
 
 def _estimates(found: Overview) -> Chart | None:
-    stride = -(-len(found.estimates) // _ESTIMATES) or 1
-    shown = found.estimates[::-1][::stride][::-1]
-    bad = [made.drift for made in shown]
-    series = Series("estimate", [e.at for e in shown], [e.accuracy for e in shown], bad)
+    shown, every = found.estimates[-_ESTIMATES:], len(found.estimates)
+    series = []
+    for name in _names(e.model for e in shown):
+        made = [e for e in shown if e.model == name]
+        series.append(Series(name, made, [e.accuracy for e in made], [e.drift for e in made]))
     rows = [
-        (f"{e.at:{_MINUTE}}", f"v{e.version}", str(e.requests), str(e.accuracy), e.sentence)
+        (f"{e.at:{_MINUTE}}", found.name(e), str(e.requests), str(e.accuracy), e.sentence)
         for e in shown
     ]
     table = Table(("time", "version", "requests", "accuracy", "in words"), rows)
-    title, cross = "Estimated accuracy of the live version", "requests that drifted"
-    return _chart(found, "estimates", title, "accuracy", [series], table, cross=cross, joined=True)
+    title, cross = "Estimated accuracy of the live version, 99 % band", "requests that drifted"
+    if every > len(shown):
+        title += f" (the newest {len(shown)} of {every:,})"
+    return _chart(found, "estimates", title, "accuracy", series, table, cross=cross, joined=True)
 
 
 def _by_run(
@@ -131,8 +148,8 @@ def _by_run(
     series, rows = [], []
     for of, value in values.items():
         having = [(run, v) for run in found.runs if _is_number(v := value(run))]
-        made = [run.at for run, _ in having], [v for _, v in having], [bad(r) for r, _ in having]
-        series.append(Series(of, *made))
+        made = [run for run, _ in having]
+        series.append(Series(of, made, [v for _, v in having], [bad(run) for run in made]))
     for run in found.runs:
         texts = [str(v) if _is_number(v := value(run)) else "" for value in values.values()]
         version = "" if run.version is None else f"v{run.version}"
@@ -155,14 +172,17 @@ def _chart(
     table: Table,
     *,
     line: float | None = None,
-    cross: str = "a gate said no",
+    cross: str = "the run did not pass",
     joined: bool = False,
     scale: str = "linear",
 ) -> Chart | None:
     """Points with intervals over time, if there are any; `line` is drawn across."""
-    series = [of for of in series if of.times][: len(_LOOKS)]
+    having = [of for of in series if of.made]
+    series = having[: len(_LOOKS)]
     if not series:
         return None
+    if len(having) > len(series):
+        title += f" ({len(having) - len(series)} more below, in numbers)"
 
     def paint(axes: Axes) -> None:
         axes.set_yscale(scale)
@@ -194,7 +214,8 @@ def _chart(
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
 
     last = "; ".join(f"{of.name} {of.values[-1]}, {of.times[-1]:%Y-%m-%d}" for of in series)
-    crosses = sum(sum(of.bad) for of in series)
+    pairs = (pair for of in series for pair in zip(of.made, of.bad, strict=True))
+    crosses = len({id(made) for made, bad in pairs if bad})
     said = f" Crosses, {crosses}: {cross}." if crosses else ""
     alt = f"{title}. Newest: {last}.{said}"
     return Chart(title, alt, svg.draw(f"overview-{name}", 3.3, alt, paint), table)
@@ -227,12 +248,13 @@ def _time_axis(axes: Axes, found: Overview) -> None:
     if first == last:
         axes.set_xlim(first - 0.5, last + 0.5)  # days
     low, high = axes.get_xlim()
+    longest = max((len(svg.short_name(name)) for name in found.versions), default=0)
+    apart = (high - low) * max(1 / _VERSIONS, longest / _LETTERS)
     marks: list[tuple[float, str]] = []
-    for at, version in reversed(found.versions):
+    for version, at in reversed(found.versions.items()):
         time = float(date2num(at))
-        apart = not marks or marks[-1][0] - time >= (high - low) / _VERSIONS
-        if low <= time <= high and apart:
-            marks.append((time, version))
+        if low <= time <= high and (not marks or marks[-1][0] - time >= apart):
+            marks.append((time, svg.short_name(version)))
     if marks:
         above = axes.secondary_xaxis("top")
         above.set_xticks([t for t, _ in marks], [name for _, name in marks], fontsize=7)

@@ -45,6 +45,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # dollar signs in names from data are no mathematics
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -91,9 +92,9 @@ def short_name(name: str) -> str:
 
 
 def tick_names(axes: Axes, axis: str, names: list[str], **options: Any) -> None:
-    """Put names from data at 0, 1, 2, ... of an axis; dollar signs are not mathematics."""
+    """Put names from data at 0, 1, 2, ... of an axis."""
     labels = [short_name(name) for name in names]
-    getattr(axes, f"set_{axis}ticks")(range(len(labels)), labels, parse_math=False, **options)
+    getattr(axes, f"set_{axis}ticks")(range(len(labels)), labels, **options)
 
 
 def _inline(svg: str, name: str, alt: str) -> Markup:

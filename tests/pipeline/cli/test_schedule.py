@@ -135,7 +135,8 @@ def test_the_page_over_all_runs_is_named_once_it_is_drawn(
 
 def test_a_report_is_of_one_run_or_of_all(folder: Path) -> None:
     many_runs(folder / "home", 1)
-    with pytest.raises(ConfigError, match="report 1 --all: expected one run or all"):
-        call(["report", "1", "--all", "--out", "elsewhere.html"])
+    for run in ("1", "latest"):
+        with pytest.raises(ConfigError, match=f"report {run} --all: expected one run or all"):
+            call(["report", run, "--all", "--out", "elsewhere.html"])
     assert call(["report", "--all", "--out", "elsewhere.html"]) == 0
     assert 'href="home/runs/0001/report.html"' in (folder / "elsewhere.html").read_text()

@@ -86,7 +86,8 @@ def measure(evaluation: Any, accuracy: float, rng: np.random.Generator) -> None:
 def published(version: int, at: datetime, run: str) -> list[dict[str, Any]]:
     """The lines of a ledger."""
     time = (at + timedelta(seconds=30)).isoformat()
-    source = {"run": run, "verdict": f"blessed: accuracy of run {int(run)}"}
+    source = {"run": run, "verdict": f"blessed: accuracy of run {int(run)}",
+              "inputs": {"model": f"m{version}"}}  # fmt: skip
     entry = {"digest": f"d{version}", "model_name": "mnist", "compared_with": version - 1 or None,
              "provenance": source, "force": None}  # fmt: skip
     return [
@@ -100,7 +101,9 @@ def estimates(home: Path, count: int, every: timedelta = timedelta(days=1)) -> P
     lines = []
     for number in range(1, count + 1):
         accuracy = 0.97 - 0.0001 * number
-        lines.append({"time": (FIRST + number * every).isoformat(), "version": 1 + number // 3,
+        version = 1 + number // 3
+        lines.append({"time": (FIRST + number * every).isoformat(), "version": version,
+                      "model": f"m{version}",
                       "requests": 2000, "accuracy": accuracy, "low": accuracy - 0.008,
                       "high": accuracy + 0.008, "drift": number % 9 == 0,
                       "sentence": f"about {accuracy:.4f} of 2,000 requests"})  # fmt: skip

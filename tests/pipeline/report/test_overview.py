@@ -63,10 +63,10 @@ def test_every_chart_has_its_numbers_and_says_what_it_shows(
 ) -> None:
     assert len(page.texts["figcaption"]) == 5
     labels = [str(svg["aria-label"]) for svg in page.all("svg")]
-    assert "Crosses, 2: a gate said no" in labels[0]
+    assert "Crosses, 2: the run did not pass" in labels[0]
     assert labels[0].startswith("Accuracy on test images, by run. Newest: mnist 0.1000 [0.0970,")
-    assert labels[2].startswith("Drift of the data, by run (blocks above 1).")
-    assert "Crosses, 1: a gate said no" in labels[2]
+    assert labels[2].startswith("Drift of the data, by run (1: the bound to block).")
+    assert "Crosses, 1: the data gate said no" in labels[2]
     assert "Crosses, 1: requests that drifted" in labels[3]
     runs = {run.id: run for run in gather(drawn[0]).runs}
     assert str(runs["0001"].accuracy) in page.text("td")
@@ -100,10 +100,12 @@ def test_records_that_are_damaged_are_named_and_the_rest_is_drawn(tmp_path: Path
     assert [run.id for run in found.runs] == ["0001", "0003", "0004"]
     assert found.runs[1].accuracy is None and found.runs[1].drift is not None
     ledger = store.home / "served" / "mnist" / "ledger.jsonl"
-    assert found.unreadable == ["run 0002", str(ledger)]
-    assert f"Cannot be read, so not shown: run 0002, {ledger}." in Page(path.read_text()).text("p")
+    assert found.unreadable == ["the report of run 0003", "run 0002", str(ledger)]
+    assert f"Cannot be read, so not shown: the report of run 0003, run 0002, {ledger}." in Page(
+        path.read_text()
+    ).text("p")
     # Versions are then known by the runs that published them.
-    assert [name for _, name in found.versions] == ["v1", "v3", "v4"]
+    assert list(found.versions) == ["v1", "v3", "v4"]
 
 
 def test_runs_whose_objects_are_gone_are_drawn_as_before(tmp_path: Path) -> None:
@@ -143,17 +145,26 @@ def test_an_empty_home_is_one_clear_line(tmp_path: Path) -> None:
     assert caught.value.hint == "start one: bnpipe run"
 
 
-def test_estimates_that_are_torn_or_of_another_kind_are_passed_over(tmp_path: Path) -> None:
+def test_estimates_of_another_kind_are_counted_and_a_torn_last_line_is_passed_over(
+    tmp_path: Path,
+) -> None:
     store = many_runs(tmp_path / "home", 1)
     path = estimates(store.home, 3)
     lines = path.read_text().splitlines()
     naive = lines[0].replace("+00:00", "")
     no_number = lines[2].replace('"low": 0', '"low": NaN, "was": 0')
-    path.write_text("\n".join(["{}", "7", no_number, naive, lines[1], lines[2][:40]]))
-    assert [estimate.at - FIRST for estimate in gather(store).estimates] == [
-        timedelta(days=1),
-        timedelta(days=2),
-    ]
+    ancient = lines[2].replace("2026", "0001")
+    path.write_text("\n".join(["{}", "7", no_number, ancient, naive, lines[1], lines[2][:40]]))
+    found = write_overview(store)[1]
+    times = [estimate.at - FIRST for estimate in found.estimates]
+    assert times == [timedelta(days=1), timedelta(days=2)]
+    assert found.unreadable == [f"4 of 6 lines of {path}"]
+
+
+def test_estimates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    store = many_runs(tmp_path / "home", 1)
+    (store.home / "schedule/estimates.jsonl").mkdir(parents=True)
+    assert gather(store).unreadable == [str(store.home / "schedule/estimates.jsonl")]
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
