@@ -78,6 +78,13 @@ def build(config: Config, home: Path) -> Graph:
         ),
         replace(config.validator, schema=config.data.schema),
     )
+    answers, checks = None, config.label_validator.checks
+    if not checks.own_labels == checks.part_labels == "off":
+        answers = g.add(
+            cross_validation.COMPONENT,
+            cross_validation.Inputs(examples=examples),
+            config.cross_validation,
+        ).answers
     digits = g.add(
         transform.COMPONENT, transform.Inputs(examples=examples), config.transform
     ).transformed
@@ -90,17 +97,10 @@ def build(config: Config, home: Path) -> Graph:
     baseline = g.add(
         trainer.COMPONENT, trainer.Inputs(examples=digits), without_bn, name="baseline"
     ).model
-    answers, checks = None, config.label_validator.checks
-    if not checks.own_labels == checks.part_labels == "off":
-        answers = g.add(
-            cross_validation.COMPONENT,
-            cross_validation.Inputs(examples=digits),
-            config.cross_validation,
-        ).answers
     champion = g.external("champion", ServedModel, champion_of(served), candidate=CANDIDATE)
     labels = g.add(
         label_validator.COMPONENT,
-        label_validator.Inputs(digits, answers, champion, champion_data),
+        label_validator.Inputs(examples, answers, champion, champion_data),
         config.label_validator,
     ).quality
     evaluation = g.add(

@@ -1,4 +1,4 @@
-"""cross_validation: TransformedExamples -> CrossValidation, what the label gate goes by."""
+"""cross_validation: Examples -> CrossValidation, what the label gate goes by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from bnpipe.components.artifacts import CrossValidation, TransformedExamples
+from bnpipe.components.artifacts import CrossValidation, Examples
 from bnpipe.components.base import Component, Context, Facts
 
 
@@ -15,7 +15,7 @@ from bnpipe.components.base import Component, Context, Facts
 class Inputs:
     """The images with their labels, of all splits."""
 
-    examples: TransformedExamples
+    examples: Examples
 
 
 @dataclass(frozen=True, kw_only=True)

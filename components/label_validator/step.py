@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from bnpipe.components.artifacts import (
     CrossValidation,
+    Examples,
     LabelQuality,
     ServedModel,
     Statistics,
-    TransformedExamples,
 )
 from bnpipe.components.base import Component, Context, Facts
 from bnpipe.components.label_validator.params import Params
@@ -30,7 +30,7 @@ class Inputs:
         champion_statistics: what it was trained on; without them it is not asked.
     """
 
-    examples: TransformedExamples
+    examples: Examples
     answers: CrossValidation | None = None
     champion: ServedModel | None = None
     champion_statistics: Statistics | None = None

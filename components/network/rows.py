@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bnpipe.components.artifacts import SPLITS, TransformedExamples
+from bnpipe.components.artifacts import SPLITS, Examples
 from bnpipe.components.network.examples import BLOCK_ROWS
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
-from bnpipe.data.preprocessing import unscale
 from bnpipe.data.records.examples import as_strings, read_batches
 
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +39,7 @@ class Rows:
     splits: npt.NDArray[np.int64]
 
     @classmethod
-    def read(cls, examples: TransformedExamples, info: DatasetInfo, path: Path) -> Rows:
+    def read(cls, examples: Examples, info: DatasetInfo, path: Path) -> Rows:
         """Reads a whole artifact once.
 
         Raises:
@@ -53,9 +52,9 @@ class Rows:
             for number, shard in shards:
                 for batch in read_batches(shard):
                     found = batch.columns
-                    if found["features"].shape[1] != info.features:
-                        raise DataError(f"{shard}: expected {info.features} features to a row")
-                    file.write(unscale(found["features"]).tobytes())
+                    if found["image"].shape[1] != info.features:
+                        raise DataError(f"{shard}: expected {info.features} pixels to an image")
+                    file.write(found["image"].tobytes())
                     columns["label"].append(found["label"])
                     columns["span"].append(found["span"])
                     columns["split"].append(np.full(len(found["label"]), number))

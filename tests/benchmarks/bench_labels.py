@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from bnpipe.components import cross_validation
-from bnpipe.components.artifacts import CrossValidation, LabelQuality, TransformedExamples
+from bnpipe.components.artifacts import CrossValidation, Examples, LabelQuality
 from bnpipe.components.base import Context
 from bnpipe.components.cross_validation.work import by_folds
 from bnpipe.components.label_validator import Inputs, Outputs, Params, confident, run
@@ -142,7 +142,7 @@ def _run(folder: Path) -> tuple[bool, dict[str, Any]]:
     probabilities.mkdir()
     log = logging.getLogger("bench")
     ctx = Context("label_validator", "bench", folder, folder, log, lambda *_: None, nullcontext)
-    examples = TransformedExamples("examples", folder / "examples")
+    examples = Examples("examples", folder / "examples")
     answers = CrossValidation("answers", probabilities)
     cross_validation.run(
         cross_validation.Inputs(examples=examples),

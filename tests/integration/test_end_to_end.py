@@ -21,10 +21,10 @@ STEPS = (
     "example_gen",
     "statistics_gen",
     "example_validator",
+    "cross_validation",
     "transform",
     "trainer",
     "baseline",
-    "cross_validation",
     "label_validator",
     "evaluator",
     "infra_validator",
@@ -136,10 +136,9 @@ def test_one_step_at_a_time_gives_the_same_bytes(make_project: MakeProject) -> N
 def test_changed_parameter_reruns_what_depends_on_it(changed: Change) -> None:
     """That all runs that the plan names is in test_readme.py."""
     planned = {s["name"]: (s["action"], s["reasons"]) for s in changed.plan["steps"]}
-    anew = [step for step in STEPS[4:] if step != "cross_validation"]  # needs the images alone
-    assert [name for name, (action, _) in planned.items() if action == "run"] == anew
+    assert [name for name, (action, _) in planned.items() if action == "run"] == list(STEPS[5:])
     assert planned["trainer"][1][0]["sentence"] == "epochs: 6 -> 2"
-    assert steps(changed.run) == dict.fromkeys(STEPS[:4], "cached") | {"trainer": "run"}
+    assert steps(changed.run) == dict.fromkeys(STEPS[:5], "cached") | {"trainer": "run"}
 
 
 def test_killed_training_ends_in_the_same_bytes(copy: Project, changed: Change) -> None:
@@ -155,7 +154,7 @@ def test_killed_training_ends_in_the_same_bytes(copy: Project, changed: Change) 
     child.communicate()
     assert child.returncode == -signal.SIGKILL
     summary = copy.json("run", *CHANGE, "--to", "trainer")
-    assert steps(summary) == dict.fromkeys(STEPS[:4], "cached") | {"trainer": "run"}
+    assert steps(summary) == dict.fromkeys(STEPS[:5], "cached") | {"trainer": "run"}
     assert digests(summary)["trainer"] == digests(changed.run)["trainer"]
     assert copy.json("show", killed.name)["status"] == "killed"
 

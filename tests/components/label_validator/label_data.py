@@ -1,13 +1,12 @@
-"""TransformedExamples of digits, with spans, and labels that are wrong on purpose."""
+"""Examples of digits, with spans, and labels that are wrong on purpose."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from bnpipe.components.artifacts import TransformedExamples
+from bnpipe.components.artifacts import Examples
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.preprocessing import flatten_and_scale
 from bnpipe.data.records.examples import encode
 from bnpipe.data.records.tfrecord import frame
 
@@ -17,7 +16,7 @@ Images = tuple[np.ndarray, np.ndarray]
 
 def write(
     folder: Path, splits: Mapping[str, Images], spans: Mapping[str, Mapping[str, Images]] = {}
-) -> TransformedExamples:
+) -> Examples:
     """One shard to a split of every source; spans are numbered from 1."""
     sources = {0: splits, **dict(enumerate(spans.values(), start=1))}
     shards, counts = {}, {}
@@ -27,9 +26,9 @@ def write(
         for number, source in sources.items():
             images, labels = source.get(split, (np.zeros((0, 28, 28), np.uint8), np.zeros(0, int)))
             ids = np.array([f"{split}/{number}/{i:06}".encode() for i in range(len(labels))], "S30")
-            name = f"Split-{split}/transformed_examples-{number:05}-of-{len(sources):05}"
+            name = f"Split-{split}/data_tfrecord-{number:05}-of-{len(sources):05}"
             columns = {
-                "features": flatten_and_scale(images),
+                "image": images.reshape(-1, 28 * 28),
                 "label": labels.astype(np.int64),
                 "id": ids.view(np.uint8).reshape(len(labels), 30),
                 "span": np.full(len(labels), number),
@@ -40,7 +39,7 @@ def write(
             counts[split] += len(labels)
     numbered = {name: {"number": number} for number, name in enumerate(spans, start=1)}
     (folder / "dataset.json").write_text(info(counts).to_json(shards=shards, spans=numbered))
-    return TransformedExamples("transform.transformed", folder)
+    return Examples("example_gen.examples", folder)
 
 
 def info(counts: dict[str, int]) -> DatasetInfo:
