@@ -85,12 +85,13 @@ def append(home: Path, estimate: Estimate) -> None:
 
 
 def flaw(home: Path) -> str:
-    """What keeps the file from being read; empty if nothing does."""
+    """What keeps the file, or some of its lines, from being read; empty if nothing does."""
     try:
-        _lines(home)
+        lines = _lines(home)
     except OSError as error:
         return f"{_file(home)} cannot be read: {error.strerror}"
-    return ""
+    odd = sum(_parsed(line) is None for line in lines)
+    return f"{odd} of {len(lines)} lines of {_file(home)} cannot be read" if odd else ""
 
 
 def _parsed(line: bytes) -> Estimate | None:
@@ -99,7 +100,9 @@ def _parsed(line: bytes) -> Estimate | None:
         one = Estimate(**{field.name: value[field.name] for field in fields(Estimate)})
         typed = all(type(getattr(one, f.name)) in _TYPES[str(f.type)] for f in fields(Estimate))
         finite = typed and math.isfinite(one.accuracy + one.low + one.high)
-        if finite and one.sentence.isprintable() and datetime.fromisoformat(one.time).tzinfo:
+        time = datetime.fromisoformat(one.time)
+        dated = time.tzinfo is not None and 1970 <= time.year < 9000
+        if finite and dated and one.sentence.isprintable():
             return one
     return None
 

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bnpipe.data.durable import replace_text
-from bnpipe.data.plain_file import read_plain
+from bnpipe.pipeline import estimates
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.runs import RunFolder, summaries
 from bnpipe.pipeline.engine.store import Store
@@ -31,7 +31,6 @@ from bnpipe.serving.folder import ledger
 
 Json = Mapping[str, Any]
 
-ESTIMATES = Path("schedule", "estimates.jsonl")
 _MALFORMED = (
     LookupError,
     TypeError,
@@ -208,7 +207,8 @@ def gather(store: Store) -> Overview:
         unknown.extend(() if events else pushes)
     known = {event.model for event in found.events}  # not so of a ledger that is gone
     found.events.extend(event for event in unknown if event.model not in known)
-    _read_estimates(found, store.home / ESTIMATES, models)
+    found.estimates.extend(_estimate(told, models) for told in estimates.estimates(store.home))
+    found.unreadable.extend(filter(None, [estimates.flaw(store.home)]))
     for series in (found.runs, found.events, found.estimates):
         series.sort(key=lambda made: made.at)
     return found
@@ -323,33 +323,12 @@ def _time(told: str | float) -> datetime:
     return at
 
 
-def _read_estimates(found: Overview, path: Path, models: Mapping[str, str]) -> None:
-    """All that can be read; `models` are names by digest. A torn last line is still written."""
-    odd = 0
-    try:
-        lines = read_plain(path).split(b"\n")[:-1]
-    except FileNotFoundError:
-        return
-    except OSError:
-        found.unreadable.append(str(path))
-        return
-    for told in lines:
-        try:
-            found.estimates.append(_estimate(json.loads(told), models))
-        except _MALFORMED:
-            odd += 1
-    if odd:
-        found.unreadable.append(f"{odd} of {len(lines)} lines of {path}")
-
-
-def _estimate(told: Json, models: Mapping[str, str]) -> Estimate:
-    accuracy, low, high = (float(told[key]) for key in ("accuracy", "low", "high"))
-    if not math.isfinite(accuracy + low + high):
-        raise ValueError("it has no interval")
-    version, requests, drift = (int(told[key]) for key in ("version", "requests", "drift"))
-    model = models.get(told["model"], told["model"][:8])
-    share, sentence = Measured(accuracy, (low, high)), str(told["sentence"])
-    return Estimate(_time(told["time"]), version, model, requests, share, bool(drift), sentence)
+def _estimate(told: estimates.Estimate, models: Mapping[str, str]) -> Estimate:
+    """As it is drawn; `models` are names by digest."""
+    model, share = models.get(told.model, told.model[:8]), (told.low, told.high)
+    accuracy = Measured(told.accuracy, share)
+    at = _time(told.time)
+    return Estimate(at, told.version, model, told.requests, accuracy, told.drift, told.sentence)
 
 
 def _tiles(found: Overview) -> Iterator[Tile]:

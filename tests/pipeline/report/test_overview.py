@@ -157,14 +157,15 @@ def test_estimates_of_another_kind_are_counted_and_a_torn_last_line_is_passed_ov
     path.write_text("\n".join(["{}", "7", no_number, ancient, naive, lines[1], lines[2][:40]]))
     found = write_overview(store)[1]
     times = [estimate.at - FIRST for estimate in found.estimates]
-    assert times == [timedelta(days=1), timedelta(days=2)]
-    assert found.unreadable == [f"4 of 6 lines of {path}"]
+    assert times == [timedelta(days=2)]
+    assert found.unreadable == [f"5 of 6 lines of {path} cannot be read"]
 
 
 def test_estimates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     store = many_runs(tmp_path / "home", 1)
     (store.home / "schedule/estimates.jsonl").mkdir(parents=True)
-    assert gather(store).unreadable == [str(store.home / "schedule/estimates.jsonl")]
+    (named,) = gather(store).unreadable
+    assert named.startswith(f"{store.home}/schedule/estimates.jsonl cannot be read")
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
