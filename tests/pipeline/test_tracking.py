@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +24,7 @@ from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
 from bnpipe.serving.folder import labels
 from tests.child import environment
+from tests.on_top import interpreter_with
 from tests.pipeline.report.finished_run import Home
 from tests.serving.folder.served import push, saved_model
 
@@ -143,20 +143,7 @@ print(track(store, find_run(store, sys.argv[2]), sys.argv[3], "digits"))
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with MLflow on top of what the tests run with."""
-    folder = tmp_path_factory.mktemp("mlflow") / "env"
-    environ = environment()
-    subprocess.run([sys.executable, "-m", "venv", folder], env=environ, check=True)
-    made = folder / "bin" / "python"
-    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.check_output([made, "-c", query], env=environ, text=True)
-    # Added as a site folder: an editable installation below is one of its .pth files.
-    below = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    (Path(site.strip()) / "below.pth").write_text(below)
-    install = [made, "-m", "pip", "--disable-pip-version-check", "-q", "install", "mlflow>=3,<4"]
-    done = subprocess.run(install, env=environ, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"MLflow cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-    return made
+    return interpreter_with(tmp_path_factory.mktemp("mlflow") / "env", "mlflow>=3,<4")
 
 
 @pytest.fixture

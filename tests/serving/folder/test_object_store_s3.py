@@ -4,8 +4,6 @@ import re
 import runpy
 import socket
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import setuptools
 
 from tests.child import ROOT, S3, environment
+from tests.on_top import interpreter_with
 from tests.waiting import wait_for
 
 FILES = ("test_object_store.py", "test_object_store_fetch.py")
@@ -33,26 +32,7 @@ def extras() -> dict[str, list[str]]:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with s3fs and moto on top of what the tests run with."""
     folder = tmp_path_factory.mktemp("s3") / "env"
-    environ = environment()
-    subprocess.run([sys.executable, "-m", "venv", folder], env=environ, check=True)
-    made = folder / "bin" / "python"
-    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.check_output([made, "-c", query], env=environ, text=True)
-    below = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    (Path(site.strip()) / "below.pth").write_text(below)
-    install = [made, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    done = subprocess.run(
-        [*install, *extras()["s3"], "moto[server]>=5,<6"],
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
-    # With versions to choose from it is setup.py that is wrong, not the network.
-    assert "ResolutionImpossible" not in done.stderr, done.stderr
-    assert not re.search(r"\(from versions: \d", done.stderr), done.stderr
-    if done.returncode:
-        pytest.skip(f"s3fs cannot be installed: {done.stderr[-200:]}")
-    return made
+    return interpreter_with(folder, *extras()["s3"], "moto[server]>=5,<6")
 
 
 @pytest.fixture
