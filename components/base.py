@@ -152,6 +152,7 @@ class Component(Generic[I, O, P]):
         probe: names the part of the outside world that the step reads, as short texts by name;
             they go into the key, so new data is a reason to rerun. Standard library only, because
             `plan` calls it. Its second argument is `Context.cache`.
+        on_beam: True when `run` opens Beam pipelines, which may run on a cluster.
         effect: for a step that changes the world outside the store. Such a step is never answered
             from the step cache; this function looks at the world and says whether there is work.
             Inputs are bound when it is called; when they are not known yet the step is planned.
@@ -167,6 +168,7 @@ class Component(Generic[I, O, P]):
     Params: type[P]
     run: Callable[[I, O, P, Context], Facts]
     gate: bool = False
+    on_beam: bool = False
     probe: Callable[[P, Path], Mapping[str, str]] | None = None
     effect: Callable[[I, P], Effect] | None = None
     data_files: tuple[str, ...] = ()

@@ -299,4 +299,4 @@ def _distinct(folder: Path) -> int:
     )
 
 
-COMPONENT = Component("example_gen", Inputs, Outputs, Params, run, probe=probe)
+COMPONENT = Component("example_gen", Inputs, Outputs, Params, run, on_beam=True, probe=probe)

@@ -92,4 +92,4 @@ def ahead(params: Params) -> None:
     import bnpipe.data.statistics.statistics_proto  # noqa: F401
 
 
-COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run, ahead=ahead)
+COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run, on_beam=True, ahead=ahead)

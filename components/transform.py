@@ -75,4 +75,4 @@ def ahead(params: Params) -> None:
     import bnpipe.data.beam_transform  # noqa: F401
 
 
-COMPONENT = Component("transform", Inputs, Outputs, Params, run, ahead=ahead)
+COMPONENT = Component("transform", Inputs, Outputs, Params, run, on_beam=True, ahead=ahead)

@@ -1,10 +1,14 @@
-"""The tie of a process to the one that started it."""
+"""The tie of a process to the one that started it.
+
+python -m bnpipe.data.parent PARENT_ID PROGRAM ARGUMENT... runs a program with that tie.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import sys
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -26,3 +30,14 @@ def end_with_parent(parent: int, number: signal.Signals) -> bool:
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
+
+
+def tie(parent: int) -> None:
+    """End this process, or the program that it becomes, with its parent, however that ends."""
+    if not end_with_parent(parent, signal.SIGKILL):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    tie(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bnpipe.data.environment import environment
 from bnpipe.data.errors import DataError
 from bnpipe.data.sources.checksums import RENDERED, local_archives
+from bnpipe.pipeline.cluster import Check
 from bnpipe.pipeline.engine.fingerprint import ROOT
 from bnpipe.pipeline.shadows import shadows
 
@@ -26,15 +26,6 @@ from tensorflow_model_analysis.proto import config_pb2
 tfma.ExtractEvaluateAndWriteResults, tfma.default_eval_shared_model, tfma.load_eval_result
 tfma.load_validation_result, config_pb2.EvalConfig
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check and its result."""
-
-    name: str
-    ok: bool
-    sentence: str
 
 
 def examine(home: Path, archives: str | None, dataset: str = "mnist") -> Iterator[Check]:

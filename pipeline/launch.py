@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.components import pusher
+from bnpipe.data.engines.settings import Beam
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.publishing import check_target
 from bnpipe.pipeline.definition import build
@@ -19,7 +20,7 @@ from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Selection
-from bnpipe.pipeline.engine.runs import find_run
+from bnpipe.pipeline.engine.runs import find_run, is_over
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.summary import attach, describe
@@ -64,11 +65,13 @@ def launch_graph(
 ) -> FinishedRun:
     """Run a graph of the product's steps; see `launch`."""
     _use_one_thread()
+    config.beam.require()
     flags = (*config.beam.options, *request.beam_flags)
     settings = RunSettings(
         dataset=config.data.dataset,
         config=config.snapshot(),
         beam=beam_opener(flags),
+        cluster=None if config.beam.engine == "local" else partial(_cluster, config.beam, flags),
         selection=request.selection,
         jobs=config.run.jobs or min(4, _cores()),
         keep_going=request.keep_going,
@@ -114,7 +117,7 @@ def _use_one_thread() -> None:
             tensorflow.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any]]:
+def beam_opener(flags: Sequence[str]) -> Callable[..., AbstractContextManager[Any]]:
     """Opens Beam pipelines with these flags.
 
     Raises:
@@ -128,11 +131,19 @@ def beam_opener(flags: Sequence[str]) -> Callable[[], AbstractContextManager[Any
     return partial(_open_beam, tuple(flags))
 
 
-def _open_beam(flags: tuple[str, ...]) -> AbstractContextManager[Any]:
+def _open_beam(flags: tuple[str, ...], progress: object = None) -> AbstractContextManager[Any]:
     from bnpipe.data import beam_io
 
     opened: AbstractContextManager[Any] = beam_io.pipeline(flags)
     return opened
+
+
+def _cluster(
+    beam: Beam, flags: tuple[str, ...], home: Path, run: Path, tell: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    from bnpipe.pipeline.cluster import started
+
+    return started(beam, flags, home, run, partial(is_over, Store(home)), tell)
 
 
 def draw(home: Path, run: str) -> None:

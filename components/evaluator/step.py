@@ -57,4 +57,6 @@ def ahead(params: Params) -> None:
     import bnpipe.components.evaluator.work  # noqa: F401
 
 
-COMPONENT = Component("evaluator", Inputs, Outputs, Params, run, gate=True, ahead=ahead)
+COMPONENT = Component(
+    "evaluator", Inputs, Outputs, Params, run, gate=True, on_beam=True, ahead=ahead
+)

@@ -5,15 +5,16 @@ of processor. But an example may have many labels, with as many predictions and 
 an example to TFMA is here a block of images of the same slices. Blocks are equally long, because
 TFMA stacks them; the last one of a slice is filled up with images of weight 0.
 
+It runs in this process, whatever the run's engine: its input, the answers, is here already, and its
+float32 sums would depend on the number of workers.
+
 Importing TFMA costs seconds, so only `run` imports this module.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from tensorflow_model_analysis.proto import (
 )
 
 from bnpipe.components.evaluator.predictions import Predictions
+from bnpipe.data import beam_io
 from bnpipe.data.json_text import json_text
-from bnpipe.data.records.shards import check_seen
 
 BLOCK_IMAGES = 256
 """Images in an example of TFMA."""
@@ -86,7 +87,6 @@ def slice_order(
 
 
 def evaluate(
-    pipeline: Callable[[], AbstractContextManager[Any]],
     stored: Path,
     config: config_pb2.EvalConfig,
     folder: Path,
@@ -94,17 +94,15 @@ def evaluate(
     """Evaluates the stored predictions of every model of a config.
 
     Args:
-        pipeline: makes the Beam pipeline to run in.
         stored: `predictions.npz`.
         config: what to compute.
         folder: where TFMA writes.
     """
     columns = tuple(sorted({key for spec in config.slicing_specs for key in spec.feature_keys}))
     names = tuple(spec.name for spec in config.model_specs)
-    images = Predictions.read(stored)
-    _, blocks = slice_order(images, columns)
+    _, blocks = slice_order(Predictions.read(stored), columns)
     models = [_display_only(name, config) for name in names]
-    with pipeline() as p:
+    with beam_io.pipeline(()) as p:
         _ = (
             p
             | "Blocks" >> beam.Create(blocks)
@@ -118,7 +116,6 @@ def evaluate(
             )
         )
     _canonical(folder)
-    check_seen("images in TFMA's metrics", min(_counted(folder), default=0), images.labels.size)
 
 
 def _writers(config: config_pb2.EvalConfig, models: Sequence[Any], folder: Path) -> list[Any]:
@@ -132,17 +129,6 @@ def _writers(config: config_pb2.EvalConfig, models: Sequence[Any], folder: Path)
     ]
 
 
-def _counted(folder: Path) -> Iterator[int]:
-    """How many images TFMA saw, by each of its models."""
-    for path in folder.glob("metrics-*.tfrecord"):
-        for stored in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            record = metrics_for_slice_pb2.MetricsForSlice.FromString(stored)
-            for metric in record.metric_keys_and_values:
-                overall = not record.slice_key.single_slice_keys and not metric.key.is_diff
-                if overall and metric.key.name == "example_count":
-                    yield int(metric.value.double_value.value)
-
-
 def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
     """A model for TFMA to name: nothing loads it, and no path gets into eval_config.json."""
     return tfma.default_eval_shared_model(
@@ -151,24 +137,18 @@ def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:
 
 
 def _canonical(folder: Path) -> None:
-    """Brings TFMA's output into one order and one file: hash tables and workers give others."""
+    """Brings TFMA's output into one order: its hash tables give others."""
     for prefix, message in (
         ("metrics", metrics_for_slice_pb2.MetricsForSlice),
-        ("plots", metrics_for_slice_pb2.PlotsForSlice),
-        ("attributions", metrics_for_slice_pb2.AttributionsForSlice),
         ("validations", validation_result_pb2.ValidationResult),
     ):
-        paths = sorted(folder.glob(f"{prefix}*.tfrecord"))
-        stored = tf.data.TFRecordDataset(list(map(str, paths))).as_numpy_iterator()
-        records = [message.FromString(record) for record in stored]
-        for record in records:
-            if prefix == "validations":
-                _sort_validation(record)
-        for path in paths:
-            path.unlink()
-        for path in paths[:1]:  # one file, however many workers there were
-            one = re.sub(r"-\d+-of-\d+\.", "-00000-of-00001.", path.name)
-            with tf.io.TFRecordWriter(str(folder / one)) as writer:
+        for path in folder.glob(f"{prefix}*.tfrecord"):
+            stored = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+            records = [message.FromString(record) for record in stored]
+            for record in records:
+                if prefix == "validations":
+                    _sort_validation(record)
+            with tf.io.TFRecordWriter(str(path)) as writer:
                 for line in sorted(map(_bytes, records)):
                     writer.write(line)
     config = folder / "eval_config.json"

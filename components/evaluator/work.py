@@ -60,7 +60,7 @@ def evaluate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     (folder / "tfma").mkdir()
     if candidate is not None:
         config = tfma_config.eval_config(params, list(metrics["against"]))
-        tfma_eval.evaluate(ctx.beam, folder / "predictions.npz", config, folder / "tfma")
+        tfma_eval.evaluate(folder / "predictions.npz", config, folder / "tfma")
         evidence = replace(
             evidence,
             tfma_failures=tfma_eval.failures(config, folder / "tfma"),

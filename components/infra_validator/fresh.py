@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bnpipe.components.infra_validator.servers import MODEL
-from bnpipe.components.infra_validator.tied import tie
 from bnpipe.data.json_text import json_text
+from bnpipe.data.parent import tie
 
 
 def main() -> int:

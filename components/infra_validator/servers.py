@@ -118,7 +118,7 @@ def launch(server: Server, base: Path | None, rest_port: int, grpc_port: int) ->
     if not server.real:
         return Launch([*python, "bnpipe.components.infra_validator.fresh", parent], environment)
     assert base is not None
-    tied = [*python, "bnpipe.components.infra_validator.tied", parent, server.program]
+    tied = [*python, "bnpipe.data.parent", parent, server.program]
     if server.name == BINARY:
         return Launch([*tied, *_flags(base, rest_port, grpc_port)], environment)
     name = f"bnpipe-{uuid.uuid4().hex}"

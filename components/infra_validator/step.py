@@ -76,7 +76,7 @@ def ahead(params: Params) -> None:
     make_ready()
 
 
-PROGRAMS = ("bnpipe.components.infra_validator.fresh", "bnpipe.components.infra_validator.tied")
+PROGRAMS = ("bnpipe.components.infra_validator.fresh", "bnpipe.data.parent")
 """Modules that are started by name, each as a process of its own."""
 
 COMPONENT = Component(

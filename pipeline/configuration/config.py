@@ -33,9 +33,9 @@ from bnpipe.components import (
     transform,
 )
 from bnpipe.components.base import expanded
+from bnpipe.data.engines.settings import Beam
 from bnpipe.data.plain_file import open_plain
 from bnpipe.pipeline.configuration.sections import (
-    Beam,
     Canary,
     Deploy,
     Notify,

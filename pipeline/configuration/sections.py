@@ -109,14 +109,6 @@ class Deploy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beam:
-    """The run of Beam pipelines."""
-
-    options: tuple[str, ...] = ()
-    """Beam flags, as after `--` on the command line, e.g. ["--runner=FlinkRunner"]."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Run:
     """Steps beside one another, and further attempts after faults (never after verdicts)."""
 

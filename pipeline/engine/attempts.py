@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.pipeline.engine.errors import one_line
-from bnpipe.pipeline.engine.events import Sink, StepRetried, StepStarted
+from bnpipe.pipeline.engine.events import Progress, Sink, StepRetried, StepStarted
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
-from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.graph import Graph, Node
 from bnpipe.pipeline.engine.plan import StepPlan
 from bnpipe.pipeline.engine.provenance import provenance
 from bnpipe.pipeline.engine.runs import RunFolder
@@ -63,6 +64,7 @@ class Attempts:
         settings: how to run.
         executor: where the code runs.
         emit: receives events.
+        open_clusters: closed by the caller when the run is over.
     """
 
     def __init__(
@@ -73,7 +75,10 @@ class Attempts:
         settings: RunSettings,
         executor: Executor,
         emit: Sink,
+        open_clusters: ExitStack,
     ) -> None:
+        self._open_clusters = open_clusters
+        self._beam = settings.beam if settings.cluster is None else None
         self._graph = graph
         self._store = store
         self._folder = folder
@@ -149,12 +154,25 @@ class Attempts:
             run=self._folder.id,
             scratch=scratch,
             cache=self._store.cache,
-            beam=self._settings.beam,
+            beam=self._beam_for(node),
             digests={f: d for f, d in plan.digests.items() if d is not None},
             outside=plan.parts["outside"],
             provenance=self._provenance_of_run(),
         )
         attempt.worker = self._executor.start(task)
+
+    def _beam_for(self, node: Node) -> Callable[..., AbstractContextManager[Any]]:
+        """What opens a step's Beam pipelines; the first step that has any waits for the cluster."""
+        settings = self._settings
+        if self._beam is None and node.component.on_beam and settings.cluster is not None:
+            self._beam = self._open_clusters.enter_context(
+                settings.cluster(
+                    self._store.home,
+                    self._folder.path,
+                    lambda note: self._emit(Progress(node.name, 0, 0, note)),
+                )
+            )
+        return self._beam or settings.beam
 
     def _end(self, attempt: Attempt, ended: Ended) -> None:
         """Take what an attempt made, or try again within the budget."""

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -87,8 +87,8 @@ def run_graph(
             for sink in heard:
                 sink(event)
 
-        with _executor(plan, folder, settings, emit) as executor:
-            attempts = Attempts(graph, store, folder, settings, executor, emit)
+        with ExitStack() as clusters, _executor(plan, folder, settings, emit) as executor:
+            attempts = Attempts(graph, store, folder, settings, executor, emit, clusters)
             runner = Runner(graph, store, folder, settings, attempts, emit)
             record = _Record(store, folder, settings, runner, made_ready, time.time())
             ended = None

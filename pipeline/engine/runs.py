@@ -167,6 +167,14 @@ def close_dead_runs(store: Store) -> None:
         write_json(path, {**summary, "status": "killed"})
 
 
+def is_over(store: Store, run: str) -> bool:
+    """True when a run is no longer at work, or left no record."""
+    try:
+        return bool(_parsed(store.runs / run / "run.json")["status"] != "running")
+    except (OSError, ValueError):
+        return True
+
+
 def _recorded(store: Store) -> list[Path]:
     """Folders of runs, newest first; one killed before its first record left none to be found."""
     numbered = (p for p in listed(store.runs) if _is_number(p.name) and (p / "run.json").exists())

@@ -6,11 +6,13 @@ import errno
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Context
+from bnpipe.data.engines.errors import EngineError
 from bnpipe.data.errors import BnpipeError
 from bnpipe.pipeline.engine.capture import captured
 from bnpipe.pipeline.engine.errors import WorkerDied
@@ -29,7 +31,11 @@ class RunSettings:
     Attributes:
         dataset: the data set's name, for people.
         config: the resolved configuration, as plain values.
-        beam: opens a Beam pipeline with the run's options; it is sent to worker processes.
+        beam: opens a Beam pipeline with the run's options; it is sent to worker processes, and may
+            be given where to tell how far the pipeline is.
+        cluster: has what such pipelines run on ready from the first step that needs it to the
+            run's end, and gives what opens them there; it takes the home, the run's folder and
+            whom to tell how far it is. None where `beam` needs nothing.
         selection: which steps.
         jobs: how many steps may run at the same time; with more than one they run in worker
             processes, else in this one.
@@ -49,7 +55,7 @@ class RunSettings:
 
     dataset: str
     config: Mapping[str, Any]
-    beam: Callable[[], AbstractContextManager[Any]]
+    beam: Callable[..., AbstractContextManager[Any]]
     selection: Selection = Selection()
     jobs: int = 1
     keep_going: bool = False
@@ -62,6 +68,9 @@ class RunSettings:
     attach: Callable[[Store, list[dict[str, Any]]], dict[str, Any]] = lambda store, steps: {}
     draw: Callable[[Path, str], None] | None = None
     draw_ahead: Callable[[], None] | None = None
+    cluster: Callable[[Path, Path, Callable[[str], None]], AbstractContextManager[Any]] | None = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Task:
     run: str
     scratch: Path
     cache: Path
-    beam: Callable[[], AbstractContextManager[Any]]
+    beam: Callable[..., AbstractContextManager[Any]]
     digests: Mapping[str, str]
     outside: Mapping[str, str] | None
     provenance: Mapping[str, str]
@@ -118,7 +127,7 @@ def execute(task: Task, progress: Callable[[int, int, str], None]) -> Mapping[st
             cache=task.cache,
             log=log,
             progress=progress,
-            beam=task.beam,
+            beam=partial(task.beam, progress) if task.node.component.on_beam else task.beam,
             input_digests=task.digests,
             outside=task.outside,
             provenance=task.provenance,
@@ -145,7 +154,7 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, WorkerDied):
         return True
     if isinstance(error, BnpipeError):
-        return False
+        return isinstance(error, EngineError) and error.may_pass
     if isinstance(error, OSError):
         return error.errno not in _HOPELESS
     # A Beam worker that died shows as a bare RuntimeError.

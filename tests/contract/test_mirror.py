@@ -14,7 +14,7 @@ components: artifacts
 components/evaluator: assessment evidence golden inference measure params rules rules_absolute
     rules_reference rules_soundness tfma_config work
 components/example_validator: anomalies drift_checks params profile record_checks split_checks work
-components/infra_validator: fresh tied work
+components/infra_validator: fresh work
 components/cross_validation: work
 components/label_validator: params work
 components/network: evaluation network params rows saved_model

@@ -33,7 +33,7 @@ def test_the_plan_names_a_new_span(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return g
 
     def images() -> int:
-        settings = toy_settings(beam=lambda: pipeline(()))
+        settings = toy_settings(beam=lambda *_: pipeline(()))
         result = run_graph(graph(), home, settings)  # type: ignore[arg-type]
         assert result.error is None
         return int(result.summary["steps"][1]["facts"]["images"])

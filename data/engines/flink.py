@@ -1,0 +1,89 @@
+"""Flink's JobManager, asked over REST: what it has, which jobs run, and to end them."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bnpipe.data.engines.errors import EngineError
+
+_OVER = {"FINISHED", "CANCELED", "FAILED", "SUSPENDED"}
+
+
+@dataclass(frozen=True)
+class JobManager:
+    """A JobManager at an address, HOST:PORT; all raise EngineError if it does not answer."""
+
+    address: str
+
+    def get(self, path: str, method: str = "GET") -> Any:
+        """An answer of its REST interface.
+
+        Raises:
+            EngineError: it does not answer, or not so.
+        """
+        url = f"{'' if '://' in self.address else 'http://'}{self.address}/{path}"
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, method=method), timeout=10
+            ) as r:
+                return json.loads(r.read() or b"{}")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            reason = getattr(reason, "strerror", None) or reason
+            raise EngineError(
+                f"Flink's JobManager at {self.address} does not answer: {reason}", may_pass=True
+            ) from error
+
+    def overview(self) -> dict[str, Any]:
+        """Its version, TaskManagers and slots, by Flink's names."""
+        return dict(self.get("overview"))
+
+    def configuration(self) -> dict[str, str]:
+        """What it was configured with."""
+        return {entry["key"]: entry["value"] for entry in self.get("jobmanager/config")}
+
+    def jobs(self, prefix: str) -> list[dict[str, Any]]:
+        """The jobs whose name begins so, in the words of its overview, without those before."""
+        return [j for j in self.get("jobs/overview")["jobs"] if j["name"].startswith(prefix)]
+
+    def activity(self, job: Mapping[str, Any]) -> Any:
+        """Something that is another whenever a job has read, written, begun or ended anything."""
+        vertices = self.get(f"jobs/{job['jid']}")["vertices"]
+        counted = ("read-bytes", "write-bytes", "read-records", "write-records")
+        return job["state"], [
+            (v["status"], *(v["metrics"].get(name) for name in counted)) for v in vertices
+        ]
+
+    def failed_on(self, name: str) -> str:
+        """The host on which a job failed; empty where it is not known."""
+        for job in self.jobs(name):
+            history = self.get(f"jobs/{job['jid']}/exceptions").get("exceptionHistory", {})
+            for entry in history.get("entries", []):
+                if entry.get("endpoint"):
+                    return str(entry["endpoint"])
+        return ""
+
+    def cancel(self, prefix: str, seconds: float = 20.0) -> list[str]:
+        """End the jobs whose name begins so, and wait until they have; returns those that have not.
+
+        Args:
+            prefix: the beginning of their names.
+            seconds: how long to wait.
+        """
+        deadline = time.monotonic() + seconds
+        asked: set[str] = set()
+        while living := [job for job in self.jobs(prefix) if job["state"] not in _OVER]:
+            for job in living:
+                if job["jid"] not in asked:
+                    asked.add(job["jid"])
+                    self.get(f"jobs/{job['jid']}?mode=cancel", "PATCH")
+            if time.monotonic() > deadline:
+                return [str(job["name"]) for job in living]
+            time.sleep(0.2)
+        return []

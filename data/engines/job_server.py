@@ -1,0 +1,84 @@
+"""Beam's job server as a process of ours: started for a run, ended with it, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from bnpipe.data.engines.errors import EngineError
+
+_START_SECONDS = 60.0
+
+
+@contextmanager
+def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -> Iterator[str]:
+    """Runs a job server as long as the `with` block.
+
+    Args:
+        command: its command line, given three free ports, the first one that of jobs, and a folder.
+        log: the file for what it prints.
+
+    Yields:
+        its address.
+
+    Raises:
+        EngineError: it cannot be started, or does not answer within a minute.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bnpipe-jobs-")))
+        ports = _free_ports()
+        words = command(ports, folder)
+        output = stack.enter_context(log.open("ab"))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bnpipe.data.parent", str(os.getpid()), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for us; it is needed until the jobs are cancelled
+        )
+        stack.callback(_end, process)
+        deadline = time.monotonic() + _START_SECONDS
+        while (reason := unreachable(address := f"localhost:{ports[0]}")) is not None:
+            code = process.poll()
+            if code is not None or time.monotonic() > deadline:
+                how = reason if code is None else f"it ended with exit code {code}"
+                lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                raise EngineError(
+                    f"the job server {' '.join(words[:3])} does not answer at {address}: {how}; it "
+                    f"said last: {lines[-1][:300]}",
+                    hint=f"see {log}",
+                )
+            time.sleep(0.1)
+        yield address
+
+
+def unreachable(address: str) -> str | None:
+    """The reason why nobody listens at HOST:PORT; None if somebody does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_ports() -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [int(free.getsockname()[1]) for free in sockets]

@@ -1,0 +1,159 @@
+"""The jobs of a run on an engine: named, watched, ended, and told of in one line when they fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bnpipe.data.engines.errors import EngineError, last_cause
+from bnpipe.data.engines.flink import JobManager
+from bnpipe.data.errors import BnpipeError
+
+_LOOK_SECONDS = 2.0
+
+
+def nothing(done: int, total: int, note: str) -> None:
+    """Takes progress and tells nobody."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Opens the Beam pipelines of a run; it is sent to worker processes.
+
+    Attributes:
+        engine: its name, for people.
+        flags: for Beam.
+        prefix: the beginning of the names of this run's jobs, and of no other's.
+        master: Flink's JobManager; None on other engines, which have no jobs to look at.
+        stalled_seconds: after how long without a sign of life a job is given up.
+        limit_seconds: after how long a job is given up in any case; None for never.
+    """
+
+    engine: str
+    flags: tuple[str, ...]
+    prefix: str
+    master: JobManager | None = None
+    stalled_seconds: float = 600.0
+    limit_seconds: float | None = None
+
+    @contextmanager
+    def __call__(self, progress: Callable[[int, int, str], None] = nothing) -> Iterator[Any]:
+        """A Beam pipeline, to be filled in the `with` block, that runs as a job at its end.
+
+        Raises:
+            EngineError: the job failed, or nothing was seen of it for too long.
+        """
+        from bnpipe.data.beam_io import pipeline
+
+        name = f"{self.prefix}{uuid.uuid4().hex[:12]}"
+        filled = False
+        with _Watch(self, name, progress) as watch:
+            try:
+                with pipeline([*self.flags, f"--job_name={name}"]) as made:
+                    yield made
+                    filled, watch.pipeline = True, made
+            except Exception as error:
+                if not filled or isinstance(error, BnpipeError):
+                    raise
+                raise self._explained(error, watch) from error
+
+    def cancel(self) -> None:
+        """End whatever runs of this run.
+
+        Raises:
+            EngineError: something goes on, or the JobManager does not answer.
+        """
+        living = self.master.cancel(self.prefix) if self.master else []
+        if living:
+            raise EngineError(f"the jobs {', '.join(living)} go on at {self._place}")
+
+    @property
+    def _place(self) -> str:
+        return self.engine if self.master is None else f"Flink at {self.master.address}"
+
+    def _explained(self, error: Exception, watch: _Watch) -> EngineError:
+        cause, raised = watch.reason or last_cause(str(error))[0], last_cause(str(error))[1]
+        host = ""
+        if self.master is not None:
+            try:
+                host = self.master.failed_on(watch.name)
+            except EngineError as silent:  # nearer to the cause than what Beam makes of it
+                return silent
+        return EngineError(
+            f"the Beam job on {self._place} failed{host and f' on {host}'}: {cause}",
+            hint="its workers' log says more",
+            may_pass=not raised and not watch.reason,
+        )
+
+
+class _Watch:
+    """Looks at a job from a thread: tells how far it is, and ends it when it has stalled.
+
+    Attributes:
+        name: of the job.
+        pipeline: the Beam pipeline, once it is run.
+        reason: why it was given up; empty if it was not.
+    """
+
+    def __init__(self, jobs: Jobs, name: str, progress: Callable[[int, int, str], None]) -> None:
+        self.name = name
+        self.pipeline: Any = None
+        self.reason = ""
+        self._jobs, self._progress = jobs, progress
+        self._over = threading.Event()
+        self._began = self._since = time.monotonic()
+        self._seen: Any = None
+
+    def __enter__(self) -> _Watch:
+        threading.Thread(target=self._look, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._over.set()
+        if kind is not None:
+            self._cancel()
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS) and not self.reason:
+            note = self._note()
+            self._progress(0, 0, f"{self._jobs._place}: {note}")
+            now, limit = time.monotonic(), self._jobs.stalled_seconds
+            whole = self._jobs.limit_seconds
+            if self._jobs.master is not None and now - self._since > limit:
+                self.reason = f"it read and wrote nothing for {limit:.0f} s ({note})"
+            elif whole is not None and now - self._began > whole:
+                self.reason = f"it is not done after {whole:.0f} s ({note})"
+        if self.reason:
+            self._cancel()
+
+    def _note(self) -> str:
+        """How far the job is, in words."""
+        master = self._jobs.master
+        if master is None:
+            return "at work"
+        try:
+            activity, note = None, "submitting the job"
+            for job in master.jobs(self.name):
+                tasks, activity = job["tasks"], master.activity(job)
+                note = f"{job['state'].lower()}, {tasks['finished']} of {tasks['total']} tasks done"
+        except EngineError as silent:
+            return silent.headline
+        if activity != self._seen:
+            self._seen, self._since = activity, time.monotonic()
+        return note
+
+    def _cancel(self) -> None:
+        """End the job; the end of the run tries again."""
+        with suppress(EngineError):
+            if self._jobs.master is not None:
+                self._jobs.master.cancel(self.name)
+                return
+        result = getattr(self.pipeline, "result", None)
+        with suppress(Exception):  # whatever a runner has against it
+            if result is not None:
+                result.cancel()

@@ -1,0 +1,219 @@
+"""The settings of every engine that Beam pipelines run on, and the Beam flags that they become.
+
+Each engine but Dataflow is reached through a Beam job server, which nothing downloads: it is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import annotated_types as at
+
+from bnpipe.data.errors import RequestError
+from bnpipe.data.json_text import json_text
+
+EngineName = Literal["local", "prism", "flink", "spark", "dataflow"]
+
+_WHERE = "Maven Central has the jars of org.apache.beam, the Go module proxy Prism"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prism:
+    """Beam's own runner for one machine."""
+
+    job_server: str | None = None
+    """The program `prism`, or HOST:PORT of one that runs."""
+    job_server_sha256: str | None = None
+    """Checksum of the program: another one is not started."""
+    environment: str = "loopback"
+    """The workers: `loopback` in the step's own process, `external:HOST:PORT` for a worker pool,
+    `docker:IMAGE` or `process:COMMAND`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flink:
+    """A Flink session cluster, 1.19 or 1.20."""
+
+    master: str | None = None
+    """REST address of the JobManager, HOST:PORT."""
+    version: str = "1.19"
+    """Version of Flink, which the job server must be made for."""
+    job_server: str | None = None
+    """Jar of Beam's job server for this version, which then runs here as long as the run; or
+    HOST:PORT of one that runs."""
+    job_server_sha256: str | None = None
+    """Checksum of the jar: another one is not started."""
+    environment: str = "external:localhost:50000"
+    """The workers, as of prism; `localhost` is where the TaskManager is, so each has its own."""
+    parallelism: Annotated[int, at.Ge(1)] | None = None
+    """Number of parts that are worked on at a time; by default one for every free slot."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 600.0
+    """Time after which a job that reads and writes nothing is given up, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spark:
+    """A Spark 3 cluster."""
+
+    master: str | None = None
+    """Address of the master, spark://HOST:PORT."""
+    job_server: str | None = None
+    """Jar of Beam's job server for Spark 3, which then runs here as long as the run; or HOST:PORT
+    of one that runs."""
+    job_server_sha256: str | None = None
+    """Checksum of the jar: another one is not started."""
+    environment: str = "external:localhost:50000"
+    """The workers, as of prism."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataflow:
+    """Google Cloud Dataflow; nothing of it is tested."""
+
+    project: str | None = None
+    """The project."""
+    region: str | None = None
+    """The region, e.g. europe-west1."""
+    temp_location: str | None = None
+    """Folder for Dataflow's own files, gs://BUCKET/PATH."""
+    image: str | None = None
+    """The worker image; it must mount the home under the same path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beam:
+    """The run of Beam pipelines."""
+
+    engine: EngineName = "local"
+    """Where they run; `bnpipe doctor --engine` tries it. All but `local` need what follows."""
+    prism: Prism = field(default_factory=Prism)
+    flink: Flink = field(default_factory=Flink)
+    spark: Spark = field(default_factory=Spark)
+    dataflow: Dataflow = field(default_factory=Dataflow)
+    options: tuple[str, ...] = ()
+    """Further Beam flags, as after `--` on the command line, e.g. ["--direct_num_workers=2"]."""
+
+    @property
+    def chosen(self) -> Prism | Flink | Spark | Dataflow | None:
+        """The settings of the engine; None for `local`."""
+        return None if self.engine == "local" else getattr(self, self.engine)
+
+    def require(self) -> None:
+        """Make sure that everything is named that the engine cannot do without.
+
+        Raises:
+            RequestError: something is not, or is not what it was said to be.
+        """
+        settings, key = self.chosen, f"beam.{self.engine}"
+        needed = {"master", "job_server", *(vars(settings) if self.engine == "dataflow" else ())}
+        for name, value in vars(settings).items() if settings else ():
+            if name in needed and value is None:
+                hint = f"e.g. --set {key}.{name}={_EXAMPLES[name]}"
+                if name == "job_server":
+                    hint += f"; nothing is downloaded, {_WHERE}"
+                raise RequestError(f"{key}.{name}: the engine {self.engine} needs it", hint=hint)
+        if isinstance(settings, Prism | Flink | Spark):
+            environment_flags(key, settings.environment)
+            if not is_address(settings.job_server or ""):
+                _check_file(f"{key}.job_server", settings.job_server, settings.job_server_sha256)
+
+    def flags(self, endpoint: str = "", parallelism: int = 1, workers: int = 1) -> list[str]:
+        """The flags of the engine; none for `local`.
+
+        Args:
+            endpoint: address of the job server.
+            parallelism: slots to use, on Flink.
+            workers: worker processes on each of its machines.
+        """
+        match self.chosen:
+            case None:
+                return []
+            case Dataflow() as dataflow:
+                names = {**vars(dataflow), "sdk_container_image": dataflow.image}
+                del names["image"]
+                return ["--runner=DataflowRunner", *(f"--{n}={v}" for n, v in names.items())]
+            case settings:
+                flags = [f"--job_endpoint={endpoint}"]
+                flags += environment_flags(f"beam.{self.engine}", settings.environment)
+        if isinstance(settings, Flink):
+            return [
+                "--runner=FlinkRunner",
+                *flags,
+                f"--flink_master={settings.master}",
+                f"--flink_version={settings.version}",
+                f"--parallelism={parallelism}",
+                f"--sdk_worker_parallelism={workers}",
+                "--environment_cache_millis=600000",  # else every stage imports TensorFlow again
+            ]
+        return ["--runner=PortableRunner", *flags]
+
+
+_EXAMPLES = {
+    "master": "HOST:8081",
+    "job_server": "FILE",
+    "project": "NAME",
+    "region": "europe-west1",
+    "temp_location": "gs://BUCKET/PATH",
+    "image": "IMAGE",
+}
+
+
+def is_address(text: str) -> bool:
+    """True for HOST:PORT."""
+    host, colon, port = text.rpartition(":")
+    return bool(host and colon and port.isdecimal() and "/" not in host)
+
+
+def environment_flags(key: str, environment: str) -> list[str]:
+    """The flags of a worker environment.
+
+    Raises:
+        RequestError: there is no such kind, or it says too little.
+    """
+    kind, _, value = environment.partition(":")
+    if kind == "loopback" and not value:
+        return ["--environment_type=LOOPBACK"]
+    if (kind == "external" and is_address(value)) or (kind in ("docker", "process") and value):
+        config = json_text({"command": value}) if kind == "process" else value
+        return [f"--environment_type={kind.upper()}", f"--environment_config={config}"]
+    raise RequestError(
+        f"{key}.environment: expected external:HOST:PORT, docker:IMAGE, process:COMMAND or "
+        f"loopback, received {environment!r}"
+    )
+
+
+def _check_file(key: str, path: str | None, sha256: str | None) -> None:
+    file = Path(path or "").expanduser()
+    if not file.is_file():
+        raise RequestError(f"{key}: expected a file or HOST:PORT, received {path}", hint=_WHERE)
+    if sha256 is not None:
+        with file.open("rb") as content:
+            received = hashlib.file_digest(content, "sha256").hexdigest()
+        if received != sha256.lower():
+            raise RequestError(f"{key}: expected sha256 {sha256}, {file} has {received}")
+
+
+def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
+    """The command line of an engine's job server.
+
+    Args:
+        beam: whose engine has a file as job server.
+        ports: three free ports of this machine.
+        folder: for what it keeps while it runs.
+    """
+    settings = beam.chosen
+    assert isinstance(settings, Prism | Flink | Spark)
+    server = str(Path(settings.job_server or "").expanduser())
+    if isinstance(settings, Prism):
+        return [server, f"--job_port={ports[0]}", "--serve_http=false"]
+    kind = "--flink-master" if isinstance(settings, Flink) else "--spark-master-url"
+    names = ("--job-port", "--artifact-port", "--expansion-port")
+    listening = [word for pair in zip(names, map(str, ports), strict=True) for word in pair]
+    return [
+        *("java", "-jar", server, "--job-host", "localhost", *listening),
+        *("--artifacts-dir", str(folder), kind, settings.master or ""),
+    ]

@@ -1,0 +1,249 @@
+"""What the Beam steps of a run run on, if that is not this machine alone: tried, started, ended.
+
+In one small job every worker tells who it is and what it sees, before any step relies on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bnpipe.data.engines.errors import EngineError
+from bnpipe.data.engines.flink import JobManager
+from bnpipe.data.engines.job_server import job_server, unreachable
+from bnpipe.data.engines.jobs import Jobs
+from bnpipe.data.engines.settings import Beam, Dataflow, command, is_address
+from bnpipe.data.json_text import json_text
+
+RECORD = "engine.json"
+"""In a run's folder: the names of its jobs, for whoever finds them at work when the run is dead."""
+
+_PROBE_STALLS, _PROBE_SECONDS = 45.0, 240.0
+_SEEN = "mount the home at the same path for every worker: BNPIPE_HOME"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check and its result; a run does without those that are not needed."""
+
+    name: str
+    ok: bool
+    sentence: str
+    needed: bool = True
+    hint: str = ""
+
+
+class Cluster:
+    """An engine, used for one run or one examination.
+
+    Args:
+        beam: which, and its settings.
+        options: further Beam flags.
+        home: the home that its workers must see.
+        log: a file for what the job server prints.
+        prefix: the beginning of the names of all jobs.
+    """
+
+    def __init__(
+        self, beam: Beam, options: Sequence[str], home: Path, log: Path, prefix: str
+    ) -> None:
+        self._beam, self._options = beam, tuple(options)
+        self._home, self._log, self._prefix = home, log, prefix
+        self._stack = ExitStack()
+        flink = beam.flink if beam.engine == "flink" else None
+        self.master = JobManager(flink.master or "") if flink else None
+        self.jobs: Jobs | None = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def checks(self) -> Iterator[Check]:
+        """Looks at everything, in the order in which a job needs it; `jobs` is there at the end."""
+        slots, managers = 1, 0
+        if self.master is not None:
+            try:
+                overview = self.master.overview()
+            except EngineError as silent:
+                yield Check("engine", False, silent.headline, hint="is beam.flink.master right?")
+                return
+            managers, slots = overview["taskmanagers"], overview["slots-available"]
+            yield from self._flink_checks(self.master, overview)
+            slots = self._beam.flink.parallelism or max(1, slots)
+        try:
+            endpoint = self._endpoint()
+        except EngineError as error:
+            yield Check("job server", False, error.headline, hint=error.hint)
+            return
+        if endpoint:
+            yield Check("job server", True, f"answers at {endpoint}")
+        flags = self._beam.flags(endpoint, slots, max(1, slots // max(1, managers)))
+        jobs = Jobs(
+            self._beam.engine,
+            (*flags, *self._options),
+            self._prefix,
+            self.master,
+            self._beam.flink.stalled_seconds,
+        )
+        yield from self._probe(jobs, slots, managers)
+        self.jobs = jobs
+
+    def _flink_checks(self, master: JobManager, overview: dict[str, Any]) -> Iterator[Check]:
+        flink, version = self._beam.flink, str(overview["flink-version"])
+        fits = version == flink.version or version.startswith(f"{flink.version}.")
+        text = f"Flink {version} at {master.address}"
+        wrong = f"{text}, expected {flink.version}, which the job server is for"
+        hint = (
+            f"--set beam.flink.version={'.'.join(version.split('.')[:2])}, and a job server for it"
+        )
+        yield Check("engine", fits, text if fits else wrong, hint="" if fits else hint)
+        managers, total = overview["taskmanagers"], overview["slots-total"]
+        free, wanted = overview["slots-available"], flink.parallelism or 1
+        yield Check(
+            "slots",
+            free >= wanted,
+            f"{free} of {total} slots free on {managers} TaskManagers, {wanted} needed",
+            hint="" if free >= wanted else "lower beam.flink.parallelism, or start TaskManagers",
+        )
+        strategy = master.configuration().get("restart-strategy.type", "none")
+        lost = "none: a lost TaskManager fails the step, which is then tried again"
+        advice = "restart-strategy.type: fixed-delay in Flink's configuration"
+        able = strategy not in ("none", "off", "disable")
+        yield Check(
+            "restarts", able, strategy if able else lost, needed=False, hint="" if able else advice
+        )
+
+    def _endpoint(self) -> str:
+        """The address of the job server, which is started if it is a file; empty without one.
+
+        Raises:
+            EngineError: nobody answers there.
+        """
+        settings = self._beam.chosen
+        if settings is None or isinstance(settings, Dataflow):
+            return ""
+        named = settings.job_server or ""
+        if not is_address(named):
+            if self._beam.engine != "prism" and shutil.which("java") is None:
+                raise EngineError("expected java on PATH for the job server", hint="install a JRE")
+            return self._stack.enter_context(job_server(partial(command, self._beam), self._log))
+        reason = unreachable(named)
+        if reason is not None:
+            raise EngineError(f"nobody answers at {named}: {reason}", hint="is it running there?")
+        return named
+
+    def _probe(self, jobs: Jobs, slots: int, managers: int) -> Iterator[Check]:
+        """Runs the small job, and judges what its workers told."""
+        from bnpipe.data.beam_probe import DRIVER, probe, workers
+
+        folder, nonce = self._home / "tmp" / f"{self._prefix}probe", uuid.uuid4().hex
+        jobs = replace(jobs, stalled_seconds=_PROBE_STALLS, limit_seconds=_PROBE_SECONDS)
+        folder.mkdir(parents=True)
+        try:
+            (folder / DRIVER).write_text(nonce)
+            with (folder / DRIVER).open("rb+") as mine:
+                fcntl.flock(mine, fcntl.LOCK_EX)
+                with jobs() as pipeline:
+                    probe(pipeline, folder, nonce, 8 * slots)
+            told = workers(pipeline)
+            written = {path.name for path in folder.iterdir() if path.read_text() == nonce}
+        except EngineError as error:
+            yield Check("workers", False, error.headline, hint=error.hint)
+            return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        yield from _judge(told, written, self._home, managers)
+
+
+def _judge(
+    told: Sequence[dict[str, Any]], written: set[str], home: Path, managers: int
+) -> Iterator[Check]:
+    """Checks from what workers told, and the files of theirs that were seen here."""
+    from bnpipe.data.records.shards import code_here
+
+    hosts = {worker["host"] for worker in told}
+    text = f"{len(told)} processes on {', '.join(sorted(hosts)) or 'no host'}"
+    yield Check("workers", len(told) >= max(1, managers), text, needed=not told)
+    others = [worker for worker in told if worker["code"] != code_here()]
+    first = others[0] if others else {}
+    yield Check(
+        "worker code",
+        not others,
+        f"the worker on {first['host']} has other code: expected {code_here()}, received "
+        f"{first['code']}"
+        if others
+        else "as here",
+        hint="give all workers this version of bnpipe and its lock file" if others else "",
+    )
+    blind = [worker for worker in told if not worker["home"].endswith("locks")]
+    unseen = [w for w in told if w not in blind and f"{w['host']}-{w['process']}" not in written]
+    text = f"all workers see {home}, and what they write is seen here"
+    if blind:
+        text = f"the worker on {blind[0]['host']} does not see {home}: {blind[0]['home']}"
+    elif unseen:
+        text = f"what the worker on {unseen[0]['host']} writes in {home} is not seen here"
+    wrong = bool(blind or unseen)
+    yield Check("home", not wrong, text, hint=_SEEN if wrong else "")
+    if not wrong:
+        free = [worker["host"] for worker in told if worker["home"] != "locks"]
+        text = f"not seen on {free[0]}: no second run there" if free else "seen by all workers"
+        yield Check("locks", not free, text, needed=False)
+
+
+@contextmanager
+def started(
+    beam: Beam,
+    options: Sequence[str],
+    home: Path,
+    run: Path,
+    is_dead: Callable[[str], bool],
+    tell: Callable[[str], None],
+) -> Iterator[Jobs]:
+    """Has an engine ready for the jobs of one run, and ends whatever runs of them in the end.
+
+    Args:
+        beam: which, and its settings.
+        options: further Beam flags.
+        home: the home.
+        run: the run's folder.
+        is_dead: whether a run, by its id, is over; what it left at work is ended first.
+        tell: receives how far it is.
+
+    Raises:
+        EngineError: a check failed that the run needs.
+    """
+    prefix = f"bnpipe-{run.name}-{uuid.uuid4().hex[:8]}-"
+    with Cluster(beam, options, home, run / "job_server.log", prefix) as cluster:
+        (run / RECORD).write_text(json_text({"jobs": prefix}))
+        tell(f"trying {beam.engine} with one small job")
+        if cluster.master is not None:
+            _end_jobs_of_dead_runs(cluster.master, run.parent, is_dead)
+        for check in cluster.checks():
+            if check.needed and not check.ok:
+                raise EngineError(f"{beam.engine}, {check.name}: {check.sentence}", hint=check.hint)
+        assert cluster.jobs is not None
+        try:
+            yield cluster.jobs
+        finally:
+            # Of a run that ended well nothing is left; else the next one tries again.
+            with suppress(EngineError):
+                cluster.jobs.cancel()
+
+
+def _end_jobs_of_dead_runs(master: JobManager, runs: Path, is_dead: Callable[[str], bool]) -> None:
+    """Ends jobs that a killed run of this home left at work: they take slots, and write."""
+    for record in runs.glob(f"*/{RECORD}"):
+        with suppress(EngineError, OSError, ValueError, KeyError):
+            prefix = json.loads(record.read_text())["jobs"]
+            if is_dead(record.parent.name) and master.jobs(prefix):
+                master.cancel(prefix)
