@@ -1,0 +1,237 @@
+"""On a real Flink cluster of two TaskManagers: the same bytes, and what breaks breaks in a line."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import SMALL, Project
+from tests.integration.flink_cluster import MASTER, Cluster, running
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("flink")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def whole(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, with all of its processes, before and after."""
+    for name in ("taskmanager1", "taskmanager2", "pool1", "pool2"):
+        if name not in cluster.processes:
+            cluster.start(name)
+    cluster.wait_until_ready()
+    yield cluster
+
+
+def project_in(folder: Path, cluster: Cluster, **flink: str) -> Project:
+    """A project whose configuration names the cluster."""
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "master": MASTER,
+        "job_server": str(cluster.job_server),
+        "version": '"1.19"',
+    } | flink
+    lines = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    text = f"{SMALL}beam: {{engine: flink, flink: {{{lines}}}}}\nrun: {{jobs: 1}}\n"
+    (folder / "bnpipe.yaml").write_text(text)
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def locally(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same, run in this process."""
+    project = Project(tmp_path_factory.mktemp("locally"))
+    (project.folder / "bnpipe.yaml").write_text(SMALL)
+    project.call("run")
+    return project
+
+
+def outputs(project: Project, run: str = "latest") -> dict[str, dict[str, str]]:
+    """The digests of a run's artifacts by step, but for what names its folder."""
+    steps = project.json("show", run)["steps"]
+    return {step["name"]: step["outputs"] for step in steps if step["name"] != "pusher"}
+
+
+def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_it(
+    whole: Cluster, locally: Project, tmp_path: Path
+) -> None:
+    project = project_in(tmp_path / "project", whole)
+    whole.call(project, "run")
+    assert outputs(project) == outputs(locally)
+    of_run = [job for job in whole.jobs("FINISHED") if job["name"].startswith("bnpipe-0001-")]
+    assert len(of_run) == 5  # the one that tries the cluster, and four steps
+    for job in of_run:
+        hosts = set()
+        for vertex in whole.rest(f"jobs/{job['jid']}")["vertices"]:
+            found = whole.rest(f"jobs/{job['jid']}/vertices/{vertex['id']}/taskmanagers")
+            hosts |= {m["endpoint"] for m in found["taskmanagers"] if m["metrics"]["read-records"]}
+        assert len(hosts) == 2, job
+    assert "cached" in project.call("run", "--set", "beam.engine=local")
+
+
+def at_work(cluster: Cluster, step: int = 1) -> bool:
+    """Whether the job of a run's step is at work; the first job of a run tries the cluster."""
+    found = (cluster.rest("jobs/overview") or {"jobs": []})["jobs"]
+    mine = [job for job in found if job["name"].startswith("bnpipe-0001-")]
+    return len(mine) > step and any(j["state"] == "RUNNING" and j["tasks"]["running"] for j in mine)
+
+
+@pytest.fixture
+def fresh(whole: Cluster) -> Cluster:
+    """The cluster without jobs of earlier tests: their runs have the same numbers."""
+    whole.restart("jobmanager")
+    whole.wait_until_ready()
+    return whole
+
+
+@pytest.mark.parametrize("lost", ["taskmanager1", "pool1"])
+def test_what_a_step_loses_comes_back_and_the_bytes_are_the_same(
+    fresh: Cluster, locally: Project, tmp_path: Path, lost: str
+) -> None:
+    project = project_in(tmp_path / "project", fresh)
+    child = fresh.begin(project, "run", "--to", "statistics_gen")
+    wait_for(lambda: at_work(fresh))
+    fresh.kill(lost)
+    fresh.start(lost)
+    fresh.end(child)
+    expected = outputs(locally)
+    assert outputs(project) == {name: expected[name] for name in outputs(project)}
+
+
+def test_ctrl_c_cancels_the_job_on_the_cluster(fresh: Cluster, tmp_path: Path) -> None:
+    project = project_in(tmp_path / "project", fresh)
+    child = fresh.begin(project, "run", "--to", "example_gen")
+    wait_for(lambda: at_work(fresh))
+    os.killpg(child.pid, signal.SIGINT)
+    fresh.end(child, exit_code=130)
+    assert not fresh.jobs("RUNNING")
+    assert fresh.jobs("CANCELED")
+
+
+def test_the_job_of_a_killed_run_is_ended_by_the_next(
+    fresh: Cluster, locally: Project, tmp_path: Path
+) -> None:
+    project = project_in(tmp_path / "project", fresh)
+    child = fresh.begin(project, "run", "--to", "example_gen")
+    wait_for(lambda: at_work(fresh))
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    fresh.call(project, "run", "--to", "example_gen")
+    assert outputs(project)["example_gen"] == outputs(locally)["example_gen"]
+    assert fresh.jobs("CANCELED")
+
+
+@pytest.mark.parametrize("lost", ["jobmanager", "job server"])
+def test_a_run_whose_cluster_is_lost_says_so_and_the_next_one_goes_on(
+    fresh: Cluster, locally: Project, tmp_path: Path, lost: str
+) -> None:
+    project = project_in(tmp_path / "project", fresh)
+    child = fresh.begin(project, "run", "--to", "example_gen", "--set", "run.attempts=1")
+    wait_for(lambda: at_work(fresh))
+    if lost == "jobmanager":
+        fresh.kill(lost)
+    else:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if str(fresh.job_server) in (process / "cmdline").read_text():
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    line = fresh.end(child, exit_code=1).strip().splitlines()[-1]
+    assert line.startswith("error: example_gen failed: ")
+    assert MASTER in line
+    if lost == "jobmanager":
+        fresh.start(lost)
+        fresh.wait_until_ready()
+    fresh.call(project, "run", "--to", "example_gen")
+    assert outputs(project)["example_gen"] == outputs(locally)["example_gen"]
+
+
+def complaint(cluster: Cluster, project: Project, name: str) -> str:
+    """The line of `doctor --engine` on a check, which must fail; a run says the same."""
+    found = cluster.call(project, "doctor", "--engine", exit_code=1)
+    line, *others = [line for line in found.splitlines() if line.startswith("!!")]
+    assert not others, found
+    assert line.split()[1] == name.split()[0], found
+    said = cluster.call(project, "run", exit_code=1).strip().splitlines()[-1]
+    assert said.startswith(f"error: example_gen failed: flink, {name}: "), said
+    return line
+
+
+def test_no_jobmanager_and_no_job_server_are_named_with_host_and_port(
+    whole: Cluster, tmp_path: Path
+) -> None:
+    nobody = project_in(tmp_path / "a", whole, master="10.77.0.1:9")
+    assert "JobManager at 10.77.0.1:9 does not answer: Connection refused" in complaint(
+        whole, nobody, "engine"
+    )
+    dead = project_in(tmp_path / "b", whole, job_server="10.77.0.1:9")
+    assert "nobody answers at 10.77.0.1:9: Connection refused" in complaint(
+        whole, dead, "job server"
+    )
+
+
+def test_too_few_slots_and_another_version_are_named(whole: Cluster, tmp_path: Path) -> None:
+    many = project_in(tmp_path / "a", whole, parallelism="9")
+    assert "4 of 4 slots free on 2 TaskManagers, 9 needed" in complaint(whole, many, "slots")
+    other = project_in(tmp_path / "b", whole, version='"1.20"')
+    assert f"Flink 1.19.0 at {MASTER}, expected 1.20" in complaint(whole, other, "engine")
+
+
+def test_workers_on_one_host_that_do_not_see_the_home_are_named(
+    whole: Cluster, tmp_path: Path
+) -> None:
+    project = project_in(tmp_path / "project", whole)
+    whole.kill("pool2")
+    whole.start("pool2", without=project.folder)
+    line = complaint(whole, project, "home")
+    assert f"the worker on host2 does not see {project.home}: No such file" in line
+    whole.kill("pool2")
+
+
+def test_workers_without_the_package_are_named(whole: Cluster, tmp_path: Path) -> None:
+    project = project_in(tmp_path / "project", whole)
+    hidden = tmp_path / "hidden" / "bnpipe"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ModuleNotFoundError('No module named bnpipe')")
+    whole.kill("pool1")
+    whole.start("pool1", python_path=str(hidden.parent))
+    line = complaint(whole, project, "workers")
+    assert re.search(r"10\.77\.0\.11:\d+: ModuleNotFoundError: No module named bnpipe", line), line
+    whole.kill("pool1")
+
+
+def test_workers_of_another_checkout_are_named(whole: Cluster, tmp_path: Path) -> None:
+    project = project_in(tmp_path / "project", whole)
+    other = tmp_path / "other" / "bnpipe"
+    root = Path(__file__).parents[2]
+    for room in ("pipeline", "components", "serving", "data"):
+        shutil.copytree(root / room, other / room)
+    constant = other / "data" / "preprocessing.py"
+    constant.write_text(f"{constant.read_text()}\nOTHER = 1\n")
+    whole.kill("pool1")
+    whole.start("pool1", python_path=str(other.parent))
+    line = complaint(whole, project, "worker code")
+    assert "the worker on host1 has other code: expected code" in line
+    whole.kill("pool1")
+
+
+def test_nobody_at_the_address_of_the_workers(whole: Cluster, tmp_path: Path) -> None:
+    project = project_in(tmp_path / "project", whole, environment="external:localhost:9")
+    assert MASTER in complaint(whole, project, "workers")
+
+
+def test_no_docker_on_the_hosts(whole: Cluster, tmp_path: Path) -> None:
+    if shutil.which("docker"):
+        pytest.skip("there is a docker here")
+    project = project_in(tmp_path / "project", whole, environment="docker:bnpipe:none")
+    assert 'Cannot run program "docker"' in complaint(whole, project, "workers")
