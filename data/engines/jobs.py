@@ -77,7 +77,9 @@ class Jobs:
         return self.engine if self.master is None else f"Flink at {self.master.address}"
 
     def _explained(self, error: Exception, watch: _Watch) -> EngineError:
-        cause, raised = watch.reason or last_cause(str(error))[0], last_cause(str(error))[1]
+        cause, raised = last_cause(str(error))
+        # Of other machines errors come as texts: RuntimeError, or one of gRPC's.
+        near = not isinstance(error, RuntimeError) and not type(error).__module__.startswith("grpc")
         host = ""
         if self.master is not None:
             try:
@@ -85,9 +87,10 @@ class Jobs:
             except EngineError as silent:  # nearer to the cause than what Beam makes of it
                 return silent
         return EngineError(
-            f"the Beam job on {self._place} failed{host and f' on {host}'}: {cause}",
+            f"the Beam job on {self._place} failed{host and f' on {host}'}: "
+            f"{watch.reason or cause}",
             hint="its workers' log says more",
-            may_pass=not raised and not watch.reason,
+            may_pass=not (raised or near or watch.reason),
         )
 
 

@@ -91,9 +91,13 @@ class Beam:
     engine: EngineName = "local"
     """Where they run; `bnpipe doctor --engine` tries it. All but `local` need what follows."""
     prism: Prism = field(default_factory=Prism)
+    """Settings of the engine prism."""
     flink: Flink = field(default_factory=Flink)
+    """Settings of the engine flink."""
     spark: Spark = field(default_factory=Spark)
+    """Settings of the engine spark."""
     dataflow: Dataflow = field(default_factory=Dataflow)
+    """Settings of the engine dataflow."""
     options: tuple[str, ...] = ()
     """Further Beam flags, as after `--` on the command line, e.g. ["--direct_num_workers=2"]."""
 

@@ -20,7 +20,7 @@ components/label_validator: params work
 components/network: evaluation network params rows saved_model
 components/study: measures params verdicts work
 components/trainer: model_card work
-data: beam_ingest beam_statistics beam_transform digest environment errors flock parent
+data: beam_ingest beam_probe beam_statistics beam_transform digest environment errors flock parent
 data/records: tfrecord
 data/sources: rendered_digits
 data/statistics: image_statistics

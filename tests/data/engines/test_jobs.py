@@ -1,0 +1,92 @@
+"""Jobs have names, are watched, and end in one line; here they run in this process."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import apache_beam as beam
+import pytest
+
+from bnpipe.data.engines import jobs
+from bnpipe.data.engines.errors import EngineError
+from bnpipe.data.engines.flink import JobManager
+from bnpipe.data.engines.jobs import Jobs
+from bnpipe.data.errors import DataError
+from tests.data.engines.job_manager import Stub, job_manager
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with job_manager() as stub:
+        yield stub
+
+
+def of(stub: Stub, **limits: float) -> Jobs:
+    return replace(Jobs("flink", (), "bnpipe-1-", JobManager(stub.address)), **limits)
+
+
+def fail(_: int) -> int:
+    raise ZeroDivisionError("division by zero")
+
+
+def test_an_error_of_a_worker_is_one_line_with_the_place_and_no_second_try(stub: Stub) -> None:
+    stub.add("bnpipe-1-x", "FAILED")
+    with pytest.raises(EngineError) as caught, of(stub)() as pipeline:
+        _ = pipeline | beam.Create([1]) | beam.Map(fail)
+    assert caught.value.headline.startswith(f"the Beam job on Flink at {stub.address} failed")
+    assert "division by zero" in caught.value.headline
+    assert not caught.value.may_pass
+
+
+def test_what_goes_wrong_before_there_is_a_job_stays_what_it_is(stub: Stub) -> None:
+    for error in (DataError("no shard"), ZeroDivisionError("a bug")):
+        with pytest.raises(type(error)) as caught, of(stub)():
+            raise error
+        assert caught.value is error
+
+
+def test_a_lost_jobmanager_is_told_instead_of_what_beam_makes_of_it() -> None:
+    with job_manager() as stub:
+        gone = of(stub)
+    with pytest.raises(EngineError, match=r"JobManager at .* does not answer") as it, gone() as p:
+        _ = p | beam.Create([1]) | beam.Map(fail)
+    assert it.value.may_pass
+
+
+class Until(beam.DoFn):
+    """Works until the job is cancelled, then fails as a cancelled one does."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        return (_the_one, ())
+
+    def process(self, _: int) -> Iterator[int]:
+        while not self._stub.cancelled:
+            time.sleep(0.01)
+        raise RuntimeError("CANCELLED")
+        yield 0
+
+
+_WATCHED: list[Until] = []
+
+
+def _the_one() -> Until:
+    return _WATCHED[0]
+
+
+def test_a_job_without_a_sign_of_life_is_cancelled_and_says_where_it_stood(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(jobs.uuid, "uuid4", lambda: type("Id", (), {"hex": "0" * 12}))
+    stub.add("bnpipe-1-000000000000")
+    _WATCHED[:] = [Until(stub)]
+    notes: list[str] = []
+    opened = of(stub, stalled_seconds=0.3)(lambda *how: notes.append(how[2]))
+    silent = r"it read and wrote nothing for 0 s \(running, 1 of 4"
+    with pytest.raises(EngineError, match=silent), opened as pipeline:
+        _ = pipeline | beam.Create([1]) | beam.ParDo(_WATCHED[0])
+    assert stub.cancelled == ["bnpipe-1-000000000000"]
+    assert notes[-1] == f"Flink at {stub.address}: running, 1 of 4 tasks done"

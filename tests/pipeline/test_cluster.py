@@ -1,0 +1,121 @@
+"""What a run asks of an engine before it relies on it; the small job runs in this process here."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnpipe.data.engines.errors import EngineError
+from bnpipe.data.engines.settings import Beam, Flink
+from bnpipe.data.records.shards import code_here
+from bnpipe.pipeline import cluster
+from bnpipe.pipeline.cluster import Check, Cluster, started
+from tests.data.engines.job_manager import Stub, job_manager
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """A JobManager, and Beam pipelines that run here all the same."""
+    monkeypatch.setattr(Beam, "flags", lambda *_: [])
+    with job_manager() as stub:
+        yield stub
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def flink(stub: Stub, server: str, **settings: Any) -> Beam:
+    named = Flink(master=stub.address, job_server=server, **settings)
+    return Beam(engine="flink", flink=named)
+
+
+def checks(beam: Beam, home: Path) -> dict[str, Check]:
+    with Cluster(beam, (), home, home / "log", "bnpipe-test-") as examined:
+        return {check.name: check for check in examined.checks()}
+
+
+def test_everything_is_tried_and_nothing_is_left_in_the_home(
+    stub: Stub, server: str, tmp_path: Path
+) -> None:
+    found = checks(flink(stub, server), tmp_path)
+    assert list(found) == [
+        *("engine", "slots", "restarts", "job server"),
+        *("workers", "worker code", "home", "locks"),
+    ]
+    assert all(check.ok for check in found.values()), found
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_missing_restarts_are_said_and_no_obstacle(stub: Stub, server: str, tmp_path: Path) -> None:
+    stub.configuration = {}
+    missing = checks(flink(stub, server), tmp_path)["restarts"]
+    assert not missing.ok
+    assert not missing.needed
+    assert "restart-strategy.type: fixed-delay" in missing.hint
+
+
+def worker(**changes: str) -> dict[str, Any]:
+    return {"host": "a", "process": 1, "code": code_here(), "home": "locks"} | changes
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "sentence", "needed"),
+    [
+        ([], "workers", "0 processes on no host", True),
+        ([worker(code="code 123")], "worker code", "the worker on a has other code", True),
+        ([worker(home="No such file")], "home", "the worker on a does not see", True),
+        ([worker(home="another folder")], "home", "another folder", True),
+        ([worker(host="b")], "home", "what the worker on b writes in .* is not seen here", True),
+        ([worker(home="no locks")], "locks", "not seen on a: no second run there", False),
+    ],
+)
+def test_what_is_wrong_with_workers_is_one_line_with_the_host(
+    told: list[dict[str, Any]], name: str, sentence: str, needed: bool, tmp_path: Path
+) -> None:
+    wrong = [c for c in cluster._judge(told, {"a-1"}, tmp_path, 1) if not c.ok]
+    assert [(check.name, check.needed) for check in wrong] == [(name, needed)]
+    assert re.search(sentence, wrong[0].sentence)
+
+
+def begun(beam: Beam, home: Path, dead: frozenset[str] = frozenset()) -> Any:
+    run = home / "runs" / "0007"
+    run.mkdir(parents=True, exist_ok=True)
+    return started(beam, (), home, run, dead.__contains__, lambda note: None)
+
+
+def test_a_run_does_not_begin_without_what_it_needs(
+    stub: Stub, server: str, tmp_path: Path
+) -> None:
+    few = r"flink, slots: 2 of 2 .*, 3 needed"
+    beam = flink(stub, server, parallelism=3)
+    with pytest.raises(EngineError, match=few) as caught, begun(beam, tmp_path):
+        pass
+    assert "beam.flink.parallelism" in caught.value.hint
+
+
+def test_at_its_end_a_run_cancels_what_is_left_of_it(
+    stub: Stub, server: str, tmp_path: Path
+) -> None:
+    with begun(flink(stub, server), tmp_path) as jobs:
+        stub.add(f"{jobs.prefix}abc")
+        stub.add("bnpipe-0007-other-abc")
+    assert stub.cancelled == [f"{jobs.prefix}abc"]
+
+
+def test_jobs_of_dead_runs_are_ended_and_those_of_living_ones_are_not(
+    stub: Stub, server: str, tmp_path: Path
+) -> None:
+    for run in ("0005", "0006"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        record = {"jobs": f"bnpipe-{run}-abc-"}
+        (tmp_path / "runs" / run / cluster.RECORD).write_text(json.dumps(record))
+        stub.add(f"bnpipe-{run}-abc-1")
+    with begun(flink(stub, server), tmp_path, frozenset({"0005"})):
+        assert stub.cancelled == ["bnpipe-0005-abc-1"]
