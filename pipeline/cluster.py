@@ -169,22 +169,14 @@ def _judge(
     told: Sequence[dict[str, Any]], written: set[str], home: Path, managers: int
 ) -> Iterator[Check]:
     """Checks from what workers told, and the files of theirs that were seen here."""
-    from bnpipe.data.records.shards import code_here
+    from bnpipe.data.records.shards import SAME_CODE, code_here, other_code
 
     hosts = {worker["host"] for worker in told}
     text = f"{len(told)} processes on {', '.join(sorted(hosts)) or 'no host'}"
     yield Check("workers", len(told) >= max(1, managers), text, needed=not told)
     others = [worker for worker in told if worker["code"] != code_here()]
-    first = others[0] if others else {}
-    yield Check(
-        "worker code",
-        not others,
-        f"the worker on {first['host']} has other code: expected {code_here()}, received "
-        f"{first['code']}"
-        if others
-        else "as here",
-        hint="give all workers this version of bnpipe and its lock file" if others else "",
-    )
+    text = other_code(others[0]["host"], others[0]["code"]) if others else "as here"
+    yield Check("worker code", not others, text, hint=SAME_CODE if others else "")
     blind = [worker for worker in told if not worker["home"].endswith("locks")]
     unseen = [w for w in told if w not in blind and f"{w['host']}-{w['process']}" not in written]
     text = f"all workers see {home}, and what they write is seen here"

@@ -51,6 +51,17 @@ def code_here() -> str:
     return ", ".join([_CODE, *(f"{name} {v}" for name, v in environment().items())])
 
 
+SAME_CODE = "give all workers this version of bnpipe and its lock file, and start them anew"
+
+
+def other_code(host: str, received: str) -> str:
+    """Tells in what a worker's code and libraries, as `code_here` says them, are others."""
+    ours, theirs = code_here().split(", "), received.split(", ")
+    here = ", ".join(part for part in ours if part not in theirs)
+    there = ", ".join(part for part in theirs if part not in ours)
+    return f"the Beam worker on {host} has other code: expected {here}, received {there}"
+
+
 @dataclass(frozen=True)
 class UnitReport:
     """The outcome of one unit of a worker's work.
@@ -120,11 +131,7 @@ def read_reports(
         if report.error:
             raise DataError(report.error, hint=report.hint)
         if report.code != code_here():
-            raise DataError(
-                f"the Beam worker on {report.host} has other code: expected {code_here()}, "
-                f"received {report.code}",
-                hint="give all workers this version of bnpipe and its lock file",
-            )
+            raise DataError(other_code(report.host, report.code), hint=SAME_CODE)
     if asked is not None:
         received: Counter[str] = Counter()
         for report in reports:

@@ -25,7 +25,8 @@ from tests.integration.conftest import Project
 from tests.waiting import PATIENCE, wait_for
 
 FLINK, BEAM = "1.19", "2.62.0"
-DRIVER, MASTER = "bnp-driver", "10.77.0.1:8081"
+HOSTS = f"bnpipe-{os.getpid()}-"
+DRIVER, MASTER = f"{HOSTS}driver", "10.77.0.1:8081"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnpipe-tests"
 _NEEDED = ("ip", "unshare", "java", "mvn")
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -142,7 +143,7 @@ class Cluster:
             without: of a pool: a folder that its host does not mount.
         """
         number, words = name[-1], [*_JAVA, "-cp", self._class_path]
-        namespace = DRIVER if name == "jobmanager" else f"bnp-host{number}"
+        namespace = DRIVER if name == "jobmanager" else f"{HOSTS}host{number}"
         conf = ["--configDir", str(self.folder / "conf")]
         environ = environment(PYTHONPATH=python_path)
         if name == "jobmanager":
@@ -161,7 +162,8 @@ class Cluster:
         hosts.write_text(f"127.0.0.1 localhost\n10.77.0.1{number} host{number}\n")
         named = f"hostname host{number}; mount --bind {shlex.quote(str(hosts))} /etc/hosts"
         shell = f"{named}; {hide}exec {shlex.join(words)}"
-        inside = ["ip", "netns", "exec", namespace, "unshare", "--mount", "--uts", "sh", "-c"]
+        tied = [sys.executable, "-P", "-m", "bnpipe.data.parent", str(os.getpid())]
+        inside = [*tied, *f"ip netns exec {namespace} unshare --mount --uts sh -c".split()]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*inside, shell], stdout=log, stderr=log, env=environ, start_new_session=True
@@ -243,7 +245,7 @@ def hosts() -> Iterator[None]:
         subprocess.run(["ip", *words], check=True, capture_output=True)
 
     with ExitStack() as stack:
-        for name in (DRIVER, "bnp-host1", "bnp-host2"):
+        for name in (DRIVER, f"{HOSTS}host1", f"{HOSTS}host2"):
             try:
                 ip("netns", "add", name)
             except subprocess.CalledProcessError as error:
@@ -254,7 +256,7 @@ def hosts() -> Iterator[None]:
         ip("-n", DRIVER, "addr", "add", "10.77.0.1/24", "dev", "bridge0")
         ip("-n", DRIVER, "link", "set", "bridge0", "up")
         for number in "12":
-            host = f"bnp-host{number}"
+            host = f"{HOSTS}host{number}"
             ip(
                 "-n",
                 DRIVER,
