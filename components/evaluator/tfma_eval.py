@@ -32,6 +32,7 @@ from tensorflow_model_analysis.proto import (
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data import beam_io
 from bnpipe.data.json_text import json_text
+from bnpipe.data.records.shards import check_seen
 
 BLOCK_IMAGES = 256
 """Images in an example of TFMA."""
@@ -100,7 +101,8 @@ def evaluate(
     """
     columns = tuple(sorted({key for spec in config.slicing_specs for key in spec.feature_keys}))
     names = tuple(spec.name for spec in config.model_specs)
-    _, blocks = slice_order(Predictions.read(stored), columns)
+    images = Predictions.read(stored)
+    _, blocks = slice_order(images, columns)
     models = [_display_only(name, config) for name in names]
     with beam_io.pipeline(()) as p:
         _ = (
@@ -116,6 +118,7 @@ def evaluate(
             )
         )
     _canonical(folder)
+    check_seen("images in TFMA's metrics", min(_counted(folder), default=0), images.labels.size)
 
 
 def _writers(config: config_pb2.EvalConfig, models: Sequence[Any], folder: Path) -> list[Any]:
@@ -127,6 +130,17 @@ def _writers(config: config_pb2.EvalConfig, models: Sequence[Any], folder: Path)
         tfma.writers.EvalConfigWriter(str(folder), config, model_locations=locations),
         tfma.writers.MetricsPlotsAndValidationsWriter(paths, config),
     ]
+
+
+def _counted(folder: Path) -> Iterator[int]:
+    """How many images TFMA saw, by each of its models."""
+    for path in folder.glob("metrics-*.tfrecord"):
+        for stored in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            record = metrics_for_slice_pb2.MetricsForSlice.FromString(stored)
+            for metric in record.metric_keys_and_values:
+                overall = not record.slice_key.single_slice_keys and not metric.key.is_diff
+                if overall and metric.key.name == "example_count":
+                    yield int(metric.value.double_value.value)
 
 
 def _display_only(name: str, config: config_pb2.EvalConfig) -> Any:

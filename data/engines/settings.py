@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,13 +90,13 @@ class Beam:
 
     engine: EngineName = "local"
     """Where they run; `bnpipe doctor --engine` tries it. All but `local` need what follows."""
-    prism: Prism = field(default_factory=Prism)
+    prism: Prism = Prism()
     """Settings of the engine prism."""
-    flink: Flink = field(default_factory=Flink)
+    flink: Flink = Flink()
     """Settings of the engine flink."""
-    spark: Spark = field(default_factory=Spark)
+    spark: Spark = Spark()
     """Settings of the engine spark."""
-    dataflow: Dataflow = field(default_factory=Dataflow)
+    dataflow: Dataflow = Dataflow()
     """Settings of the engine dataflow."""
     options: tuple[str, ...] = ()
     """Further Beam flags, as after `--` on the command line, e.g. ["--direct_num_workers=2"]."""

@@ -10,7 +10,6 @@ from bnpipe.components.evaluator import tfma_config, tfma_eval
 from bnpipe.components.evaluator.evidence import BASELINE, CANDIDATE, CHAMPION
 from bnpipe.components.evaluator.params import Params, Rules
 from bnpipe.components.evaluator.predictions import Predictions
-from bnpipe.data.beam_io import pipeline
 from bnpipe.data.errors import DataError
 from tests.components.evaluator import fakes, tfma_alone
 
@@ -115,7 +114,7 @@ def judged(tmp_path_factory):
         stored = folder / "predictions.npz"
         Predictions(np.full(images, b"x"), labels, {}, answers).write(stored)
         config = tfma_config.eval_config(params, [name for name in accuracies if name != CANDIDATE])
-        tfma_eval.evaluate(lambda: pipeline([]), stored, config, folder / "tfma")
+        tfma_eval.evaluate(stored, config, folder / "tfma")
         return tfma_eval.failures(config, folder / "tfma")
 
     return judge
@@ -158,4 +157,4 @@ def test_images_that_a_worker_did_not_see_end_the_evaluation(evaluated, tmp_path
     stored = evaluated.outputs.evaluation.path / "predictions.npz"
     config = tfma_config.eval_config(Params(), [BASELINE, CHAMPION])
     with pytest.raises(DataError, match=r"saw \d+ images in TFMA's metrics, expected"):
-        tfma_eval.evaluate(lambda: pipeline([]), stored, config, tmp_path / "tfma")
+        tfma_eval.evaluate(stored, config, tmp_path / "tfma")
