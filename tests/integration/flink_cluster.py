@@ -233,7 +233,7 @@ class Cluster:
         """Waits for bnpipe; returns what it wrote."""
         out, err = child.communicate(timeout=2 * PATIENCE)
         assert child.returncode == exit_code, f"exit {child.returncode}\n{out}\n{err}"
-        assert "Traceback" not in out + err
+        assert "Traceback" not in out + err, out + err
         return out + err
 
 

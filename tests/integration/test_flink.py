@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,11 +79,18 @@ def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_
     assert "cached" in project.call("run", "--set", "beam.engine=local")
 
 
-def at_work(cluster: Cluster, step: int = 1) -> bool:
-    """Whether the job of a run's step is at work; the first job of a run tries the cluster."""
-    found = (cluster.rest("jobs/overview") or {"jobs": []})["jobs"]
-    mine = [job for job in found if job["name"].startswith("bnpipe-0001-")]
-    return len(mine) > step and any(j["state"] == "RUNNING" and j["tasks"]["running"] for j in mine)
+def wait_until_at_work(cluster: Cluster, child: subprocess.Popen[str]) -> None:
+    """Waits for the job of a run's first step; the first job of a run tries the cluster."""
+
+    def at_work() -> bool:
+        if child.poll() is not None:
+            cluster.end(child, exit_code=-1)
+        found = (cluster.rest("jobs/overview") or {"jobs": []})["jobs"]
+        mine = [job for job in found if job["name"].startswith("bnpipe-0001-")]
+        states = sorted(job["state"] for job in mine)
+        return states == ["FINISHED", "RUNNING"]
+
+    wait_for(at_work)
 
 
 @pytest.fixture
@@ -99,7 +107,7 @@ def test_what_a_step_loses_comes_back_and_the_bytes_are_the_same(
 ) -> None:
     project = project_in(tmp_path / "project", fresh)
     child = fresh.begin(project, "run", "--to", "statistics_gen")
-    wait_for(lambda: at_work(fresh))
+    wait_until_at_work(fresh, child)
     fresh.kill(lost)
     fresh.start(lost)
     fresh.end(child)
@@ -110,7 +118,7 @@ def test_what_a_step_loses_comes_back_and_the_bytes_are_the_same(
 def test_ctrl_c_cancels_the_job_on_the_cluster(fresh: Cluster, tmp_path: Path) -> None:
     project = project_in(tmp_path / "project", fresh)
     child = fresh.begin(project, "run", "--to", "example_gen")
-    wait_for(lambda: at_work(fresh))
+    wait_until_at_work(fresh, child)
     os.killpg(child.pid, signal.SIGINT)
     fresh.end(child, exit_code=130)
     assert not fresh.jobs("RUNNING")
@@ -122,7 +130,7 @@ def test_the_job_of_a_killed_run_is_ended_by_the_next(
 ) -> None:
     project = project_in(tmp_path / "project", fresh)
     child = fresh.begin(project, "run", "--to", "example_gen")
-    wait_for(lambda: at_work(fresh))
+    wait_until_at_work(fresh, child)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     fresh.call(project, "run", "--to", "example_gen")
@@ -136,7 +144,7 @@ def test_a_run_whose_cluster_is_lost_says_so_and_the_next_one_goes_on(
 ) -> None:
     project = project_in(tmp_path / "project", fresh)
     child = fresh.begin(project, "run", "--to", "example_gen", "--set", "run.attempts=1")
-    wait_for(lambda: at_work(fresh))
+    wait_until_at_work(fresh, child)
     if lost == "jobmanager":
         fresh.kill(lost)
     else:
