@@ -13,7 +13,7 @@ import pytest
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, LockHeld, StoreError
 from bnpipe.pipeline.engine.events import StepRetried
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import alone_in
 from bnpipe.pipeline.engine.plan import Action, Selection, make_plan
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
@@ -190,8 +190,8 @@ def test_faults_are_tried_again_and_verdicts_are_not(
     assert len([e for e in events if isinstance(e, StepRetried)]) == 2
 
 
-def test_a_second_run_at_the_same_time_is_refused(toy: Toy) -> None:
-    with run_lock(toy.home), pytest.raises(LockHeld, match=f"process {os.getpid()}"):
+def test_a_run_beside_gc_is_refused(toy: Toy) -> None:
+    with alone_in(toy.home), pytest.raises(LockHeld, match=f"process {os.getpid()}"):
         toy.run()
     assert toy.run().exit_code is ExitCode.OK
 

@@ -22,7 +22,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def staged(store: Store, files: dict[str, str], kind: type[Artifact] = Artifact) -> Artifact:
-    folder = store.stage("0001", "step", "made")
+    store.unstage("0001", "step")
+    folder = store.stage("0001", "step", 1, "made")
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -259,9 +260,11 @@ def test_reading_a_home_that_is_not_there_makes_nothing(tmp_path: Path) -> None:
     assert not store.home.exists()
 
 
-def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
+def test_cleaning_removes_what_killed_runs_left(store: Store) -> None:
     leftovers: list[Any] = [
-        store.home / "tmp" / "0001-step" / "made" / "a.txt",
+        store.home / "tmp" / "0001-step" / "1" / "made" / "a.txt",
+        store.locks / "runs" / "0001",
+        store.locks / "steps" / ("k" * 64),
         store.home / "steps" / ".staging-1",
         store.home / "runs" / "0001" / ".staging-2",
         store.home / "cache" / ".staging-3",
@@ -274,6 +277,8 @@ def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
         path.write_text("half")
     store.commit_step(record_of())
     store.prepare()
+    assert all(p.exists() for p in leftovers)  # they may be a living run's
+    store.clean()
     assert [p for p in leftovers if p.exists()] == []
     assert kept.exists()
 
