@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld
+from bnpipe.pipeline.engine.events import StepErrored, StepFinished
 from bnpipe.pipeline.engine.execute import FinishedRun
 from bnpipe.pipeline.engine.lock import RunLocks, run_locks
 from bnpipe.pipeline.engine.plan import Selection
@@ -114,6 +115,26 @@ def test_the_same_step_is_refused_and_the_others_as_behind_a_failed_one(
         assert int((folder / "pids" / "a").read_text()) == child.pid  # nobody else was at it
     result = run_side_by_side(home, folder, 1)
     assert actions(result)["a"] == "cached" and outputs(result) == clean(tmp_path)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_that_has_ended_is_anybody_s_while_its_run_goes_on(
+    home: Path, folder: Path, fails: bool
+) -> None:
+    trouble = folder / "raise-a"
+    if fails:
+        trouble.touch()
+    others: list[FinishedRun] = []
+
+    def hear(event: Any) -> None:
+        ended = isinstance(event, StepErrored if fails else StepFinished)
+        if ended and not others and (event.step if fails else event.plan.name) == "a":
+            trouble.unlink(missing_ok=True)
+            selection = Selection(only="a", force=("a",))
+            others.append(run_side_by_side(home, folder, 1, selection=selection))
+
+    run_side_by_side(home, folder, 1, hear, keep_going=True)
+    assert [other.exit_code for other in others] == [ExitCode.OK]
 
 
 def test_what_is_cached_needs_no_lock_of_a_step(home: Path, folder: Path) -> None:
