@@ -1,6 +1,7 @@
 """Two runs in one home at the same time, each in a process of its own."""
 
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,11 +41,13 @@ def home(tmp_path: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def at_work(home: Path, folder: Path, *only: str) -> Iterator["subprocess.Popen[str]"]:
+def at_work(
+    home: Path, folder: Path, *only: str, within: tuple[str, ...] = ()
+) -> Iterator["subprocess.Popen[str]"]:
     """A run in a process of its own."""
     code = "from tests.pipeline.engine.side_by_side import main; main()"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(home), str(folder), "1", *only],
+        [*within, sys.executable, "-c", code, str(home), str(folder), "1", *only],
         env=environment(**WITH_TESTS),
         stderr=subprocess.PIPE,
         text=True,
@@ -115,6 +118,34 @@ def test_the_same_step_is_refused_and_the_others_as_behind_a_failed_one(
         assert int((folder / "pids" / "a").read_text()) == child.pid  # nobody else was at it
     result = run_side_by_side(home, folder, 1)
     assert actions(result)["a"] == "cached" and outputs(result) == clean(tmp_path)
+
+
+def test_another_machine_is_seen_by_its_locks_and_named(
+    home: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Namespaces stand in for it: a host name, process numbers and a mount of its own."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    namespaces = ("unshare", "--map-root-user", "--uts", "--mount", "--pid", "--fork")
+    machine = (*namespaces, "--kill-child", "sh", "-c")
+    setup = f'hostname trainer-2 && mount --bind {home} {mounted} && exec "$@"'
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed: it makes the namespaces of the other machine")
+    if subprocess.run([*machine, setup, "sh", "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces may be made here: they are the other machine")
+    release = waits(folder, "a")
+    with at_work(mounted, folder, "a", within=(*machine, setup, "sh")) as there:
+        wait_for((folder / "pids" / "a").exists)
+        assert find_run(Store(home), "2").summary()["status"] == "running"
+        refused = run_side_by_side(home, folder, 1, selection=Selection(only="a"))
+        assert "step a is at work in process 1 on trainer-2 (run 0002)" in str(refused.error)
+        beside = run_side_by_side(home, folder, 1, selection=Selection(only="b"))
+        assert actions(beside)["b"] == "run"
+        release.touch()
+        assert there.wait(PATIENCE) == 0
+    whole = run_side_by_side(home, folder, 1)
+    assert actions(whole)["a"] == actions(whole)["b"] == "cached"
+    assert outputs(whole) == clean(tmp_path)
 
 
 @pytest.mark.parametrize("fails", [False, True])
