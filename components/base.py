@@ -98,7 +98,7 @@ class Context:
         scratch: a folder that belongs to this step key alone. It survives a killed run, so a
             step may leave checkpoints there; the runner deletes it when the step has committed.
         cache: a folder shared by all runs of this home, for what can be had again from outside
-            (prepared TFDS data). Concurrent readers are possible, writers are not.
+            (prepared TFDS data). Other processes read and write there at the same time.
         log: goes to the step's log file.
         progress: `progress(done, total, note)` moves the step's progress line.
         beam: `with ctx.beam() as p:` gives an apache_beam Pipeline with the run's options.

@@ -19,8 +19,9 @@ from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.events import Sink
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
 from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.lock import is_living
 from bnpipe.pipeline.engine.plan import Selection
-from bnpipe.pipeline.engine.runs import find_run, is_over
+from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.summary import attach, describe
@@ -143,7 +144,7 @@ def _cluster(
 ) -> AbstractContextManager[Any]:
     from bnpipe.pipeline.cluster import started
 
-    return started(beam, flags, home, run, partial(is_over, Store(home)), tell)
+    return started(beam, flags, home, run, lambda other: not is_living(home, other), tell)
 
 
 def draw(home: Path, run: str) -> None:

@@ -211,8 +211,8 @@ class RunView:
                 self._print(f"[yellow]! the report could not be drawn: {escape(event.error)}[/]")
             case StepErrored():
                 self._lines.pop(event.step, None)
-                log = escape(event.log)
-                self._print(f"[red]✗ {event.step:<{self._width}}  failed[/]  log: {log}")
+                ending = f"failed[/]  log: {escape(event.log)}" if event.log else "locked[/]"
+                self._print(f"[red]✗ {event.step:<{self._width}}  {ending}")
 
     def close(self) -> None:
         """Stop the live line and give the stream back."""

@@ -1,7 +1,8 @@
 """Data sets from TensorFlow Datasets: find, check, prepare.
 
-Everything is prepared below one cache folder. TFDS publishes a prepared data set by renaming a
-folder, so a prepare that was killed leaves only a folder that the next one removes.
+Everything is prepared below one cache folder, by one process at a time. TFDS publishes a prepared
+data set by renaming a folder, so a prepare that was killed leaves only a folder that the next one
+removes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import difflib
 import io
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.data.dataset_info import DatasetInfo
+from bnpipe.data.durable import make_folder
 from bnpipe.data.errors import BnpipeError, DataError, DataRequestError
+from bnpipe.data.flock import is_locked, locked
 from bnpipe.data.sources.checksums import (
     ARCHIVES_HINT,
     RENDERED,
@@ -67,14 +71,14 @@ def prepare(
     builder = find(dataset, cache / "tfds", size=size, seed=seed)
     image_and_label(builder)
     if not builder.is_prepared():
-        if log:
-            log.info("preparing %s in %s", dataset, builder.data_dir)
-            if local.foreign:
-                log.info("%s: downloading", local.describe_foreign(dataset))
-        for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):  # of a killed prepare
-            shutil.rmtree(leftover, ignore_errors=True)
-        _check_reachable(dataset, local, cache / "tfds" / _DOWNLOADS)
-        _download_and_prepare(builder, dataset, local, cache / "tfds")
+        lock = cache / f"{'-'.join(Path(builder.data_dir).parent.parts[-2:])}.lock"
+        make_folder(cache)
+        if log and is_locked(lock):
+            log.info("waiting for another process, which prepares it: it has %s", lock)
+        with locked(lock, wait=math.inf):
+            builder = find(dataset, cache / "tfds", size=size, seed=seed)  # by another, meanwhile?
+            if not builder.is_prepared():
+                _prepare(builder, dataset, local, cache / "tfds", log)
     return builder
 
 
@@ -196,6 +200,19 @@ def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0
         raise DataError(
             f"TFDS cannot load the data set {dataset!r}: {_one_line(error)}", hint=RENDERED_HINT
         ) from error
+
+
+def _prepare(
+    builder: Any, dataset: str, local: LocalArchives, tfds_dir: Path, log: logging.Logger | None
+) -> None:
+    if log:
+        log.info("preparing %s in %s", dataset, builder.data_dir)
+        if local.foreign:
+            log.info("%s: downloading", local.describe_foreign(dataset))
+    for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):  # of a killed prepare
+        shutil.rmtree(leftover, ignore_errors=True)
+    _check_reachable(dataset, local, tfds_dir / _DOWNLOADS)
+    _download_and_prepare(builder, dataset, local, tfds_dir)
 
 
 def _download_and_prepare(builder: Any, dataset: str, local: LocalArchives, tfds_dir: Path) -> None:

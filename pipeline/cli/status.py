@@ -28,7 +28,7 @@ def status(
     """
     from bnpipe.pipeline.configuration.publishing import served_folder
     from bnpipe.pipeline.definition import build
-    from bnpipe.pipeline.engine.lock import is_held
+    from bnpipe.pipeline.engine.lock import at_work
     from bnpipe.pipeline.engine.plan import make_plan
     from bnpipe.pipeline.engine.runs import summaries
     from bnpipe.pipeline.schedule import canary
@@ -44,11 +44,12 @@ def status(
     attention = list(schedule.attention)
     if work and not schedule.next_slots:
         attention.append(f"to run: {', '.join(work)}")
-    running, last = is_held(store.home), next(summaries(store), None)
+    running, last = at_work(store.home), next(summaries(store), None)
     live, estimate = versions.live(served), schedule.estimate
     value = {
         "home": str(store.home),
-        "running": running,
+        "running": bool(running),
+        "at_work": running,
         "last_run": last,
         "work": work,
         "attention": attention,
@@ -57,7 +58,8 @@ def status(
     }
     ui.answer(
         value,
-        f"home      {store.home}{'  (a run is at work)' if running else ''}",
+        f"home      {store.home}",
+        *(f"at work   {who}" for who in running),
         f"last run  {last['id']} {last['status']}" if last else "last run  none yet",
         f"to run    {', '.join(work) or 'nothing'}",
         f"served    {f'v{live}' if live else 'nothing'} in {served}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,7 @@ class Attempts:
         self._emit = emit
         self._verified: set[str] = set()
         self._paused = 0.0
+        self._numbers = itertools.count(1)
         self.at_work: dict[str, Attempt] = {}
         self.provenance: dict[str, str] = {}
 
@@ -141,8 +143,9 @@ class Attempts:
         self._emit(StepStarted(plan, attempt.number))
         scratch = self._store.scratch(attempt.scratch)
         scratch.mkdir(parents=True, exist_ok=True)
+        number = next(self._numbers)  # of all attempts of this run: `verify` makes more
         attempt.staged = {
-            name: artifact.at(self._store.stage(self._folder.id, plan.name, name))
+            name: artifact.at(self._store.stage(self._folder.id, plan.name, number, name))
             for name, artifact in node.artifacts("outputs").items()
             if artifact is not None
         }
@@ -186,6 +189,7 @@ class Attempts:
             attempt.error = error
             return
         self._paused += pause
+        self._store.unstage(self._folder.id, attempt.plan.name)
         attempt.number += 1
         attempt.again = time.monotonic() + pause
         self._emit(StepRetried(attempt.plan.name, one_line(error), pause))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bnpipe.pipeline.engine.files import remove_tree
-from bnpipe.pipeline.engine.lock import run_lock
-from bnpipe.pipeline.engine.runs import summaries
+from bnpipe.pipeline.engine.lock import alone_in
+from bnpipe.pipeline.engine.runs import put_in_order, summaries
 from bnpipe.pipeline.engine.store import StepRecord, Store
 
 SCRATCH_SECONDS = 7 * 24 * 3600
@@ -79,8 +79,8 @@ def collect(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> Ga
     """
     if not store.has_objects:  # nothing to remove: no lock file, no home is made for it
         return find_garbage(store, keep_runs, pinned_runs)
-    with run_lock(store.home):
-        store.prepare()
+    with alone_in(store.home):
+        put_in_order(store)
         garbage = find_garbage(store, keep_runs, pinned_runs)
         for record in garbage.records:
             store.forget_step(record.key)
@@ -102,8 +102,8 @@ def drop_runs(store: Store, keep_runs: int, pinned_runs: Iterable[str] = ()) -> 
     """
     if not store.has_objects:
         return []
-    with run_lock(store.home):
-        store.prepare()
+    with alone_in(store.home):
+        put_in_order(store)
         ids = [str(run["id"]) for run in summaries(store)]
         doomed = [run for run in ids[keep_runs:] if run not in set(pinned_runs)]
         for run in doomed:
@@ -130,7 +130,7 @@ def set_aside(store: Store) -> dict[str, list[str]]:
     """
     if not store.has_objects:
         return {}
-    with run_lock(store.home):
+    with alone_in(store.home):
         damage = find_damage(store)
         for digest in damage:
             store.quarantine(digest)

@@ -8,7 +8,7 @@ BnpipeError                    (data.errors) told in one line, with what to type
    |- ConfigError              unknown key, bad value, bad flag              2
    |- DefinitionError          the graph itself is wrong                     2
    |- StepFailed               a step raised                                 1 (or its error's)
-   |- LockHeld                 another run is at work in this home           5
+   |- LockHeld                 another run is at this step, or gc is at work 5
    `- StoreError               a missing or damaged object, a newer format   6
 """
 
@@ -67,7 +67,7 @@ class DefinitionError(PipelineError):
 
 
 class LockHeld(PipelineError):
-    """Another run holds this home's lock."""
+    """Another process is at the same step, or one of the two must be alone in the home."""
 
     exit_code = ExitCode.LOCKED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -26,10 +27,9 @@ from bnpipe.pipeline.engine.events import Event, JsonLines, MadeReady, NotDrawn,
 from bnpipe.pipeline.engine.files import write_json
 from bnpipe.pipeline.engine.fingerprint import digest_of
 from bnpipe.pipeline.engine.graph import Graph
-from bnpipe.pipeline.engine.lock import run_lock
 from bnpipe.pipeline.engine.plan import Plan, make_plan
 from bnpipe.pipeline.engine.runner import Runner
-from bnpipe.pipeline.engine.runs import RunFolder, close_dead_runs, new_run
+from bnpipe.pipeline.engine.runs import RunFolder, joined, new_run
 from bnpipe.pipeline.engine.step import RunSettings
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.pipeline.engine.workers import Executor, Here, Workers
@@ -63,18 +63,17 @@ def run_graph(
     """Run any graph in a home: lock, folder, runner, records.
 
     Raises:
-        LockHeld: another run is at work in this home.
+        LockHeld: gc is at work in this home.
         ConfigError: a selected step does not exist.
         StoreError: the store is of a newer format.
     """
     import yaml
 
     store = Store(home)
-    with run_lock(store.home), terminable():
-        store.prepare()
-        close_dead_runs(store)
+    with terminable(), joined(store) as locks:
         plan = make_plan(graph, store, settings.selection)
         folder = new_run(store)
+        locks.begin(folder.id)
         replace_text(folder.path / "config.yaml", yaml.safe_dump(settings.config, sort_keys=False))
         write_json(folder.path / "plan.json", plan.snapshot())
         heard: list[Sink] = [JsonLines(folder.path / "events.jsonl"), *sinks]
@@ -89,7 +88,7 @@ def run_graph(
 
         with ExitStack() as clusters, _executor(plan, folder, settings, emit) as executor:
             attempts = Attempts(graph, store, folder, settings, executor, emit, clusters)
-            runner = Runner(graph, store, folder, settings, attempts, emit)
+            runner = Runner(graph, store, folder, settings, attempts, locks, emit)
             record = _Record(store, folder, settings, runner, made_ready, time.time())
             ended = None
             try:
@@ -173,6 +172,7 @@ class _Record:
             "dataset": self.settings.dataset,
             "started": self.started,
             "pid": os.getpid(),
+            "host": platform.node(),
             "seconds": round(time.time() - self.started, 3),
             "steps": steps,
             "made_ready": [e.snapshot() for e in self.made_ready],

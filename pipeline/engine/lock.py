@@ -1,4 +1,13 @@
-"""One run at a time per home."""
+"""The locks of a home: who is in it beside others, which runs live, which steps are at work.
+
+    <home>/lock                 shared by runs; held alone by what removes or moves what they use
+           locks/runs/<id>      held by a run as long as it lives
+                 steps/<key>    held for a step, from before it begins until it is committed
+
+Each is a flock, which the kernel drops when its holder dies; its file names who took it alone last:
+`{"pid": 123, "host": "a", "run": "0007"}`. Only who has the home alone removes files of `locks/`:
+else two processes could hold the lock of one name on two inodes.
+"""
 
 from __future__ import annotations
 
@@ -6,66 +15,124 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from bnpipe.data.durable import make_folder
-from bnpipe.data.flock import is_locked, locked
+from bnpipe.data.flock import MOMENT, is_locked, locked
 from bnpipe.data.json_text import json_text
-from bnpipe.data.plain_file import read_plain
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import LockHeld
+
+_PATIENCE = 2.0
+"""Seconds that a run waits for another one, which puts the home in order before it begins."""
 
 
 @contextmanager
-def run_lock(home: Path) -> Iterator[None]:
-    """Hold the home's lock.
+def alone_in(home: Path) -> Iterator[None]:
+    """Keep everybody else out of a home.
 
     Raises:
-        LockHeld: another process holds it; the message names it.
+        LockHeld: somebody is at work there; the message names them.
     """
     with try_lock(home / "lock") as mine:
         if not mine:
             raise LockHeld(
-                f"another run is at work in {home} ({holder(home)})",
+                f"another run is at work in {home}: {', '.join(at_work(home)) or 'it just began'}",
                 hint="wait for it, or point BNPIPE_HOME at another folder",
             )
         yield
 
 
 @contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
+def run_locks(home: Path) -> Iterator[RunLocks]:
+    """Come into a home beside others, and keep those out who must be alone.
+
+    Raises:
+        LockHeld: one is at work there; the message names it.
+    """
+    make_folder(home)
+    with locked(home / "lock", shared=True, wait=_PATIENCE) as mine, ExitStack() as held:
+        if mine is None:
+            raise LockHeld(
+                f"gc is at work in {home}: {_holder(home / 'lock')}",
+                hint="wait for it, or point BNPIPE_HOME at another folder",
+            )
+        yield RunLocks(home / "locks", held)
+
+
+class RunLocks:
+    """The locks of one run: its own, and those of its steps that are at work.
+
+    Args:
+        folder: where they are.
+        held: gives them back at the end of the run.
+    """
+
+    def __init__(self, folder: Path, held: ExitStack) -> None:
+        self._folder = folder
+        self._held = held
+        self._run: str | None = None
+        self._steps: dict[str, ExitStack] = {}
+
+    def begin(self, run: str) -> None:
+        """Let others see that a run lives; its number is nobody else's."""
+        self._run = run
+        self._held.enter_context(try_lock(self._folder / "runs" / run, run=run))
+
+    def take(self, step: str, key: str) -> None:
+        """Keep others from a step.
+
+        Raises:
+            LockHeld: one is at it; the message names it.
+        """
+        path = self._folder / "steps" / key
+        with ExitStack() as lock:
+            if not lock.enter_context(try_lock(path, run=self._run)):
+                raise LockHeld(
+                    f"step {step} is at work in {_holder(path)}",
+                    hint="wait for it, then `bnpipe run` goes on from here",
+                )
+            self._steps[step] = self._held.enter_context(lock.pop_all())
+
+    def drop(self, step: str) -> None:
+        """Let others have a step; nothing happens to one that was not taken."""
+        if step in self._steps:
+            self._steps.pop(step).close()
+
+
+@contextmanager
+def try_lock(path: Path, *, wait: float = MOMENT, run: str | None = None) -> Iterator[bool]:
     """Take the flock of a file, made if need be; yields whether it was to be had.
 
-    Its process stands in the file: `{"pid": 123, "host": "a"}`; a home may be on a shared disk.
+    Its process stands in the file, for other machines too.
     """
     make_folder(path.parent)  # others must get through the home to what is served in it
-    with locked(path) as descriptor:
+    with locked(path, wait=wait) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            process = {"pid": os.getpid(), "host": platform.node()}
+            process = {"pid": os.getpid(), "host": platform.node(), "run": run}
             os.pwrite(descriptor, json_text(process).encode(), 0)
+            os.fsync(descriptor)  # a shared disk would show it when the lock is given back
         yield descriptor is not None
 
 
-def is_held(home: Path) -> bool:
-    """True while a run is at work in this home."""
-    return is_locked(home / "lock")
+def at_work(home: Path) -> list[str]:
+    """Who is at work in a home, for people: its living runs, or who has it alone."""
+    locks = (*listed(home / "locks" / "runs"), home / "lock")
+    return [_holder(path) for path in locks if is_locked(path)]
 
 
-def holder(home: Path) -> str:
-    """Names the process that has the home's lock, for people."""
-    return "process {pid} on {host}".format(**{"pid": "unknown", "host": "?", **_process(home)})
+def is_living(home: Path, run: str) -> bool:
+    """True while a run is at work in this home, on whichever machine."""
+    return is_locked(home / "locks" / "runs" / run)
 
 
-def is_living(home: Path, pid: int | None) -> bool:
-    """True while the run of a process is at work in this home; None stands for any process."""
-    return is_held(home) and pid in (None, _process(home).get("pid"))
-
-
-def _process(home: Path) -> dict[str, Any]:
-    """The process that had the home's lock last."""
+def _holder(path: Path) -> str:
+    """The process that took a lock last, for people."""
     try:
-        return dict(json.loads(read_plain(home / "lock")))
+        process = dict(json.loads(read_plain(path)))
     except (OSError, ValueError, TypeError):
-        return {}
+        process = {}
+    words = "process {pid} on {host}".format(**{"pid": "unknown", "host": "?", **process})
+    return f"{words} (run {process['run']})" if process.get("run") else words

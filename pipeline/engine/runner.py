@@ -21,6 +21,8 @@ from bnpipe.pipeline.engine.attempts import Attempt, Attempts
 from bnpipe.pipeline.engine.errors import (
     ConfigError,
     ExitCode,
+    LockHeld,
+    PipelineError,
     StepFailed,
     StoreError,
     exit_code_of,
@@ -29,6 +31,7 @@ from bnpipe.pipeline.engine.errors import (
 from bnpipe.pipeline.engine.events import GateDecided, RunStarted, Sink, StepErrored, StepFinished
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.lock import RunLocks
 from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.step import RunSettings
@@ -86,7 +89,7 @@ class StepOutcome:
 
 
 class Runner:
-    """One run of a graph. The caller holds the home's lock.
+    """One run of a graph.
 
     Args:
         graph: what to run.
@@ -94,6 +97,7 @@ class Runner:
         folder: the run's folder.
         settings: how to run.
         attempts: runs the steps.
+        locks: keeps other runs from a step while it is at work here.
         emit: receives every event.
     """
 
@@ -104,6 +108,7 @@ class Runner:
         folder: RunFolder,
         settings: RunSettings,
         attempts: Attempts,
+        locks: RunLocks,
         emit: Sink,
     ) -> None:
         self._graph = graph
@@ -120,6 +125,7 @@ class Runner:
         self._ended: dict[str, StepOutcome] = {}
         self._order: tuple[str, ...] = ()
         self._attempts = attempts
+        self._locks = locks
 
     def run(self, plan: Plan) -> ExitCode:
         """Run the steps of a plan; `outcomes` holds what became of each.
@@ -181,7 +187,7 @@ class Runner:
         while waiting or self._attempts.at_work:
             while waiting and self._attempts.has_place:
                 plan = waiting.pop(0)
-                self._attempts.begin(plan, scratch=f"{plan.key}-{plan.name}-verify")
+                self._attempts.begin(plan, scratch=f"{self._folder.id}-{plan.name}-verify")
             for attempt in self._attempts.wait():
                 name, record = attempt.plan.name, self._ended[attempt.plan.name].record
                 if attempt.error is not None:
@@ -246,7 +252,9 @@ class Runner:
         failed = sorted(self._failed, key=self._order.index)
         needed = [f for f in failed if f in self._graph.needs(name)]
         if needed or (failed and not self._settings.keep_going):
-            why = Reason("failed", f"{(needed or failed)[0]} failed")
+            first = (needed or failed)[0]
+            held = isinstance(self._ended[first].error, LockHeld)
+            why = Reason("failed", f"{first} {'is at work elsewhere' if held else 'failed'}")
             skipped = dataclasses.replace(
                 self._waiting.pop(name), action=Action.SKIPPED, reasons=(why,)
             )
@@ -259,17 +267,34 @@ class Runner:
             self._twins[name] = twins
             return
         del self._waiting[name]
-        if plan.action is Action.RUN:
-            try:
+        try:
+            plan = self._locked(plan)
+            if plan.action is Action.RUN:
                 self._attempts.begin(plan)
-            except StoreError:
-                raise
-            except Exception as error:  # a full disk, or it cannot be sent to a process
-                self._fail(Attempt(plan, "", began=began), error)
+                return
+        except StoreError:
+            raise
+        except Exception as error:  # it is locked; a full disk; it cannot be sent to a process
+            self._fail(Attempt(plan, "", began=began), error)
             return
         if plan.record is not None:
             self._done[name] = plan.record
         self._finish(StepOutcome(plan, time.monotonic() - began, record=plan.record))
+
+    def _locked(self, plan: StepPlan) -> StepPlan:
+        """Take the lock of a step that is to run, and look again: another run may just have run it.
+
+        Raises:
+            LockHeld: another run is at it.
+        """
+        while plan.action is Action.RUN:
+            assert plan.key is not None
+            self._locks.take(plan.name, plan.key)
+            before, plan = plan, self._planner().step(plan.name)
+            if plan.action is Action.RUN and plan.key == before.key:
+                break
+            self._locks.drop(plan.name)
+        return plan
 
     def _end(self, attempt: Attempt) -> None:
         """Commit what a step made, or tell that it failed."""
@@ -329,6 +354,7 @@ class Runner:
     def _finish(self, outcome: StepOutcome) -> None:
         """Keep the end of a step that did not fail, and tell it with the verdict of a gate."""
         plan, record = outcome.plan, outcome.record
+        self._locks.drop(plan.name)
         self._ended[plan.name] = outcome
         facts, outputs = (record.facts, record.outputs) if record else ({}, {})
         self._emit(StepFinished(plan, outcome.seconds, facts, outputs))
@@ -338,12 +364,16 @@ class Runner:
     def _fail(self, attempt: Attempt, error: Exception) -> None:
         plan = attempt.plan
         self._store.unstage(self._folder.id, plan.name)
+        self._locks.drop(plan.name)
         failure = self._failure(plan.name, error)
-        self._emit(StepErrored(plan.name, str(failure), str(self._folder.log(plan.name))))
+        log = "" if isinstance(failure, LockHeld) else str(self._folder.log(plan.name))
+        self._emit(StepErrored(plan.name, str(failure), log))
         self._ended[plan.name] = StepOutcome(plan, attempt.seconds, attempt.worker, error=failure)
         self._failed.append(plan.name)
 
-    def _failure(self, step: str, error: Exception) -> StepFailed:
+    def _failure(self, step: str, error: Exception) -> PipelineError:
+        if isinstance(error, LockHeld):
+            return error
         if isinstance(error, BnpipeError):  # it has a hint of its own
             return StepFailed(step, error, hint="")
         logs = f"bnpipe logs {self._folder.id} {step}"

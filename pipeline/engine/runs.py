@@ -4,7 +4,7 @@ runs/<id>/config.yaml    the resolved configuration
           plan.json      what was planned, with reasons
           events.jsonl   what happened, as it happened
           run.json       the summary; `status` is `running` until the run ends, and is read as
-                         `killed` where its process `pid` does not hold the home's lock
+                         `killed` where nobody holds the run's lock
           report.json    the summary with config, metrics and rules: the report's source
           report.html    the report, drawn; unless it was not wanted
           logs/<step>.log
@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import write_json
-from bnpipe.pipeline.engine.lock import is_living
+from bnpipe.pipeline.engine.lock import RunLocks, is_living, run_locks, try_lock
 from bnpipe.pipeline.engine.store import Store
 
 SHORTEST_SPAN = 0.1
@@ -110,11 +111,41 @@ def timeline(summary: Mapping[str, Any]) -> list[Span]:
     return sorted(spans, key=lambda span: span.start)
 
 
+@contextmanager
+def joined(store: Store) -> Iterator[RunLocks]:
+    """Come into a home beside the runs that are at work there; the first puts it in order.
+
+    Raises:
+        LockHeld: somebody must be alone there.
+        ConfigError: it is a folder of somebody else's.
+    """
+    with try_lock(store.home / "lock", wait=0) as alone:
+        if alone:
+            put_in_order(store)
+    with run_locks(store.home) as locks:
+        store.prepare()
+        yield locks
+
+
+def put_in_order(store: Store) -> None:
+    """Make a home ready and clear up after killed runs; the caller has it alone, so none lives.
+
+    Raises:
+        ConfigError: it is a folder of somebody else's.
+    """
+    store.prepare()
+    _close_dead_runs(store)
+    store.clean()
+
+
 def new_run(store: Store) -> RunFolder:
-    """Make the next run's folder; the caller holds the lock."""
+    """Make the next run's folder, whoever else makes one."""
     taken = [int(p.name) for p in store.runs.iterdir() if _is_number(p.name)]
-    folder = store.runs / f"{max(taken, default=0) + 1:04d}"
-    folder.mkdir()
+    for number in count(max(taken, default=0) + 1):
+        folder = store.runs / f"{number:04d}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
     return RunFolder(folder)
 
 
@@ -154,25 +185,16 @@ def newest_summaries(store: Store, count: int = 200) -> Iterator[dict[str, Any]]
     return (s for s in islice(summaries(store), count) if s["status"] != "unreadable")
 
 
-def close_dead_runs(store: Store) -> None:
-    """Mark runs that say `running` as killed; the caller holds the lock, so none is alive."""
-    for folder in _recorded(store):
-        path = folder / "run.json"
+def _close_dead_runs(store: Store) -> None:
+    """Mark as killed what says `running`, of the runs that left a lock."""
+    for lock in listed(store.locks / "runs"):
+        path = store.runs / lock.name / "run.json"
         try:
             summary = _written(path)
         except (OSError, ValueError):
             continue
-        if summary["status"] != "running":
-            return  # when this run began, it closed all before it
-        write_json(path, {**summary, "status": "killed"})
-
-
-def is_over(store: Store, run: str) -> bool:
-    """True when a run is no longer at work, or left no record."""
-    try:
-        return bool(_parsed(store.runs / run / "run.json")["status"] != "running")
-    except (OSError, ValueError):
-        return True
+        if summary["status"] == "running":
+            write_json(path, {**summary, "status": "killed"})
 
 
 def _recorded(store: Store) -> list[Path]:
@@ -182,16 +204,17 @@ def _recorded(store: Store) -> list[Path]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    """A run's summary, from `run.json` or `report.json`; the lock says whether it lives.
+    """A run's summary, from `run.json` or `report.json`; its lock says whether it lives.
 
     Raises:
         OSError, ValueError: it cannot be read, or is not one.
     """
     summary = _written(path)
-    if summary["status"] != "running" or is_living(path.parents[2], summary.get("pid")):
-        return summary
-    summary = _written(path)  # it may have ended since
-    return {**summary, "status": "killed"} if summary["status"] == "running" else summary
+    if summary["status"] == "running" and not is_living(path.parents[2], path.parent.name):
+        summary = _written(path)  # it may have ended since
+        if summary["status"] == "running":
+            summary["status"] = "killed"
+    return {**summary, "folder": str(path.parent)}  # the home may be at another path by now
 
 
 def _written(path: Path) -> dict[str, Any]:

@@ -4,10 +4,10 @@
            objects/<aa>/<digest>/     an artifact's files and manifest.json
            steps/<key>.json           step cache: key -> output digests, facts, verdict
            runs/<id>/                 see engine.runs
-           tmp/                       staging; emptied when a run starts
+           tmp/                       staging; emptied by a run that is alone when it begins
            scratch/<key>/             what a step keeps across a killed run (checkpoints)
            cache/                     prepared TFDS data, code digests: can be had again
-           lock                       held (flock) by the one run at work
+           lock, locks/               see engine.lock
 
 A commit stages, checks, hashes, fsyncs, renames, and only then writes the step record, so that a
 kill at any moment leaves either the old state or the new one.
@@ -15,8 +15,10 @@ kill at any moment leaves either the old state or the new one.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +30,13 @@ from typing import Any
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
 from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
-from bnpipe.data.durable import STAGING, fsync, replace_text
+from bnpipe.data.durable import STAGING, fsync, replace_text, scratch_name
 from bnpipe.data.plain_file import listed, read_plain, tree
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import remove_tree, write_json
+from bnpipe.pipeline.engine.lock import try_lock
 
-FOLDERS = ("cache", "objects", "runs", "scratch", "steps", "tmp")
+FOLDERS = ("cache", "locks", "objects", "runs", "scratch", "steps", "tmp")
 FORMAT = 1
 MANIFEST = "manifest.json"
 
@@ -148,48 +151,60 @@ class Store:
         return self.home / "runs"
 
     @property
+    def locks(self) -> Path:
+        """The folder of all locks but the home's own."""
+        return self.home / "locks"
+
+    @property
     def has_objects(self) -> bool:
         """True once a run has prepared this home."""
         return (self.home / "objects").is_dir()
 
     def prepare(self) -> None:
-        """Make the folders and remove what killed runs left; the caller holds the lock.
+        """Make the folders.
 
         Raises:
             ConfigError: the folder is no home, and has files where leftovers would be removed.
         """
-        is_new = not (self.home / "format").exists()
+        marker = self.home / "format"
         for folder in (self.home / "tmp", self.home / "scratch"):
-            if is_new and folder.is_dir() and any(folder.iterdir()):
+            # The marker last: another run may be making this home, and using it already.
+            if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
                 raise ConfigError(
                     f"{folder} was not made by bnpipe, which would clear it: it is left as it is",
                     hint="point BNPIPE_HOME at a folder of its own",
                 )
         for name in FOLDERS:
             (self.home / name).mkdir(parents=True, exist_ok=True)
-        if is_new:
-            replace_text(self.home / "format", f"{FORMAT}\n")
+        if not marker.exists():
+            replace_text(marker, f"{FORMAT}\n")
+
+    def clean(self) -> None:
+        """Remove what killed runs left; the caller has the home alone."""
         for leftover in self._leftovers():
             remove_tree(leftover)
 
     def _leftovers(self) -> Iterator[Path]:
-        """Leftovers of killed runs: staging, half-written files, scratch of committed steps."""
+        """Leftovers of killed runs: staging, half-written files, locks, scratch of done steps."""
         yield from (self.home / "tmp").iterdir()
+        yield from self.locks.glob("*/*")
         for folder in (".", "steps", "runs/*", "cache", "scratch/*"):
             yield from self.home.glob(f"{folder}/{STAGING}*")
         for scratch in (self.home / "scratch").iterdir():
             if self._record_file(scratch.name).exists() or not any(scratch.iterdir()):
                 yield scratch
 
-    def stage(self, run: str, step: str, field: str) -> Path:
-        """A new, empty folder to build an artifact in."""
-        folder = self.home / "tmp" / f"{run}-{step}" / field
-        remove_tree(folder)
+    def stage(self, run: str, step: str, attempt: int, field: str) -> Path:
+        """A new, empty folder to build an artifact in.
+
+        No two attempts share one: what a cluster goes on with after the first would get into it.
+        """
+        folder = self.home / "tmp" / f"{run}-{step}" / str(attempt) / field
         folder.mkdir(parents=True)
         return folder
 
     def unstage(self, run: str, step: str) -> None:
-        """Remove what a step staged and did not commit."""
+        """Remove what the attempts at a step staged and did not commit."""
         remove_tree(self.home / "tmp" / f"{run}-{step}")
 
     def unstage_run(self, run: str) -> None:
@@ -220,22 +235,38 @@ class Store:
         staged = artifact.path
         manifest = describe(artifact)
         target = self.object_path(manifest.digest)
-        if target.exists():
-            if not self.faults(manifest.digest, deep=True):
-                remove_tree(staged)
-                return manifest
-            damaged = self.home / "tmp" / f"damaged-{manifest.digest}"
-            target.rename(damaged)  # out of sight in one step
-            remove_tree(damaged)
-        entries = [asdict(f) for f in manifest.files]
-        content = {"kind": manifest.kind, "digest": manifest.digest, "files": entries}
-        write_json(staged / MANIFEST, content)
-        _make_durable(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fsync(target.parent.parent)  # the two letters may be new, and would be lost with the power
-        staged.rename(target)
-        fsync(target.parent)
+        while not self._has_intact(manifest.digest):
+            entries = [asdict(f) for f in manifest.files]
+            content = {"kind": manifest.kind, "digest": manifest.digest, "files": entries}
+            write_json(staged / MANIFEST, content)
+            _make_durable(staged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fsync(target.parent.parent)  # the two letters may be new, and would go with the power
+            try:
+                staged.rename(target)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    continue  # another run has made the same meanwhile
+                raise
+            fsync(target.parent)
+            return manifest
+        remove_tree(staged)
         return manifest
+
+    def _has_intact(self, digest: str) -> bool:
+        """Whether an object is there as it should be; a damaged one goes."""
+        path = self.object_path(digest)
+        if not path.exists():
+            return False
+        if not self.faults(digest, deep=True):
+            return True
+        # One at a time: what another run has put in its place meanwhile stays.
+        with try_lock(self.locks / "objects" / digest, wait=math.inf):
+            if path.exists() and self.faults(digest, deep=True):
+                damaged = self.home / "tmp" / scratch_name(f"damaged-{digest}-")
+                path.rename(damaged)  # out of sight in one step
+                remove_tree(damaged)
+        return path.exists()
 
     def manifest(self, digest: str) -> Manifest:
         """An object's manifest.

@@ -15,7 +15,7 @@ from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.duration import in_words, parse_duration
 from bnpipe.pipeline.configuration.publishing import check_target, served_folder
 from bnpipe.pipeline.engine.errors import ExitCode
-from bnpipe.pipeline.engine.lock import holder, is_held
+from bnpipe.pipeline.engine.lock import at_work
 from bnpipe.pipeline.engine.plan import Plan, make_plan
 from bnpipe.pipeline.engine.runs import find_run, newest_summaries
 from bnpipe.pipeline.engine.store import Store
@@ -53,8 +53,8 @@ class Retraining:
 
     def busy(self) -> str | None:
         """A sentence when a run is at work in this home."""
-        home = self._store.home
-        return f"a run is at work ({holder(home)})" if is_held(home) else None
+        who = at_work(self._store.home)
+        return f"a run is at work: {', '.join(who)}" if who else None
 
     def look(self, claim: Claim, now: datetime) -> Looked:
         """Ask the triggers.

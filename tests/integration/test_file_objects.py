@@ -29,7 +29,7 @@ from bnpipe.data.sources.source import BadRecord
 from bnpipe.data.sources.span_layout import span_sources
 from bnpipe.data.sources.spans import find_spans
 from bnpipe.pipeline.engine.errors import ExitCode, one_line
-from bnpipe.pipeline.engine.lock import is_held
+from bnpipe.pipeline.engine.lock import at_work
 from bnpipe.pipeline.engine.runs import summaries
 from bnpipe.serving.folder import versions
 from bnpipe.serving.folder.verify import verify
@@ -255,7 +255,8 @@ def places(toy: ToyHome) -> list[Path]:
     step = min(toy.home.glob("steps/*.json"))
     manifest = min(toy.home.glob("objects/??/*/manifest.json"))
     of_home = (
-        *("format", "lock", "runs", "runs/0001", "runs/0001/run.json", "runs/0001/report.json"),
+        *("format", "lock", "locks", "locks/runs", "locks/runs/0001"),
+        *("runs", "runs/0001", "runs/0001/run.json", "runs/0001/report.json"),
         *("objects", "steps", "cache", "cache/code.json", "tmp", "scratch", "new"),
     )
     of_served = (
@@ -272,7 +273,7 @@ def looks(toy: ToyHome) -> dict[str, Callable[[], Any]]:
     return {
         "plan": toy.plan,
         "runs": lambda: list(summaries(toy.store)),
-        "status": lambda: is_held(toy.home),
+        "status": lambda: at_work(toy.home),
         "live": lambda: versions.live(toy.served),
         "versions": lambda: versions.complete_versions(toy.served),
         "verify": lambda: verify(toy.served, None),

@@ -20,7 +20,7 @@ import pytest
 from bnpipe.pipeline import tracking
 from bnpipe.pipeline.configuration.config import from_values
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import run_locks
 from bnpipe.pipeline.tracking import curves, metrics, parameters, tags, track
 from bnpipe.serving.folder import labels
 from tests.child import environment
@@ -54,8 +54,10 @@ def test_names_are_such_as_mlflow_takes(home: Home) -> None:
 
 def test_a_run_at_work_is_not_told(home: Home) -> None:
     run = home.fail("0001", "running", None)
-    with run_lock(home.store.home), pytest.raises(ConfigError, match="still at work"):
-        track(home.store, run, "http://127.0.0.1:9", "x")
+    with run_locks(home.store.home) as locks:
+        locks.begin(run.id)
+        with pytest.raises(ConfigError, match="still at work"):
+            track(home.store, run, "http://127.0.0.1:9", "x")
 
 
 def test_without_mlflow_the_hint_says_how_to_get_it(

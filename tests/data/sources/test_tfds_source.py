@@ -1,7 +1,10 @@
 """Data sets from TFDS: what is prepared, what is refused, and what an interruption leaves."""
 
+import logging
 import shutil
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,10 @@ import numpy as np
 import pytest
 
 from bnpipe.data.errors import DataError
+from bnpipe.data.sources import tfds_source
 from bnpipe.data.sources.source import BadRecord, Source
 from bnpipe.data.sources.tfds_source import describe, prepare, source
+from tests.waiting import PATIENCE
 
 LABELS = "t10k-labels-idx1-ubyte.gz"
 
@@ -47,6 +52,36 @@ def assert_same_as_tfds(builder: Any, split: str) -> None:
     batches = list(dataset.as_numpy_iterator())
     np.testing.assert_array_equal(images, np.concatenate([b[0] for b in batches])[..., 0])
     np.testing.assert_array_equal(labels, np.concatenate([b[1] for b in batches]))
+
+
+def test_of_two_that_want_the_same_at_once_one_prepares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, waits = threading.Event(), threading.Event()
+    prepared: list[Any] = []
+    really = tfds_source._download_and_prepare
+
+    def prepare_when_both_are_here(builder: Any, *words: Any) -> None:
+        prepared.append(builder)
+        began.set()
+        assert waits.wait(PATIENCE)
+        really(builder, *words)
+
+    class Log(logging.Logger):
+        def info(self, text: object, *words: object, **_: Any) -> None:
+            if str(text).startswith("waiting for another process"):
+                waits.set()
+
+    monkeypatch.setattr(tfds_source, "_download_and_prepare", prepare_when_both_are_here)
+    with ThreadPoolExecutor(2) as pool:
+        words = ("rendered_digits", None, tmp_path)
+        one = pool.submit(prepare, *words, size=64)
+        assert began.wait(PATIENCE)
+        two = pool.submit(prepare, *words, size=64, log=Log("two"))
+        builders = [one.result(), two.result()]
+    assert len(prepared) == 1
+    assert describe(builders[0]) == describe(builders[1])
+    assert read_all(source(builders[1], "train"))[0].shape[1:] == (28, 28)
 
 
 def test_rendered_digits_are_what_tfds_reads(shared_cache: Path) -> None:
@@ -191,8 +226,6 @@ def test_any_shape_and_encoding_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 
     import tensorflow_datasets as tfds
     from PIL import Image
-
-    from bnpipe.data.sources import tfds_source
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 5, 9, 1), np.uint8)

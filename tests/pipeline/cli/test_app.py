@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from bnpipe.components.artifacts import Artifact
 from bnpipe.pipeline import cli, definition, launch
-from bnpipe.pipeline.engine import lock, provenance
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine import provenance
+from bnpipe.pipeline.engine import runs as run_folders
+from bnpipe.pipeline.engine.lock import alone_in, run_locks
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.store import Store
 from tests.pipeline import toy_cli
@@ -159,13 +161,27 @@ def test_a_mistyped_command_exits_2(bnpipe: Bnpipe, words: list[str]) -> None:
     assert "Traceback" not in told.err and words[-1].strip("-") in told.err
 
 
-def test_a_second_run_exits_5(ran: Bnpipe, home: Path) -> None:
-    with run_lock(home):
-        told = ran("run")
+def test_beside_a_run_only_what_it_needs_alone_exits_5(ran: Bnpipe, home: Path) -> None:
+    (key,) = [s["key"] for s in ran("show", "--json").json["steps"] if s["name"] == "train"]
+    with run_locks(home) as locks:
+        locks.begin("0007")
+        locks.take("train", key)
+        cached, forced = ran("run"), ran("run", "--force", "train")
         collecting = ran("gc", "--keep", "1", "--yes")
         looking = [ran(*words).code for words in (["plan"], ["status"], ["runs"], ["show"])]
-    assert told.code == collecting.code == 5
-    assert "another run is at work" in one_line(told)
+    assert cached.code == 0 and forced.code == collecting.code == 5
+    who = f"process {os.getpid()} on {platform.node()} (run 0007)"
+    assert f"step train is at work in {who}" in one_line(forced)
+    assert f"another run is at work in {home}: {who}" in one_line(collecting)
+    assert looking == [0, 0, 0, 0]
+
+
+def test_while_gc_is_at_work_a_run_exits_5(ran: Bnpipe, home: Path) -> None:
+    with alone_in(home):
+        told = ran("run")
+        looking = [ran(*words).code for words in (["plan"], ["status"], ["runs"], ["show"])]
+    assert told.code == 5
+    assert f"gc is at work in {home}: process {os.getpid()} on" in one_line(told)
     assert looking == [0, 0, 0, 0]
 
 
@@ -244,8 +260,11 @@ def test_status_before_and_after(bnpipe: Bnpipe, home: Path) -> None:
 
 
 def test_status_says_that_a_run_is_at_work(ran: Bnpipe, home: Path) -> None:
-    with run_lock(home):
+    with run_locks(home) as locks:
+        locks.begin("0007")
         assert ran("status", "--json").json["running"] is True
+        who = f"process {os.getpid()} on {platform.node()} (run 0007)"
+        assert f"at work   {who}" in ran("status").out
     assert ran("status", "--json").json["running"] is False
 
 
@@ -376,13 +395,13 @@ def test_following_a_log_shows_its_end_and_adds_nothing(
     log = _as_if_at_work(home, "half")
     looks = iter([True, False])
 
-    def is_held(_: Path) -> bool:
+    def is_living(home: Path, run: str) -> bool:
         held = next(looks)
         if not held:  # the run's last words, after what was read and before it is seen to be over
             log.write_text(log.read_text() + " a line\nthe end")
         return held
 
-    monkeypatch.setattr(lock, "is_held", is_held)
+    monkeypatch.setattr(run_folders, "is_living", is_living)
     assert ran("logs", "1", "train", "-f").out == "half a line\nthe end"
 
 

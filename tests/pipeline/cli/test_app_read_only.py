@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.pipeline import cli, definition, doctor, launch
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import run_locks
 from tests.pipeline import toy_cli
 from tests.pipeline.toy_home import files_below
 
@@ -104,10 +104,12 @@ def test_every_verb_that_looks_works_in_a_home_that_may_not_be_written(
 
 def test_a_run_at_work_is_seen_by_all(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     set_override(True)
-    with run_lock(home):
+    with run_locks(home) as locks:
+        locks.begin("0007")
         set_override(False)
         assert cli._main(["status", "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["running"] is True
+    told = json.loads(capfd.readouterr().out)
+    assert told["running"] is True and "(run 0007)" in told["at_work"][0]
 
 
 def test_a_report_is_written_elsewhere(

@@ -12,15 +12,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnpipe.data.durable import STAGING
 from bnpipe.pipeline.engine import attempts, collect, execute
 from bnpipe.pipeline.engine.errors import PipelineError
 from bnpipe.pipeline.engine.plan import Selection
-from bnpipe.pipeline.engine.runs import summaries
+from bnpipe.pipeline.engine.runs import joined, new_run, summaries
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.errors import ServingError
 from tests.fault_injection import DONE, NOT_REACHED, REFUSED, stopped
@@ -94,12 +96,45 @@ class Scenario:
         prepare: runs before.
         again: what the next run is asked for; it must end in the same digests as in a clean home.
         commit_only: whether only the calls of a commit count.
+        beside: whether another run is at work meanwhile, until after the next run.
     """
 
     act: Callable[[Places], Any]
     prepare: Callable[[Places], Any] = lambda places: None
     again: dict[str, Any] = field(default_factory=dict)
     commit_only: bool = False
+    beside: bool = False
+
+
+@contextmanager
+def _at_work(home: Path) -> Iterator[Callable[[], list[str]]]:
+    """Another run in the middle of a step; yields a look at what it has that was touched."""
+    store = Store(home)
+    with joined(store) as locks:
+        run = new_run(store)
+        locks.begin(run.id)
+        locks.take("train", "k" * 64)
+        scratch = store.scratch("k" * 64)
+        scratch.mkdir()
+        record = run.path / "run.json"
+        half = {
+            store.stage(run.id, "train", 1, "model") / "half": "half",
+            scratch / "checkpoint": "epoch 1",
+            scratch / f"{STAGING}checkpoint": "epoch",
+            run.path / f"{STAGING}run": "half",
+            store.cache / f"{STAGING}spans": "half",
+            record: json.dumps({"id": run.id, "status": "running", "steps": []}),
+        }
+        for path, text in half.items():
+            path.write_text(text)
+
+        def touched() -> list[str]:
+            found = [str(p) for p, text in half.items() if not p.exists() or p.read_text() != text]
+            (summary,) = (s for s in summaries(store) if s["id"] == run.id)
+            return [*found, *([] if summary["status"] == "running" else ["it is not seen to live"])]
+
+        yield touched
+        (scratch / "checkpoint").unlink()  # which a killed run would keep
 
 
 def _damage(places: Places) -> None:
@@ -137,7 +172,11 @@ SCENARIOS = {
     "commit over a damaged object": Scenario(
         lambda p: p.run(to="source"), _damage_and_forget, again=SOURCE, commit_only=True
     ),
+    "commit beside a run": Scenario(
+        lambda p: p.run(to="source"), again=SOURCE, commit_only=True, beside=True
+    ),
     "first run": Scenario(lambda p: p.run()),
+    "run beside a run": Scenario(lambda p: p.run(to="train"), beside=True),
     "commits with two workers": Scenario(lambda p: p.run(jobs=2), commit_only=True),
     "run of a changed model": Scenario(
         lambda p: p.run(rate=2), lambda p: p.run(), again={"rate": 2}
@@ -219,6 +258,8 @@ def explore(name: str, fault: str, stride: int, root: Path) -> dict[str, Any]:
         places = Places(root / "toy")
         shutil.rmtree(places.root, ignore_errors=True)
         shutil.copytree(template.root, places.root)
+        beside = ExitStack()
+        touched = beside.enter_context(_at_work(places.home)) if scenario.beside else list
         status = _act(scenario, places, fault, at)
         if status not in (-signal.SIGKILL, DONE, REFUSED):
             if status == NOT_REACHED:
@@ -233,6 +274,10 @@ def explore(name: str, fault: str, stride: int, root: Path) -> dict[str, Any]:
             again = places.run(**scenario.again)
             if again != expected:
                 found.append("the next run ends in other digests")
+            found += [f"the other run: {what}" for what in touched()]
+            beside.close()
+            if scenario.beside:
+                places.run(**scenario.again)
         except Exception as error:
             found.append(f"the next run failed: {error!r}")
         found += broken_store(places.home) + broken_end(places.home)

@@ -1,10 +1,10 @@
 """A graph of steps that need nothing of one another, and do what a test tells them in files.
 
 first -> a, b, c -> last. Every step writes the number of its process to `<folder>/pids/<step>`.
-A file `<folder>/<word>-<step>` makes it: `wait` until the step named in it has ended; `kill` its
-own process, and remove the file before; `fork` the same, and leave a child behind; `raise` an error
-that pickle cannot make again; `exit`; give `none` as its facts; leave a `waste` of memory in a
-cycle.
+A file `<folder>/<word>-<step>` makes it: `meet` the step named in it, wait until that has begun;
+`wait` until it has ended; `kill` its own process, and remove the file before; `fork` the same, and
+leave a child behind; `raise` an error that pickle cannot make again; `exit`; give `none` as its
+facts; leave a `waste` of memory in a cycle.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bnpipe.components.base import Component, Context, Facts, machine_local
 from bnpipe.pipeline.engine.events import StepErrored, StepFinished
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
 from bnpipe.pipeline.engine.graph import Graph
+from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.step import RunSettings
 
 SIDE = ("a", "b", "c")
@@ -75,6 +76,9 @@ def run(inputs: Any, outputs: One, params: Params, ctx: Context) -> Facts:
 
 
 def _obey(folder: Path, ctx: Context) -> None:
+    meet = folder / f"meet-{ctx.step}"
+    while meet.exists() and not (folder / "pids" / meet.read_text()).exists():
+        time.sleep(0.01)
     wait = folder / f"wait-{ctx.step}"
     while wait.exists() and not (folder / f"done-{wait.read_text()}").exists():
         ctx.progress(0, 1, "waits")
@@ -148,6 +152,8 @@ def run_side_by_side(
 
 
 def main() -> None:
-    """Run it in a process of its own, with the arguments HOME FOLDER JOBS."""
-    home, folder, jobs = sys.argv[1:]
-    sys.exit(run_side_by_side(Path(home), Path(folder), int(jobs)).exit_code)
+    """Run it in a process of its own, with the arguments HOME FOLDER JOBS [ONLY]."""
+    home, folder, jobs, *only = sys.argv[1:]
+    selection = Selection(only=only[0] if only else None)
+    result = run_side_by_side(Path(home), Path(folder), int(jobs), selection=selection)
+    sys.exit(result.exit_code)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import shutil
 import signal
 import time
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.champion import runs_behind
-from bnpipe.pipeline.engine.collect import collect, find_damage, find_garbage, set_aside
+from bnpipe.pipeline.engine.collect import collect, drop_runs, find_damage, find_garbage, set_aside
 from bnpipe.pipeline.engine.errors import LockHeld
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import run_locks
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.runs import summaries
 from tests.pipeline.toy_home import ToyHome, actions, files_below, flip, object_of, outputs
@@ -97,10 +98,14 @@ def test_checkpoints_go_when_nobody_came_back_for_a_week(toy: ToyHome) -> None:
 
 def test_nothing_is_collected_while_a_run_is_at_work(toy: ToyHome) -> None:
     before = files_below(toy.home / "objects")
-    with run_lock(toy.home), pytest.raises(LockHeld):
-        collect(toy.store, 1)
-    with run_lock(toy.home), pytest.raises(LockHeld):
-        set_aside(toy.store)
+    with run_locks(toy.home) as locks:
+        locks.begin("0007")
+        who = rf"process {os.getpid()} on {platform.node()} \(run 0007\)"
+        for refused in (collect, drop_runs):
+            with pytest.raises(LockHeld, match=who):
+                refused(toy.store, 1)
+        with pytest.raises(LockHeld, match=who):
+            set_aside(toy.store)
     assert files_below(toy.home / "objects") == before
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from bnpipe.pipeline.engine import workers
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, LockHeld, StoreError
 from bnpipe.pipeline.engine.events import StepRetried
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import alone_in
 from bnpipe.pipeline.engine.plan import Action, Selection, make_plan
 from bnpipe.pipeline.engine.runs import find_run
+from bnpipe.pipeline.engine.step import Task, execute
 from bnpipe.pipeline.engine.store import Store
 from bnpipe.serving.folder import labels, versions
 from tests import toy_graph
@@ -190,8 +192,36 @@ def test_faults_are_tried_again_and_verdicts_are_not(
     assert len([e for e in events if isinstance(e, StepRetried)]) == 2
 
 
-def test_a_second_run_at_the_same_time_is_refused(toy: Toy) -> None:
-    with run_lock(toy.home), pytest.raises(LockHeld, match=f"process {os.getpid()}"):
+def test_what_a_cluster_goes_on_with_does_not_get_into_the_next_attempt(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged: list[Path] = []
+
+    def lost(task: Task, progress: Any) -> Any:
+        if task.step != "train":
+            return execute(task, progress)
+        folder = task.staged["model"].path
+        staged.append(folder)
+        if len(staged) == 1:
+            raise ConnectionResetError("gone")
+        for first in staged[:-1]:  # the job of the first attempt goes on
+            first.mkdir(parents=True, exist_ok=True)
+            (first / "late.txt").write_text("late")
+        return execute(task, progress)
+
+    monkeypatch.setattr(workers, "execute", lost)
+    settings = toy_settings(attempts=2, backoff_seconds=0.001)
+    graph = toy_graph.toy_graph(toy.file, toy.served)
+    result = run_graph(graph, toy.home, settings, verify=True)  # type: ignore[arg-type]
+    assert result.exit_code is ExitCode.OK
+    assert len(set(staged)) == len(staged) == 3
+    (model,) = (s["outputs"]["model"] for s in result.summary["steps"] if s["name"] == "train")
+    assert not (Store(toy.home).object_path(model) / "late.txt").exists()
+    assert list((toy.home / "tmp").iterdir()) == []
+
+
+def test_a_run_beside_gc_is_refused(toy: Toy) -> None:
+    with alone_in(toy.home), pytest.raises(LockHeld, match=f"process {os.getpid()}"):
         toy.run()
     assert toy.run().exit_code is ExitCode.OK
 

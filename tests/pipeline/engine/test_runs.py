@@ -8,12 +8,12 @@ import pytest
 
 from bnpipe.pipeline.engine import execute
 from bnpipe.pipeline.engine.files import write_json
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import alone_in, run_locks, try_lock
 from bnpipe.pipeline.engine.runs import (
-    close_dead_runs,
     find_run,
     new_run,
     newest_summaries,
+    put_in_order,
     summaries,
 )
 from bnpipe.pipeline.engine.store import Store
@@ -30,9 +30,11 @@ def ran(tmp_path: Path) -> ToyHome:
 
 
 def die(ran: ToyHome) -> None:
-    """Leave the newest run's record as a killed process leaves it."""
+    """Leave the newest run's record and its lock as a killed process leaves them."""
     summary = {**find_run(ran.store, "2").summary(), "status": "running"}
     write_json(ran.home / "runs" / "0002" / "run.json", summary)
+    with try_lock(ran.home / "locks" / "runs" / "0002"):
+        pass
 
 
 def test_runs_are_listed_newest_first_with_their_whole_summary(ran: ToyHome) -> None:
@@ -68,7 +70,7 @@ def test_more_than_9999_runs_stay_in_order(tmp_path: Path) -> None:
 
 def test_a_run_that_died_is_told_as_killed(ran: ToyHome) -> None:
     die(ran)
-    close_dead_runs(ran.store)
+    put_in_order(ran.store)
     assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
@@ -80,12 +82,52 @@ def test_a_run_that_died_is_killed_for_all_who_look_before_the_next_run(ran: Toy
     assert '"status": "running"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 
 
-def test_the_lock_of_another_process_does_not_bring_a_dead_run_to_life(ran: ToyHome) -> None:
+def test_a_run_lives_as_long_as_its_own_lock_is_held_whoever_else_is_at_work(ran: ToyHome) -> None:
     die(ran)
-    with run_lock(ran.home):  # of the process that made the run, as while it is at work
+    with run_locks(ran.home) as locks:  # of the process that made the run, as while it is at work
+        locks.begin("0002")
         assert find_run(ran.store, "2").summary()["status"] == "running"
-        (ran.home / "lock").write_text('{"pid": 1}')  # gc, say
-        assert find_run(ran.store, "2").summary()["status"] == "killed"
+    for other in (run_locks, alone_in):
+        with other(ran.home) as locks:
+            if locks is not None:
+                locks.begin("0003")
+            assert find_run(ran.store, "2").summary()["status"] == "killed"
+
+
+def test_a_run_that_died_is_closed_behind_one_that_began_later_and_ended_first(
+    ran: ToyHome,
+) -> None:
+    die(ran)
+    with run_locks(ran.home):  # one that is still at work: nobody is alone
+        ran.run(rate=3)
+        assert '"status": "running"' in (ran.home / "runs" / "0002" / "run.json").read_text()
+    ran.run(rate=3)
+    assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
+
+
+def test_a_record_of_before_runs_had_locks_is_read_as_killed(ran: ToyHome) -> None:
+    die(ran)
+    (ran.home / "locks" / "runs" / "0002").unlink()
+    assert [r["status"] for r in summaries(ran.store)] == ["killed", "succeeded"]
+
+
+def test_two_that_begin_at_once_get_numbers_of_their_own(
+    ran: ToyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, others = Path.mkdir, iter(["0003", "0004"])
+
+    def later(path: Path, *args: object) -> None:
+        if (other := next(others, None)) is not None:  # somebody else was faster
+            mkdir(path.parent / other)
+        mkdir(path, *args)
+
+    monkeypatch.setattr(Path, "mkdir", later)
+    assert new_run(ran.store).id == "0005"
+
+
+def test_a_home_that_was_moved_tells_where_its_runs_are_now(ran: ToyHome, tmp_path: Path) -> None:
+    moved = ran.home.rename(tmp_path / "elsewhere")
+    assert find_run(Store(moved), "2").summary()["folder"] == str(moved / "runs" / "0002")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
@@ -103,7 +145,7 @@ def test_a_run_that_a_signal_ended_is_not_shown_as_running(
 def test_a_run_that_died_is_found_behind_a_damaged_record(ran: ToyHome) -> None:
     die(ran)
     new_run(ran.store).path.joinpath("run.json").write_text("{")
-    close_dead_runs(ran.store)
+    put_in_order(ran.store)
     assert [r["status"] for r in summaries(ran.store)] == ["unreadable", "killed", "succeeded"]
     assert '"status": "killed"' in (ran.home / "runs" / "0002" / "run.json").read_text()
 

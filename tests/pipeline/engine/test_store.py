@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from bnpipe.components.artifacts import Artifact, ArtifactError, Model, Verdict
+from bnpipe.pipeline.engine import store as module
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
+from bnpipe.pipeline.engine.lock import try_lock
 from bnpipe.pipeline.engine.store import StepRecord, Store, describe
 from bnpipe.serving.export.digest import tree_digest
 
@@ -22,7 +25,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def staged(store: Store, files: dict[str, str], kind: type[Artifact] = Artifact) -> Artifact:
-    folder = store.stage("0001", "step", "made")
+    store.unstage("0001", "step")
+    folder = store.stage("0001", "step", 1, "made")
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -106,6 +110,50 @@ def test_a_damaged_object_is_replaced_when_it_is_made_again(store: Store) -> Non
     assert file.read_text() == "seven"
     assert store.faults(digest, deep=True) == []
     # What is left of the staging is an empty folder, nothing of the damaged bytes.
+    assert [p for p in (store.home / "tmp").rglob("*") if p.is_file()] == []
+
+
+def test_the_same_from_two_runs_at_once_is_kept_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [staged(store, FILES), Artifact("twin.made", store.stage("0002", "twin", 1, "made"))]
+    shutil.copytree(both[0].path, both[1].path, dirs_exist_ok=True)
+    others = iter(both[1:])
+
+    def beaten(folder: Path) -> None:
+        if (other := next(others, None)) is not None:  # after the look into the store
+            store.commit_object(other)
+        make_durable(folder)
+
+    make_durable = module._make_durable
+    monkeypatch.setattr(module, "_make_durable", beaten)
+    digest = store.commit_object(both[0]).digest
+    assert store.faults(digest, deep=True) == [] and list(store.digests()) == [digest]
+    assert not any(artifact.path.exists() for artifact in both)
+
+
+def test_two_runs_that_meet_the_same_damage_mend_it_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.commit_object(staged(store, FILES)).digest
+    damage(store, digest, "other bytes")
+    mine = staged(store, FILES)
+    other = Artifact("twin.made", store.stage("0002", "twin", 1, "made"))
+    shutil.copytree(mine.path, other.path, dirs_exist_ok=True)
+    inodes: list[int] = []
+
+    def beaten(path: Path, **options: Any) -> Any:
+        if path.name == digest and not inodes:  # after it was seen to be damaged
+            inodes.append(0)
+            store.commit_object(other)
+            inodes[0] = (store.object_path(digest) / "a.txt").stat().st_ino
+        return try_lock(path, **options)
+
+    monkeypatch.setattr(module, "try_lock", beaten)
+    assert store.commit_object(mine).digest == digest
+    assert store.faults(digest, deep=True) == []
+    # Whoever reads what the other one has put there goes on reading it.
+    assert (store.object_path(digest) / "a.txt").stat().st_ino == inodes[0]
     assert [p for p in (store.home / "tmp").rglob("*") if p.is_file()] == []
 
 
@@ -259,9 +307,11 @@ def test_reading_a_home_that_is_not_there_makes_nothing(tmp_path: Path) -> None:
     assert not store.home.exists()
 
 
-def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
+def test_cleaning_removes_what_killed_runs_left(store: Store) -> None:
     leftovers: list[Any] = [
-        store.home / "tmp" / "0001-step" / "made" / "a.txt",
+        store.home / "tmp" / "0001-step" / "1" / "made" / "a.txt",
+        store.locks / "runs" / "0001",
+        store.locks / "steps" / ("k" * 64),
         store.home / "steps" / ".staging-1",
         store.home / "runs" / "0001" / ".staging-2",
         store.home / "cache" / ".staging-3",
@@ -274,6 +324,8 @@ def test_preparing_removes_what_killed_runs_left(store: Store) -> None:
         path.write_text("half")
     store.commit_step(record_of())
     store.prepare()
+    assert all(p.exists() for p in leftovers)  # they may be a living run's
+    store.clean()
     assert [p for p in leftovers if p.exists()] == []
     assert kept.exists()
 

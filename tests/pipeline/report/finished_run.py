@@ -237,7 +237,7 @@ class Home:
     def _evaluation(self, answers: Predictions, metrics: Any) -> str:
         rows = np.flatnonzero(~answers.correct("candidate"))[:6]
         images = np.random.default_rng(0).integers(0, 255, (len(rows), 4, 4), dtype=np.uint8)
-        folder = self.store.stage("made", "evaluator", "evaluation")
+        folder = self.store.stage("made", "evaluator", 1, "evaluation")
         (folder / "metrics.json").write_text(json.dumps(metrics))
         answers.write(folder / "predictions.npz")
         arrays = {"mistakes/row": rows, "mistakes/image": images}
@@ -245,7 +245,7 @@ class Home:
         return self.store.commit_object(Evaluation("evaluator.evaluation", folder)).digest
 
     def _labels(self) -> str:
-        folder = self.store.stage("made", "label_validator", "quality")
+        folder = self.store.stage("made", "label_validator", 1, "quality")
         (folder / "verdict.json").write_text(json.dumps(LABEL_VERDICT))
         arrays = {"id": [b"drawn/test/7"], "label": [1], "suggested": [2], "score": [0.03]}
         arrays |= {"confident": [True], "image": np.zeros((1, 4, 4), np.uint8)}
@@ -253,7 +253,7 @@ class Home:
         return self.store.commit_object(LabelQuality("label_validator.quality", folder)).digest
 
     def _statistics(self, classes: int) -> str:
-        folder = self.store.stage("made", "statistics_gen", "statistics")
+        folder = self.store.stage("made", "statistics_gen", 1, "statistics")
         for split in ("train", "test"):
             images = np.random.default_rng(0).integers(0, 255, (30, 16), dtype=np.uint8)
             summary = SplitSummary(4, 4, classes)
@@ -265,7 +265,7 @@ class Home:
         return self.store.commit_object(Statistics("statistics_gen.statistics", folder)).digest
 
     def _commit(self, kind: type[Artifact], files: dict[str, str]) -> str:
-        folder = self.store.stage("made", "made", kind.__name__)
+        folder = self.store.stage("made", "made", 1, kind.__name__)
         for name, text in files.items():
             (folder / name).write_text(text)
         return self.store.commit_object(kind("made.made", folder)).digest

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import run_locks
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.report import write_report
 from bnpipe.pipeline.report.evaluation import RunEvaluation
@@ -189,8 +189,11 @@ def test_a_killed_run_has_a_report(home: Home):
 
 
 def test_a_run_at_work_has_none_yet(home: Home):
-    with run_lock(home.store.home), pytest.raises(ConfigError, match="still at work"):
-        write_report(home.store, home.fail("0004", "running", None))
+    run = home.fail("0004", "running", None)
+    with run_locks(home.store.home) as locks:
+        locks.begin(run.id)
+        with pytest.raises(ConfigError, match="still at work"):
+            write_report(home.store, run)
 
 
 def test_what_was_collected_is_named(tmp_path: Path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bnpipe.pipeline.engine.collect import drop_runs, size_of
-from bnpipe.pipeline.engine.lock import run_lock
+from bnpipe.pipeline.engine.lock import run_locks
 from bnpipe.pipeline.schedule.retention import keep_newest
 from bnpipe.serving.folder import publish
 from tests.pipeline.toy_home import ToyHome
@@ -32,7 +32,7 @@ def test_nothing_is_removed_while_a_run_is_at_work(tmp_path: Path) -> None:
     for rate in (1, 2, 3):
         toy.run(rate=rate)
     publish.prune(toy.served, 1)
-    with run_lock(toy.home):
+    with run_locks(toy.home):
         keep_newest(toy.store, toy.served, 1)
     assert len(runs(toy)) == 3
     assert drop_runs(toy.store, 1, {"0001"}) == ["0002"]

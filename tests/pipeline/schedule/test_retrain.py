@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bnpipe.pipeline.configuration.config import from_values
-from bnpipe.pipeline.engine.lock import is_held
+from bnpipe.pipeline.engine.lock import at_work
 from bnpipe.pipeline.schedule import child
 from bnpipe.pipeline.schedule.book import Book
 from bnpipe.pipeline.schedule.claim import FAILED, Claim
@@ -129,7 +129,7 @@ def test_a_run_whose_tick_was_killed_ends_and_its_slot_is_finished(toy: Toy) -> 
     wait_for(lambda: (toy.home / "runs" / "0001" / "run.json").exists())
     tick.kill()
     tick.communicate()
-    wait_for(lambda: not is_held(toy.home))
+    wait_for(lambda: not at_work(toy.home))
     done = toy.json("retrain", "--due", *OFTEN)
     assert (done["outcome"]["result"], done["outcome"]["attempt"]) == ("pushed", 2)
     assert toy.run_json("0002")["trigger"]["attempt"] == 2
