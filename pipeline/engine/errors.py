@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
         4,
         "with --exit-code: attention needed (work to do, stale model, a worse canary)",
     )
-    LOCKED = 5, "another run is at work in this home"
+    LOCKED = 5, "another run is at work on the same step, or gc in this home"
     STORE = 6, "the store is damaged"
     SERVING = 7, "publishing or server fault"
     BUG = 70, "a bug in bnpipe"

@@ -229,7 +229,7 @@ def test_workers_of_another_checkout_are_named(whole: Cluster, tmp_path: Path) -
     whole.kill("pool1")
     whole.start("pool1", python_path=str(other.parent))
     line = complaint(whole, project, "worker code")
-    assert "the worker on host1 has other code: expected code" in line
+    assert "the Beam worker on host1 has other code: expected code" in line
     whole.kill("pool1")
 
 

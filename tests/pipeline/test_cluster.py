@@ -69,7 +69,7 @@ def worker(**changes: str) -> dict[str, Any]:
     ("told", "name", "sentence", "needed"),
     [
         ([], "workers", "0 processes on no host", True),
-        ([worker(code="code 123")], "worker code", "the worker on a has other code", True),
+        ([worker(code="code 123")], "worker code", "the Beam worker on a has other code", True),
         ([worker(home="No such file")], "home", "the worker on a does not see", True),
         ([worker(home="another folder")], "home", "another folder", True),
         ([worker(host="b")], "home", "what the worker on b writes in .* is not seen here", True),
