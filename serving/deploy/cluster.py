@@ -19,24 +19,27 @@ FILES = tuple(
     f"beam/{name}"
     for name in ("Dockerfile", "Dockerfile.dockerignore", "home.yaml", "flink.yaml", "run.yaml")
 )
-_HOME = "/var/lib/bnpipe"
-_UID = 65532
-_SLOTS = 2
-_REST, _JOB, _ARTIFACT = 8081, 8099, 8098
+_SLOTS, _REST, _JOB, _ARTIFACT = 2, 8081, 8099, 8098
 _POOL = 50000
 """Beam's boot program takes no other."""
-_OPENED = (
-    "java.lang java.net java.io java.nio sun.nio.ch java.lang.reflect java.text java.time "
-    "java.util java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks"
-)
 _CLIENTS = ["run", "retrain"]
-# Who may reach which ports of whom; nobody else's workers.
-_ALLOWED = [
-    ("jobmanager", [6123, 6124], ["taskmanager", "jobmanager"]),
-    ("jobmanager", [_REST], ["job-server", *_CLIENTS]),
-    ("taskmanager", [6121, 6122], ["taskmanager", "jobmanager"]),
-    ("job-server", [_JOB, _ARTIFACT], _CLIENTS),
-]
+_FIXED = {
+    # As in the schedule's CronJob.
+    "home": "/var/lib/bnpipe",
+    "uid": 65532,
+    "slots": _SLOTS,
+    "rest_port": _REST,
+    "job_port": _JOB,
+    "artifact_port": _ARTIFACT,
+    "pool_port": _POOL,
+    # Whose ports are reached by whom; those of workers by nobody else.
+    "allowed": [
+        ("jobmanager", [6123, 6124], ["taskmanager", "jobmanager"]),
+        ("jobmanager", [_REST], ["job-server", *_CLIENTS]),
+        ("taskmanager", [6121, 6122], ["taskmanager", "jobmanager"]),
+        ("job-server", [_JOB, _ARTIFACT], _CLIENTS),
+    ],
+}
 
 
 def values(
@@ -71,12 +74,9 @@ def values(
         )
     beam = metadata.version("apache-beam")
     job_server_image = job_server_image or f"apache/beam_flink{flink[1]}_job_server:{beam}"
-    for key, name, example in (
-        ("image", image, "registry.example/bnpipe:1"),
-        ("flink_image", flink_image, FLINK),
-        ("job_server_image", job_server_image, f"apache/beam_flink1.19_job_server:{beam}"),
-    ):
-        check_image(name, f"deploy.beam.{key}", example)
+    check_image(image, "deploy.beam.image", "registry.example/bnpipe:1")
+    check_image(flink_image, "deploy.beam.flink_image", FLINK)
+    check_image(job_server_image, "deploy.beam.job_server_image", f"registry.example/jobs:{beam}")
     settings = {
         "engine": "flink",
         "flink.master": f"bnpipe-jobmanager:{_REST}",
@@ -85,7 +85,7 @@ def values(
         "flink.environment": f"external:localhost:{_POOL}",
         "flink.parallelism": _SLOTS * task_managers,
     }
-    return {
+    return _FIXED | {
         "image": image,
         "flink_image": flink_image,
         "job_server_image": job_server_image,
@@ -96,13 +96,4 @@ def values(
         "beam": beam,
         "python": platform.python_version(),
         "python_minor": ".".join(platform.python_version_tuple()[:2]),
-        "home": _HOME,
-        "uid": _UID,
-        "slots": _SLOTS,
-        "rest_port": _REST,
-        "job_port": _JOB,
-        "artifact_port": _ARTIFACT,
-        "pool_port": _POOL,
-        "allowed": _ALLOWED,
-        "opened": _OPENED.split(),
     }
