@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -122,7 +122,7 @@ class Deploy:
     """Folder that nginx logs requests to, for bnpipe canary status; by default `<home>/traffic`."""
     gateway: str = "gateway"
     """The Gateway that the HTTPRoute belongs to."""
-    beam: DeployBeam = field(default_factory=DeployBeam)
+    beam: DeployBeam = DeployBeam()
     """Worker image and Flink cluster of Beam's steps."""
 
 
