@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,8 @@ def render_files(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="compose, kubernetes, gateway, kserve, monitoring or runbook; by default all."
+            help="compose, kubernetes, gateway, kserve, monitoring, runbook or beam (worker image, "
+            "Flink cluster); by default all."
         ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder to write to.", callback=expand_path)] = Path(
@@ -39,26 +40,45 @@ def render_files(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write the deployment files for what is published now.
+    """Write the deployment files for what is published now; `beam` needs nothing published.
 
     Written again after a push, a promotion or a rollback, the ConfigMap moves labels in the two
     steps that a running server takes.
     """
     from bnpipe.pipeline.engine.errors import ConfigError
-    from bnpipe.serving.deploy.render import KINDS, next_step, render, write
+    from bnpipe.serving.deploy.render import KINDS, fill, next_step, render, write
 
     kinds = kind or list(KINDS)
     for unknown in [k for k in kinds if k not in KINDS]:
         raise ConfigError(f"--kind: expected {', '.join(KINDS)}, received {unknown!r}")
-    deployment = _deployment(config_from(config, sets))
-    listed = next_step(output, deployment.models)
-    files = {path: text for k in kinds for path, text in render(k, deployment, listed).items()}
+    settings, advice = config_from(config, sets), ""
+    files: dict[str, str] = {}
+    serving = [k for k in kinds if k != "beam"]
+    if serving:
+        deployment = _deployment(settings)
+        listed = next_step(output, deployment.models)
+        for k in serving:
+            files |= render(k, deployment, listed)
+        if listed != deployment.models and "kubernetes" in kinds:
+            advice = _advice(listed, deployment.models)
+    if "beam" in kinds:
+        files |= fill("beam", _cluster(settings))
     write(output, files, force=force)
-    waiting = listed != deployment.models and "kubernetes" in kinds
-    value = {"folder": str(output), "files": list(files), "labels_wait": waiting}
+    value = {"folder": str(output), "files": list(files), "labels_wait": bool(advice)}
     ui.answer(value, *(str(output / path) for path in files), as_json=as_json)
-    if waiting and not as_json:
-        ui.say(_advice(listed, deployment.models))
+    if advice and not as_json:
+        ui.say(advice)
+
+
+def _cluster(config: Config) -> dict[str, Any]:
+    import dataclasses
+
+    import yaml
+
+    from bnpipe.serving.deploy import cluster
+
+    text = yaml.safe_dump(config.snapshot(), sort_keys=False)
+    return cluster.values(config=text, **dataclasses.asdict(config.deploy.beam))
 
 
 def _deployment(config: Config) -> Deployment:
@@ -74,8 +94,12 @@ def _deployment(config: Config) -> Deployment:
     base = served_folder(config, home)
     models = versions.wanted_config(base, ledger.read(base))
     if models is None:
-        raise ServingError(f"nothing is published in {base}", hint="publish a model: bnpipe run")
+        raise ServingError(
+            f"nothing is published in {base}",
+            hint="publish a model: bnpipe run; --kind beam needs none",
+        )
     values = {f.name: getattr(config.deploy, f.name) for f in dataclasses.fields(config.deploy)}
+    del values["beam"]
     values["traffic_log"] = str(traffic_log(config, home))
     deployment = Deployment(
         models=models, files=server_files(config), batching=config.serving.batching, **values

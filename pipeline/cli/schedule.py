@@ -82,28 +82,39 @@ def render(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write the files with which another scheduler calls `bnpipe retrain --due`."""
+    """Write the files with which another scheduler calls `bnpipe retrain --due`.
+
+    With `schedule.per_step`, Airflow calls `bnpipe run --only STEP` instead, for every step.
+    """
     import yaml
 
     from bnpipe.data.durable import write_files
     from bnpipe.pipeline.cli.retrain import option_words
     from bnpipe.pipeline.configuration.duration import parse_duration
+    from bnpipe.pipeline.definition import build
     from bnpipe.pipeline.schedule.child import COMMAND
-    from bnpipe.pipeline.schedule.render import OURS, TickCommand
+    from bnpipe.pipeline.schedule.render import OURS, TickCommand, waits
     from bnpipe.pipeline.schedule.render import render as files_of
 
     resolved = config_from(config, sets)
-    limit = resolved.schedule.time_limit
+    section = resolved.schedule
+    limit, per_step = section.time_limit, section.per_step
     seconds = parse_duration(limit).total_seconds() if limit else None
+    verb = ("run",) if per_step else ("retrain", "--due")
     tick = TickCommand(
-        command=(*COMMAND, "retrain", "--due", *option_words(config and config.absolute(), sets)),
+        command=(*COMMAND, *verb, *option_words(config and config.absolute(), sets)),
         folder=Path.cwd(),
         environment=_variables(),
         time_limit=seconds,
-        beyond=_beyond(resolved, seconds or 0.0),
-        grace=resolved.schedule.grace_seconds,
+        beyond=0.0 if per_step else _beyond(resolved, seconds or 0.0),
+        grace=section.grace_seconds,
         image=image,
         config=yaml.safe_dump(resolved.snapshot(), sort_keys=False),
+        steps=waits(build(resolved, open_store().home)) if per_step else {},
+        slots=parse_duration(section.every) if section.every else section.cron,
+        timezone=section.timezone,
+        attempts=section.attempts,
+        backoff=section.backoff_seconds,
     )
     files = files_of(kind, tick)
     write_files(output, files, OURS, force=force)

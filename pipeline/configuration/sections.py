@@ -11,7 +11,7 @@ import annotated_types as at
 from bnpipe.components.base import LocalPath, PathOrUrl
 from bnpipe.pipeline.configuration.duration import parse_duration
 from bnpipe.pipeline.configuration.timetable import make_timetable
-from bnpipe.serving.deploy import IMAGE, NGINX
+from bnpipe.serving.deploy import FLINK, IMAGE, NGINX
 
 TriggerName = Literal["clock", "new_span", "drift", "accuracy", "estimate", "staleness"]
 """The reasons that may start a retraining, besides a person."""
@@ -66,6 +66,22 @@ class Serving:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeployBeam:
+    """The content of what `bnpipe deploy render --kind beam` writes: image and Flink cluster."""
+
+    image: str | None = None
+    """The image of beam/Dockerfile, where the cluster finds it; by default bnpipe:<version>."""
+    flink_image: str = FLINK
+    """Flink's image, with a tag that begins with its version."""
+    job_server_image: str | None = None
+    """The image of Beam's job server; by default Beam's own, for that Flink."""
+    task_managers: Annotated[int, at.Ge(1)] = 2
+    """Number of TaskManagers, each with two slots and a pool of workers."""
+    home_mb: Annotated[int, at.Ge(1024)] = 20480
+    """Size of the claim that is the home of pipeline and workers, in MiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deploy:
     """The content of what `bnpipe deploy render` writes: where servers run, how many, how large."""
 
@@ -106,6 +122,8 @@ class Deploy:
     """Folder that nginx logs requests to, for bnpipe canary status; by default `<home>/traffic`."""
     gateway: str = "gateway"
     """The Gateway that the HTTPRoute belongs to."""
+    beam: DeployBeam = DeployBeam()
+    """Worker image and Flink cluster of Beam's steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +173,9 @@ class Schedule:
     """No further attempt begins later than this after the first one."""
     time_limit: str | None = None
     """Time after which a run is ended, e.g. 2h."""
+    per_step: bool = False
+    """Have `bnpipe schedule render --kind airflow` make every step a task, at every slot. There is
+    no tick then: nothing triggers, soaks, tells or removes old runs."""
     tick_seconds: Annotated[float, at.Gt(0)] = 300.0
     """Interval of the ticks of `bnpipe schedule run`, in seconds."""
     grace_seconds: Annotated[float, at.Ge(0)] = 30.0
@@ -181,6 +202,11 @@ class Schedule:
         make_timetable(self.cron, spans["every"], self.timezone)
         if "staleness" in self.triggers and self.stale_after is None:
             raise ValueError("schedule.stale_after: the trigger staleness needs it, e.g. 7d")
+        if self.per_step and self.triggers != ("clock",):
+            raise ValueError(
+                "schedule.triggers: expected [clock] with schedule.per_step, which asks no other, "
+                f"received [{', '.join(self.triggers)}]"
+            )
         if "estimate" in self.triggers and self.requests is None:
             raise ValueError("schedule.requests: the trigger estimate needs it, e.g. requests")
 

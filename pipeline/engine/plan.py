@@ -112,7 +112,7 @@ class Selection:
 
     Attributes:
         to: this step and what it needs.
-        only: this step alone; what it needs must be in the cache.
+        only: this step; what it needs must be in the cache.
         force: steps that run whatever the cache has.
     """
 
@@ -133,11 +133,10 @@ class Selection:
                 )
         if self.only and self.to:
             raise ConfigError("--only and --to exclude each other", hint="give one of them")
-        if self.only:
-            return [self.only]
-        if not self.to:
+        last = self.only or self.to
+        if not last:
             return list(graph.nodes)
-        wanted = {self.to, *graph.needs(self.to)}
+        wanted = {last, *graph.needs(last)}
         return [name for name in graph.nodes if name in wanted]
 
 

@@ -135,7 +135,7 @@ class Runner:
             StoreError: a needed object is damaged.
             KeyboardInterrupt, Terminated: the steps at work are left for the executor to end.
         """
-        self._check_only()
+        self._check_only(plan)
         # What the probes saw when planning holds for the whole run: newer data waits for the next.
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
@@ -213,13 +213,10 @@ class Runner:
             outside=self._outside,
         )
 
-    def _check_only(self) -> None:
+    def _check_only(self, plan: Plan) -> None:
         only = self._settings.selection.only
-        if only is None:
-            return
-        planner, needed = self._planner(), self._graph.needs(only)
-        missing = [n for n in self._graph.nodes if n in needed and planner.record(n) is None]
-        if missing:
+        missing = [step.name for step in plan.work if step.name != only]
+        if only and missing:
             raise ConfigError(
                 f"--only {only} needs results that are not in the cache: {', '.join(missing)}",
                 hint=f"bnpipe run --to {only}",

@@ -3,6 +3,8 @@
 The scheduler's own clock does not decide what is due: the tick does, from the configuration, so
 systemd, cron, Kubernetes and Airflow may call it too often, too late or twice. A gate's verdict
 (exit code 3) is an outcome and no fault of the job.
+
+Airflow may do without the tick: with `schedule.per_step` every step of the graph is a task.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode
+from bnpipe.pipeline.engine.graph import Graph
 
 KINDS: Final = ("systemd", "cron", "kubernetes", "airflow")
 OURS: Final = re.compile(r'\A(?:# |""")bnpipe: ')
@@ -36,6 +40,7 @@ _FILES = {
     "kubernetes": {"bnpipe-retrain.yaml": "cronjob.yaml.j2"},
     "airflow": {"bnpipe_retrain.py": "dag.py.j2"},
 }
+_STEPS = {"bnpipe_steps.py": "dag_steps.py.j2"}
 _JINJA = re.compile(r"\{[{%#]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -54,6 +59,12 @@ class TickCommand:
         image: container image with bnpipe installed; Kubernetes only.
         config: text of the configuration file; Kubernetes mounts it.
         storage: size of the volume for the home; Kubernetes only.
+        steps: what each step waits for, if each is to be a task of its own and the command is
+            `bnpipe run`; Airflow only, as all below.
+        slots: cron expression or interval of those tasks; None for by hand.
+        timezone: of the cron expression.
+        attempts: at a task, at most.
+        backoff: seconds between them.
     """
 
     command: tuple[str, ...]
@@ -65,6 +76,11 @@ class TickCommand:
     image: str | None = None
     config: str = "{}\n"
     storage: str = "20Gi"
+    steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    slots: str | timedelta | None = None
+    timezone: str = "UTC"
+    attempts: int = 3
+    backoff: float = 300.0
 
     @property
     def limit_seconds(self) -> int | None:
@@ -87,6 +103,11 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
     """
     if kind not in _FILES:
         raise ConfigError(f"no scheduler is called {kind!r}", hint=f"one of {', '.join(KINDS)}")
+    if tick.steps and kind != "airflow":
+        raise ConfigError(
+            f"schedule.per_step: expected --kind airflow, which has tasks, received --kind {kind}",
+            hint="--set schedule.per_step=false, or leave it out",
+        )
     if kind == "kubernetes" and tick.image is None:
         raise ConfigError(
             "a CronJob needs a container image with bnpipe installed",
@@ -120,10 +141,20 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
             minutes=MINUTES,
             memory=MEMORY,
             verdict=int(ExitCode.VERDICT),
+            locked=int(ExitCode.LOCKED),
             shell=shlex.join(tick.command),
             line=_crontab_line(tick),
         )
-        for name, template in _FILES[kind].items()
+        for name, template in (_STEPS if tick.steps else _FILES[kind]).items()
+    }
+
+
+def waits(graph: Graph) -> dict[str, list[str]]:
+    """What every step waits for, without what that waits for itself."""
+    every = {name: graph.waits_for(name) for name in graph.nodes}
+    return {
+        name: [one for one in every if one in all_ and all(one not in every[o] for o in all_)]
+        for name, all_ in every.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""The deploy kit: files for compose, Kubernetes, KServe, Prometheus and Grafana, and a runbook.
+"""The deploy kit: files for compose, Kubernetes, KServe, Prometheus, Grafana, Beam, and a runbook.
 
-`settings` holds the values that repeat, `render` fills the templates with them, `traffic` reads the
-log of nginx.
+`settings` and `cluster` hold the values that repeat, `render` fills the templates with them,
+`traffic` reads the log of nginx.
 """
 
 IMAGE = "tensorflow/serving:2.21.0"
@@ -9,3 +9,6 @@ IMAGE = "tensorflow/serving:2.21.0"
 
 NGINX = "nginx:1.28.0"
 """The nginx before it, likewise."""
+
+FLINK = "flink:1.19.3-scala_2.12-java11"
+"""The Flink of Beam's steps on a cluster, likewise."""

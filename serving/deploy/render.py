@@ -6,6 +6,7 @@ gateway/httproute.yaml       the same for a cluster with a Gateway, by hand
 kubernetes/*.yaml            `kubectl apply -k kubernetes`; volume.yaml and writer.yaml by hand
 kserve/*.yaml                instead of kubernetes/, on a cluster with KServe
 monitoring/*                 Prometheus' rules and scrape configuration, Grafana's dashboard
+beam/*                       worker image, Flink cluster and a run on it; no model is needed
 runbook.md                   start, canary, rollback, what to do when an alert comes
 """
 
@@ -14,12 +15,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bnpipe.data.durable import write_files
 from bnpipe.data.json_text import json_text
+from bnpipe.serving.deploy.cluster import FILES
 from bnpipe.serving.deploy.queries import Queries
 from bnpipe.serving.deploy.settings import CONFIG, MODELS, POLL_SECONDS, Deployment
 from bnpipe.serving.errors import ServingError
@@ -36,6 +39,7 @@ KINDS = {
         for name in ("rules.yaml", "prometheus.yaml", "scrape_kubernetes.yaml", "dashboard.json")
     ),
     "runbook": ("runbook.md",),
+    "beam": FILES,
 }
 # The dashboard, which has no comments, names us by its tags.
 _OURS = re.compile(r'Written by `bnpipe deploy render`|"tags": \["bnpipe", "tensorflow-serving"\]')
@@ -47,16 +51,24 @@ _HEALTHCHECK = (
 
 
 def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None) -> dict[str, str]:
-    """The files of a kind: text by path.
+    """The files of a kind that serves a model: text by path.
 
     Args:
-        kind: one of KINDS.
+        kind: one of KINDS, not beam.
         deployment: the values.
         listed: versions and labels of the cluster's ConfigMap; by default the deployment's.
 
     Raises:
         ServingError: for KServe, the image has no tag.
     """
+    values = _values(deployment, listed or deployment.models)
+    if kind == "kserve":
+        values["image_version"] = deployment.image_tag
+    return fill(kind, values)
+
+
+def fill(kind: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The templates of a kind with their values in: text by path."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -66,9 +78,6 @@ def render(kind: str, deployment: Deployment, listed: ModelConfig | None = None)
         autoescape=False,
     )
     environment.filters |= {"quoted": _quoted, "compose": _compose, "shell": shlex.quote}
-    values = _values(deployment, listed or deployment.models)
-    if kind == "kserve":
-        values["image_version"] = deployment.image_tag
     return {
         path: environment.get_template(f"{path}.j2").render(values).rstrip() + "\n"
         for path in KINDS[kind]

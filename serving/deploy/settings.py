@@ -82,8 +82,8 @@ class Deployment:
                 f"received {len(self.models.name)}",
                 hint="set serving.model_name",
             )
-        _check_image(self.image, "deploy.image", IMAGE)
-        _check_image(self.nginx_image, "deploy.nginx_image", NGINX)
+        check_image(self.image, "deploy.image", IMAGE)
+        check_image(self.nginx_image, "deploy.nginx_image", NGINX)
         paths = {"served folder": self.models.base_path, "deploy.traffic_log": self.traffic_log}
         for name, path in paths.items():
             if re.search("[\x00-\x1f\x7f\ud800-\udfff]", path):
@@ -172,7 +172,12 @@ class Deployment:
         ]
 
 
-def _check_image(image: str, key: str, example: str) -> None:
+def check_image(image: str, key: str, example: str) -> None:
+    """Refuse an image that is not pinned.
+
+    Raises:
+        ServingError: it has no tag or digest, or the tag `latest`; the error names the key.
+    """
     match = _IMAGE.fullmatch(image)
     if match is None or (match["tag"] is None and match["digest"] is None):
         expected = "NAME:TAG or NAME@sha256:DIGEST"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
 from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.cli.app import app, call
@@ -52,6 +53,24 @@ def test_some_kinds_in_a_folder(base: Path, capsys: pytest.CaptureFixture[str]) 
     assert there == ["compose.yaml", "nginx.conf", "runbook.md"]
 
 
+def test_image_and_cluster_of_beam_need_nothing_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNPIPE_HOME", str(tmp_path / "home"))
+    sets = ["deploy.beam.image=registry.example/bnpipe:7", "trainer.epochs=3"]
+    words = [word for text in sets for word in ("--set", text)]
+    assert call(["deploy", "render", "--kind", "beam", *words]) == 0
+    assert sorted(f"beam/{path.name}" for path in Path("deploy/beam").iterdir()) == sorted(
+        KINDS["beam"]
+    )
+    assert not Path("home").exists()
+    cluster = list(yaml.safe_load_all(Path("deploy/beam/flink.yaml").read_text()))
+    (config,) = (d["data"]["bnpipe.yaml"] for d in cluster if d["metadata"]["name"] == "bnpipe-run")
+    assert yaml.safe_load(config)["trainer"]["epochs"] == 3
+    assert 'image: "registry.example/bnpipe:7"' in Path("deploy/beam/run.yaml").read_text()
+
+
 def test_a_push_reaches_the_cluster_in_two_steps(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +107,7 @@ def test_mistakes(base: Path) -> None:
         call(["deploy", "render", "--set", "deploy.image=tensorflow/serving:latest"])
     with pytest.raises(ServingError, match="nothing is published") as raised:
         call(["deploy", "render", "--set", "serving.base_path=nowhere"])
-    assert raised.value.hint == "publish a model: bnpipe run"
+    assert raised.value.hint == "publish a model: bnpipe run; --kind beam needs none"
     assert not Path("deploy").exists()
 
 

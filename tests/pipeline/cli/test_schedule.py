@@ -1,10 +1,12 @@
 """`bnpipe schedule render`: files with which other schedulers find this home and its config."""
 
+import ast
 import json
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,6 +79,24 @@ def test_a_tick_is_left_the_time_for_all_that_it_does(folder: Path) -> None:
     assert "TimeoutStopSec=150" in lines
     by_hand = written("systemd", "--set", "canary.bake=30m", "--force")["bnpipe-retrain.service"]
     assert f"TimeoutStartSec={run + 2 * 1800 + 900}" in by_hand.splitlines()
+
+
+def test_a_task_per_step_runs_that_step_with_the_same_configuration(folder: Path) -> None:
+    sets = ("--set", "schedule.per_step=true", "--set", "trainer.epochs=3")
+    (text,) = written("airflow", *sets, "--config", "bnpipe.yaml").values()
+    names: dict[str, Any] = {
+        node.targets[0].id: ast.literal_eval(node.value)  # type: ignore[attr-defined]
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+    }
+    options = ["--config", f"{folder}/bnpipe.yaml", *sets]
+    assert shlex.split(names["COMMAND"]) == [*child.COMMAND, "run", *options]
+    assert [*names["WAITS_FOR"]][0::10] == ["example_gen", "pusher"]
+    assert "'BNPIPE_HOME': '" + str(folder / "home") in text
+    assert f"timedelta(seconds={2 * 3600 + 900})" in text
+    assert sorted(path.name for path in Path("schedule").iterdir()) == ["bnpipe_steps.py"]
+    with pytest.raises(ConfigError, match=r"expected \[clock\] .* received \[clock, drift\]"):
+        written("airflow", *sets, "--set", "schedule.triggers=[clock, drift]")
 
 
 def test_a_configuration_that_is_named_is_named_from_the_root(folder: Path) -> None:

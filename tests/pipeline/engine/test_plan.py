@@ -185,7 +185,7 @@ def test_what_is_withdrawn_is_held_back(ran: ToyHome) -> None:
         (Selection(to="twin"), ("source", "twin")),
         (Selection(to="judge"), ("source", "train", "twin", "judge")),
         (Selection(to="pusher"), STEPS),
-        (Selection(only="judge"), ("judge",)),
+        (Selection(only="judge"), ("source", "train", "twin", "judge")),
         (Selection(force=("judge",)), STEPS),
         (Selection(to="train", force=("source",)), ("source", "train")),
     ],

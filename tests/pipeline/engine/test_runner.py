@@ -128,7 +128,23 @@ def test_only_needs_its_inputs_in_the_cache(toy: Toy) -> None:
     assert isinstance(result.error, ConfigError)
     assert "source" in str(result.error) and "--to train" in str(result.error)
     toy.run(settings={"selection": Selection(to="source")})
-    assert actions(toy.run(settings=only)) == {"train": "run"}
+    assert actions(toy.run(settings=only)) == {"source": "cached", "train": "run"}
+
+
+def test_steps_one_by_one_come_to_what_one_run_comes_to(toy: Toy, tmp_path: Path) -> None:
+    """The record of the last one too: the origin of a version is looked up in it."""
+    for step in ALL_RUN:
+        last = toy.run(settings={"selection": Selection(only=step)})
+        assert last.exit_code is ExitCode.OK
+        assert [name for name, action in actions(last).items() if action == "run"] == [step]
+    (tmp_path / "other").mkdir()
+    assert outputs(last) == outputs(Toy(tmp_path / "other").run())
+
+
+def test_a_step_behind_a_verdict_is_stopped_also_alone(toy: Toy) -> None:
+    toy.run(settings={"selection": Selection(to="judge")}, passes=False)
+    alone = toy.run(settings={"selection": Selection(only="pusher")}, passes=False)
+    assert (alone.exit_code, actions(alone)["pusher"]) == (ExitCode.VERDICT, "stopped")
 
 
 def test_unknown_step_names_the_steps(toy: Toy) -> None:

@@ -6,14 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 
+from bnpipe.pipeline.configuration.config import load
+from bnpipe.pipeline.definition import build
 from bnpipe.pipeline.engine.errors import ConfigError
-from bnpipe.pipeline.schedule.render import KINDS, TickCommand, render
+from bnpipe.pipeline.schedule.render import KINDS, TickCommand, render, waits
 from tests.child import environment
 
 NASTY = "a $HOME \"b\" 100% \\ 'c'"
@@ -180,37 +184,137 @@ def test_what_airflow_would_take_for_a_template_is_refused(tmp_path: Path) -> No
         render("airflow", tick(tmp_path, "bnpipe", "--set", "a={{ b }}"))
 
 
+# Airflow, one task per step
+
+WAITS_FOR = {
+    "first": [],
+    "left": ["first"],
+    "right": ["first"],
+    "gate": ["left", "right"],
+    "last": ["gate"],
+}
+
+
+def test_every_step_waits_for_what_the_product_has_it_wait_for(tmp_path: Path) -> None:
+    """Directly or by another: a task may begin when all that its step waits for has ended."""
+    graph = build(load(environ={}), tmp_path)
+    tasks = waits(graph)
+    assert list(tasks) == list(graph.nodes)
+    assert tasks["example_gen"] == []
+    assert tasks["label_validator"] == ["cross_validation", "trainer", "baseline"]
+    assert tasks["pusher"] == ["infra_validator"]
+    reached: dict[str, set[str]] = {}
+    for step, others in tasks.items():
+        reached[step] = {*others}.union(*(reached[other] for other in others))
+        assert reached[step] == graph.waits_for(step)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "airflow"])
+def test_only_airflow_has_a_task_per_step(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"expected --kind airflow, .* received --kind {kind}"):
+        render(kind, tick(tmp_path, steps=WAITS_FOR))
+
+
+def test_the_dag_of_steps_is_python_and_no_template_of_airflow(tmp_path: Path) -> None:
+    for slots in (None, "0 3 * * 1-5", timedelta(hours=6)):
+        found = tick(tmp_path, "/bin/echo", NASTY, steps=WAITS_FOR, slots=slots)
+        (text,) = render("airflow", found).values()
+        keywords = {
+            k.arg: ast.unparse(k.value)
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call)
+            for k in node.keywords
+        }
+        assert keywords["schedule"] == repr(slots)
+    with pytest.raises(ConfigError, match="template of its own"):
+        render("airflow", tick(tmp_path, "bnpipe", "--set", "a={{ b }}", steps=WAITS_FOR))
+
+
+class Airflow:
+    """A real Airflow 3, with a folder of DAGs and a state of its own."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program, self.dags = program, folder / "dags"
+        self.dags.mkdir()
+        self._environ = environment(
+            HOME=str(folder),
+            AIRFLOW_HOME=str(folder / "airflow"),
+            AIRFLOW__CORE__DAGS_FOLDER=str(self.dags),
+            AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            NO_COLOR="1",
+        )
+        assert self.call("db", "migrate").returncode == 0
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._program, *words], capture_output=True, text=True, env=self._environ
+        )
+
+    def told(self, *words: str) -> list[dict[str, str]]:
+        """The table that a command shows, after what it complains about."""
+        shown: list[dict[str, str]]
+        shown = json.loads(self.call(*words, "--output", "json").stdout.splitlines()[-1])
+        return shown
+
+    def run(self, dag: str) -> str:
+        """Runs a DAG that it loads without complaint; returns what was said."""
+        errors = self.call("dags", "list-import-errors", "--local", "--output", "json")
+        assert dag not in errors.stdout + errors.stderr
+        ran = self.call("dags", "test", dag, "2026-01-01")
+        return ran.stdout + ran.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("code", "state"), [(0, "success"), (3, "skipped"), (1, "failed")])
 def test_airflow_loads_and_runs_the_dag(
     airflow: Path, tmp_path: Path, code: int, state: str
 ) -> None:
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    seen = tmp_path / "seen"
+    running, seen = Airflow(airflow, tmp_path), tmp_path / "seen"
     found = tick(
         tmp_path, "/bin/sh", "-c", 'echo "$X" > seen; exit "$1"', "tick", str(code),
         environment={"X": NASTY},
     )  # fmt: skip
-    (dags / "bnpipe_retrain.py").write_text(render("airflow", found)["bnpipe_retrain.py"])
-    environ = environment(
-        HOME=str(tmp_path),
-        AIRFLOW_HOME=str(tmp_path / "airflow"),
-        AIRFLOW__CORE__DAGS_FOLDER=str(dags),
-        AIRFLOW__CORE__LOAD_EXAMPLES="False",
-        NO_COLOR="1",
-    )
+    (running.dags / "bnpipe_retrain.py").write_text(render("airflow", found)["bnpipe_retrain.py"])
+    said = running.run("bnpipe_retrain")
+    assert seen.read_text() == NASTY + "\n", said
+    assert f"new_state={state} " in said
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([airflow, *words], capture_output=True, text=True, env=environ)
 
-    assert call("db", "migrate").returncode == 0
-    errors = call("dags", "list-import-errors", "--local", "--output", "json")
-    assert "bnpipe_retrain" not in errors.stdout + errors.stderr
-    ran = call("dags", "test", "bnpipe_retrain", "2026-01-01")
-    assert seen.read_text() == NASTY + "\n", ran.stdout + ran.stderr
-    assert f"new_state={state} " in ran.stdout + ran.stderr
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_airflow_runs_a_task_per_step_and_skips_what_a_verdict_stops(
+    airflow: Path, tmp_path: Path
+) -> None:
+    """A gate says no; a step that finds the store locked is tried again."""
+    running, seen = Airflow(airflow, tmp_path), tmp_path / "seen"
+    script = tmp_path / "a b.sh"
+    script.write_text("""\
+step=$2; echo "$step $X" >> seen
+[ $step = gate ] && exit 3
+[ $step = left ] && [ "$(grep -c "^left " seen)" = 1 ] && exit 5
+exit 0
+""")
+    found = tick(
+        tmp_path, "/bin/sh", str(script),
+        environment={"X": NASTY}, steps=WAITS_FOR, slots="0 3 * * 1-5", timezone="Europe/Berlin",
+        backoff=0.1,
+    )  # fmt: skip
+    (running.dags / "bnpipe_steps.py").write_text(render("airflow", found)["bnpipe_steps.py"])
+    said = running.run("bnpipe_steps")
+    lines = seen.read_text().splitlines()
+    assert {line.split(" ", 1)[1] for line in lines} == {NASTY}, said
+    began = [line.split()[0] for line in lines]
+    assert sorted(began) == ["first", "gate", "left", "left", "right"], said
+    assert (began[0], began[-1]) == ("first", "gate")
+    (details,) = running.told("dags", "details", "bnpipe_steps")
+    coming = datetime.fromisoformat(details["next_dagrun_run_after"])
+    assert coming.astimezone(ZoneInfo("Europe/Berlin")).hour == 3
+    (ran,) = running.told("dags", "list-runs", "bnpipe_steps")
+    tasks = running.told("tasks", "states-for-dag-run", "bnpipe_steps", ran["run_id"])
+    states = {task["task_id"]: task["state"] for task in tasks}
+    skipped = dict.fromkeys(("gate", "last"), "skipped")
+    assert states == dict.fromkeys(("first", "left", "right"), "success") | skipped
 
 
 @pytest.fixture(scope="module")
