@@ -195,8 +195,6 @@ def test_every_container_is_confined_and_pinned():
 
 def test_flink_is_configured_as_beams_steps_need_it():
     settings = flink()
-    assert settings["taskmanager.network.sort-shuffle.min-buffers"] == 16
-    assert settings["taskmanager.memory.managed.size"] == "768m"
     assert settings["restart-strategy.type"] == "fixed-delay"
     assert settings["restart-strategy.fixed-delay.attempts"] == 3
     assert settings["restart-strategy.fixed-delay.delay"] == "5 s"
