@@ -92,6 +92,7 @@ class Cluster:
             self._beam.engine,
             (*flags, *self._options),
             self._prefix,
+            endpoint,
             self.master,
             self._beam.flink.stalled_seconds,
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from bnpipe.data.engines.errors import EngineError, last_cause
 from bnpipe.data.engines.flink import JobManager
+from bnpipe.data.engines.job_server import unreachable
 from bnpipe.data.errors import BnpipeError
 
 _LOOK_SECONDS = 2.0
@@ -29,6 +30,7 @@ class Jobs:
         engine: its name, for people.
         flags: for Beam.
         prefix: the beginning of the names of this run's jobs, and of no other's.
+        endpoint: address of the job server; empty on an engine without one.
         master: Flink's JobManager; None on other engines, which have no jobs to look at.
         stalled_seconds: after how long without a sign of life a job is given up.
         limit_seconds: after how long a job is given up in any case; None for never.
@@ -37,6 +39,7 @@ class Jobs:
     engine: str
     flags: tuple[str, ...]
     prefix: str
+    endpoint: str = ""
     master: JobManager | None = None
     stalled_seconds: float = 600.0
     limit_seconds: float | None = None
@@ -50,6 +53,12 @@ class Jobs:
         """
         from bnpipe.data.beam_io import pipeline
 
+        reason = unreachable(self.endpoint) if self.endpoint else None
+        if reason is not None:  # Beam would wait for a minute, and say nothing
+            raise EngineError(
+                f"the job server at {self.endpoint} for {self._place} does not answer: {reason}",
+                may_pass=True,
+            )
         name = f"{self.prefix}{uuid.uuid4().hex[:12]}"
         filled = False
         with _Watch(self, name, progress) as watch:
@@ -109,22 +118,25 @@ class _Watch:
         self.reason = ""
         self._jobs, self._progress = jobs, progress
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
         self._began = self._since = time.monotonic()
         self._seen: Any = None
 
     def __enter__(self) -> _Watch:
-        threading.Thread(target=self._look, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._over.set()
+        self._thread.join()  # two threads that tell at once would mix their words
         if kind is not None:
             self._cancel()
 
     def _look(self) -> None:
         while not self._over.wait(_LOOK_SECONDS) and not self.reason:
             note = self._note()
-            self._progress(0, 0, f"{self._jobs._place}: {note}")
+            if not self._over.is_set():
+                self._progress(0, 0, f"{self._jobs._place}: {note}")
             now, limit = time.monotonic(), self._jobs.stalled_seconds
             whole = self._jobs.limit_seconds
             if self._jobs.master is not None and now - self._since > limit:

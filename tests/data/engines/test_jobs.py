@@ -1,5 +1,6 @@
 """Jobs have names, are watched, and end in one line; here they run in this process."""
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ def stub() -> Iterator[Stub]:
 
 
 def of(stub: Stub, **limits: float) -> Jobs:
-    return replace(Jobs("flink", (), "bnpipe-1-", JobManager(stub.address)), **limits)
+    return replace(Jobs("flink", (), "bnpipe-1-", master=JobManager(stub.address)), **limits)
 
 
 def fail(_: int) -> int:
@@ -90,3 +91,13 @@ def test_a_job_without_a_sign_of_life_is_cancelled_and_says_where_it_stood(
         _ = pipeline | beam.Create([1]) | beam.ParDo(_WATCHED[0])
     assert stub.cancelled == ["bnpipe-1-000000000000"]
     assert notes[-1] == f"Flink at {stub.address}: running, 1 of 4 tasks done"
+
+
+def test_a_job_server_that_is_gone_is_named_at_once(stub: Stub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    gone = replace(of(stub), endpoint=address)
+    silent = f"job server at {address} for Flink at .* refused"
+    with pytest.raises(EngineError, match=silent) as it, gone():
+        raise AssertionError("there is no job server")
+    assert it.value.may_pass
