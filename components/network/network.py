@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from bnpipe.components.network.batch_norm import BatchNorm
 from bnpipe.components.network.params import Params
@@ -58,15 +57,10 @@ def build(
     return keras.Model(inputs, logits, name="network")
 
 
-def restart(model: keras.Model, params: Params, live: npt.NDArray[np.bool_] | None = None) -> None:
+def restart(model: keras.Model, params: Params) -> None:
     """Gives a network of `build` the values that it begins with under the seed of these `params`.
 
     What was compiled for it stays: one compilation serves many trainings.
-
-    Args:
-        model: a network of `build`.
-        params: the component's parameters.
-        live: which of the features it was built for it still has, bool[D]; None: all of them.
     """
     for index in range(len(params.hidden_units) + 1):
         for layer in model.layers:
@@ -74,11 +68,7 @@ def restart(model: keras.Model, params: Params, live: npt.NDArray[np.bool_] | No
             if layer.name != block and not layer.name.startswith(f"{block}_"):
                 continue
             for weight in layer.weights:
-                if weight.name == "kernel" and index == 1 and live is not None:
-                    shape = len(live), weight.shape[1]
-                    drawn = _initializer(index, params)(shape, weight.dtype)
-                    weight.assign(keras.ops.convert_to_numpy(drawn)[live])
-                elif weight.name == "kernel":
+                if weight.name == "kernel":
                     weight.assign(_initializer(index, params)(weight.shape, weight.dtype))
                 else:
                     weight.assign(keras.ops.full(weight.shape, _BEGIN.get(weight.name, 0.0)))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from bnpipe.components.network import network
@@ -142,14 +140,7 @@ class Arm:
         """Its network."""
         return network.build(features, classes, self.params(depth, 0), self.layer or BatchNorm)
 
-    def restart(
-        self,
-        model: keras.Model,
-        depth: int,
-        seed: int,
-        sample: InMemory,
-        live: npt.NDArray[np.bool_] | None = None,
-    ) -> None:
+    def restart(self, model: keras.Model, depth: int, seed: int, sample: InMemory) -> None:
         """Gives its network the values that a training begins with.
 
         Args:
@@ -157,15 +148,12 @@ class Arm:
             depth: its hidden layers.
             seed: of the training.
             sample: the images that statistics are estimated from.
-            live: the features that the images have, of those that there are, bool[D]; None: all.
         """
-        network.restart(model, self.params(depth, seed), live)
+        network.restart(model, self.params(depth, seed))
         if self.he:
             for layer in model.layers:
                 if isinstance(layer, keras.layers.Dense):
                     fan_in, fan_out = layer.kernel.shape
-                    if live is not None and layer.name == "hidden_1":
-                        fan_in = len(live)
                     layer.kernel.assign(layer.kernel * ((fan_in + fan_out) / fan_in) ** 0.5)
         if self.estimated:
             estimate_statistics(model, sample)

@@ -47,7 +47,6 @@ class Data:
         test: what is asked at the end of a training.
         doubtful: the test images of doubtful label, bool[N].
         classes: how many labels there are.
-        live: the features that are here, of those that the images have, bool[D]; None: all.
     """
 
     train: InMemory
@@ -55,7 +54,6 @@ class Data:
     test: InMemory
     doubtful: npt.NDArray[np.bool_]
     classes: int
-    live: npt.NDArray[np.bool_] | None = None
 
     @property
     def features(self) -> int:
@@ -83,7 +81,7 @@ class Data:
             return InMemory(features, split.labels)
 
         splits = scale(self.train), scale(self.validation), scale(self.test)
-        return Data(*splits, self.doubtful, self.classes, self.live)
+        return Data(*splits, self.doubtful, self.classes)
 
 
 @dataclass
@@ -128,7 +126,7 @@ class Bench:
 
     def restart(self, arm: Arm, learning_rate: float, seed: int) -> None:
         """Goes back to before the first step; the rate is a variable of what was compiled."""
-        arm.restart(self.model, self.depth, seed, self._sample, self.data.live)
+        arm.restart(self.model, self.depth, seed, self._sample)
         for variable in self._trainer.optimizer.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self._trainer.optimizer.learning_rate.assign(learning_rate)

@@ -27,7 +27,7 @@ from bnpipe.components.study.arms import ARMS, Arm
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
 from bnpipe.components.study.training import Bench, Data
-from bnpipe.components.study.work import ARRAYS, LIVE, TASK, features_of, finished
+from bnpipe.components.study.work import ARRAYS, TASK, features_of, finished
 from bnpipe.data import collect_rarely, give_back_memory
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
@@ -60,14 +60,13 @@ class Worker:
         task = json.loads((folder / TASK).read_text())
         task["params"]["experiments"] = tuple(task["params"]["experiments"])
         self._folder = folder
-        live = np.load(folder / ARRAYS / LIVE)
         splits = {
-            name: InMemory(features_of(name, folder, int(live.sum())), np.load(labels))
+            name: InMemory(features_of(name, folder, task["features"]), np.load(labels))
             for name in ("train", "validation", "test")
             for labels in [folder / ARRAYS / f"{name}_labels.npy"]
         }
         doubtful = np.load(folder / ARRAYS / "doubtful.npy")
-        self._data = Data(**splits, doubtful=doubtful, classes=task["classes"], live=live)
+        self._data = Data(**splits, doubtful=doubtful, classes=task["classes"])
         planned = units(Params(**task["params"]), self._data.train.size)
         self._sweep = [unit for unit in planned if unit.experiment == "sweep"]
         self._groups = {
