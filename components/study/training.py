@@ -252,9 +252,13 @@ def _batches(
     while start < stop:
         epoch, step = divmod(start, per_epoch)
         count = min(stop - start, per_epoch - step, at_most)
-        order = epoch_order(seed, epoch, images)
+        order = _order(seed, epoch, images)
         yield order[step * BATCH_SIZE : (step + count) * BATCH_SIZE].reshape(count, BATCH_SIZE)
         start += count
+
+
+# An epoch is cut where something is measured, up to forty times.
+_order = functools.lru_cache(maxsize=1)(epoch_order)
 
 
 def _tensor(array: Floats) -> tf.Tensor:

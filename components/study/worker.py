@@ -8,6 +8,7 @@ training is a file of its own, so a study that was killed goes on from there.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
 from bnpipe.components.study.training import Bench, Data
 from bnpipe.components.study.work import ARRAYS, TASK, features_of, finished
-from bnpipe.data import collect_rarely
+from bnpipe.data import collect_rarely, give_back_memory
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
@@ -76,9 +77,13 @@ class Worker:
     def work(self) -> None:
         """Trains until nothing is left, or this process has become so large that a new one should.
 
-        TensorFlow gives back nothing of what compiling took.
+        TensorFlow keeps most of what compiling took.
         """
         while pending := [n for n, group in self._groups.items() if self._left(group)]:
+            keys = {name: _key(self._groups[name][0]) for name in pending}
+            self._benches = {k: b for k, b in self._benches.items() if k in keys.values()}
+            # Compiling is a tenth of a study: first what is compiled here already.
+            pending.sort(key=lambda name: keys[name] not in self._benches)
             # None can be had while another process is at it, or at the sweep that it waits for.
             if not any(self._take(name) for name in pending):
                 time.sleep(_WAIT_SECONDS)
@@ -117,12 +122,18 @@ class Worker:
 
     def _bench(self, unit: Unit) -> Bench:
         """What was compiled for the network, kept because it may come again, also in other arms."""
-        arm = ARMS[unit.arm]
-        key = replace(arm, he=False, estimated=False), unit.depth, unit.optimizer
+        key = _key(unit)
         if key not in self._benches:
-            data = self._data.standardized() if arm.standardized else self._data
+            data = self._data.standardized() if ARMS[unit.arm].standardized else self._data
             self._benches[key] = Bench(data, *key)
+            gc.collect()
+            give_back_memory()  # a third of what compiling took
         return self._benches[key]
+
+
+def _key(unit: Unit) -> tuple[Arm, int, Optimizer]:
+    """What is compiled for a unit; units with the same one share it."""
+    return replace(ARMS[unit.arm], he=False, estimated=False), unit.depth, unit.optimizer
 
 
 def _own_bytes() -> int:
@@ -137,6 +148,7 @@ def _own_bytes() -> int:
 def main() -> int:
     """Returns the exit code."""
     collect_rarely()
+    gc.freeze()
     parent, folder = sys.argv[1:]
     if not end_with_parent(int(parent), signal.SIGKILL):
         return 1

@@ -9,7 +9,6 @@ run's `workers.log`.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import pickle
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bnpipe.data import collect_rarely
+from bnpipe.data import collect_rarely, give_back_memory
 from bnpipe.data.parent import end_with_parent
 from bnpipe.pipeline.engine.errors import Terminated
 from bnpipe.pipeline.engine.execute import terminable
@@ -87,9 +86,7 @@ def _give_back_memory() -> None:
     """Frees what the step left: of a training that is a quarter of a gigabyte."""
     gc.collect()
     gc.freeze()  # so that the next time only looks at what is new
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed
-    if trim is not None:
-        trim(0)
+    give_back_memory()
 
 
 def _portable(error: Exception) -> tuple[Exception | None, str, str, str]:

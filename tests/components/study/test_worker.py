@@ -1,12 +1,19 @@
-"""Which rate the sweep chooses for an arm."""
+"""Which rate the sweep chooses for an arm, and what a process trains next."""
 
+import dataclasses
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from bnpipe.components.study import worker
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import units
 from bnpipe.components.study.work import finished
-from bnpipe.components.study.worker import best_rate
+from bnpipe.components.study.worker import Worker, best_rate
 
 
 def test_the_best_rate_is_that_of_the_best_mean_and_waits_for_the_sweep(tmp_path: Path) -> None:
@@ -21,3 +28,34 @@ def test_the_best_rate_is_that_of_the_best_mean_and_waits_for_the_sweep(tmp_path
         finished(tmp_path, unit).write_text(json.dumps(record))
     others = [u for u in sweep if u.arm != "layer"]
     assert best_rate(tmp_path, "layer", "adam", [*others, *ours]) == 1e-3
+
+
+def test_what_is_compiled_is_used_before_anything_else_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Params(seeds=1, epochs=1, experiments=("main", "dropout", "small"))
+    task = {"params": dataclasses.asdict(params), "classes": 2, "features": 3}
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    (tmp_path / "arrays").mkdir()
+    for split in ("train", "validation", "test"):
+        np.ones((64, 3), np.float32).tofile(tmp_path / f"arrays/{split}.float32")
+        np.save(tmp_path / f"arrays/{split}_labels.npy", np.zeros(64, np.int32))
+    np.save(tmp_path / "arrays/doubtful.npy", np.zeros(64, np.bool_))
+    trained: list[str] = []
+
+    class Bench:
+        loop_seconds = 0.0
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def train(self, unit: Any, _: float) -> list[Any]:
+            trained.append(unit.arm)
+            return []
+
+    monkeypatch.setattr(worker, "Bench", Bench)
+    monkeypatch.setattr(worker, "LARGEST", 2**40)
+    Worker(tmp_path).work()
+    assert sorted(trained) == sorted(unit.arm for unit in units(params, 64))
+    runs = [arm for arm, _ in itertools.groupby(trained)]
+    assert len(runs) == len(set(runs)) < len(trained)
