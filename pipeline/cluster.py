@@ -69,7 +69,10 @@ class Cluster:
         self._stack.close()
 
     def checks(self) -> Iterator[Check]:
-        """Looks at everything, in the order in which a job needs it; `jobs` is there at the end."""
+        """Looks at what a job needs, in that order, until something is missing.
+
+        `jobs` is there at the end.
+        """
         slots, managers = 1, 0
         if self.master is not None:
             try:
@@ -78,7 +81,10 @@ class Cluster:
                 yield Check("engine", False, silent.headline, hint="is beam.flink.master right?")
                 return
             managers, slots = overview["taskmanagers"], overview["slots-available"]
-            yield from self._flink_checks(self.master, overview)
+            for check in self._flink_checks(self.master, overview):
+                yield check
+                if check.needed and not check.ok:
+                    return
             slots = self._beam.flink.parallelism or max(1, slots)
         try:
             endpoint = self._endpoint()

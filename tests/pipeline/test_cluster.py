@@ -61,6 +61,17 @@ def test_missing_restarts_are_said_and_no_obstacle(stub: Stub, server: str, tmp_
     assert "restart-strategy.type: fixed-delay" in missing.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "name"), [({"version": "1.20"}, "engine"), ({"parallelism": 3}, "slots")]
+)
+def test_nothing_is_tried_behind_what_is_missing(
+    stub: Stub, server: str, tmp_path: Path, settings: dict[str, Any], name: str
+) -> None:
+    *good, last = checks(flink(stub, server, **settings), tmp_path).values()
+    assert all(check.ok for check in good)
+    assert (last.name, last.ok) == (name, False)
+
+
 def worker(**changes: str) -> dict[str, Any]:
     return {"host": "a", "process": 1, "code": code_here(), "home": "locks"} | changes
 
