@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,10 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the job server."""
         self._stack.close()
 
     def checks(self) -> Iterator[Check]:
@@ -110,9 +115,8 @@ class Cluster:
         fits = version == flink.version or version.startswith(f"{flink.version}.")
         text = f"Flink {version} at {master.address}"
         wrong = f"{text}, expected {flink.version}, which the job server is for"
-        hint = (
-            f"--set beam.flink.version={'.'.join(version.split('.')[:2])}, and a job server for it"
-        )
+        other = ".".join(version.split(".")[:2])
+        hint = f"--set 'beam.flink.version=\"{other}\"', and a job server for it"
         yield Check("engine", fits, text if fits else wrong, hint="" if fits else hint)
         managers, total = overview["taskmanagers"], overview["slots-total"]
         free, wanted = overview["slots-available"], flink.parallelism or 1
@@ -139,6 +143,7 @@ class Cluster:
         settings = self._beam.chosen
         if settings is None or isinstance(settings, Dataflow):
             return ""
+        self._beam.require_server()
         named = settings.job_server or ""
         if not is_address(named):
             if self._beam.engine != "prism" and shutil.which("java") is None:
@@ -234,6 +239,7 @@ def started(
         try:
             yield cluster.jobs
         finally:
+            cluster.close()  # first of all the job server, which may be submitting a job
             # Of a run that ended well nothing is left; else the next one tries again.
             with suppress(EngineError):
                 cluster.jobs.cancel()
@@ -241,8 +247,10 @@ def started(
 
 def _end_jobs_of_dead_runs(master: JobManager, runs: Path, is_dead: Callable[[str], bool]) -> None:
     """Ends jobs that a killed run of this home left at work: they take slots, and write."""
-    for record in runs.glob(f"*/{RECORD}"):
-        with suppress(EngineError, OSError, ValueError, KeyError):
-            prefix = json.loads(record.read_text())["jobs"]
-            if is_dead(record.parent.name) and master.jobs(prefix):
-                master.cancel(prefix)
+    with suppress(EngineError):  # the checks will tell
+        prefixes = {re.match(r"bnpipe-(\d+)-\w+-", job["name"]) for job in master.living()}
+        for prefix in filter(None, prefixes):
+            with suppress(OSError, ValueError, KeyError):
+                record = json.loads((runs / prefix[1] / RECORD).read_text())
+                if record["jobs"] == prefix[0] and is_dead(prefix[1]):
+                    master.cancel(prefix[0])

@@ -13,6 +13,7 @@ from typing import Any
 
 from bnpipe.components import pusher
 from bnpipe.data.engines.settings import Beam
+from bnpipe.data.errors import RequestError
 from bnpipe.pipeline.configuration.config import Config
 from bnpipe.pipeline.configuration.publishing import check_target
 from bnpipe.pipeline.definition import build
@@ -68,10 +69,12 @@ def launch_graph(
     _use_one_thread()
     config.beam.require()
     flags = (*config.beam.options, *request.beam_flags)
+    if config.beam.engine != "local":
+        check_further_flags(config.beam, flags)
     settings = RunSettings(
         dataset=config.data.dataset,
         config=config.snapshot(),
-        beam=beam_opener(flags),
+        beam=beam_opener(flags if config.beam.engine == "local" else ()),
         cluster=None if config.beam.engine == "local" else partial(_cluster, config.beam, flags),
         selection=request.selection,
         jobs=config.run.jobs or min(4, _cores()),
@@ -116,6 +119,23 @@ def _use_one_thread() -> None:
         # In a notebook it may be too late: then the trainer says so.
         with suppress(RuntimeError):
             tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def check_further_flags(beam: Beam, flags: Sequence[str]) -> None:
+    """Makes sure that flags can be added to those of an engine.
+
+    Raises:
+        RequestError: Beam takes one for wrong, or it is for another engine.
+    """
+    from bnpipe.data.beam_io import check_flags
+
+    check_flags([*beam.flags("localhost:1"), *flags])
+    for flag in flags:
+        if flag.partition("=")[0] in ("--runner", "--job_endpoint"):
+            raise RequestError(
+                f"{flag}: the engine is {beam.engine}",
+                hint="--set beam.engine=local, or leave it out",
+            )
 
 
 def beam_opener(flags: Sequence[str]) -> Callable[..., AbstractContextManager[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from bnpipe.data.errors import BnpipeError, printable
@@ -33,12 +34,15 @@ def last_cause(text: str) -> tuple[str, bool]:
     Returns:
         it in one line, and whether it is an error that Python code raised: that does not pass.
     """
+    text = re.sub(r"\APipeline \S+ failed in state \w+: ", "", text)
     _, traceback, after = text.rpartition(_TRACEBACK)
     for line in after.splitlines() if traceback else ():
         if line.strip() and line[0] != " ":  # behind the frames, which are indented
             kind, colon, message = line.partition(": ")
             ours = bool(colon) and kind.startswith("bnpipe.")
-            return printable(message if ours else line), not any(e in line for e in _ENDED)
+            details = re.search(r'details = "(.*?)"', after)  # of gRPC, which takes many lines
+            cause = details[1] if details else message if ours else line
+            return printable(cause), not any(ended in after for ended in _ENDED)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or ["no reason"]
     causes = [line for line in lines if line.startswith("Caused by: ")]
     return printable((causes or lines[:1])[-1].removeprefix("Caused by: ")), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -12,6 +13,9 @@ from typing import Any
 
 from bnpipe.data.engines.errors import EngineError
 
+_OVERVIEW = {"flink-version", "taskmanagers", "slots-total", "slots-available"}
+# A proxy of this machine knows nothing of the cluster.
+_ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 _OVER = {"FINISHED", "CANCELED", "FAILED", "SUSPENDED"}
 
 
@@ -27,13 +31,11 @@ class JobManager:
         Raises:
             EngineError: it does not answer, or not so.
         """
-        url = f"{'' if '://' in self.address else 'http://'}{self.address}/{path}"
+        url = f"http://{self.address}/{path}"
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, method=method), timeout=10
-            ) as r:
+            with _ask(urllib.request.Request(url, method=method), timeout=10) as r:
                 return json.loads(r.read() or b"{}")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             reason = getattr(reason, "strerror", None) or reason
             raise EngineError(
@@ -42,15 +44,25 @@ class JobManager:
 
     def overview(self) -> dict[str, Any]:
         """Its version, TaskManagers and slots, by Flink's names."""
-        return dict(self.get("overview"))
+        found = self.get("overview")
+        if not (isinstance(found, dict) and found.keys() >= _OVERVIEW):
+            raise EngineError(
+                f"what answers at {self.address} is no JobManager of Flink",
+                hint="its REST port is wanted, 8081 by default",
+            )
+        return found
 
     def configuration(self) -> dict[str, str]:
         """What it was configured with."""
         return {entry["key"]: entry["value"] for entry in self.get("jobmanager/config")}
 
     def jobs(self, prefix: str) -> list[dict[str, Any]]:
-        """The jobs whose name begins so, in the words of its overview, without those before."""
+        """The jobs whose name begins so, in the words of its overview."""
         return [j for j in self.get("jobs/overview")["jobs"] if j["name"].startswith(prefix)]
+
+    def living(self, prefix: str = "") -> list[dict[str, Any]]:
+        """Those of them that are not over."""
+        return [job for job in self.jobs(prefix) if job["state"] not in _OVER]
 
     def activity(self, job: Mapping[str, Any]) -> Any:
         """Something that is another whenever a job has read, written, begun or ended anything."""
@@ -78,7 +90,7 @@ class JobManager:
         """
         deadline = time.monotonic() + seconds
         asked: set[str] = set()
-        while living := [job for job in self.jobs(prefix) if job["state"] not in _OVER]:
+        while living := self.living(prefix):
             for job in living:
                 if job["jid"] not in asked:
                     asked.add(job["jid"])

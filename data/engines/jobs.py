@@ -16,6 +16,8 @@ from bnpipe.data.engines.job_server import unreachable
 from bnpipe.data.errors import BnpipeError
 
 _LOOK_SECONDS = 2.0
+_LEAVE_SECONDS = 15.0
+"""Time for a job to end that was cancelled."""
 
 
 def nothing(done: int, total: int, note: str) -> None:
@@ -60,16 +62,14 @@ class Jobs:
                 may_pass=True,
             )
         name = f"{self.prefix}{uuid.uuid4().hex[:12]}"
-        filled = False
-        with _Watch(self, name, progress) as watch:
-            try:
-                with pipeline([*self.flags, f"--job_name={name}"]) as made:
-                    yield made
-                    filled, watch.pipeline = True, made
-            except Exception as error:
-                if not filled or isinstance(error, BnpipeError):
-                    raise
+        made = pipeline([*self.flags, f"--job_name={name}"])
+        yield made
+        with _Watch(self, name, made, progress) as watch:
+            error = _run(made, watch)
+            if isinstance(error, Exception) and not isinstance(error, BnpipeError):
                 raise self._explained(error, watch) from error
+        if error is not None:
+            raise error
 
     def cancel(self) -> None:
         """End whatever runs of this run.
@@ -103,19 +103,45 @@ class Jobs:
         )
 
 
+def _run(pipeline: Any, watch: _Watch) -> BaseException | None:
+    """Runs a Beam pipeline to its end, or until it is given up; returns what ended it.
+
+    It runs in a thread: Beam waits for a server that does not answer as long as that pleases.
+    """
+    ended: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            pipeline.result = pipeline.run()
+            pipeline.result.wait_until_finish()
+        except BaseException as error:
+            ended.append(error)
+        else:
+            ended.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not watch.left:
+        thread.join(0.1)
+    return ended[0] if ended else RuntimeError(watch.reason)
+
+
 class _Watch:
     """Looks at a job from a thread: tells how far it is, and ends it when it has stalled.
 
     Attributes:
         name: of the job.
-        pipeline: the Beam pipeline, once it is run.
         reason: why it was given up; empty if it was not.
+        left: whether it did not end when it was given up, and nobody should wait for it.
     """
 
-    def __init__(self, jobs: Jobs, name: str, progress: Callable[[int, int, str], None]) -> None:
+    def __init__(
+        self, jobs: Jobs, name: str, pipeline: Any, progress: Callable[[int, int, str], None]
+    ) -> None:
         self.name = name
-        self.pipeline: Any = None
         self.reason = ""
+        self.left = False
+        self._pipeline = pipeline
         self._jobs, self._progress = jobs, progress
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -145,6 +171,7 @@ class _Watch:
                 self.reason = f"it is not done after {whole:.0f} s ({note})"
         if self.reason:
             self._cancel()
+            self.left = not self._over.wait(_LEAVE_SECONDS)
 
     def _note(self) -> str:
         """How far the job is, in words."""
@@ -168,7 +195,7 @@ class _Watch:
             if self._jobs.master is not None:
                 self._jobs.master.cancel(self.name)
                 return
-        result = getattr(self.pipeline, "result", None)
+        result = getattr(self._pipeline, "result", None)
         with suppress(Exception):  # whatever a runner has against it
             if result is not None:
                 result.cancel()

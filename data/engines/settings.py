@@ -51,8 +51,9 @@ class Flink:
     """The workers, as of prism; `localhost` is where the TaskManager is, so each has its own."""
     parallelism: Annotated[int, at.Ge(1)] | None = None
     """Number of parts that are worked on at a time; by default one for every free slot."""
-    stalled_seconds: Annotated[float, at.Gt(0)] = 600.0
-    """Time after which a job that reads and writes nothing is given up, in seconds."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 3600.0
+    """Time after which a job that reads and writes nothing is given up, in seconds; Flink counts
+    what a worker has read only when it is done with a bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +123,21 @@ class Beam:
                 raise RequestError(f"{key}.{name}: the engine {self.engine} needs it", hint=hint)
         if isinstance(settings, Prism | Flink | Spark):
             environment_flags(key, settings.environment)
-            if not is_address(settings.job_server or ""):
-                _check_file(f"{key}.job_server", settings.job_server, settings.job_server_sha256)
+        if isinstance(settings, Flink) and not is_address(settings.master or ""):
+            raise RequestError(f"{key}.master: expected HOST:PORT, received {settings.master}")
+
+    def require_server(self) -> None:
+        """Make sure that a job server which is a file is there, and the one that is meant.
+
+        Raises:
+            RequestError: it is not.
+        """
+        settings = self.chosen
+        if isinstance(settings, Prism | Flink | Spark) and not is_address(
+            settings.job_server or ""
+        ):
+            key = f"beam.{self.engine}.job_server"
+            _check_file(key, settings.job_server, settings.job_server_sha256)
 
     def flags(self, endpoint: str = "", parallelism: int = 1, workers: int = 1) -> list[str]:
         """The flags of the engine; none for `local`.
@@ -141,7 +155,7 @@ class Beam:
                 del names["image"]
                 return ["--runner=DataflowRunner", *(f"--{n}={v}" for n, v in names.items())]
             case settings:
-                flags = [f"--job_endpoint={endpoint}"]
+                flags = [f"--job_endpoint={endpoint}", *_NO_FILES]
                 flags += environment_flags(f"beam.{self.engine}", settings.environment)
         if isinstance(settings, Flink):
             return [
@@ -156,6 +170,8 @@ class Beam:
         return ["--runner=PortableRunner", *flags]
 
 
+# Beam would send a list of what is installed here, which workers elsewhere cannot always fetch.
+_NO_FILES = ("--experiments=disable_logging_submission_environment",)
 _EXAMPLES = {
     "master": "HOST:8081",
     "job_server": "FILE",

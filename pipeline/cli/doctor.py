@@ -50,15 +50,17 @@ def _of_engine(config: Path | None, sets: list[str] | None) -> Iterator[Check]:
     import uuid
 
     from bnpipe.pipeline.cluster import Check, Cluster
+    from bnpipe.pipeline.engine.execute import terminable
+    from bnpipe.pipeline.engine.runs import joined
 
-    beam, home = config_from(config, sets).beam, open_store().home
+    beam, store = config_from(config, sets).beam, open_store()
     beam.require()
     if beam.engine == "local":
         yield Check("engine", True, "Beam pipelines run in this process")
         return
-    with tempfile.TemporaryDirectory(prefix="bnpipe-doctor-") as folder:
+    with terminable(), joined(store), tempfile.TemporaryDirectory(dir=store.home / "tmp") as folder:
         log, prefix = Path(folder) / "job_server.log", f"bnpipe-doctor-{uuid.uuid4().hex[:8]}-"
-        with Cluster(beam, beam.options, home, log, prefix) as cluster:
+        with Cluster(beam, beam.options, store.home, log, prefix) as cluster:
             yield from cluster.checks()
 
 

@@ -36,7 +36,7 @@ _FIXED = {
     "allowed": [
         ("jobmanager", [6123, 6124], ["taskmanager", "jobmanager"]),
         ("jobmanager", [_REST], ["job-server", *_CLIENTS]),
-        ("taskmanager", [6121, 6122], ["taskmanager", "jobmanager"]),
+        ("taskmanager", [6121, 6122, 6125], ["taskmanager", "jobmanager"]),
         ("job-server", [_JOB, _ARTIFACT], _CLIENTS),
     ],
 }

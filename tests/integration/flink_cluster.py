@@ -169,6 +169,10 @@ class Cluster:
                 [*inside, shell], stdout=log, stderr=log, env=environ, start_new_session=True
             )
 
+        if name.startswith("pool"):
+            listening = ["ip", "netns", "exec", namespace, "ss", "-Hltn", "sport = :50000"]
+            wait_for(lambda: subprocess.run(listening, capture_output=True, check=True).stdout)
+
     def kill(self, name: str) -> None:
         """kill -9 of a process and what it started."""
         process = self.processes.pop(name, None)

@@ -84,3 +84,29 @@ def test_a_command_that_is_no_program_is_refused_by_the_check(capfd: Any) -> Non
     words = ("config", "check", "--set", "data.dataset=rendered_digits")
     told = refusal(capfd, *words, "--set", "notify.command=[./tell.sh]")
     assert "notify.command: expected a program, received './tell.sh'" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "beam.flink.master: the engine flink needs it"),
+        (("beam.flink.master=http://a", "beam.flink.job_server=a:1"), "expected HOST:PORT"),
+        (("beam.flink.master=a:1",), "beam.flink.job_server: the engine flink needs it"),
+    ],
+)
+def test_an_engine_without_what_it_needs_is_refused(
+    words: tuple[str, ...], complaint: str, home: Path, capfd: Any
+) -> None:
+    sets = [word for setting in ("beam.engine=flink", *words) for word in ("--set", setting)]
+    assert complaint in refusal(capfd, "run", *sets)
+    assert complaint in refusal(capfd, "doctor", "--engine", *sets)
+    assert not home.exists()
+
+
+def test_flags_are_added_to_those_of_the_engine_and_name_no_other(home: Path, capfd: Any) -> None:
+    named = ("beam.engine=flink", "beam.flink.master=a:1", "beam.flink.job_server=a:1")
+    sets = [word for setting in named for word in ("--set", setting)]
+    line = refusal(capfd, "run", *sets, "--", "--runner=DirectRunner")
+    assert "--runner=DirectRunner: the engine is flink" in line
+    line = refusal(capfd, "run", "--only", "trainer", *sets, "--", "--object_reuse")
+    assert "--only trainer needs results" in line  # Flink's own flags are its job server's matter

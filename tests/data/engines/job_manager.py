@@ -17,7 +17,7 @@ class Stub:
     def __init__(self) -> None:
         self.address = ""
         self.jobs: list[dict[str, Any]] = []
-        self.overview = {
+        self.overview: dict[str, Any] = {
             "flink-version": "1.19.0",
             "taskmanagers": 1,
             "slots-total": 2,

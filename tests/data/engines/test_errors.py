@@ -25,6 +25,12 @@ Caused by: org.apache.flink.runtime.JobException: Recovery is suppressed
 \t... 5 more
 Caused by: java.io.IOException: Cannot run program "docker": error=2, No such file or directory
 \t... 9 more"""
+_GRPC = """Traceback (most recent call last):
+  File "a.py", line 1, in b
+grpc._channel._MultiThreadedRendezvous: <_MultiThreadedRendezvous of RPC that terminated with:
+\tstatus = StatusCode.UNAVAILABLE
+\tdetails = "Socket closed"
+>"""
 _KILLED = """Error received: Traceback (most recent call last):
   File "a.py", line 1, in b
 grpc.RpcError: CANCELLED: client cancelled"""
@@ -33,6 +39,8 @@ grpc.RpcError: CANCELLED: client cancelled"""
 @pytest.mark.parametrize(
     ("text", "cause", "raised"),
     [
+        (_GRPC, "Socket closed", False),
+        ("Pipeline a-b_c failed in state FAILED: java.net.X: gone", "java.net.X: gone", False),
         (_PYTHON, "ZeroDivisionError: division by zero [while running 'Look']", True),
         (_OURS, "no such record: division by zero [while running 'Look']", True),
         (

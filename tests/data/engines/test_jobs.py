@@ -1,6 +1,7 @@
 """Jobs have names, are watched, and end in one line; here they run in this process."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -101,3 +102,26 @@ def test_a_job_server_that_is_gone_is_named_at_once(stub: Stub) -> None:
     with pytest.raises(EngineError, match=silent) as it, gone():
         raise AssertionError("there is no job server")
     assert it.value.may_pass
+
+
+def test_nobody_waits_for_what_does_not_end_when_it_is_cancelled(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "_LEAVE_SECONDS", 0.01)
+    over = threading.Event()
+    opened = of(stub, stalled_seconds=0.1)()
+    try:
+        with pytest.raises(EngineError, match="it read and wrote nothing"), opened as pipeline:
+            pipeline.run = over.wait  # as Beam does with a job server that accepts and is silent
+    finally:
+        over.set()
+
+
+def test_what_a_job_tells_of_itself_ends_with_it(stub: Stub) -> None:
+    notes: list[str] = []
+    with of(stub)(lambda *how: notes.append(how[2])) as pipeline:
+        _ = pipeline | beam.Create([1])
+    told = len(notes)
+    assert not [t for t in threading.enumerate() if "_look" in t.name]
+    assert len(notes) == told
