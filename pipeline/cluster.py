@@ -9,6 +9,7 @@ import fcntl
 import json
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,8 @@ RECORD = "engine.json"
 """In a run's folder: the names of its jobs, for whoever finds them at work when the run is dead."""
 
 _PROBE_STALLS, _PROBE_SECONDS = 45.0, 240.0
+_SLOTS_SECONDS = 60.0
+"""Time for slots to become free that there are."""
 _SEEN = "mount the home at the same path for every worker: BNPIPE_HOME"
 
 
@@ -85,11 +88,11 @@ class Cluster:
             except EngineError as silent:
                 yield Check("engine", False, silent.headline, hint="is beam.flink.master right?")
                 return
-            managers, slots = overview["taskmanagers"], overview["slots-available"]
             for check in self._flink_checks(self.master, overview):
                 yield check
                 if check.needed and not check.ok:
                     return
+            managers, slots = overview["taskmanagers"], self.master.overview()["slots-available"]
             slots = self._beam.flink.parallelism or max(1, slots)
         try:
             endpoint = self._endpoint()
@@ -118,8 +121,14 @@ class Cluster:
         other = ".".join(version.split(".")[:2])
         hint = f"--set 'beam.flink.version=\"{other}\"', and a job server for it"
         yield Check("engine", fits, text if fits else wrong, hint="" if fits else hint)
+        wanted, deadline = flink.parallelism or 1, time.monotonic() + _SLOTS_SECONDS
+        while overview["slots-available"] < wanted <= overview["slots-total"]:
+            if time.monotonic() > deadline:  # others are at work, or a TaskManager is new
+                break
+            time.sleep(1)
+            overview = master.overview()
         managers, total = overview["taskmanagers"], overview["slots-total"]
-        free, wanted = overview["slots-available"], flink.parallelism or 1
+        free = overview["slots-available"]
         yield Check(
             "slots",
             free >= wanted,

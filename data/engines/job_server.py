@@ -33,7 +33,9 @@ def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -
         EngineError: it cannot be started, or does not answer within a minute.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bnpipe-jobs-")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(dir=log.parent, prefix="jobs-"))
+        )
         ports = _free_ports()
         words = command(ports, folder)
         output = stack.enter_context(log.open("ab"))

@@ -72,6 +72,15 @@ def test_nothing_is_tried_behind_what_is_missing(
     assert (last.name, last.ok) == (name, False)
 
 
+def test_slots_that_are_busy_are_waited_for(
+    stub: Stub, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.time, "sleep", lambda _: stub.overview.update(free))
+    free = {"slots-available": 2}
+    stub.overview["slots-available"] = 0
+    assert checks(flink(stub, server, parallelism=2), tmp_path)["slots"].ok
+
+
 def worker(**changes: str) -> dict[str, Any]:
     return {"host": "a", "process": 1, "code": code_here(), "home": "locks"} | changes
 
