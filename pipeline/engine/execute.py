@@ -140,8 +140,7 @@ def _guarded(record: _Record, plan: Plan, verify: bool) -> tuple[ExitCode, BaseE
         return _code_of(error), error
     except (BnpipeError, OSError) as error:
         return exit_code_of(error), error
-    failed = [o.error for o in runner.outcomes if o.error is not None]
-    return code, failed[0] if failed else None
+    return code, runner.error
 
 
 def _code_of(stop: BaseException) -> ExitCode:
