@@ -109,9 +109,8 @@ def run_graph(
                 ended = ended or (_code_of(stop), stop)
                 summary = record.write(*ended)
             finally:
-                if not runner.idle:
-                    executor.stop()
-                    store.unstage_run(folder.id)
+                executor.stop()  # it may have been given a step of which the runner knows nothing yet
+                store.unstage_run(folder.id)
         for sink in sinks:
             sink(RunFinished(summary))
         return FinishedRun(ended[0], summary, folder, ended[1])

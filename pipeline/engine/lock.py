@@ -5,8 +5,8 @@
                  steps/<key>    held for a step, from before it begins until it is committed
 
 Each is a flock, which the kernel drops when its holder dies; its file names who took it alone last:
-`{"pid": 123, "host": "a", "run": "0007", "who": "a run"}`. Only who has the home alone removes files
-of `locks/`: else two processes could hold the lock of one name on two inodes.
+`{"pid": 123, "host": "a", "run": "0007", "who": "a run"}`. Only who has the home alone removes
+files of `locks/`: else two processes could hold the lock of one name on two inodes.
 """
 
 from __future__ import annotations
