@@ -109,7 +109,7 @@ def run_graph(
                 ended = ended or (_code_of(stop), stop)
                 summary = record.write(*ended)
             finally:
-                executor.stop()  # it may have been given a step of which the runner knows nothing yet
+                executor.stop()  # it may have a step of which the runner knows nothing yet
                 store.unstage_run(folder.id)
         for sink in sinks:
             sink(RunFinished(summary))
