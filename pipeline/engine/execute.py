@@ -63,7 +63,7 @@ def run_graph(
     """Run any graph in a home: lock, folder, runner, records.
 
     Raises:
-        LockHeld: gc is at work in this home.
+        LockHeld: somebody has this home alone, such as gc.
         ConfigError: a selected step does not exist.
         StoreError: the store is of a newer format.
     """
