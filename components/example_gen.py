@@ -150,9 +150,14 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     spans = _planned_spans(params, outside)
     _check_unchanged(spans, outside, ctx.cache)
     ctx.progress(0, 0, f"preparing {params.dataset}")
-    archives = Path(params.archives) if params.archives else None
     builder = prepare(
-        params.dataset, archives, ctx.cache, size=params.size, seed=params.seed, log=ctx.log
+        params.dataset,
+        Path(params.archives) if params.archives else None,
+        ctx.cache,
+        size=params.size,
+        seed=params.seed,
+        log=ctx.log,
+        tell=lambda note: ctx.progress(0, 0, note),
     )
     info = describe(builder)
     other_splits = _left_out(info, ctx)

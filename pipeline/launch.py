@@ -53,7 +53,7 @@ def launch(config: Config, home: Path, request: Request, sinks: Sequence[Sink] =
     """Run the pipeline of `pipeline.definition`.
 
     Raises:
-        LockHeld: another run is at work in this home.
+        LockHeld: somebody has this home alone, such as gc.
         ConfigError: a selected step or a Beam flag is unknown, or a key or store cannot be used.
         StoreError: the store is of a newer format.
     """

@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def prepare(
     size: int | None = None,
     seed: int = 0,
     log: logging.Logger | None = None,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Any:
     """Prepares a data set through TFDS, once per cache folder.
 
@@ -57,6 +58,7 @@ def prepare(
         size: number of images, for `rendered_digits`.
         seed: what `rendered_digits` draws from.
         log: where to say what is done.
+        tell: moves the progress line.
 
     Returns:
         the prepared tfds.core.DatasetBuilder.
@@ -73,9 +75,12 @@ def prepare(
     if not builder.is_prepared():
         lock = cache / f"{'-'.join(Path(builder.data_dir).parent.parts[-2:])}.lock"
         make_folder(cache)
-        if log and is_locked(lock):
-            log.info("waiting for another process, which prepares it: it has %s", lock)
+        if is_locked(lock):
+            tell(f"waiting for another process, which prepares {dataset}")
+            if log:
+                log.info("waiting for another process, which prepares it: it has %s", lock)
         with locked(lock, wait=math.inf):
+            tell(f"preparing {dataset}")
             builder = find(dataset, cache / "tfds", size=size, seed=seed)  # by another, meanwhile?
             if not builder.is_prepared():
                 _prepare(builder, dataset, local, cache / "tfds", log)

@@ -63,7 +63,7 @@ def run_graph(
     """Run any graph in a home: lock, folder, runner, records.
 
     Raises:
-        LockHeld: gc is at work in this home.
+        LockHeld: somebody has this home alone, such as gc.
         ConfigError: a selected step does not exist.
         StoreError: the store is of a newer format.
     """
@@ -109,9 +109,8 @@ def run_graph(
                 ended = ended or (_code_of(stop), stop)
                 summary = record.write(*ended)
             finally:
-                if not runner.idle:
-                    executor.stop()
-                    store.unstage_run(folder.id)
+                executor.stop()  # it may have a step of which the runner knows nothing yet
+                store.unstage_run(folder.id)
         for sink in sinks:
             sink(RunFinished(summary))
         return FinishedRun(ended[0], summary, folder, ended[1])
@@ -140,8 +139,7 @@ def _guarded(record: _Record, plan: Plan, verify: bool) -> tuple[ExitCode, BaseE
         return _code_of(error), error
     except (BnpipeError, OSError) as error:
         return exit_code_of(error), error
-    failed = [o.error for o in runner.outcomes if o.error is not None]
-    return code, failed[0] if failed else None
+    return code, runner.error
 
 
 def _code_of(stop: BaseException) -> ExitCode:

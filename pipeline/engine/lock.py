@@ -5,8 +5,8 @@
                  steps/<key>    held for a step, from before it begins until it is committed
 
 Each is a flock, which the kernel drops when its holder dies; its file names who took it alone last:
-`{"pid": 123, "host": "a", "run": "0007"}`. Only who has the home alone removes files of `locks/`:
-else two processes could hold the lock of one name on two inodes.
+`{"pid": 123, "host": "a", "run": "0007", "who": "a run"}`. Only who has the home alone removes
+files of `locks/`: else two processes could hold the lock of one name on two inodes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bnpipe.data.durable import make_folder
 from bnpipe.data.flock import MOMENT, is_locked, locked
@@ -24,21 +25,26 @@ from bnpipe.data.json_text import json_text
 from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import LockHeld
 
-_PATIENCE = 2.0
-"""Seconds that a run waits for another one, which puts the home in order before it begins."""
+CLEARING = "a run that clears up"
+"""A run that has the home alone, to put it in order before it begins."""
+_PATIENCE, _PATIENCE_CLEARING = 2.0, 60.0
+"""Seconds that a run waits for who has the home alone, and for one that clears up behind killed
+runs: their files may be many, on a slow disk."""
 
 
 @contextmanager
 def alone_in(home: Path) -> Iterator[None]:
-    """Keep everybody else out of a home.
+    """Keep everybody else out of a home, for gc.
 
     Raises:
         LockHeld: somebody is at work there; the message names them.
     """
-    with try_lock(home / "lock") as mine:
+    path = home / "lock"
+    with try_lock(path, who="gc") as mine:
         if not mine:
+            who = _taker(path)["who"] if is_locked(path) else "another run"
             raise LockHeld(
-                f"another run is at work in {home}: {', '.join(at_work(home)) or 'it just began'}",
+                f"{who} is at work in {home}: {', '.join(at_work(home)) or 'it just began'}",
                 hint="wait for it, or point BNPIPE_HOME at another folder",
             )
         yield
@@ -52,10 +58,13 @@ def run_locks(home: Path) -> Iterator[RunLocks]:
         LockHeld: one is at work there; the message names it.
     """
     make_folder(home)
-    with locked(home / "lock", shared=True, wait=_PATIENCE) as mine, ExitStack() as held:
+    path = home / "lock"
+    with locked(path, shared=True, wait=_PATIENCE) as mine, ExitStack() as held:
+        if mine is None and _taker(path)["who"] == CLEARING:
+            mine = held.enter_context(locked(path, shared=True, wait=_PATIENCE_CLEARING))
         if mine is None:
             raise LockHeld(
-                f"gc is at work in {home}: {_holder(home / 'lock')}",
+                f"{_taker(path)['who']} is at work in {home}: {_holder(path)}",
                 hint="wait for it, or point BNPIPE_HOME at another folder",
             )
         yield RunLocks(home / "locks", held)
@@ -76,9 +85,14 @@ class RunLocks:
         self._steps: dict[str, ExitStack] = {}
 
     def begin(self, run: str) -> None:
-        """Let others see that a run lives; its number is nobody else's."""
-        self._run = run
-        self._held.enter_context(try_lock(self._folder / "runs" / run, run=run))
+        """Let others see that a run lives; its number is nobody else's, but they may be looking.
+
+        Raises:
+            LockHeld: somebody keeps its lock.
+        """
+        self._run, path = run, self._folder / "runs" / run
+        if not self._held.enter_context(try_lock(path, wait=_PATIENCE, run=run)):
+            raise LockHeld(f"{path} is locked by {_holder(path)}", hint="wait for it")
 
     def take(self, step: str, key: str) -> None:
         """Keep others from a step.
@@ -102,7 +116,9 @@ class RunLocks:
 
 
 @contextmanager
-def try_lock(path: Path, *, wait: float = MOMENT, run: str | None = None) -> Iterator[bool]:
+def try_lock(
+    path: Path, *, wait: float = MOMENT, run: str | None = None, who: str = "a run"
+) -> Iterator[bool]:
     """Take the flock of a file, made if need be; yields whether it was to be had.
 
     Its process stands in the file, for other machines too.
@@ -111,7 +127,7 @@ def try_lock(path: Path, *, wait: float = MOMENT, run: str | None = None) -> Ite
     with locked(path, wait=wait) as descriptor:
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            process = {"pid": os.getpid(), "host": platform.node(), "run": run}
+            process = {"pid": os.getpid(), "host": platform.node(), "run": run, "who": who}
             os.pwrite(descriptor, json_text(process).encode(), 0)
             os.fsync(descriptor)  # a shared disk would show it when the lock is given back
         yield descriptor is not None
@@ -129,10 +145,16 @@ def is_living(home: Path, run: str) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """The process that took a lock last, for people."""
+    """The process that took a lock alone last, for people."""
+    process = _taker(path)
+    words = "process {pid} on {host}".format(**process)
+    return f"{words} (run {process['run']})" if process["run"] else words
+
+
+def _taker(path: Path) -> dict[str, Any]:
+    """The file of a lock, as far as it can be read."""
+    unknown = {"pid": "unknown", "host": "?", "run": None, "who": "somebody"}
     try:
-        process = dict(json.loads(read_plain(path)))
+        return {**unknown, **dict(json.loads(read_plain(path)))}
     except (OSError, ValueError, TypeError):
-        process = {}
-    words = "process {pid} on {host}".format(**{"pid": "unknown", "host": "?", **process})
-    return f"{words} (run {process['run']})" if process.get("run") else words
+        return unknown

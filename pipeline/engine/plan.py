@@ -124,7 +124,7 @@ class Selection:
         """The selected steps, in order.
 
         Raises:
-            ConfigError: a name is not a step.
+            ConfigError: a name is not a step, or two of them exclude each other.
         """
         for name in filter(None, (self.to, self.only, *self.force)):
             if name not in graph.nodes:
@@ -133,6 +133,12 @@ class Selection:
                 )
         if self.only and self.to:
             raise ConfigError("--only and --to exclude each other", hint="give one of them")
+        others = [name for name in self.force if name != self.only]
+        if self.only and others:
+            raise ConfigError(
+                f"--only {self.only} runs that step alone, received --force {others[0]}",
+                hint=f"bnpipe run --to {self.only} --force {' --force '.join(self.force)}",
+            )
         last = self.only or self.to
         if not last:
             return list(graph.nodes)

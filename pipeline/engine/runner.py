@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,7 +135,7 @@ class Runner:
             StoreError: a needed object is damaged.
             KeyboardInterrupt, Terminated: the steps at work are left for the executor to end.
         """
-        self._check_only(plan)
+        self._check_only(plan.steps)
         # What the probes saw when planning holds for the whole run: newer data waits for the next.
         self._outside |= {step.name: step.parts["outside"] for step in plan.steps if step.parts}
         self._emit(RunStarted(self._folder.id, self._settings.dataset, plan.steps))
@@ -150,9 +150,8 @@ class Runner:
                 for attempt in self._attempts.wait(self._coming()):
                     self._end(attempt)
         self._planner().save()
-        if self._failed:
-            first = next(outcome for outcome in self.outcomes if outcome.error is not None)
-            return exit_code_of(first.error or RuntimeError())
+        if self.error is not None:
+            return exit_code_of(self.error)
         refused = [o for o in self.outcomes if o.refused]
         return ExitCode.VERDICT if refused else ExitCode.OK
 
@@ -160,6 +159,12 @@ class Runner:
     def outcomes(self) -> list[StepOutcome]:
         """The steps that have ended, in the order of the graph."""
         return [self._ended[name] for name in self._order if name in self._ended]
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error of a step; what another run is at counts only if nothing else failed."""
+        errors = (o.error for o in self.outcomes if o.error is not None)
+        return min(errors, key=lambda error: isinstance(error, LockHeld), default=None)
 
     @property
     def idle(self) -> bool:
@@ -172,7 +177,7 @@ class Runner:
         return self._attempts.provenance
 
     def verify(self) -> list[str]:
-        """Run every finished step again and compare; returns one line per difference.
+        """Run every finished step that was asked for again; returns one line per difference.
 
         Raises:
             StepFailed: a step does not run a second time.
@@ -181,7 +186,9 @@ class Runner:
         waiting = [
             dataclasses.replace(o.plan, action=Action.RUN, reasons=again)
             for o in self.outcomes
-            if o.record is not None and self._graph.nodes[o.plan.name].component.effect is None
+            if o.record is not None
+            and self._graph.nodes[o.plan.name].component.effect is None
+            and self._settings.selection.only in (None, o.plan.name)
         ]
         different: dict[str, list[str]] = {plan.name: [] for plan in waiting}
         while waiting or self._attempts.at_work:
@@ -213,9 +220,9 @@ class Runner:
             outside=self._outside,
         )
 
-    def _check_only(self, plan: Plan) -> None:
+    def _check_only(self, steps: Iterable[StepPlan]) -> None:
         only = self._settings.selection.only
-        missing = [step.name for step in plan.work if step.name != only]
+        missing = [s.name for s in steps if s.action is Action.RUN and s.name != only]
         if only and missing:
             raise ConfigError(
                 f"--only {only} needs results that are not in the cache: {', '.join(missing)}",
@@ -259,6 +266,7 @@ class Runner:
             return
         began = time.monotonic()
         plan = self._planner().step(name)
+        self._check_only([plan])  # the world may have changed since the whole was planned
         twins = {n for n, a in self._attempts.at_work.items() if a.plan.key == plan.key}
         if plan.action is Action.RUN and twins:  # the same work: its result will be this one's
             self._twins[name] = twins

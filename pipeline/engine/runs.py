@@ -25,7 +25,7 @@ from typing import Any
 from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import write_json
-from bnpipe.pipeline.engine.lock import RunLocks, is_living, run_locks, try_lock
+from bnpipe.pipeline.engine.lock import CLEARING, RunLocks, is_living, run_locks, try_lock
 from bnpipe.pipeline.engine.store import Store
 
 SHORTEST_SPAN = 0.1
@@ -119,7 +119,7 @@ def joined(store: Store) -> Iterator[RunLocks]:
         LockHeld: somebody must be alone there.
         ConfigError: it is a folder of somebody else's.
     """
-    with try_lock(store.home / "lock", wait=0) as alone:
+    with try_lock(store.home / "lock", wait=0, who=CLEARING) as alone:
         if alone:
             put_in_order(store)
     with run_locks(store.home) as locks:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError, RequestError
 from bnpipe.data.records.examples import as_strings, encode, read_batches
 from bnpipe.data.records.tfrecord import frame, read_runs
+from bnpipe.data.sources import tfds_source
 from bnpipe.data.sources.checksums import LocalArchives
 from bnpipe.data.sources.source import Source
 from bnpipe.data.sources.tfds_source import prepare
@@ -164,6 +166,23 @@ def test_facts_name_the_data_and_the_leak(
     hashes = {split: column(ran.outputs.examples, split, "content_hash") for split in SPLITS}
     train, validation = ({row.tobytes() for row in hashes[s]} for s in ("train", "validation"))
     assert not train & validation
+
+
+def test_what_preparing_waits_for_is_on_the_progress_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*_: object, tell: Callable[[str], None], **words: object) -> None:
+        tell("waiting for another process")
+        raise DataError("enough")
+
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(tfds_source, "prepare", waits)
+    context = SimpleNamespace(
+        cache=tmp_path, outside={}, log=None, progress=lambda *how_far: told.append(how_far)
+    )
+    with pytest.raises(DataError, match="enough"):
+        COMPONENT.run(Inputs(), None, PARAMS, context)
+    assert told[-1] == (0, 0, "waiting for another process")
 
 
 def damaged_source(cache: Path, damage: Callable[[bytearray], None]) -> Path:

@@ -77,9 +77,12 @@ def test_of_two_that_want_the_same_at_once_one_prepares_it(
         words = ("rendered_digits", None, tmp_path)
         one = pool.submit(prepare, *words, size=64)
         assert began.wait(PATIENCE)
-        two = pool.submit(prepare, *words, size=64, log=Log("two"))
+        told: list[str] = []
+        two = pool.submit(prepare, *words, size=64, log=Log("two"), tell=told.append)
         builders = [one.result(), two.result()]
     assert len(prepared) == 1
+    assert told[0] == "waiting for another process, which prepares rendered_digits"
+    assert told[1:] == ["preparing rendered_digits"]
     assert describe(builders[0]) == describe(builders[1])
     assert read_all(source(builders[1], "train"))[0].shape[1:] == (28, 28)
 

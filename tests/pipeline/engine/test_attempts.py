@@ -12,6 +12,7 @@ from bnpipe.components.artifacts import Artifact
 from bnpipe.components.base import Component, Context, Facts
 from bnpipe.data.engines.errors import EngineError
 from bnpipe.data.errors import DataError
+from bnpipe.pipeline.engine.errors import ExitCode
 from bnpipe.pipeline.engine.execute import run_graph
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.plan import Selection
@@ -52,7 +53,7 @@ for _name, _run, _flag in (
 class Cluster:
     """Counts how often it is opened and closed."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.history: list[str] = []
         self._error = error
 
@@ -104,6 +105,12 @@ def test_one_that_cannot_be_had_fails_the_step_that_needs_it(tmp_path: Path) -> 
     assert result.exit_code == 1
     assert str(result.error) == "first failed: nobody answers at a:1; start it"
     assert [step["action"] for step in result.summary["steps"]] == ["run", "failed", "skipped"]
+
+
+def test_ctrl_c_while_it_is_tried_leaves_nothing_behind(tmp_path: Path) -> None:
+    result = run(tmp_path, Cluster(KeyboardInterrupt()))
+    assert result.exit_code is ExitCode.INTERRUPTED
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_faults_of_an_engine_are_tried_again_and_errors_of_code_are_not() -> None:

@@ -1,23 +1,26 @@
 """The locks of a home: shared by runs, held alone by gc, one for each run and each step at work."""
 
 import json
+import math
 import os
 import platform
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bnpipe.data import flock
+from bnpipe.data.flock import locked
 from bnpipe.pipeline.engine import lock as module
+from bnpipe.pipeline.engine import runs
 from bnpipe.pipeline.engine.errors import ExitCode, LockHeld
-from bnpipe.pipeline.engine.lock import alone_in, at_work, is_living, run_locks
+from bnpipe.pipeline.engine.lock import CLEARING, alone_in, at_work, is_living, run_locks, try_lock
 from bnpipe.pipeline.engine.runs import joined
 from bnpipe.pipeline.engine.store import Store
 from tests.child import environment
@@ -36,6 +39,21 @@ with run_locks(home) if run != "gc" else alone_in(home) as locks:
     print("held", flush=True)
     time.sleep(999)
 """
+
+
+class Clock:
+    """Stands in for `time` where locks are waited for; somebody gives a lock back at a time."""
+
+    def __init__(self, at: float = math.inf, happens: Callable[[], None] = lambda: None) -> None:
+        self.now, self._at, self._happens = 0.0, at, happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self._at:
+            self._happens()
 
 
 @contextmanager
@@ -188,35 +206,69 @@ def test_a_program_started_by_a_step_does_not_keep_it(tmp_path: Path) -> None:
         child.wait()
 
 
-def test_somebody_who_looks_does_not_stop_a_run(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from bnpipe.pipeline.engine.lock import at_work\n"
-        "print('looking', flush=True)\n"
-        "while True:\n"
-        "    at_work(Path(sys.argv[1]))\n"
-    )
-    with joined(Store(tmp_path)) as locks:
+def test_a_run_whose_own_lock_cannot_be_had_does_not_go_on_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "locks" / "runs" / "0001"
+    with run_locks(tmp_path) as locks, try_lock(path, run="0001"):
+        monkeypatch.setattr(flock, "time", Clock())
+        with pytest.raises(LockHeld, match=re.escape(f"{path} is locked by process")):
+            locks.begin("0001")
+
+
+def test_a_run_waits_a_minute_for_one_that_clears_up_and_not_for_gc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who, seconds, waits in ((CLEARING, 50, True), (CLEARING, 70, False), ("gc", 10, False)):
+        with ExitStack() as other:
+            other.enter_context(try_lock(tmp_path / "lock", who=who))
+            monkeypatch.setattr(flock, "time", Clock(seconds, other.close))
+            refused = pytest.raises(LockHeld, match=re.escape(f"{who} is at work in {tmp_path}: "))
+            with nullcontext() if waits else refused, run_locks(tmp_path):
+                pass
+
+
+def test_who_clears_up_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def clear(store: Store) -> None:
+        for other in (run_locks, alone_in):
+            with pytest.raises(LockHeld) as caught, other(tmp_path):
+                pass
+            told.append(caught.value.headline)
+
+    monkeypatch.setattr(flock, "time", Clock())
+    monkeypatch.setattr(runs, "put_in_order", clear)
+    with joined(Store(tmp_path)):
+        pass
+    process = f"process {os.getpid()} on {platform.node()}"
+    assert told == [f"a run that clears up is at work in {tmp_path}: {process}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "seconds"), [("lock", 0.1), ("locks/runs/0001", 1.5), ("locks/steps/key", 0.1)]
+)
+def test_somebody_who_looks_does_not_stop_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, seconds: float
+) -> None:
+    with run_locks(tmp_path) as locks:
         locks.begin("0001")
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None and child.stdout.readline() == "looking\n"
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
+        locks.take("train", "key")
+    with ExitStack() as looker:
+        looker.enter_context(locked(tmp_path / path, shared=True))  # as `is_locked`, off its core
+        clock = Clock(seconds, looker.close)
+        monkeypatch.setattr(flock, "time", clock)
+        if path == "lock":
+            with joined(Store(tmp_path)):
+                assert clock.now == 0.0
             with alone_in(tmp_path):
                 pass
-            with joined(Store(tmp_path)) as locks:
+        else:
+            with run_locks(tmp_path) as locks:
                 locks.begin("0001")
                 locks.take("train", "key")
-    finally:
-        child.kill()
-        child.communicate()
+                assert is_living(tmp_path, "0001")
+    assert clock.now >= seconds
 
 
 def test_others_get_through_a_new_home_to_what_is_served_in_it(tmp_path: Path) -> None:

@@ -209,6 +209,14 @@ def test_to_includes_the_gates_before_a_step_and_what_they_need(toy: ToyHome) ->
     assert Selection(to="late").steps(g) == ["source", "train", "twin", "judge", "late"]
 
 
+def test_only_one_step_and_force_of_another_are_refused_by_name(toy: ToyHome) -> None:
+    with pytest.raises(ConfigError) as caught:
+        toy.plan(Selection(only="judge", force=("judge", "source")))
+    assert caught.value.headline == "--only judge runs that step alone, received --force source"
+    assert caught.value.hint == "bnpipe run --to judge --force judge --force source"
+    assert len(toy.plan(Selection(only="judge", force=("judge",))).steps) == 4
+
+
 @pytest.mark.parametrize(
     "selection", [Selection(to="tain"), Selection(only="tain"), Selection(force=("source", "tain"))]
 )

@@ -12,9 +12,9 @@ import pytest
 
 from bnpipe.pipeline.engine import workers
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, LockHeld, StoreError
-from bnpipe.pipeline.engine.events import StepRetried
+from bnpipe.pipeline.engine.events import RunStarted, StepRetried, StepStarted
 from bnpipe.pipeline.engine.execute import FinishedRun, run_graph
-from bnpipe.pipeline.engine.lock import alone_in
+from bnpipe.pipeline.engine.lock import alone_in, run_locks
 from bnpipe.pipeline.engine.plan import Action, Selection, make_plan
 from bnpipe.pipeline.engine.runs import find_run
 from bnpipe.pipeline.engine.step import Task, execute
@@ -131,6 +131,35 @@ def test_only_needs_its_inputs_in_the_cache(toy: Toy) -> None:
     assert actions(toy.run(settings=only)) == {"source": "cached", "train": "run"}
 
 
+def test_only_runs_nothing_else_when_the_world_changes_after_the_plan(
+    toy: Toy, tmp_path: Path
+) -> None:
+    toy.run(settings={"selection": Selection(to="judge")})
+    other = Toy(tmp_path)
+    other.home = tmp_path / "other-home"
+
+    def hear(event: Any) -> None:
+        if isinstance(event, RunStarted):  # it is planned: judge is cached
+            other.run(rate=2)
+
+    graph = toy_graph.toy_graph(toy.file, toy.served)
+    settings = toy_settings(selection=Selection(only="pusher"))
+    result = run_graph(graph, toy.home, settings, [hear])  # type: ignore[arg-type]
+    assert result.exit_code is ExitCode.USAGE
+    assert "--only pusher" in str(result.error) and "cache: judge" in str(result.error)
+    assert "judge" not in actions(result) and versions.complete_versions(toy.served) == [1]
+
+
+def test_only_verifies_that_step_alone(toy: Toy) -> None:
+    toy.run(settings={"selection": Selection(to="source")})
+    events: list[Any] = []
+    graph = toy_graph.toy_graph(toy.file, toy.served)
+    settings = toy_settings(selection=Selection(only="twin"))
+    result = run_graph(graph, toy.home, settings, [events.append], verify=True)  # type: ignore[arg-type]
+    assert result.exit_code is ExitCode.OK
+    assert [e.plan.name for e in events if isinstance(e, StepStarted)] == ["twin", "twin"]
+
+
 def test_steps_one_by_one_come_to_what_one_run_comes_to(toy: Toy, tmp_path: Path) -> None:
     """The record of the last one too: the origin of a version is looked up in it."""
     for step in ALL_RUN:
@@ -188,6 +217,20 @@ def test_keep_going_runs_what_does_not_need_the_failed_step(
         "pusher": "skipped",
     }
     assert result.exit_code is ExitCode.FAILED
+
+
+def test_a_step_that_is_at_work_elsewhere_does_not_hide_one_that_failed(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.run(settings={"selection": Selection(to="source")})
+    monkeypatch.setenv("TOY_FAIL", "twin")
+    with run_locks(toy.home) as locks:
+        locks.begin("0009")
+        locks.take("train", str(toy.plan()["train"].key))
+        result = toy.run(settings={"keep_going": True})
+    assert actions(result)["train"] == actions(result)["twin"] == "failed"
+    assert result.exit_code is ExitCode.FAILED == result.summary["exit_code"]
+    assert result.summary["error"] == "twin failed: the toy broke; mend the toy"
 
 
 def test_faults_are_tried_again_and_verdicts_are_not(
