@@ -54,11 +54,19 @@ class Cluster:
         home: the home that its workers must see.
         log: a file for what the job server prints.
         prefix: the beginning of the names of all jobs.
+        tell: receives how far the small job is.
     """
 
     def __init__(
-        self, beam: Beam, options: Sequence[str], home: Path, log: Path, prefix: str
+        self,
+        beam: Beam,
+        options: Sequence[str],
+        home: Path,
+        log: Path,
+        prefix: str,
+        tell: Callable[[str], None] = lambda note: None,
     ) -> None:
+        self._tell = tell
         self._beam, self._options = beam, tuple(options)
         self._home, self._log, self._prefix = home, log, prefix
         self._stack = ExitStack()
@@ -135,7 +143,8 @@ class Cluster:
             f"{free} of {total} slots free on {managers} TaskManagers, {wanted} needed",
             hint="" if free >= wanted else "lower beam.flink.parallelism, or start TaskManagers",
         )
-        strategy = master.configuration().get("restart-strategy.type", "none")
+        set_up = master.configuration()
+        strategy = set_up.get("restart-strategy.type") or set_up.get("restart-strategy", "none")
         lost = "none: a lost TaskManager fails the step, which is then tried again"
         advice = "restart-strategy.type: fixed-delay in Flink's configuration"
         able = strategy not in ("none", "off", "disable")
@@ -174,7 +183,9 @@ class Cluster:
             (folder / DRIVER).write_text(nonce)
             with (folder / DRIVER).open("rb+") as mine:
                 fcntl.flock(mine, fcntl.LOCK_EX)
-                with jobs() as pipeline:
+                with jobs(
+                    lambda done, total, note: self._tell(f"one small job, {note}")
+                ) as pipeline:
                     probe(pipeline, folder, nonce, 8 * slots)
             told = workers(pipeline)
             written = {path.name for path in folder.iterdir() if path.read_text() == nonce}
@@ -236,7 +247,7 @@ def started(
         EngineError: a check failed that the run needs.
     """
     prefix = f"bnpipe-{run.name}-{uuid.uuid4().hex[:8]}-"
-    with Cluster(beam, options, home, run / "job_server.log", prefix) as cluster:
+    with Cluster(beam, options, home, run / "job_server.log", prefix, tell) as cluster:
         (run / RECORD).write_text(json_text({"jobs": prefix}))
         tell(f"trying {beam.engine} with one small job")
         if cluster.master is not None:

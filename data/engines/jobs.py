@@ -16,6 +16,8 @@ from bnpipe.data.engines.job_server import unreachable
 from bnpipe.data.errors import BnpipeError
 
 _LOOK_SECONDS = 2.0
+_SUBMITTING = 3
+"""How many times as long a job may take to be seen at all: it brings 150 MB of classes."""
 _LEAVE_SECONDS = 15.0
 """Time for a job to end that was cancelled."""
 
@@ -164,6 +166,8 @@ class _Watch:
             if not self._over.is_set():
                 self._progress(0, 0, f"{self._jobs._place}: {note}")
             now, limit = time.monotonic(), self._jobs.stalled_seconds
+            if self._seen is None:
+                limit *= _SUBMITTING
             whole = self._jobs.limit_seconds
             if self._jobs.master is not None and now - self._since > limit:
                 self.reason = f"it read and wrote nothing for {limit:.0f} s ({note})"
