@@ -145,7 +145,7 @@ class Cluster:
         number, words = name[-1], [*_JAVA, "-cp", self._class_path]
         namespace = DRIVER if name == "jobmanager" else f"{HOSTS}host{number}"
         conf = ["--configDir", str(self.folder / "conf")]
-        environ = environment(PYTHONPATH=python_path)
+        environ = environment()
         if name == "jobmanager":
             words += ["org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"]
             words += conf
@@ -161,7 +161,8 @@ class Cluster:
         hosts = self.folder / f"{name}.hosts"
         hosts.write_text(f"127.0.0.1 localhost\n10.77.0.1{number} host{number}\n")
         named = f"hostname host{number}; mount --bind {shlex.quote(str(hosts))} /etc/hosts"
-        shell = f"{named}; {hide}exec {shlex.join(words)}"
+        path = f"PYTHONPATH={shlex.quote(python_path)}"
+        shell = f"{named}; {hide}exec env {path} {shlex.join(words)}"
         tied = [sys.executable, "-P", "-m", "bnpipe.data.parent", str(os.getpid())]
         inside = [*tied, *f"ip netns exec {namespace} unshare --mount --uts sh -c".split()]
         with (self.folder / f"{name}.log").open("ab") as log:
