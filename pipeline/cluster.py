@@ -24,6 +24,7 @@ from bnpipe.data.engines.job_server import job_server, unreachable
 from bnpipe.data.engines.jobs import Jobs
 from bnpipe.data.engines.settings import Beam, Dataflow, command, is_address
 from bnpipe.data.json_text import json_text
+from bnpipe.pipeline.engine.capture import captured
 
 RECORD = "engine.json"
 """In a run's folder: the names of its jobs, for whoever finds them at work when the run is dead."""
@@ -181,11 +182,10 @@ class Cluster:
         folder.mkdir(parents=True)
         try:
             (folder / DRIVER).write_text(nonce)
-            with (folder / DRIVER).open("rb+") as mine:
+            # What Beam says of it is not for the terminal.
+            with captured(self._log, "probe"), (folder / DRIVER).open("rb+") as mine:
                 fcntl.flock(mine, fcntl.LOCK_EX)
-                with jobs(
-                    lambda done, total, note: self._tell(f"one small job, {note}")
-                ) as pipeline:
+                with jobs(lambda *how_far: self._tell(f"one small job, {how_far[2]}")) as pipeline:
                     probe(pipeline, folder, nonce, 8 * slots)
             told = workers(pipeline)
             written = {path.name for path in folder.iterdir() if path.read_text() == nonce}

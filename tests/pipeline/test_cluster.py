@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from bnpipe.data.engines.settings import Beam, Flink
 from bnpipe.data.records.shards import code_here
 from bnpipe.pipeline import cluster
 from bnpipe.pipeline.cluster import Check, Cluster, started
+from tests.child import WITH_TESTS, environment
 from tests.data.engines.job_manager import Stub, job_manager
 
 
@@ -79,6 +82,35 @@ def test_slots_that_are_busy_are_waited_for(
     free = {"slots-available": 2}
     stub.overview["slots-available"] = 0
     assert checks(flink(stub, server, parallelism=2), tmp_path)["slots"].ok
+
+
+_BLIND = """
+import pathlib, sys
+from bnpipe.data.beam_probe import Look
+from bnpipe.data.engines.settings import Beam
+from tests.pipeline.test_cluster import checks, flink, job_manager
+
+def fail(*_):
+    raise ModuleNotFoundError("No module named bnpipe")
+    yield
+
+Look.process, Beam.flags = fail, lambda *_: []
+with job_manager() as stub:
+    print(checks(flink(stub, sys.argv[1]), pathlib.Path(sys.argv[2]))["workers"].sentence)
+"""
+
+
+def test_what_beam_says_of_a_failed_job_is_not_on_the_terminal(server: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BLIND, server, str(tmp_path)],
+        env=environment(**WITH_TESTS),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    assert "No module named bnpipe" in line
+    assert "Traceback" in (tmp_path / "log").read_text()
 
 
 def worker(**changes: str) -> dict[str, Any]:
