@@ -28,6 +28,21 @@ class EngineError(BnpipeError):
         return (whole, (self.headline,))
 
 
+def raised_last(text: str) -> str:
+    """The last error of the tracebacks in a text, as one line; empty without one.
+
+    Workers elsewhere send errors so: what counts stands behind the frames, which are indented.
+    """
+    _, traceback, after = text.rpartition(_TRACEBACK)
+    for line in after.splitlines() if traceback else ():
+        if line.strip() and line[0] != " ":
+            kind, colon, message = line.partition(": ")
+            ours = bool(colon) and kind.startswith("bnpipe.")
+            details = re.search(r'details = "(.*?)"', after)  # of gRPC, which takes many lines
+            return printable(details[1] if details else message if ours else line)
+    return ""
+
+
 def last_cause(text: str) -> tuple[str, bool]:
     """The last cause in what an engine tells of a failed job.
 
@@ -35,14 +50,9 @@ def last_cause(text: str) -> tuple[str, bool]:
         it in one line, and whether it is an error that Python code raised: that does not pass.
     """
     text = re.sub(r"\APipeline \S+ failed in state \w+: ", "", text)
-    _, traceback, after = text.rpartition(_TRACEBACK)
-    for line in after.splitlines() if traceback else ():
-        if line.strip() and line[0] != " ":  # behind the frames, which are indented
-            kind, colon, message = line.partition(": ")
-            ours = bool(colon) and kind.startswith("bnpipe.")
-            details = re.search(r'details = "(.*?)"', after)  # of gRPC, which takes many lines
-            cause = details[1] if details else message if ours else line
-            return printable(cause), not any(ended in after for ended in _ENDED)
+    if raised := raised_last(text):
+        after = text.rpartition(_TRACEBACK)[2]
+        return raised, not any(ended in after for ended in _ENDED)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or ["no reason"]
     causes = [line for line in lines if line.startswith("Caused by: ")]
     return printable((causes or lines[:1])[-1].removeprefix("Caused by: ")), False

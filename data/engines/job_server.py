@@ -55,8 +55,7 @@ def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -
                 lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
                 raise EngineError(
                     f"the job server {' '.join(words[:3])} does not answer at {address}: {how}; it "
-                    f"said last: {lines[-1][:300]}",
-                    hint=f"see {log}",
+                    f"said last: {lines[-1][:300]}"
                 )
             time.sleep(0.1)
         yield address

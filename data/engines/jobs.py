@@ -45,7 +45,7 @@ class Jobs:
     prefix: str
     endpoint: str = ""
     master: JobManager | None = None
-    stalled_seconds: float = 600.0
+    stalled_seconds: float = 3600.0
     limit_seconds: float | None = None
 
     @contextmanager

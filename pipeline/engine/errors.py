@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from bnpipe.data.engines.errors import raised_last
 from bnpipe.data.errors import BnpipeError, RequestError, printable
 from bnpipe.serving.errors import ServingError
 
@@ -107,9 +108,6 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return ExitCode.FAILED
 
 
-_TRACEBACK = "Traceback (most recent call last):"
-
-
 def one_line(error: BaseException) -> str:
     """An error as one line: ours as written; others as type and first line of the message.
 
@@ -120,11 +118,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         return printable(text)
-    _, traceback, after = str(error).rpartition(_TRACEBACK)
-    if traceback:  # of a worker: its message is what stands behind the frames, which are indented
-        cause = next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
-        kind, colon, message = cause.partition(": ")
-        if cause:
-            return printable(message if colon and kind.startswith("bnpipe.") else cause)
+    if cause := raised_last(str(error)):
+        return cause
     lines = str(error).strip().splitlines()
     return printable(f"{type(error).__name__}: {lines[0]}") if lines else type(error).__name__

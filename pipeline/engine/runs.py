@@ -8,6 +8,7 @@ runs/<id>/config.yaml    the resolved configuration
           report.json    the summary with config, metrics and rules: the report's source
           report.html    the report, drawn; unless it was not wanted
           logs/<step>.log
+          engine.json, job_server.log   of a cluster for Beam: names of its jobs; what it printed
           workers.log    what worker processes printed between steps
           diff.patch     uncommitted changes of the checkout, if there were any
 """
