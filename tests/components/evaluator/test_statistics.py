@@ -51,7 +51,7 @@ def test_paired_bootstrap_takes_many_slices_at_once():
 
 def test_weighted_sums_are_sums_over_resampled_rows():
     values = np.stack([np.ones(500), np.arange(500.0)], axis=1)
-    sums = statistics.weighted_sums(values, 2000, np.random.default_rng(0))
+    sums = statistics.weighted_sums(lambda rows: values[rows], 500, 2000, np.random.default_rng(0))
     assert (sums[:, 0] == 500).all()
     assert sums[:, 1].mean() == pytest.approx(values[:, 1].sum(), rel=0.01)
     standard_error = values[:, 1].std() * np.sqrt(500)
