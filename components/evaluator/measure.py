@@ -84,7 +84,7 @@ class Measurement:
     def _columns(self, rows: slice) -> dict[tuple[str, str], FloatArray]:
         """The columns whose sums over images give every bootstrapped statistic, by model."""
         part = self.predictions.rows(rows)
-        columns = {}
+        columns: dict[tuple[str, str], FloatArray] = {}
         for model, probabilities in part.probabilities.items():
             confidence = probabilities.max(axis=1).astype(np.float64)
             classes = probabilities.shape[1]
