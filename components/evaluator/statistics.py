@@ -20,8 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 CALIBRATION_BINS = 15
 """Number of equal-width confidence bins, as Guo et al. 2017 (arXiv 1706.04599) use."""
 
-_CHUNK_CELLS, _CHUNKS = 2_000_000, 16
-_BLOCK_ROWS = 32_768
+_CHUNK_CELLS, _CHUNKS = 2_000_000, 8
+_BLOCK_ROWS = 16_384
 
 
 class Interval(NamedTuple):
