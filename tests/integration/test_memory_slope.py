@@ -20,7 +20,7 @@ trainer: {{epochs: 1}}
 
 @pytest.mark.slow
 def test_a_million_images_need_a_tenth_more_memory_than_mnist(make_project: MakeProject) -> None:
-    """By the line through two sizes; steps one by one, so that no chance puts two peaks together."""
+    """By the line through two sizes; steps one by one, so that chance puts no peaks together."""
     peaks = {size: peak(make_project, size) for size in (MNIST, SMALL, LARGE)}
     slope = (peaks[LARGE] - peaks[SMALL]) / (LARGE - SMALL)  # bytes per image
     expected = peaks[LARGE] + slope * (MILLION - LARGE)
