@@ -220,7 +220,7 @@ def _suspects(
         labels, best = rows.labels[ranked], probabilities[ranked].argmax(axis=1)
         sure = (classes[ranked] >= 0) & (classes[ranked] != labels)
         arrays |= {
-            f"{split}/id": rows.ids[ranked],
+            f"{split}/id": rows.ids(ranked),
             f"{split}/label": labels,
             f"{split}/suggested": np.where(sure, classes[ranked], best),
             f"{split}/score": quality[ranked].astype(np.float32),
