@@ -123,12 +123,13 @@ def weighted_sums(
     # The rows are made anew for every group of chunks, whose weights need few bytes.
     for first in range(0, resamples, _CHUNKS * step):
         last = min(first + _CHUNKS * step, resamples)
-        drawn = {i: _weights(min(step, last - i), n, rng) for i in range(first, last, step)}
+        chunks = range(first, last, step)
+        weights = np.concatenate([_weights(min(step, last - i), n, rng) for i in chunks])
         for block in row_blocks(n):
-            rows = values(block)
-            for start, weights in drawn.items():
-                part = weights[:, block].astype(np.float64)
-                sums[start : start + len(part)] += part @ rows
+            rows, some = values(block), max(1, _CHUNK_CELLS // (block.stop - block.start))
+            for i in range(0, len(weights), some):
+                part = weights[i : i + some, block].astype(np.float64)
+                sums[first + i : first + i + len(part)] += part @ rows
     return sums
 
 
