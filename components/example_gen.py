@@ -141,30 +141,19 @@ def _named(spans: Sequence[Span], cache: Path) -> dict[str, str]:
 
 
 def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts:
-    """Prepares the data set through TFDS, then splits, encodes and writes it and spans on Beam."""
+    """Prepares a TFDS data set, then reads (or draws), splits and writes it and spans on Beam."""
     from bnpipe.data.beam_ingest import LEAKED, ingest
     from bnpipe.data.records.shards import merged, read_reports, remove_parts
-    from bnpipe.data.sources.tfds_source import describe, prepare
 
     outside = probe(params, ctx.cache) if ctx.outside is None else ctx.outside
     spans = _planned_spans(params, outside)
     _check_unchanged(spans, outside, ctx.cache)
-    ctx.progress(0, 0, f"preparing {params.dataset}")
-    builder = prepare(
-        params.dataset,
-        Path(params.archives) if params.archives else None,
-        ctx.cache,
-        size=params.size,
-        seed=params.seed,
-        log=ctx.log,
-        tell=lambda note: ctx.progress(0, 0, note),
-    )
-    info = describe(builder)
+    info, base = _base(params, ctx)
     other_splits = _left_out(info, ctx)
     cut = not info.splits.get("test")
     if cut:
         ctx.log.warning("%s has no test split: one is cut from train", info.name)
-    plan = _plan(builder, info, spans, params, outputs.examples.path)
+    plan = _plan(info, base, spans, params, outputs.examples.path)
     total = sum(part.source.size for part in plan.parts)
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
@@ -224,16 +213,37 @@ def _records(shards: Mapping[str, int], split: str) -> int:
     return sum(n for name, n in shards.items() if name.startswith(f"Split-{split}/"))
 
 
+def _base(params: Params, ctx: Context) -> tuple[DatasetInfo, Mapping[str, Any]]:
+    """The data set, and its data.sources.source.ImageSource by split; TFDS's are prepared first."""
+    from bnpipe.data.sources.rendered_digits import rendered
+    from bnpipe.data.sources.tfds_source import describe, prepare, source
+
+    if params.dataset == RENDERED:
+        return rendered(params.size, params.seed)
+    ctx.progress(0, 0, f"preparing {params.dataset}")
+    builder = prepare(
+        params.dataset,
+        Path(params.archives) if params.archives else None,
+        ctx.cache,
+        log=ctx.log,
+        tell=lambda note: ctx.progress(0, 0, note),
+    )
+    info = describe(builder)
+    own = [split for split in ("validation", "test") if info.splits.get(split)]
+    return info, {split: source(builder, split) for split in ("train", *own)}
+
+
 def _plan(
-    builder: Any, info: DatasetInfo, spans: Sequence[Span], params: Params, folder: Path
+    info: DatasetInfo,
+    base: Mapping[str, Any],
+    spans: Sequence[Span],
+    params: Params,
+    folder: Path,
 ) -> Any:
     """The data.beam_ingest.IngestPlan: the sources by split, and where they go."""
     from bnpipe.data.beam_ingest import IngestPlan, arrange
     from bnpipe.data.sources.span_layout import span_sources
-    from bnpipe.data.sources.tfds_source import source
 
-    own = [split for split in ("validation", "test") if info.splits.get(split)]
-    base = {split: source(builder, split) for split in ("train", *own)}
     added = {span: span_sources(span, info) for span in spans}
     return IngestPlan(
         parts=arrange(info, base, added, params.shards),

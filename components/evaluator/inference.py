@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.components.network.saved_model import ask
 from bnpipe.data.errors import BnpipeError, DataError
-from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.examples import read_blocks
 from bnpipe.data.records.shards import UnitReport, read_reports, write_reports
 
 
@@ -36,20 +36,21 @@ class Predict(beam.DoFn):
             yield UnitReport.failed(shard, error)
 
     def _answer(self, index: int, shard: str) -> UnitReport:
-        split = read_transformed([Path(shard)])
-        starts = range(0, split.label.size, self._batch_size)
-        probabilities = {
-            name: np.concatenate(
-                [ask(path, split.features[s : s + self._batch_size]) for s in starts]
+        answers = [
+            Predictions(
+                block.id,
+                block.label,
+                block.columns,
+                {name: ask(path, block.features) for name, path in self._models.items()},
             )
-            for name, path in self._models.items()
-            if starts
-        }
+            for block in read_blocks([Path(shard)], self._batch_size)
+        ]
         file = Path(self._folder) / f"{index:05d}.npz"
-        if starts:
-            Predictions(split.id, split.label, split.columns, probabilities).write(file)
-        sizes = {file.name: file.stat().st_size} if starts else {}
-        return UnitReport(shard, {file.name: split.label.size}, sizes=sizes)
+        if answers:
+            Predictions.joined(answers).write(file)
+        sizes = {file.name: file.stat().st_size} if answers else {}
+        images = sum(part.labels.size for part in answers)
+        return UnitReport(shard, {file.name: images}, sizes=sizes)
 
 
 def predict(

@@ -68,32 +68,36 @@ class Measurement:
     def __init__(self, predictions: Predictions, params: Params) -> None:
         self.predictions = predictions
         self.params = params
-        columns = {
-            (name, kind): values
-            for name in predictions.probabilities
-            for kind, values in self._statistics(name).items()
-        }
-        rng = np.random.default_rng(params.seed)
-        values = np.concatenate(list(columns.values()), axis=1)
-        resampled = statistics.weighted_sums(values, params.resamples, rng)
+        rng, n = np.random.default_rng(params.seed), predictions.labels.size
+        columns = self._columns(slice(0))
+        resampled = statistics.weighted_sums(
+            lambda rows: np.concatenate([*self._columns(rows).values()], axis=1),
+            *(n, params.resamples, rng),
+        )
         ends = np.cumsum([part.shape[1] for part in columns.values()])[:-1]
         self._sums = dict(zip(columns, np.split(resampled, ends, axis=1), strict=True))
         self._points = {key: part.sum(axis=0) for key, part in columns.items()}
+        for block in statistics.row_blocks(n):
+            for key, part in self._columns(block).items():
+                self._points[key] += part.sum(axis=0)
 
-    def _statistics(self, model: str) -> dict[str, FloatArray]:
-        """The columns whose sums over images give every bootstrapped statistic of a model."""
-        probabilities = self.predictions.probabilities[model]
-        confidence = probabilities.max(axis=1).astype(np.float64)
-        classes = probabilities.shape[1]
-        guess = np.eye(classes)[probabilities.argmax(axis=1)]
-        truth = np.eye(classes)[self.predictions.labels]
-        return {
-            "loss": losses(self.predictions, model)[:, None],
-            "gaps": statistics.bin_gaps(confidence, self.predictions.correct(model)),
-            "hits": guess * truth,
-            "guesses": guess,
-            "truths": truth,
-        }
+    def _columns(self, rows: slice) -> dict[tuple[str, str], FloatArray]:
+        """The columns whose sums over images give every bootstrapped statistic, by model."""
+        part = self.predictions.rows(rows)
+        columns: dict[tuple[str, str], FloatArray] = {}
+        for model, probabilities in part.probabilities.items():
+            confidence = probabilities.max(axis=1).astype(np.float64)
+            classes = probabilities.shape[1]
+            guess = np.eye(classes)[probabilities.argmax(axis=1)]
+            truth = np.eye(classes)[part.labels]
+            columns |= {
+                (model, "loss"): losses(part, model)[:, None],
+                (model, "gaps"): statistics.bin_gaps(confidence, part.correct(model)),
+                (model, "hits"): guess * truth,
+                (model, "guesses"): guess,
+                (model, "truths"): truth,
+            }
+        return columns
 
     def calibration_error(self, model: str) -> tuple[float, FloatArray]:
         """Expected calibration error of the top class: the value, its resamples float64[R]."""

@@ -20,9 +20,10 @@ from bnpipe.components.evaluator.measure import losses
 from bnpipe.components.evaluator.predictions import Predictions
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.preprocessing import unscale
-from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.examples import read_blocks
 
 Rows = npt.NDArray[np.int64]
+_BLOCK_ROWS = 2048
 
 
 def write(
@@ -71,8 +72,8 @@ def _images(shards: Sequence[Path], rows: Rows, info: DatasetInfo) -> npt.NDArra
     """uint8[len(rows), H, W]: the images of some rows, given in ascending order."""
     images = np.empty((len(rows), info.height, info.width), np.uint8)
     start = 0
-    for shard in shards:
-        features = read_transformed([shard]).features
+    for block in read_blocks(shards, _BLOCK_ROWS):
+        features = block.features
         here = (rows >= start) & (rows < start + len(features))
         pixels = unscale(features[rows[here] - start])
         images[here] = pixels.reshape(-1, info.height, info.width)

@@ -49,13 +49,16 @@ class Predictions:
     columns: Mapping[str, npt.NDArray[Any]]
     probabilities: Mapping[str, npt.NDArray[np.float32]]
 
-    def write(self, path: Path) -> None:
-        """Writes `predictions.npz`: `id`, `label`, `column/<name>`, `probabilities/<model>`."""
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays by their names in a file."""
         arrays: dict[str, npt.NDArray[Any]] = {"id": self.ids, "label": self.labels}
         arrays |= {f"column/{n}": v for n, v in sorted(self.columns.items())}
-        arrays |= {f"probabilities/{n}": v for n, v in sorted(self.probabilities.items())}
+        return arrays | {f"probabilities/{n}": v for n, v in sorted(self.probabilities.items())}
+
+    def write(self, path: Path) -> None:
+        """Writes `predictions.npz`: `id`, `label`, `column/<name>`, `probabilities/<model>`."""
         # numpy's zip entries carry the constant date 1980-01-01, so equal arrays are equal bytes.
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        np.savez(path, **self._arrays())  # type: ignore[arg-type]
 
     @classmethod
     def read(cls, *paths: Path) -> Predictions:
@@ -64,12 +67,21 @@ class Predictions:
         Raises:
             OSError, ValueError, KeyError: a file is missing or holds something else.
         """
-        parts: dict[str, list[npt.NDArray[Any]]] = {}
+        files = []
         for path in paths:
             with np.load(path, allow_pickle=False) as stored:
-                for name in stored.files:
-                    parts.setdefault(name, []).append(stored[name])
-        named = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+                files.append({name: stored[name] for name in stored.files})
+        return cls._joined(files)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """The answers of one part after the other."""
+        return cls._joined([part._arrays() for part in parts])
+
+    @classmethod
+    def _joined(cls, parts: Sequence[dict[str, npt.NDArray[Any]]]) -> Predictions:
+        # Taken out of the parts one by one, so that they are not twice in memory.
+        named = {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
 
         def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {n.removeprefix(prefix): v for n, v in named.items() if n.startswith(prefix)}
@@ -82,7 +94,7 @@ class Predictions:
         kept = {n: p for n, p in self.probabilities.items() if n not in left_out}
         return replace(self, probabilities=kept)
 
-    def rows(self, chosen: npt.NDArray[np.bool_]) -> Predictions:
+    def rows(self, chosen: npt.NDArray[np.bool_] | slice) -> Predictions:
         """The answers for some of the images."""
         columns = {name: values[chosen] for name, values in self.columns.items()}
         answers = {name: values[chosen] for name, values in self.probabilities.items()}

@@ -7,6 +7,7 @@ Nothing here knows of models, rules or files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 CALIBRATION_BINS = 15
 """Number of equal-width confidence bins, as Guo et al. 2017 (arXiv 1706.04599) use."""
 
-_CHUNK_CELLS = 2_000_000
+_CHUNK_CELLS, _CHUNKS = 2_000_000, 8
+_BLOCK_ROWS = 16_384
 
 
 class Interval(NamedTuple):
@@ -99,30 +101,49 @@ def paired_bootstrap(
     return np.asarray((drawn_b - drawn_c) / safe_n, dtype=np.float64)
 
 
-def weighted_sums(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
+def weighted_sums(
+    values: Callable[[slice], FloatArray], n: int, resamples: int, rng: np.random.Generator
+) -> FloatArray:
     """Column sums of `values` over `resamples` bootstrap samples of its rows.
 
     Any statistic of column means comes from these sums. Rows of a resample are drawn with
     replacement; all columns share the draw, which keeps differences between columns paired.
 
     Args:
-        values: float64[n, k].
+        values: gives some rows of float64[n, k]; all of them are never asked for at once.
+        n: how many rows there are.
         resamples: how many bootstrap samples to draw.
         rng: draws them.
 
     Returns:
         float64[resamples, k].
     """
-    n = values.shape[0]
-    sums = np.empty((resamples, values.shape[1]))
+    sums = np.zeros((resamples, values(slice(0)).shape[1]))
     step = max(1, _CHUNK_CELLS // max(n, 1))
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        drawn = rng.integers(0, n, size=(count, n))
-        drawn += np.arange(count)[:, None] * n
-        weights = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
-        sums[start : start + count] = weights @ values
+    # The rows are made anew for every group of chunks, whose weights need few bytes.
+    for first in range(0, resamples, _CHUNKS * step):
+        last = min(first + _CHUNKS * step, resamples)
+        chunks = range(first, last, step)
+        weights = np.concatenate([_weights(min(step, last - i), n, rng) for i in chunks])
+        for block in row_blocks(n):
+            rows, some = values(block), max(1, _CHUNK_CELLS // (block.stop - block.start))
+            for i in range(0, len(weights), some):
+                part = weights[i : i + some, block].astype(np.float64)
+                sums[first + i : first + i + len(part)] += part @ rows
     return sums
+
+
+def _weights(count: int, n: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """How often each of n rows is in each of some bootstrap samples, [count, n]."""
+    drawn = rng.integers(0, n, size=(count, n))
+    drawn += np.arange(count)[:, None] * n
+    counts = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+    return counts.astype(np.uint8)  # 256 times has a probability below 1e-500
+
+
+def row_blocks(n: int) -> list[slice]:
+    """All of n rows in blocks, so that memory does not grow with them."""
+    return [slice(start, min(start + _BLOCK_ROWS, n)) for start in range(0, n, _BLOCK_ROWS)]
 
 
 def calibration_bins(confidence: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:

@@ -102,7 +102,8 @@ def evaluate(
     columns = tuple(sorted({key for spec in config.slicing_specs for key in spec.feature_keys}))
     names = tuple(spec.name for spec in config.model_specs)
     images = Predictions.read(stored)
-    _, blocks = slice_order(images, columns)
+    number, (_, blocks) = images.labels.size, slice_order(images, columns)
+    del images  # the workers read them again
     models = [_display_only(name, config) for name in names]
     with beam_io.pipeline(()) as p:
         _ = (
@@ -118,7 +119,7 @@ def evaluate(
             )
         )
     _canonical(folder)
-    check_seen("images in TFMA's metrics", min(_counted(folder), default=0), images.labels.size)
+    check_seen("images in TFMA's metrics", min(_counted(folder), default=0), number)
 
 
 def _writers(config: config_pb2.EvalConfig, models: Sequence[Any], folder: Path) -> list[Any]:

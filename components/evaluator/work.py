@@ -23,7 +23,7 @@ from bnpipe.components.evaluator.step import Inputs, Outputs
 from bnpipe.components.network.saved_model import unusable
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.json_text import json_text
-from bnpipe.data.records.examples import read_transformed
+from bnpipe.data.records.examples import read_blocks
 from bnpipe.serving.export.digest import tree_digest
 
 BATCH_CHECK_IMAGES = 64
@@ -203,13 +203,7 @@ def _saved_models(inputs: Inputs) -> dict[str, Path]:
 
 def _first_rows(shards: Sequence[Path], rows: int) -> npt.NDArray[np.float32]:
     """float32[min(rows, N), D]: the first images of the split."""
-    parts: list[npt.NDArray[np.float32]] = []
-    for shard in shards:
-        parts.append(read_transformed([shard]).features[:rows])
-        rows -= len(parts[-1])
-        if rows <= 0:
-            break
-    return np.concatenate([part for part in parts if len(part)])
+    return next(read_blocks(shards, rows)).features
 
 
 def _dataset(info: DatasetInfo, split: str, images: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bnpipe.components.label_validator.answer_drift import AnswerDrift, answer_d
 from bnpipe.components.label_validator.gate import Part, decide
 from bnpipe.components.label_validator.params import Params
 from bnpipe.components.label_validator.step import Inputs, Outputs
+from bnpipe.components.network.examples import BLOCK_ROWS
 from bnpipe.components.network.rows import Rows
 from bnpipe.components.network.saved_model import ask, unusable
 from bnpipe.data.dataset_info import DatasetInfo
@@ -39,7 +40,9 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
     suspects: dict[str, npt.NDArray[Any]] = {}
     if len(probabilities):
         sure = confident.thresholds(probabilities, rows.labels)
-        classes = confident.confident_classes(probabilities, sure)
+        classes = np.concatenate(
+            [confident.confident_classes(part, sure) for part in _in_blocks(probabilities)]
+        )
         # Another class may be sure though the label is still the most probable one: that is no word
         # against the label.
         classes[(probabilities.argmax(axis=1) == rows.labels) & (classes != rows.labels)] = -1
@@ -75,6 +78,11 @@ def validate(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> 
         "images_answered_by_champion": int(new.sum()) if parts else 0,
         "wrong_share": parts[0].share if parts else None,
     }
+
+
+def _in_blocks(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """An array of a row per image cut into parts: what is computed row by row needs no copy."""
+    return np.array_split(array, -(-len(array) // BLOCK_ROWS) or 1)
 
 
 def _probabilities(inputs: Inputs, rows: Rows) -> tuple[npt.NDArray[np.float32], str]:
@@ -203,7 +211,8 @@ def _suspects(
     pictures: int,
 ) -> dict[str, npt.NDArray[Any]]:
     """The content of `suspects.npz`, see `LabelQuality`."""
-    quality = confident.label_quality(probabilities, rows.labels)
+    blocks = zip(_in_blocks(probabilities), _in_blocks(rows.labels), strict=True)
+    quality = np.concatenate([confident.label_quality(*both) for both in blocks])
     arrays: dict[str, npt.NDArray[Any]] = {}
     for number, split in enumerate(SPLITS):
         chosen = np.flatnonzero((rows.splits == number) & (quality < 0.5))
@@ -211,7 +220,7 @@ def _suspects(
         labels, best = rows.labels[ranked], probabilities[ranked].argmax(axis=1)
         sure = (classes[ranked] >= 0) & (classes[ranked] != labels)
         arrays |= {
-            f"{split}/id": rows.ids[ranked],
+            f"{split}/id": rows.ids(ranked),
             f"{split}/label": labels,
             f"{split}/suggested": np.where(sure, classes[ranked], best),
             f"{split}/score": quality[ranked].astype(np.float32),

@@ -167,21 +167,17 @@ def _agreement(
     blocks: Iterable[Floats],
     temperature: float,
 ) -> tuple[Agreement, float, int]:
-    """The agreement, the largest effect of rounding on a probability, and the number of rows.
-
-    Only probabilities are kept in memory.
-    """
-    trained, served, rounding = [], [], 0.0
+    """The agreement, the largest effect of rounding on a probability, and the number of rows."""
+    agreement, rounding, images = Agreement(0.0, 0, 0.0), 0.0, 0
     for features in blocks:
-        trained.append(tf.nn.softmax(model(features, training=False) / temperature).numpy())
-        served.append(serve(features=tf.constant(features))["probabilities"].numpy())
+        trained = tf.nn.softmax(model(features, training=False) / temperature).numpy()
+        served = serve(features=tf.constant(features))["probabilities"].numpy()
+        agreement = agreement.joined(compare(trained, served))
         logits = exact(features.astype(np.float64), training=False)
         unrounded = tf.nn.softmax(logits / temperature).numpy()
-        rounding = max(rounding, float(np.abs(unrounded - trained[-1]).max()))
-    if not trained:
-        return Agreement(0.0, 0, 0.0), 0.0, 0
-    expected = np.concatenate(trained)
-    return compare(expected, np.concatenate(served)), rounding, len(expected)
+        rounding = max(rounding, float(np.abs(unrounded - trained).max()))
+        images += len(features)
+    return agreement, rounding, images
 
 
 def _latencies_us(calls: list[Signature], features: int) -> list[float]:

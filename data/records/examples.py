@@ -14,6 +14,7 @@ Wire format: https://protobuf.dev/programming-guides/encoding and tensorflow/cor
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Batch(NamedTuple):
 
 
 class TransformedSplit(NamedTuple):
-    """One split of TransformedExamples in memory.
+    """One split of TransformedExamples in memory, or a block of it.
 
     Attributes:
         features: float32[N, D] in [0, 1]; float32[0, 0] when they were not asked for.
@@ -266,23 +267,43 @@ def read_batches(path: Path) -> Iterator[Batch]:
 
 
 def read_transformed(shards: Sequence[Path], *, features: bool = True) -> TransformedSplit:
-    """Reads one split of TransformedExamples into memory.
+    """Reads one split of TransformedExamples into memory; see `read_blocks`."""
+    return next(read_blocks(shards, sys.maxsize, features=features), _joined({}))
+
+
+def read_blocks(
+    shards: Sequence[Path], rows: int, *, features: bool = True
+) -> Iterator[TransformedSplit]:
+    """Reads TransformedExamples some rows at a time, the last block with what is left.
 
     Args:
-        shards: the split's files, in order.
+        shards: the files, in order.
+        rows: rows of a block.
         features: whether to keep the pixels; without them labels, ids and slice columns come fast.
 
     Raises:
         DataError: a file is damaged or holds other records.
     """
     parts: dict[str, list[Column]] = {}
-    for shard in shards:
-        for batch in read_batches(shard):
-            for name, column in batch.columns.items():
-                if name == "id":
-                    column = as_strings(column)
-                if name != "features" or features:
-                    parts.setdefault(name, []).append(column)
+    left = rows
+    for batch in (batch for shard in shards for batch in read_batches(shard)):
+        columns = {n: c for n, c in batch.columns.items() if n != "features" or features}
+        start, count = 0, max(map(len, columns.values()), default=0)
+        while start < count:
+            stop = min(start + left, count)
+            for name, column in columns.items():
+                part = column[start:stop]
+                parts.setdefault(name, []).append(as_strings(part) if name == "id" else part)
+            left -= stop - start
+            start = stop
+            if not left:
+                yield _joined(parts)
+                parts, left = {}, rows
+    if left < rows:
+        yield _joined(parts)
+
+
+def _joined(parts: Mapping[str, list[Column]]) -> TransformedSplit:
     joined = {name: np.concatenate(column) for name, column in parts.items()}
     return TransformedSplit(
         features=joined.pop("features", np.zeros((0, 0), np.float32)),

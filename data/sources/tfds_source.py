@@ -24,7 +24,6 @@ from bnpipe.data.errors import BnpipeError, DataError, DataRequestError
 from bnpipe.data.flock import is_locked, locked
 from bnpipe.data.sources.checksums import (
     ARCHIVES_HINT,
-    RENDERED,
     RENDERED_HINT,
     LocalArchives,
     check_archives,
@@ -43,20 +42,16 @@ def prepare(
     archives: Path | None,
     cache: Path,
     *,
-    size: int | None = None,
-    seed: int = 0,
     log: logging.Logger | None = None,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Any:
     """Prepares a data set through TFDS, once per cache folder.
 
     Args:
-        dataset: TFDS name, e.g. `mnist`, `emnist/digits` or `rendered_digits`.
+        dataset: TFDS name, e.g. `mnist` or `emnist/digits`.
         archives: folder with the original archives, or with a folder of them per data set; what
             it lacks TFDS downloads.
         cache: prepared data goes to `<cache>/tfds`.
-        size: number of images, for `rendered_digits`.
-        seed: what `rendered_digits` draws from.
         log: where to say what is done.
         tell: moves the progress line.
 
@@ -69,8 +64,8 @@ def prepare(
     """
     check_dataset_name(dataset)
     # Also when prepared data exists: say it now, not later.
-    local = check_archives(dataset, None if dataset == RENDERED else archives)
-    builder = find(dataset, cache / "tfds", size=size, seed=seed)
+    local = check_archives(dataset, archives)
+    builder = find(dataset, cache / "tfds")
     image_and_label(builder)
     if not builder.is_prepared():
         lock = cache / f"{'-'.join(Path(builder.data_dir).parent.parts[-2:])}.lock"
@@ -81,7 +76,7 @@ def prepare(
                 log.info("waiting for another process, which prepares it: it has %s", lock)
         with locked(lock, wait=math.inf):
             tell(f"preparing {dataset}")
-            builder = find(dataset, cache / "tfds", size=size, seed=seed)  # by another, meanwhile?
+            builder = find(dataset, cache / "tfds")  # by another, meanwhile?
             if not builder.is_prepared():
                 _prepare(builder, dataset, local, cache / "tfds", log)
     return builder
@@ -95,24 +90,21 @@ def describe(builder: Any) -> DatasetInfo:
     """
     image, label = image_and_label(builder)
     features = builder.info.features
-    name = dataset_name(builder)
     return DatasetInfo(
-        name=name,
+        name=dataset_name(builder),
         version=str(builder.version),
         height=features[image].shape[0],
         width=features[image].shape[1],
         label_names=tuple(features[label].names),
         splits={str(key): split.num_examples for key, split in builder.info.splits.items()},
-        synthetic=name == RENDERED,
+        synthetic=False,
     )
 
 
 def dataset_name(builder: Any) -> str:
-    """`mnist`, `emnist/digits`; `rendered_digits` without its size and seed."""
+    """`mnist`, `emnist/digits`."""
     config = builder.builder_config
-    if config is None or builder.name == RENDERED:
-        return str(builder.name)
-    return f"{builder.name}/{config.name}"
+    return str(builder.name) if config is None else f"{builder.name}/{config.name}"
 
 
 def source(builder: Any, split: str) -> Source:
@@ -172,7 +164,7 @@ def image_and_label(builder: Any) -> tuple[str, str]:
     return str(keys[0]), str(keys[1])
 
 
-def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0) -> Any:
+def find(dataset: str, data_dir: Path) -> Any:
     """The tfds.core.DatasetBuilder of a data set, prepared or not; arguments as for `prepare`.
 
     Raises:
@@ -183,13 +175,6 @@ def find(dataset: str, data_dir: Path, *, size: int | None = None, seed: int = 0
 
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every choice it makes
-    if dataset == RENDERED:
-        from bnpipe.data.sources.rendered_digits import RenderedDigits, RenderedDigitsConfig
-
-        wanted = RenderedDigitsConfig(size, seed)
-        # TFDS wants its own object for a configuration that the class declares.
-        config = RenderedDigits.builder_configs.get(wanted.name, wanted)
-        return RenderedDigits(data_dir=str(data_dir), config=config)
     name, _, config = dataset.partition("/")
     try:
         known = tfds.builder_cls(name).builder_configs

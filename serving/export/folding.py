@@ -140,6 +140,14 @@ class Agreement:
     changed: int
     max_changed_margin: float
 
+    def joined(self, other: Agreement) -> Agreement:
+        """The agreement on the rows of both; a NaN stays one."""
+        return Agreement(
+            float(np.maximum(self.max_difference, other.max_difference)),
+            self.changed + other.changed,
+            float(np.maximum(self.max_changed_margin, other.max_changed_margin)),
+        )
+
     def within(self, tolerance: float) -> bool:
         """True if all differences, and all margins of changed classes, are below `tolerance`.
 

@@ -19,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.memory import peak_pss
 
 BUDGET_SECONDS = {"first": 30.0, "prepared": 25.0, "retrained": 20.0, "unchanged": 0.65}
 PEAK_BUDGET_GB = 2.5
@@ -92,11 +95,7 @@ def _run(home: Path, jobs: int, sets: list[str]) -> dict[str, Any]:
         process = subprocess.Popen(
             words, env={**os.environ, "BNPIPE_HOME": str(home)}, stdout=answer
         )
-        peak, looked = 0, began
-        while process.poll() is None:
-            if time.monotonic() > looked + 1.0:  # looking stops the process for a moment
-                peak, looked = max(peak, _pss(process.pid)), time.monotonic()
-            time.sleep(0.02)
+        peak = peak_pss(process)
         seconds = time.monotonic() - began
         answer.seek(0)
         text = answer.read()
@@ -111,25 +110,6 @@ def _run(home: Path, jobs: int, sets: list[str]) -> dict[str, Any]:
         # What was pushed holds the run's number.
         "outputs": {s["name"]: s["outputs"] for s in summary["steps"] if s["name"] != "pusher"},
     }
-
-
-def _pss(root: int) -> int:
-    """Bytes of a process and all that came from it."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with suppress(OSError):
-                parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]
-                children.setdefault(int(parent), []).append(int(entry))
-    total, waiting = 0, [root]
-    while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, [])
-        with suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    return total
 
 
 def _table(best: dict[tuple[str, int], dict[str, Any]]) -> None:

@@ -15,58 +15,32 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.memory import peak_pss
 
 TARGET_SECONDS, TARGET_BYTES = 300.0, 2e9
 
 
-def bnpipe(home: Path, *words: str) -> None:
+def bnpipe(home: Path, *words: str) -> int:
+    """Runs a command; the peak of its memory in bytes."""
     environment = os.environ | {"BNPIPE_HOME": str(home)}
     command = [sys.executable, "-m", "bnpipe.pipeline", *words]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-def tree_bytes(root: int) -> int:
-    """Memory of a process and its descendants; what they share is counted once (PSS)."""
-    parents, total = {}, 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text()
-            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    for pid in parents:
-        ancestor = pid
-        while ancestor not in (root, 0, 1):
-            ancestor = parents.get(ancestor, 0)
-        if ancestor == root:
-            try:
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            except OSError:
-                continue
-            total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    peak = peak_pss(process)
+    if process.returncode:
+        sys.exit(f"bnpipe {words[0]} ended with {process.returncode}")
+    return peak
 
 
 def study(home: Path, seeds: int) -> tuple[float, int]:
     """Wall seconds and peak bytes of `bnpipe study`."""
-    peak, ended = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not ended.wait(1):
-            peak = max(peak, tree_bytes(os.getpid()))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     began = time.perf_counter()
-    bnpipe(home, "study", "--json", "--set", f"study.seeds={seeds}")
-    seconds = time.perf_counter() - began
-    ended.set()
-    watcher.join()
-    return seconds, peak
+    peak = bnpipe(home, "study", "--json", "--set", f"study.seeds={seeds}")
+    return time.perf_counter() - began, peak
 
 
 def one_by_one(home: Path, seeds: int) -> tuple[float, int]:

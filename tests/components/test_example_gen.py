@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,51 +17,14 @@ from bnpipe.data.errors import DataError, RequestError
 from bnpipe.data.records.examples import as_strings, encode, read_batches
 from bnpipe.data.records.tfrecord import frame, read_runs
 from bnpipe.data.sources import tfds_source
-from bnpipe.data.sources.checksums import LocalArchives
 from bnpipe.data.sources.source import Source
 from bnpipe.data.sources.tfds_source import prepare
+from tests.published_set import publish, random_images
 
-NOTHING_TO_DOWNLOAD = LocalArchives(None, (), {}, {}, ())
 PARAMS = Params(dataset="rendered_digits", size=512, shards=2)
 
 
-def random_images(seed: int, count: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 5, 9, 1), np.uint8)
-
-
 FOUR = {"train": 40, "validation": 20, "test": 10, "extra": 7}
-
-
-def published(data_dir: Path, sizes: dict[str, int]) -> Any:
-    """A TFDS data set with these splits."""
-    import tensorflow_datasets as tfds
-
-    class Four(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        name = "four"
-
-        def _info(self) -> Any:
-            features = tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(5, 9, 1)),
-                    "label": tfds.features.ClassLabel(names=["cat", "dog"]),
-                }
-            )
-            return tfds.core.DatasetInfo(
-                builder=self, features=features, supervised_keys=("image", "label")
-            )
-
-        def _split_generators(self, dl_manager: Any) -> Any:
-            return {
-                split: self._generate_examples(seed, size)
-                for seed, (split, size) in enumerate(sizes.items())
-            }
-
-        def _generate_examples(self, seed: int, size: int) -> Any:
-            for key, image in enumerate(random_images(seed, size)):
-                yield key, {"image": image, "label": key % 2}
-
-    return Four(data_dir=str(data_dir))
 
 
 def span_of_shapes(folder: Path) -> None:
@@ -181,13 +145,25 @@ def test_what_preparing_waits_for_is_on_the_progress_line(
         cache=tmp_path, outside={}, log=None, progress=lambda *how_far: told.append(how_far)
     )
     with pytest.raises(DataError, match="enough"):
-        COMPONENT.run(Inputs(), None, PARAMS, context)
+        COMPONENT.run(Inputs(), None, Params(), context)
     assert told[-1] == (0, 0, "waiting for another process")
 
 
-def damaged_source(cache: Path, damage: Callable[[bytearray], None]) -> Path:
-    """Prepares 512 digits and damages the train file."""
-    builder = prepare("rendered_digits", None, cache, size=512)
+PUBLISHED = Params(dataset="mnist", shards=2)
+
+
+@pytest.fixture
+def damaged_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[bytearray], None]], Path]:
+    """Prepares 512 images and damages the train file."""
+    publish(monkeypatch, {"train": 427, "test": 85})
+    monkeypatch.setattr(tfds_source, "_SHARDS", 1)
+    return lambda damage: damaged(tmp_path / "cache", damage)
+
+
+def damaged(cache: Path, damage: Callable[[bytearray], None]) -> Path:
+    builder = prepare("mnist", None, cache)
     path = Path(builder.info.splits["train"].filepaths[0])
     content = bytearray(path.read_bytes())
     damage(content)
@@ -221,21 +197,25 @@ def flip_a_length(content: bytearray) -> None:
     ],
 )
 def test_damaged_prepared_data_is_named(
-    run_component: Callable[..., Any], tmp_path: Path, damage: Any, complaint: str
+    run_component: Callable[..., Any],
+    tmp_path: Path,
+    damaged_source: Callable[..., Path],
+    damage: Any,
+    complaint: str,
 ) -> None:
-    path = damaged_source(tmp_path / "cache", damage)
+    path = damaged_source(damage)
     with pytest.raises(DataError, match=complaint) as caught:
-        run_component(COMPONENT, Inputs(), PARAMS, tmp_path / "out", cache=tmp_path / "cache")
+        run_component(COMPONENT, Inputs(), PUBLISHED, tmp_path / "out", cache=tmp_path / "cache")
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.hint
 
 
 def test_a_budget_of_bad_records_is_set_aside_and_counted(
-    run_component: Callable[..., Any], tmp_path: Path
+    run_component: Callable[..., Any], tmp_path: Path, damaged_source: Callable[..., Path]
 ) -> None:
-    damaged_source(tmp_path / "cache", flip_one_bit)
-    params = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=1)
+    damaged_source(flip_one_bit)
+    params = replace(PUBLISHED, max_bad_records=1)
     ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
     assert ran.facts["bad_records"] == 1
     assert ran.facts["train"] + ran.facts["validation"] == 426
@@ -253,10 +233,14 @@ def test_a_budget_of_bad_records_is_set_aside_and_counted(
     ("damage", "lost"), [(cut_short, 1), (cut_at_a_boundary, 1), (flip_a_length, 227)]
 )
 def test_the_unreadable_rest_of_a_file_is_set_aside_within_the_budget(
-    run_component: Callable[..., Any], tmp_path: Path, damage: Any, lost: int
+    run_component: Callable[..., Any],
+    tmp_path: Path,
+    damaged_source: Callable[..., Path],
+    damage: Any,
+    lost: int,
 ) -> None:
-    path = damaged_source(tmp_path / "cache", damage)
-    params = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=lost)
+    path = damaged_source(damage)
+    params = replace(PUBLISHED, max_bad_records=lost)
     ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=tmp_path / "cache")
     assert ran.facts["bad_records"] == lost
     assert ran.facts["train"] + ran.facts["validation"] == 427 - lost
@@ -267,7 +251,7 @@ def test_the_unreadable_rest_of_a_file_is_set_aside_within_the_budget(
     (offset,) = {record["offset"] for record in told}
     kept = [run.payload.tobytes() for x in aside for run in read_runs(x.with_suffix(".tfrecord"))]
     assert b"".join(kept) == path.read_bytes()[offset:]
-    fewer = Params(dataset="rendered_digits", size=512, shards=2, max_bad_records=lost - 1)
+    fewer = replace(PUBLISHED, max_bad_records=lost - 1)
     with pytest.raises(DataError, match=rf"at offset \d+.*allows {lost - 1}"):
         run_component(COMPONENT, Inputs(), fewer, tmp_path / "2", cache=tmp_path / "cache")
 
@@ -276,18 +260,12 @@ def test_splits_of_the_data_set_are_used_or_named(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own validation split is the validation split; what is left out is said."""
-    from bnpipe.data.sources import tfds_source
-
-    def find(*_: Any, **__: Any) -> Any:
-        return published(tmp_path / "tfds", FOUR)
-
-    monkeypatch.setattr(tfds_source, "find", find)
+    publish(monkeypatch, FOUR)
     spans = tmp_path / "spans"
     span_of_shapes(spans / "1")
     pattern = f"{spans}/{{SPAN}}"
     params = Params(dataset="mnist", shards=2, validation_fraction=0.5, spans=pattern)
     cache = tmp_path / "cache"
-    monkeypatch.setattr(tfds_source, "check_archives", lambda *_: NOTHING_TO_DOWNLOAD)
     ran = run_component(COMPONENT, Inputs(), params, tmp_path / "out", cache=cache)
     assert ran.facts["left_out"] == "extra (7 images)"
     stored = ran.outputs.examples.read_json("dataset.json")
@@ -309,10 +287,7 @@ def test_a_set_without_a_test_split_gets_one_from_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only after the download is it known that there is none; quickdraw_bitmap is 37 GB."""
-    from bnpipe.data.sources import tfds_source
-
-    monkeypatch.setattr(tfds_source, "find", lambda *_, **__: published(tmp_path / "tfds", sizes))
-    monkeypatch.setattr(tfds_source, "check_archives", lambda *_: NOTHING_TO_DOWNLOAD)
+    publish(monkeypatch, sizes)
     spans = tmp_path / "spans"
     span_of_shapes(spans / "1")
     (spans / "1" / "train").rename(spans / "1" / "test")
@@ -333,18 +308,15 @@ def test_a_set_without_a_test_split_gets_one_from_train(
 def test_labels_out_of_range_are_bad_records(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnpipe.data.sources import tfds_source
-
+    publish(monkeypatch, FOUR)
     original = tfds_source.source
 
     def fewer_classes(builder: Any, split: str) -> Source:
-        import dataclasses
-
-        return dataclasses.replace(original(builder, split), classes=9)
+        return replace(original(builder, split), classes=1)
 
     monkeypatch.setattr(tfds_source, "source", fewer_classes)
-    with pytest.raises(DataError, match=r"expected a label in 0\.\.8, received 9"):
-        run_component(COMPONENT, Inputs(), PARAMS, tmp_path)
+    with pytest.raises(DataError, match=r"expected a label in 0\.\.0, received 1"):
+        run_component(COMPONENT, Inputs(), PUBLISHED, tmp_path, cache=tmp_path / "cache")
 
 
 def test_a_split_without_images_is_refused(
@@ -359,13 +331,12 @@ def test_equal_pictures_are_the_reason_that_is_said(
     run_component: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are enough of them; but those with equal pixels stay in one split."""
-    from bnpipe.data.sources import digit_renderer, rendered_digits
+    from bnpipe.data.sources import rendered_digits
 
     def blank(*_: Any) -> Any:
         return np.zeros((1000, 28, 28), np.uint8), np.arange(1000) % 10
 
-    for module in (digit_renderer, rendered_digits):
-        monkeypatch.setattr(module, "draw_chunk", blank)
+    monkeypatch.setattr(rendered_digits, "draw_chunk", blank)
     params = Params(dataset="rendered_digits", size=360)
     with pytest.raises(
         DataError, match="split is empty: of 360 images 1 differ, and those"

@@ -22,7 +22,6 @@ components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_probe beam_statistics beam_transform digest environment errors flock parent
 data/records: tfrecord
-data/sources: rendered_digits
 data/statistics: image_statistics
 pipeline: definition push
 pipeline/cli: common config diff export gc graph logs plan predict promote report resume

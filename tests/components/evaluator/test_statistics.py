@@ -51,11 +51,28 @@ def test_paired_bootstrap_takes_many_slices_at_once():
 
 def test_weighted_sums_are_sums_over_resampled_rows():
     values = np.stack([np.ones(500), np.arange(500.0)], axis=1)
-    sums = statistics.weighted_sums(values, 2000, np.random.default_rng(0))
+    sums = statistics.weighted_sums(lambda rows: values[rows], 500, 2000, np.random.default_rng(0))
     assert (sums[:, 0] == 500).all()
     assert sums[:, 1].mean() == pytest.approx(values[:, 1].sum(), rel=0.01)
     standard_error = values[:, 1].std() * np.sqrt(500)
     assert sums[:, 1].std() == pytest.approx(standard_error, rel=0.1)
+
+
+def test_blocks_of_rows_change_no_count_and_no_sum_visibly(monkeypatch):
+    values, asked = np.stack([np.arange(500) % 2, np.random.default_rng(1).random(500)], axis=1), []
+
+    def rows_of(rows):
+        asked.append(rows.stop - (rows.start or 0))
+        return values[rows]
+
+    whole = statistics.weighted_sums(rows_of, 500, 100, np.random.default_rng(0))
+    monkeypatch.setattr(statistics, "_BLOCK_ROWS", 64)
+    monkeypatch.setattr(statistics, "_CHUNK_CELLS", 5000)
+    asked.clear()
+    blocks = statistics.weighted_sums(rows_of, 500, 100, np.random.default_rng(0))
+    assert max(asked) == 64
+    np.testing.assert_array_equal(blocks[:, 0], whole[:, 0])
+    np.testing.assert_allclose(blocks[:, 1], whole[:, 1], rtol=1e-12)
 
 
 def test_calibration_error_of_a_known_case():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.records.examples import encode, read_batches, read_transformed
+from bnpipe.data.records.examples import encode, read_batches, read_blocks, read_transformed
 from bnpipe.data.records.tfrecord import FOOTER, HEADER, DamagedRecordError, frame, read_runs
 
 
@@ -146,6 +146,21 @@ def test_labels_without_features(tmp_path: Path) -> None:
     read = read_transformed([write(tmp_path / "shard", data)], features=False)
     assert read.features.shape == (0, 0)
     assert read.columns["ink_quartile"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("rows", [1, 300, 500, 5000])
+def test_blocks_have_the_rows_that_were_asked_for(tmp_path: Path, rows: int) -> None:
+    """Also where a block begins in one file, or batch of a file, and ends in another."""
+    shards = [
+        write(tmp_path / name, columns(n, features=700)) for name, n in (("a", 700), ("b", 9))
+    ]
+    blocks, whole = list(read_blocks(shards, rows)), read_transformed(shards)
+    assert [len(block.label) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
+    assert len(blocks) == -(-709 // rows)
+    for name in ("features", "label", "id"):
+        joined = np.concatenate([getattr(block, name) for block in blocks])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+    assert list(read_blocks([], rows)) == []
 
 
 def test_floats_that_are_cut_and_endless_integers_are_no_examples(tmp_path: Path) -> None:

@@ -108,6 +108,18 @@ def test_compare_tells_a_near_tie_from_a_changed_answer():
     assert not changed.within(1e-5)
 
 
+def test_two_parts_agree_as_their_rows_together():
+    generator = np.random.default_rng(0)
+    expected, received = generator.dirichlet(np.ones(3), (2, 90))
+    whole = compare(expected, received)
+    assert (
+        compare(expected[:20], received[:20]).joined(compare(expected[20:], received[20:])) == whole
+    )
+    assert whole.changed and whole.max_changed_margin
+    wrong = compare(np.ones((1, 2)), np.full((1, 2), np.nan))
+    assert not wrong.joined(whole).within(2) and not whole.joined(wrong).within(2)
+
+
 def test_compare_takes_nothing_one_class_and_nan():
     assert compare(np.zeros((0, 3)), np.zeros((0, 3))).within(1e-5)
     assert compare(np.ones((4, 1)), np.ones((4, 1))).within(1e-5)
