@@ -22,7 +22,7 @@ from bnpipe.data.engines.errors import EngineError
 from bnpipe.data.engines.flink import JobManager
 from bnpipe.data.engines.job_server import job_server, unreachable
 from bnpipe.data.engines.jobs import Jobs
-from bnpipe.data.engines.settings import Beam, Dataflow, command, is_address
+from bnpipe.data.engines.settings import Beam, Dataflow, Spark, command, is_address
 from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.capture import captured
 
@@ -103,6 +103,13 @@ class Cluster:
                     return
             managers, slots = overview["taskmanagers"], self.master.overview()["slots-available"]
             slots = self._beam.flink.parallelism or max(1, slots)
+        settings = self._beam.chosen
+        if isinstance(settings, Spark):
+            slots = settings.parallelism or 1
+            if not is_address(settings.job_server or ""):  # else it is nothing to us
+                yield (check := _spark_check(settings))
+                if not check.ok:
+                    return
         try:
             endpoint = self._endpoint()
         except EngineError as error:
@@ -112,7 +119,7 @@ class Cluster:
             yield Check("job server", True, f"answers at {endpoint}")
         flags = self._beam.flags(endpoint, slots, max(1, slots // max(1, managers)))
         jobs = Jobs(
-            self._beam.engine,
+            f"Spark at {settings.master}" if isinstance(settings, Spark) else self._beam.engine,
             (*flags, *self._options),
             self._prefix,
             endpoint,
@@ -195,6 +202,15 @@ class Cluster:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         yield from _judge(told, written, self._home, managers)
+
+
+def _spark_check(spark: Spark) -> Check:
+    reasons = {address: unreachable(address) for address in spark.masters}
+    if None in reasons.values():
+        return Check("engine", True, f"Spark's master answers at {spark.master}")
+    silent = ", ".join(f"at {address}: {reason}" for address, reason in reasons.items())
+    hint = "is beam.spark.master right?"
+    return Check("engine", False, f"Spark's master does not answer {silent}", hint=hint)
 
 
 def _judge(

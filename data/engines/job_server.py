@@ -52,10 +52,12 @@ def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -
             code = process.poll()
             if code is not None or time.monotonic() > deadline:
                 how = reason if code is None else f"it ended with exit code {code}"
-                lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                said = log.read_text(errors="replace").splitlines()
+                lines = [line for line in said if line[:1].strip()]  # frames are indented
+                named = [word for word in words if word[0] != "-"][:2]
                 raise EngineError(
-                    f"the job server {' '.join(words[:3])} does not answer at {address}: {how}; it "
-                    f"said last: {lines[-1][:300]}"
+                    f"the job server {' '.join(named)} does not answer at {address}: {how}; it "
+                    f"said last: {(lines or ['nothing'])[-1][:300]}"
                 )
             time.sleep(0.1)
         yield address

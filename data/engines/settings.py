@@ -68,7 +68,15 @@ class Spark:
     job_server_sha256: str | None = None
     """Checksum of the jar: another one is not started."""
     environment: str = "external:localhost:50000"
-    """The workers, as of prism."""
+    """The workers, as of prism; `localhost` is where an executor is, one on each machine."""
+    parallelism: Annotated[int, at.Ge(1)] | None = None
+    """Number of cores to wait for and to use, if the job server is a jar; by default what Spark has
+    ready when a job begins, which may be one machine of many."""
+
+    @property
+    def masters(self) -> list[str]:
+        """The addresses of the master and of those that may take its place."""
+        return (self.master or "").removeprefix("spark://").split(",")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +125,9 @@ class Beam:
         needed = {"master", "job_server", *(vars(settings) if self.engine == "dataflow" else ())}
         for name, value in vars(settings).items() if settings else ():
             if name in needed and value is None:
-                hint = f"e.g. --set {key}.{name}={_EXAMPLES[name]}"
+                is_spark = (self.engine, name) == ("spark", "master")
+                example = "spark://HOST:7077" if is_spark else _EXAMPLES[name]
+                hint = f"e.g. --set {key}.{name}={example}"
                 if name == "job_server":
                     hint += f"; nothing is downloaded, {_WHERE}"
                 raise RequestError(f"{key}.{name}: the engine {self.engine} needs it", hint=hint)
@@ -125,6 +135,13 @@ class Beam:
             environment_flags(key, settings.environment)
         if isinstance(settings, Flink) and not is_address(settings.master or ""):
             raise RequestError(f"{key}.master: expected HOST:PORT, received {settings.master}")
+        if isinstance(settings, Spark) and not (
+            (settings.master or "").startswith("spark://")
+            and all(map(is_address, settings.masters))
+        ):
+            raise RequestError(
+                f"{key}.master: expected spark://HOST:PORT, received {settings.master}"
+            )
 
     def require_server(self) -> None:
         """Make sure that a job server which is a file is there, and the one that is meant.
@@ -172,6 +189,13 @@ class Beam:
 
 # Beam would send a list of what is installed here, which workers elsewhere cannot always fetch.
 _NO_FILES = ("--experiments=disable_logging_submission_environment",)
+# Spark's driver is in the job server; its scripts, which are not used here, open these for it.
+_OPENED = (
+    *("java.io", "java.lang", "java.lang.invoke", "java.lang.reflect", "java.net", "java.nio"),
+    *("java.util", "java.util.concurrent", "java.util.concurrent.atomic"),
+    *("sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar"),
+)
+_CORES = ("spark.cores.max", "spark.default.parallelism")
 _EXAMPLES = {
     "master": "HOST:8081",
     "job_server": "FILE",
@@ -231,9 +255,15 @@ def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
     if isinstance(settings, Prism):
         return [server, f"--job_port={ports[0]}", "--serve_http=false"]
     kind = "--flink-master" if isinstance(settings, Flink) else "--spark-master-url"
+    java = ["java"]
+    if isinstance(settings, Spark):
+        java += [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED]
+        if settings.parallelism:
+            java += [f"-D{name}={settings.parallelism}" for name in _CORES]
+            java += ["-Dspark.scheduler.minRegisteredResourcesRatio=1"]
     names = ("--job-port", "--artifact-port", "--expansion-port")
     listening = [word for pair in zip(names, map(str, ports), strict=True) for word in pair]
     return [
-        *("java", "-jar", server, "--job-host", "localhost", *listening),
+        *(*java, "-jar", server, "--job-host", "localhost", *listening),
         *("--artifacts-dir", str(folder), kind, settings.master or ""),
     ]
