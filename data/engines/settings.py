@@ -32,6 +32,8 @@ class Prism:
     environment: str = "loopback"
     """The workers: `loopback` in the step's own process, `external:HOST:PORT` for a worker pool,
     `docker:IMAGE` or `process:COMMAND`."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 3600.0
+    """Time after which a job whose workers count nothing more is given up, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,9 @@ class Spark:
     parallelism: Annotated[int, at.Ge(1)] | None = None
     """Number of cores to wait for and to use, if the job server is a jar; by default what Spark has
     ready when a job begins, which may be one machine of many."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 3600.0
+    """Time after which a job that ends no task is given up, in seconds, if the job server is a jar:
+    Spark's pages, which are asked, are then at a port that is known."""
 
     @property
     def masters(self) -> list[str]:
@@ -246,7 +251,7 @@ def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
 
     Args:
         beam: whose engine has a file as job server.
-        ports: three free ports of this machine.
+        ports: four free ports of this machine: of jobs, files, expansion and Spark's pages.
         folder: for what it keeps while it runs.
     """
     settings = beam.chosen
@@ -258,11 +263,12 @@ def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
     java = ["java"]
     if isinstance(settings, Spark):
         java += [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED]
+        java += ["-Dspark.ui.enabled=true", f"-Dspark.ui.port={ports[3]}"]
         if settings.parallelism:
             java += [f"-D{name}={settings.parallelism}" for name in _CORES]
             java += ["-Dspark.scheduler.minRegisteredResourcesRatio=1"]
     names = ("--job-port", "--artifact-port", "--expansion-port")
-    listening = [word for pair in zip(names, map(str, ports), strict=True) for word in pair]
+    listening = [word for pair in zip(names, map(str, ports), strict=False) for word in pair]
     return [
         *(*java, "-jar", server, "--job-host", "localhost", *listening),
         *("--artifacts-dir", str(folder), kind, settings.master or ""),

@@ -1,17 +1,13 @@
 """On a real Spark cluster of two workers: the same bytes, and what breaks breaks in a line."""
 
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import SMALL, Project, new_project, outputs
-from tests.integration.hosts import ADDRESS
 from tests.integration.spark_cluster import MASTER, Cluster, running
-from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

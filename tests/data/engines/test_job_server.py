@@ -34,7 +34,8 @@ def serving(process: Path) -> "type[list[str]]":
 
 
 def test_it_answers_within_the_block_and_is_gone_behind_it(tmp_path: Path) -> None:
-    with job_server(serving(tmp_path / "pid"), tmp_path / "log") as address:
+    with job_server(serving(tmp_path / "pid"), tmp_path / "log") as ports:
+        address = f"localhost:{ports[0]}"
         assert unreachable(address) is None
     assert is_gone(int((tmp_path / "pid").read_text()))
     assert unreachable(address) == "Connection refused"
