@@ -179,6 +179,8 @@ class Beam:
             case settings:
                 flags = [f"--job_endpoint={endpoint}", *_NO_FILES]
                 flags += environment_flags(f"beam.{self.engine}", settings.environment)
+        if isinstance(settings, Flink | Spark):  # else every stage imports TensorFlow again
+            flags.append("--environment_cache_millis=600000")
         if isinstance(settings, Flink):
             return [
                 "--runner=FlinkRunner",
@@ -187,7 +189,6 @@ class Beam:
                 f"--flink_version={settings.version}",
                 f"--parallelism={parallelism}",
                 f"--sdk_worker_parallelism={workers}",
-                "--environment_cache_millis=600000",  # else every stage imports TensorFlow again
             ]
         return ["--runner=PortableRunner", *flags]
 

@@ -44,6 +44,14 @@ class Cluster(hosts.Cluster):
         size = ["--cores", "2", "--memory", "1g"]
         return [*words, "org.apache.spark.deploy.worker.Worker", *where, *size, MASTER]
 
+    def apps(self) -> dict[str, list[str]]:
+        """The names of applications that the master knows, `active` and `completed`."""
+        found = self.ask(8080, "json/") or {}
+        return {
+            state: [app["name"] for app in found.get(f"{state}apps", [])]
+            for state in ("active", "completed")
+        }
+
     def wait_until_ready(self) -> None:
         """Waits for both workers, with nothing to do."""
 
