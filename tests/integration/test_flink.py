@@ -88,7 +88,7 @@ def test_each_host_had_part_in_every_step_and_the_bytes_are_the_same(
     whole.call(project, "run", "--to", "evaluator")
     assert outputs(project) == outputs(local)
     for step in ("example_gen", "statistics_gen", "transform", "evaluator"):
-        log = project.call("logs", step)
+        log = project.call("logs", "latest", step)
         assert re.search(r"units of work by host: host1 \d+, host2 \d+$", log, re.MULTILINE), log
 
 
