@@ -94,20 +94,20 @@ class Jobs:
         Raises:
             EngineError: something goes on, or nobody answers.
         """
-        if self.master is not None and self.endpoint and unreachable(self.endpoint) is None:
-            deadline = time.monotonic() + _APPEAR_SECONDS
-            while self._coming() and time.monotonic() < deadline:
-                tell(f"waiting for a job that {self.endpoint} submits to {self.place}, to end it")
-                time.sleep(1)
+        deadline = time.monotonic() + _APPEAR_SECONDS
+        while self.master and self._coming(self.master) and time.monotonic() < deadline:
+            tell(f"waiting for a job that {self.endpoint} submits to {self.place}, to end it")
+            time.sleep(1)
         living = self.ender.cancel(self.prefix) if self.ender else []
         if living:
             raise EngineError(f"the jobs {', '.join(living)} go on at {self.place}")
 
-    def _coming(self) -> set[str]:
+    def _coming(self, master: JobManager) -> set[str]:
         """The jobs of this run that the job server has, and the JobManager has not seen yet."""
-        assert self.master is not None
-        sent = {job["name"] for job in JobService(self.endpoint).living(self.prefix)}
-        return sent - {job["name"] for job in self.master.jobs(self.prefix)}
+        with suppress(EngineError):
+            sent = {job["name"] for job in JobService(self.endpoint).living(self.prefix)}
+            return sent - {job["name"] for job in master.jobs(self.prefix)}
+        return set()
 
     @property
     def place(self) -> str:

@@ -51,7 +51,11 @@ class Cluster(hosts.Cluster):
         (folder / "conf" / "flink-conf.yaml").write_text(lines)
 
     def command(self, name: str) -> list[str]:
-        """JobManager and TaskManagers."""
+        """JobManager, TaskManagers, and a job server that is nobody's."""
+        if name == "jobserver":
+            ports = ["--job-port", "8099", "--artifact-port", "8098", "--expansion-port", "8097"]
+            where = ["--job-host", ADDRESS, "--artifacts-dir", str(self.folder / "artifacts")]
+            return ["java", "-jar", str(self.job_server), *ports, *where, "--flink-master", MASTER]
         words = [*JAVA, "-cp", self.class_path]
         conf = ["--configDir", str(self.folder / "conf")]
         if name == "jobmanager":

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.conftest import SMALL, Project, new_project, outputs
 from tests.integration.flink_cluster import MASTER, Cluster, running
+from tests.integration.hosts import ADDRESS
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(1800)]
@@ -71,6 +72,18 @@ def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_
     assert "cached" in project.call("run", "--set", "beam.engine=local")
 
 
+_ONE_EPOCH = """\
+trainer: {epochs: 1, batch_size: 512}
+evaluator:
+  rules: {slice_floor: off}
+  min_accuracy: 0.5
+  min_class_accuracy: 0.1
+  margin: 0.4
+  max_calibration_error: 0.5
+  resamples: 500
+"""
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("size", [None, 200_000], ids=["mnist", "200000"])
 def test_each_host_had_part_in_every_step_and_the_bytes_are_the_same(
@@ -80,7 +93,7 @@ def test_each_host_had_part_in_every_step_and_the_bytes_are_the_same(
         data = f"{{archives: '{request.getfixturevalue('mnist_archives')}'}}"
     else:
         data = f"{{dataset: rendered_digits, size: {size}}}"
-    one_epoch = f"data: {data}\ntrainer: {{epochs: 1, batch_size: 512}}\n"
+    one_epoch = f"data: {data}\n{_ONE_EPOCH}"
     local = new_project(tmp_path / "local", one_epoch)
     local.call("run", "--to", "evaluator")
     on_flink = one_epoch + settings(whole, parallelism="2")
@@ -142,6 +155,26 @@ def test_ctrl_c_cancels_the_job_on_the_cluster(
     fresh.end(child, exit_code=130)
     assert not fresh.jobs("RUNNING")
     assert fresh.jobs("CANCELED")
+
+
+def test_ctrl_c_while_a_job_server_of_others_submits_a_job_cancels_that_too(
+    fresh: Cluster, locally: Project, tmp_path: Path
+) -> None:
+    named = project_in(tmp_path / "project", fresh, job_server=f"{ADDRESS}:8099")
+    project = locally.forgetful(named.folder, "evaluator")
+    log = fresh.folder / "jobserver.log"
+    fresh.start("jobserver")
+    try:
+        wait_for(lambda: "JobService started" in log.read_text())
+        child = fresh.begin(project, "run", "--to", "evaluator")
+        wait_for(lambda: log.read_text().count("Submitting job") == 2 or child.poll() is not None)
+        assert not fresh.jobs("RUNNING")
+        os.killpg(child.pid, signal.SIGINT)
+        fresh.end(child, exit_code=130)
+        assert not fresh.jobs("RUNNING")
+        assert len(fresh.jobs("FINISHED")) == len(fresh.jobs("CANCELED")) == 1
+    finally:
+        fresh.kill("jobserver")
 
 
 @in_every_part
