@@ -142,7 +142,7 @@ class Cluster:
         text = f"Flink {version} at {master.address}"
         wrong = f"{text}, expected {flink.version}, which the job server is for"
         other = ".".join(version.split(".")[:2])
-        hint = f"--set 'beam.flink.version=\"{other}\"', and a job server for it"
+        hint = f"--set beam.flink.version={other}, and a job server for it"
         yield Check("engine", fits, text if fits else wrong, hint="" if fits else hint)
         wanted, deadline = flink.parallelism or 1, time.monotonic() + _SLOTS_SECONDS
         while overview["slots-available"] < wanted <= overview["slots-total"]:

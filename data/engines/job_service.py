@@ -10,6 +10,7 @@ from bnpipe.data.engines.flink import end_all
 from bnpipe.data.engines.job_server import unreachable
 
 _OVER = {"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"}
+_NAME = "beam:option:job_name:v1"  # Prism calls every job `job`
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 
@@ -26,7 +27,7 @@ class JobService:
         jobs = [
             {
                 "jid": job.job_id,
-                "name": job.job_name,
+                "name": job.pipeline_options.fields[_NAME].string_value or job.job_name,
                 "state": api.JobState.Enum.Name(job.state),
             }
             for job in self._ask("GetJobs", api.GetJobsRequest()).job_info

@@ -15,6 +15,7 @@ class JobServiceStub(beam_job_api_pb2_grpc.JobServiceServicer):
 
     def __init__(self) -> None:
         self.address = ""
+        self.is_prism = False
         self.states: dict[str, str] = {}
         self.counted = 0
         self.cancelled: list[str] = []
@@ -23,6 +24,9 @@ class JobServiceStub(beam_job_api_pb2_grpc.JobServiceServicer):
         """All jobs, also those that are over."""
         states = {name: api.JobState.Enum.Value(state) for name, state in self.states.items()}
         jobs = [api.JobInfo(job_id=f"id {n}", job_name=n, state=s) for n, s in states.items()]
+        for job in jobs if self.is_prism else ():
+            job.pipeline_options["beam:option:job_name:v1"] = job.job_name
+            job.job_name = "job"
         return api.GetJobsResponse(job_info=jobs)
 
     def GetJobMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -9,9 +9,10 @@ from bnpipe.data.engines.job_service import JobService
 from tests.data.engines.job_service import JobServiceStub, job_service
 
 
-@pytest.fixture
-def stub() -> Iterator[JobServiceStub]:
+@pytest.fixture(params=["java", "prism"])
+def stub(request: pytest.FixtureRequest) -> Iterator[JobServiceStub]:
     with job_service() as stub:
+        stub.is_prism = request.param == "prism"
         yield stub
 
 
