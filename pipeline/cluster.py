@@ -195,7 +195,7 @@ class Cluster:
         from bnpipe.data.beam_probe import DRIVER, probe, workers
 
         folder, nonce = self._home / "tmp" / f"{self._prefix}probe", uuid.uuid4().hex
-        stalls = jobs.stalled_seconds and _PROBE_STALLS
+        stalls = _PROBE_STALLS if self.master else None  # others tell nothing of so short a job
         jobs = replace(jobs, stalled_seconds=stalls, limit_seconds=_PROBE_SECONDS)
         folder.mkdir(parents=True)
         try:
