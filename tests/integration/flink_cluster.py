@@ -30,7 +30,6 @@ _CONFIGURATION = {
     "rest.port": "8081",
     "taskmanager.numberOfTaskSlots": "2",
     "taskmanager.cpu.cores": "2",
-    "cluster.evenly-spread-out-slots": "true",
     **{f"taskmanager.memory.{name}": size for name, size in _MEMORY.items()},
     "heartbeat.interval": "1000",
     "heartbeat.timeout": "6000",
