@@ -158,7 +158,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
         ingest(pipeline, plan, ctx.reports)
-    reports = read_reports(ctx.reports, folder=outputs.examples.path)
+    reports = read_reports(ctx.reports, folder=outputs.examples.path, log=ctx.log)
     remove_parts(outputs.examples.path)
     _check_unchanged(spans, outside, ctx.cache)
     shards, counts = merged(reports, "shards"), merged(reports, "counts")

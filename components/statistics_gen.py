@@ -62,7 +62,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
         summarize(pipeline, examples.path, target, shards, spans, ctx.reports)
-    read_reports(ctx.reports, asked=counts)
+    read_reports(ctx.reports, asked=counts, log=ctx.log)
     facts: dict[str, int | float] = {"images": total}
     for split in SPLITS:
         if not (target / f"Split-{split}").exists():  # no record, so no batch either

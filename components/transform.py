@@ -52,7 +52,7 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     ctx.progress(0, total, "images")
     with ctx.beam() as pipeline:
         transform(pipeline, examples.path, target, shards, ctx.reports)
-    reports = read_reports(ctx.reports, asked=counts, folder=target)
+    reports = read_reports(ctx.reports, asked=counts, folder=target, log=ctx.log)
     in_train = sum(n for name, n in counts.items() if name.startswith("Split-train/"))
     for report in reports:
         check_seen("train images for the ink quartiles", report.cut_images, in_train)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -21,8 +22,10 @@ from typing import Any
 from bnpipe.data.engines.errors import EngineError
 from bnpipe.data.engines.flink import JobManager
 from bnpipe.data.engines.job_server import job_server, unreachable
+from bnpipe.data.engines.job_service import JobService
 from bnpipe.data.engines.jobs import Jobs
-from bnpipe.data.engines.settings import Beam, Dataflow, command, is_address
+from bnpipe.data.engines.settings import Beam, Dataflow, Spark, command, is_address
+from bnpipe.data.engines.spark import Driver
 from bnpipe.data.json_text import json_text
 from bnpipe.pipeline.engine.capture import captured
 
@@ -73,6 +76,7 @@ class Cluster:
         self._stack = ExitStack()
         flink = beam.flink if beam.engine == "flink" else None
         self.master = JobManager(flink.master or "") if flink else None
+        self._driver: Driver | None = None
         self.jobs: Jobs | None = None
 
     def __enter__(self) -> Cluster:
@@ -103,6 +107,13 @@ class Cluster:
                     return
             managers, slots = overview["taskmanagers"], self.master.overview()["slots-available"]
             slots = self._beam.flink.parallelism or max(1, slots)
+        settings = self._beam.chosen
+        if isinstance(settings, Spark):
+            slots = settings.parallelism or 1
+            if not is_address(settings.job_server or ""):  # else it is nothing to us
+                yield (check := _spark_check(settings))
+                if not check.ok:
+                    return
         try:
             endpoint = self._endpoint()
         except EngineError as error:
@@ -111,13 +122,16 @@ class Cluster:
         if endpoint:
             yield Check("job server", True, f"answers at {endpoint}")
         flags = self._beam.flags(endpoint, slots, max(1, slots // max(1, managers)))
+        unseen = isinstance(settings, Spark) and self._driver is None
         jobs = Jobs(
-            self._beam.engine,
+            f"Spark at {settings.master}" if isinstance(settings, Spark) else self._beam.engine,
             (*flags, *self._options),
             self._prefix,
             endpoint,
             self.master,
-            self._beam.flink.stalled_seconds,
+            self._driver,
+            None if unseen else getattr(settings, "stalled_seconds", None),
+            turn=self._log if isinstance(settings, Spark) else None,
         )
         yield from self._probe(jobs, slots, managers)
         self.jobs = jobs
@@ -128,7 +142,7 @@ class Cluster:
         text = f"Flink {version} at {master.address}"
         wrong = f"{text}, expected {flink.version}, which the job server is for"
         other = ".".join(version.split(".")[:2])
-        hint = f"--set 'beam.flink.version=\"{other}\"', and a job server for it"
+        hint = f"--set beam.flink.version={other}, and a job server for it"
         yield Check("engine", fits, text if fits else wrong, hint="" if fits else hint)
         wanted, deadline = flink.parallelism or 1, time.monotonic() + _SLOTS_SECONDS
         while overview["slots-available"] < wanted <= overview["slots-total"]:
@@ -167,7 +181,10 @@ class Cluster:
         if not is_address(named):
             if self._beam.engine != "prism" and shutil.which("java") is None:
                 raise EngineError("expected java on PATH for the job server", hint="install a JRE")
-            return self._stack.enter_context(job_server(partial(command, self._beam), self._log))
+            ports = self._stack.enter_context(job_server(partial(command, self._beam), self._log))
+            if self._beam.engine == "spark":
+                self._driver = Driver(f"{os.environ.get('SPARK_LOCAL_IP', 'localhost')}:{ports[3]}")
+            return f"localhost:{ports[0]}"
         reason = unreachable(named)
         if reason is not None:
             raise EngineError(f"nobody answers at {named}: {reason}", hint="is it running there?")
@@ -178,7 +195,8 @@ class Cluster:
         from bnpipe.data.beam_probe import DRIVER, probe, workers
 
         folder, nonce = self._home / "tmp" / f"{self._prefix}probe", uuid.uuid4().hex
-        jobs = replace(jobs, stalled_seconds=_PROBE_STALLS, limit_seconds=_PROBE_SECONDS)
+        stalls = _PROBE_STALLS if self.master else None  # others tell nothing of so short a job
+        jobs = replace(jobs, stalled_seconds=stalls, limit_seconds=_PROBE_SECONDS)
         folder.mkdir(parents=True)
         try:
             (folder / DRIVER).write_text(nonce)
@@ -195,6 +213,15 @@ class Cluster:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         yield from _judge(told, written, self._home, managers)
+
+
+def _spark_check(spark: Spark) -> Check:
+    reasons = {address: unreachable(address) for address in spark.masters}
+    if None in reasons.values():
+        return Check("engine", True, f"Spark's master answers at {spark.master}")
+    silent = ", ".join(f"at {address}: {reason}" for address, reason in reasons.items())
+    hint = "is beam.spark.master right?"
+    return Check("engine", False, f"Spark's master does not answer {silent}", hint=hint)
 
 
 def _judge(
@@ -250,8 +277,9 @@ def started(
     with Cluster(beam, options, home, run / "job_server.log", prefix, tell) as cluster:
         (run / RECORD).write_text(json_text({"jobs": prefix}))
         tell(f"trying {beam.engine} with one small job")
-        if cluster.master is not None:
-            _end_jobs_of_dead_runs(cluster.master, run.parent, is_dead)
+        named = getattr(beam.chosen, "job_server", None) or ""
+        if cluster.master is not None or is_address(named):
+            _end_jobs_of_dead_runs(cluster.master or JobService(named), run.parent, is_dead)
         for check in cluster.checks():
             if check.needed and not check.ok:
                 raise EngineError(f"{beam.engine}, {check.name}: {check.sentence}", hint=check.hint)
@@ -262,10 +290,12 @@ def started(
             cluster.close()  # first of all the job server, which may be submitting a job
             # Of a run that ended well nothing is left; else the next one tries again.
             with suppress(EngineError):
-                cluster.jobs.cancel()
+                cluster.jobs.cancel(tell)
 
 
-def _end_jobs_of_dead_runs(master: JobManager, runs: Path, is_dead: Callable[[str], bool]) -> None:
+def _end_jobs_of_dead_runs(
+    master: JobManager | JobService, runs: Path, is_dead: Callable[[str], bool]
+) -> None:
     """Ends jobs that a killed run of this home left at work: they take slots, and write."""
     with suppress(EngineError):  # the checks will tell
         prefixes = {re.match(r"bnpipe-(\d+)-\w+-", job["name"]) for job in master.living()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -59,6 +60,7 @@ def predict(
     models: Mapping[str, Path],
     batch_size: int,
     folder: Path,
+    log: logging.Logger | None = None,
 ) -> Predictions:
     """Asks every model for every image, shard by shard on Beam.
 
@@ -68,6 +70,7 @@ def predict(
         models: SavedModel folders by model name; may be empty.
         batch_size: images per call.
         folder: where the shards' answers are left for a moment.
+        log: is told how much each host did.
 
     Raises:
         DataError: the split holds no images at all, or workers saw others than those.
@@ -90,7 +93,7 @@ def predict(
             | "WriteReports" >> beam.Map(write_reports, reports)
         )
     asked = {str(shard): images for shard, images in shards.items()}
-    found = read_reports(reports, asked=asked, folder=folder)
+    found = read_reports(reports, asked=asked, folder=folder, log=log)
     answers = Predictions.read(*sorted(folder / name for r in found for name in r.sizes))
     shutil.rmtree(folder)
     return answers

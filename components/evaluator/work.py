@@ -97,7 +97,7 @@ def ask(
     problems = {name: why for name, path in models.items() if (why := unusable(path, info))}
     able = {name: path for name, path in models.items() if name not in problems}
     folder = ctx.reports.with_suffix("")
-    answers = inference.predict(ctx.beam, shards, able, params.batch_size, folder)
+    answers = inference.predict(ctx.beam, shards, able, params.batch_size, folder, ctx.log)
     for name, values in answers.probabilities.items():
         if why := problem(values, answers.labels.size, info.classes):
             problems[name] = why

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bnpipe.data.engines.errors import EngineError
+from bnpipe.data.engines.rest import end_all, get_json
 
 _OVERVIEW = {"flink-version", "taskmanagers", "slots-total", "slots-available"}
-# A proxy of this machine knows nothing of the cluster.
-_ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 _OVER = {"FINISHED", "CANCELED", "FAILED", "SUSPENDED"}
 
 
@@ -31,16 +25,7 @@ class JobManager:
         Raises:
             EngineError: it does not answer, or not so.
         """
-        url = f"http://{self.address}/{path}"
-        try:
-            with _ask(urllib.request.Request(url, method=method), timeout=10) as r:
-                return json.loads(r.read() or b"{}")
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            reason = getattr(reason, "strerror", None) or reason
-            raise EngineError(
-                f"Flink's JobManager at {self.address} does not answer: {reason}", may_pass=True
-            ) from error
+        return get_json(f"Flink's JobManager at {self.address}", self.address, path, method)
 
     def overview(self) -> dict[str, Any]:
         """Its version, TaskManagers and slots, by Flink's names."""
@@ -63,6 +48,14 @@ class JobManager:
     def living(self, prefix: str = "") -> list[dict[str, Any]]:
         """Those of them that are not over."""
         return [job for job in self.jobs(prefix) if job["state"] not in _OVER]
+
+    def look(self, name: str) -> tuple[str, Any]:
+        """How far a job is, in words; and something that is another when it has done anything."""
+        for job in self.jobs(name):
+            tasks, activity = job["tasks"], self.activity(job)
+            done = f"{tasks['finished']} of {tasks['total']} tasks done"
+            return f"{job['state'].lower()}, {done}", activity
+        return "submitting the job", None
 
     def activity(self, job: Mapping[str, Any]) -> Any:
         """Something that is another whenever a job has read, written, begun or ended anything."""
@@ -88,14 +81,8 @@ class JobManager:
             prefix: the beginning of their names.
             seconds: how long to wait.
         """
-        deadline = time.monotonic() + seconds
-        asked: set[str] = set()
-        while living := self.living(prefix):
-            for job in living:
-                if job["jid"] not in asked:
-                    asked.add(job["jid"])
-                    self.get(f"jobs/{job['jid']}?mode=cancel", "PATCH")
-            if time.monotonic() > deadline:
-                return [str(job["name"]) for job in living]
-            time.sleep(0.2)
-        return []
+
+        def end(job: str) -> None:
+            self.get(f"jobs/{job}?mode=cancel", "PATCH")
+
+        return end_all(lambda: self.living(prefix), end, seconds)

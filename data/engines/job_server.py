@@ -19,15 +19,17 @@ _START_SECONDS = 60.0
 
 
 @contextmanager
-def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -> Iterator[str]:
+def job_server(
+    command: Callable[[Sequence[int], Path], list[str]], log: Path
+) -> Iterator[Sequence[int]]:
     """Runs a job server as long as the `with` block.
 
     Args:
-        command: its command line, given three free ports, the first one that of jobs, and a folder.
+        command: its command line, given four free ports, the first one that of jobs, and a folder.
         log: the file for what it prints.
 
     Yields:
-        its address.
+        its ports on this machine.
 
     Raises:
         EngineError: it cannot be started, or does not answer within a minute.
@@ -52,13 +54,15 @@ def job_server(command: Callable[[Sequence[int], Path], list[str]], log: Path) -
             code = process.poll()
             if code is not None or time.monotonic() > deadline:
                 how = reason if code is None else f"it ended with exit code {code}"
-                lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                said = log.read_text(errors="replace").splitlines()
+                lines = [line for line in said if line[:1].strip()]  # frames are indented
+                named = [word for word in words if word[0] != "-"][:2]
                 raise EngineError(
-                    f"the job server {' '.join(words[:3])} does not answer at {address}: {how}; it "
-                    f"said last: {lines[-1][:300]}"
+                    f"the job server {' '.join(named)} does not answer at {address}: {how}; it "
+                    f"said last: {(lines or ['nothing'])[-1][:300]}"
                 )
             time.sleep(0.1)
-        yield address
+        yield ports
 
 
 def unreachable(address: str) -> str | None:
@@ -79,7 +83,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _free_ports() -> list[int]:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
         for free in sockets:
             free.bind(("127.0.0.1", 0))
         return [int(free.getsockname()[1]) for free in sockets]

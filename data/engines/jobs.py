@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bnpipe.data.engines.errors import EngineError, last_cause
 from bnpipe.data.engines.flink import JobManager
 from bnpipe.data.engines.job_server import unreachable
+from bnpipe.data.engines.job_service import JobService
+from bnpipe.data.engines.spark import Driver
 from bnpipe.data.errors import BnpipeError
+from bnpipe.data.flock import locked
 
 _LOOK_SECONDS = 2.0
 _SUBMITTING = 3
 """How many times as long a job may take to be seen at all: it brings 150 MB of classes."""
+_APPEAR_SECONDS = 60.0
+"""Time for a job to appear on Flink that a job server of others was given."""
 _LEAVE_SECONDS = 15.0
 """Time for a job to end that was cancelled."""
 
@@ -35,9 +42,12 @@ class Jobs:
         flags: for Beam.
         prefix: the beginning of the names of this run's jobs, and of no other's.
         endpoint: address of the job server; empty on an engine without one.
-        master: Flink's JobManager; None on other engines, which have no jobs to look at.
-        stalled_seconds: after how long without a sign of life a job is given up.
+        master: Flink's JobManager.
+        driver: Spark's, where it is one of ours.
+        stalled_seconds: after how long without a sign of life a job is given up; None where nothing
+            tells whether it lives.
         limit_seconds: after how long a job is given up in any case; None for never.
+        turn: a file whose lock a job takes, on an engine that does one at a time.
     """
 
     engine: str
@@ -45,8 +55,10 @@ class Jobs:
     prefix: str
     endpoint: str = ""
     master: JobManager | None = None
-    stalled_seconds: float = 3600.0
+    driver: Driver | None = None
+    stalled_seconds: float | None = 3600.0
     limit_seconds: float | None = None
+    turn: Path | None = None
 
     @contextmanager
     def __call__(self, progress: Callable[[int, int, str], None] = nothing) -> Iterator[Any]:
@@ -57,35 +69,61 @@ class Jobs:
         """
         from bnpipe.data.beam_io import pipeline
 
-        reason = unreachable(self.endpoint) if self.endpoint else None
-        if reason is not None:  # Beam would wait for a minute, and say nothing
-            raise EngineError(
-                f"the job server at {self.endpoint} for {self._place} does not answer: {reason}",
-                may_pass=True,
-            )
-        name = f"{self.prefix}{uuid.uuid4().hex[:12]}"
-        made = pipeline([*self.flags, f"--job_name={name}"])
-        yield made
-        with _Watch(self, name, made, progress) as watch:
-            error = _run(made, watch)
-            if isinstance(error, Exception) and not isinstance(error, BnpipeError):
-                raise self._explained(error, watch) from error
-        if error is not None:
-            raise error
+        with ExitStack() as stack:
+            if self.turn is not None and stack.enter_context(locked(self.turn)) is None:
+                progress(0, 0, f"{self.place}: waiting for another step's job")
+                stack.enter_context(locked(self.turn, wait=math.inf))
+            if gone := self._gone():  # Beam would wait for a minute, and say nothing
+                raise gone
+            name = f"{self.prefix}{uuid.uuid4().hex[:12]}"
+            made = pipeline([*self.flags, f"--job_name={name}"])
+            yield made
+            with _Watch(self, name, made, progress) as watch:
+                error = _run(made, watch)
+                if isinstance(error, Exception) and not isinstance(error, BnpipeError):
+                    raise self._explained(error, watch) from error
+            if error is not None:
+                raise error
 
-    def cancel(self) -> None:
-        """End whatever runs of this run.
+    def cancel(self, tell: Callable[[str], None]) -> None:
+        """End whatever runs of this run, and what the job server is about to begin.
+
+        Args:
+            tell: receives what is waited for.
 
         Raises:
-            EngineError: something goes on, or the JobManager does not answer.
+            EngineError: something goes on, or nobody answers.
         """
-        living = self.master.cancel(self.prefix) if self.master else []
+        deadline = time.monotonic() + _APPEAR_SECONDS
+        while self.master and self._coming(self.master) and time.monotonic() < deadline:
+            tell(f"waiting for a job that {self.endpoint} submits to {self.place}, to end it")
+            time.sleep(1)
+        living = self.ender.cancel(self.prefix) if self.ender else []
         if living:
-            raise EngineError(f"the jobs {', '.join(living)} go on at {self._place}")
+            raise EngineError(f"the jobs {', '.join(living)} go on at {self.place}")
+
+    def _coming(self, master: JobManager) -> set[str]:
+        """The jobs of this run that the job server has, and the JobManager has not seen yet."""
+        with suppress(EngineError):
+            sent = {job["name"] for job in JobService(self.endpoint).living(self.prefix)}
+            return sent - {job["name"] for job in master.jobs(self.prefix)}
+        return set()
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
+        """The engine and its address, for people."""
         return self.engine if self.master is None else f"Flink at {self.master.address}"
+
+    @property
+    def ender(self) -> JobManager | JobService | None:
+        """Who ends jobs by name."""
+        return self.master or (JobService(self.endpoint) if self.endpoint else None)
+
+    def _gone(self) -> EngineError | None:
+        """The job server's end, if that is so."""
+        reason = unreachable(self.endpoint) if self.endpoint else None
+        text = f"the job server at {self.endpoint} for {self.place} does not answer: {reason}"
+        return EngineError(text, may_pass=True) if reason else None
 
     def _explained(self, error: Exception, watch: _Watch) -> EngineError:
         cause, raised = last_cause(str(error))
@@ -97,9 +135,10 @@ class Jobs:
                 host = self.master.failed_on(watch.name)
             except EngineError as silent:  # nearer to the cause than what Beam makes of it
                 return silent
+        if gone := self._gone():
+            return gone
         return EngineError(
-            f"the Beam job on {self._place} failed{host and f' on {host}'}: "
-            f"{watch.reason or cause}",
+            f"the Beam job on {self.place} failed{host and f' on {host}'}: {watch.reason or cause}",
             hint="its workers' log says more",
             may_pass=not (raised or near or watch.reason),
         )
@@ -164,12 +203,12 @@ class _Watch:
         while not self._over.wait(_LOOK_SECONDS) and not self.reason:
             note = self._note()
             if not self._over.is_set():
-                self._progress(0, 0, f"{self._jobs._place}: {note}")
+                self._progress(0, 0, f"{self._jobs.place}: {note}")
             now, limit = time.monotonic(), self._jobs.stalled_seconds
-            if self._seen is None:
+            if limit is not None and self._seen is None:
                 limit *= _SUBMITTING
             whole = self._jobs.limit_seconds
-            if self._jobs.master is not None and now - self._since > limit:
+            if limit is not None and now - self._since > limit:
                 self.reason = f"it read and wrote nothing for {limit:.0f} s ({note})"
             elif whole is not None and now - self._began > whole:
                 self.reason = f"it is not done after {whole:.0f} s ({note})"
@@ -179,27 +218,22 @@ class _Watch:
 
     def _note(self) -> str:
         """How far the job is, in words."""
-        master = self._jobs.master
-        if master is None:
+        source = self._jobs.driver or self._jobs.ender
+        if source is None:
             return "at work"
         try:
-            activity, note = None, "submitting the job"
-            for job in master.jobs(self.name):
-                tasks, activity = job["tasks"], master.activity(job)
-                note = f"{job['state'].lower()}, {tasks['finished']} of {tasks['total']} tasks done"
+            note, activity = source.look(self.name)
         except EngineError as silent:
             return silent.headline
-        if activity != self._seen:
+        if activity is not None and activity != self._seen:
             self._seen, self._since = activity, time.monotonic()
         return note
 
     def _cancel(self) -> None:
         """End the job; the end of the run tries again."""
-        with suppress(EngineError):
-            if self._jobs.master is not None:
-                self._jobs.master.cancel(self.name)
-                return
-        result = getattr(self._pipeline, "result", None)
+        ender, result = self._jobs.ender, getattr(self._pipeline, "result", None)
         with suppress(Exception):  # whatever a runner has against it
-            if result is not None:
+            if ender is not None:
+                ender.cancel(self.name)
+            elif result is not None:
                 result.cancel()

@@ -32,6 +32,8 @@ class Prism:
     environment: str = "loopback"
     """The workers: `loopback` in the step's own process, `external:HOST:PORT` for a worker pool,
     `docker:IMAGE` or `process:COMMAND`."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 3600.0
+    """Time after which a job whose workers count nothing more is given up, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,18 @@ class Spark:
     job_server_sha256: str | None = None
     """Checksum of the jar: another one is not started."""
     environment: str = "external:localhost:50000"
-    """The workers, as of prism."""
+    """The workers, as of prism; `localhost` is where an executor is, one on each machine."""
+    parallelism: Annotated[int, at.Ge(1)] | None = None
+    """Number of cores to wait for and to use, if the job server is a jar; by default what Spark has
+    ready when a job begins, which may be one machine of many."""
+    stalled_seconds: Annotated[float, at.Gt(0)] = 3600.0
+    """Time after which a job that ends no task is given up, in seconds, if the job server is a jar:
+    Spark's pages, which are asked, are then at a port that is known."""
+
+    @property
+    def masters(self) -> list[str]:
+        """The addresses of the master and of those that may take its place."""
+        return (self.master or "").removeprefix("spark://").split(",")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +130,9 @@ class Beam:
         needed = {"master", "job_server", *(vars(settings) if self.engine == "dataflow" else ())}
         for name, value in vars(settings).items() if settings else ():
             if name in needed and value is None:
-                hint = f"e.g. --set {key}.{name}={_EXAMPLES[name]}"
+                is_spark = (self.engine, name) == ("spark", "master")
+                example = "spark://HOST:7077" if is_spark else _EXAMPLES[name]
+                hint = f"e.g. --set {key}.{name}={example}"
                 if name == "job_server":
                     hint += f"; nothing is downloaded, {_WHERE}"
                 raise RequestError(f"{key}.{name}: the engine {self.engine} needs it", hint=hint)
@@ -125,6 +140,13 @@ class Beam:
             environment_flags(key, settings.environment)
         if isinstance(settings, Flink) and not is_address(settings.master or ""):
             raise RequestError(f"{key}.master: expected HOST:PORT, received {settings.master}")
+        if isinstance(settings, Spark) and not (
+            (settings.master or "").startswith("spark://")
+            and all(map(is_address, settings.masters))
+        ):
+            raise RequestError(
+                f"{key}.master: expected spark://HOST:PORT, received {settings.master}"
+            )
 
     def require_server(self) -> None:
         """Make sure that a job server which is a file is there, and the one that is meant.
@@ -157,6 +179,8 @@ class Beam:
             case settings:
                 flags = [f"--job_endpoint={endpoint}", *_NO_FILES]
                 flags += environment_flags(f"beam.{self.engine}", settings.environment)
+        if isinstance(settings, Flink | Spark):  # else every stage imports TensorFlow again
+            flags.append("--environment_cache_millis=600000")
         if isinstance(settings, Flink):
             return [
                 "--runner=FlinkRunner",
@@ -165,13 +189,19 @@ class Beam:
                 f"--flink_version={settings.version}",
                 f"--parallelism={parallelism}",
                 f"--sdk_worker_parallelism={workers}",
-                "--environment_cache_millis=600000",  # else every stage imports TensorFlow again
             ]
         return ["--runner=PortableRunner", *flags]
 
 
 # Beam would send a list of what is installed here, which workers elsewhere cannot always fetch.
 _NO_FILES = ("--experiments=disable_logging_submission_environment",)
+# Spark's driver is in the job server; its scripts, which are not used here, open these for it.
+_OPENED = (
+    *("java.io", "java.lang", "java.lang.invoke", "java.lang.reflect", "java.net", "java.nio"),
+    *("java.util", "java.util.concurrent", "java.util.concurrent.atomic"),
+    *("sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar"),
+)
+_CORES = ("spark.cores.max", "spark.default.parallelism")
 _EXAMPLES = {
     "master": "HOST:8081",
     "job_server": "FILE",
@@ -222,7 +252,7 @@ def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
 
     Args:
         beam: whose engine has a file as job server.
-        ports: three free ports of this machine.
+        ports: four free ports of this machine: of jobs, files, expansion and Spark's pages.
         folder: for what it keeps while it runs.
     """
     settings = beam.chosen
@@ -231,9 +261,16 @@ def command(beam: Beam, ports: Sequence[int], folder: Path) -> list[str]:
     if isinstance(settings, Prism):
         return [server, f"--job_port={ports[0]}", "--serve_http=false"]
     kind = "--flink-master" if isinstance(settings, Flink) else "--spark-master-url"
+    java = ["java"]
+    if isinstance(settings, Spark):
+        java += [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED]
+        java += ["-Dspark.ui.enabled=true", f"-Dspark.ui.port={ports[3]}"]
+        if settings.parallelism:
+            java += [f"-D{name}={settings.parallelism}" for name in _CORES]
+            java += ["-Dspark.scheduler.minRegisteredResourcesRatio=1"]
     names = ("--job-port", "--artifact-port", "--expansion-port")
-    listening = [word for pair in zip(names, map(str, ports), strict=True) for word in pair]
+    listening = [word for pair in zip(names, map(str, ports), strict=False) for word in pair]
     return [
-        *("java", "-jar", server, "--job-host", "localhost", *listening),
+        *(*java, "-jar", server, "--job-host", "localhost", *listening),
         *("--artifacts-dir", str(folder), kind, settings.master or ""),
     ]

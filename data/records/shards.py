@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -105,7 +106,11 @@ def write_reports(reports: Iterable[UnitReport], path: Path) -> None:
 
 
 def read_reports(
-    path: Path, *, asked: Mapping[str, int] | None = None, folder: Path | None = None
+    path: Path,
+    *,
+    asked: Mapping[str, int] | None = None,
+    folder: Path | None = None,
+    log: logging.Logger | None = None,
 ) -> list[UnitReport]:
     """Reads and removes the file of `write_reports`.
 
@@ -113,6 +118,7 @@ def read_reports(
         path: the file.
         asked: number of records by unit, where units are files to be read whole.
         folder: the artifact that shards were written to.
+        log: is told how much each host did.
 
     Raises:
         DataError: a unit failed, and the first one's reason; a worker has other code; they read
@@ -132,6 +138,10 @@ def read_reports(
             raise DataError(report.error, hint=report.hint)
         if report.code != code_here():
             raise DataError(other_code(report.host, report.code), hint=SAME_CODE)
+    hosts = Counter(report.host for report in reports)
+    told = ", ".join(f"{host} {units}" for host, units in sorted(hosts.items()))
+    if log is not None:
+        log.info("units of work by host: %s", told)
     if asked is not None:
         received: Counter[str] = Counter()
         for report in reports:

@@ -34,6 +34,7 @@ def check(sets: Sets = None, config: ConfigFile = None) -> None:
     graph = build(settings, home_from())
     check_target(settings)
     check_receivers(settings.notify)
+    settings.beam.require()
     ui.say(f"valid: {len(graph.nodes)} steps")
 
 

@@ -110,6 +110,7 @@ def render(
         grace=section.grace_seconds,
         image=image,
         config=yaml.safe_dump(resolved.snapshot(), sort_keys=False),
+        home_mb=resolved.deploy.beam.home_mb,
         steps=waits(build(resolved, open_store().home)) if per_step else {},
         slots=parse_duration(section.every) if section.every else section.cron,
         timezone=section.timezone,

@@ -299,12 +299,16 @@ def _set(values: dict[str, Any], text: str) -> None:
             f"--set takes section.key=value, got {text!r}", hint="e.g. --set trainer.epochs=3"
         )
     *sections, key = path.strip().split(".")
+    cls: type[Any] | None = Config
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {text}: {section} is not a section")
-        values = inner
+        values, cls = inner, cls and _sections_of(cls).get(section)
     values[key] = parse_yaml(value, f"--set {text}")
+    hint = typing.get_type_hints(cls).get(key) if cls else None
+    if hint in (str, str | None) and isinstance(values[key], int | float):
+        values[key] = value.strip()  # 1.20 is a version, and the shell has taken its quotes
 
 
 def _check_keys(cls: type[Any], values: Any, path: str) -> None:

@@ -78,7 +78,7 @@ class DeployBeam:
     task_managers: Annotated[int, at.Ge(1)] = 2
     """Number of TaskManagers, each with two slots and a pool of workers."""
     home_mb: Annotated[int, at.Ge(1024)] = 20480
-    """Size of the claim that is the home of pipeline and workers, in MiB."""
+    """Size of the claim that is the home of pipeline, workers and schedule, in MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ class TickCommand:
         grace: how long a run may take to end when it is stopped, in seconds.
         image: container image with bnpipe installed; Kubernetes only.
         config: text of the configuration file; Kubernetes mounts it.
-        storage: size of the volume for the home; Kubernetes only.
+        home_mb: MiB of the claim that is the home, as in `deploy.beam`; Kubernetes only.
         steps: what each step waits for, if each is to be a task of its own and the command is
             `bnpipe run`; Airflow only, as all below.
         slots: cron expression or interval of those tasks; None for by hand.
@@ -75,7 +75,7 @@ class TickCommand:
     grace: float = 30.0
     image: str | None = None
     config: str = "{}\n"
-    storage: str = "20Gi"
+    home_mb: int = 20480
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     slots: str | timedelta | None = None
     timezone: str = "UTC"
@@ -118,10 +118,13 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
             raise ConfigError(f"{value!r} has control characters, which {kind} files cannot hold")
         if kind == "airflow" and _JINJA.search(value):
             raise ConfigError(f"Airflow would take {value!r} for a template of its own")
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
-        loader=PackageLoader("bnpipe.pipeline.schedule"),
+        # The claim of the home is that of `deploy render --kind beam`.
+        loader=ChoiceLoader(
+            [PackageLoader("bnpipe.pipeline.schedule"), PackageLoader("bnpipe.serving.deploy")]
+        ),
         autoescape=False,  # these are not web pages; every format has its own quoting below
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -138,6 +141,8 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
     return {
         name: templates.get_template(template).render(
             tick=tick,
+            home="/var/lib/bnpipe",
+            home_mb=tick.home_mb,
             minutes=MINUTES,
             memory=MEMORY,
             verdict=int(ExitCode.VERDICT),

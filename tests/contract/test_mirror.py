@@ -21,6 +21,7 @@ components/network: evaluation network params rows saved_model
 components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_probe beam_statistics beam_transform digest environment errors flock parent
+data/engines: rest
 data/records: tfrecord
 data/statistics: image_statistics
 pipeline: definition push

@@ -92,6 +92,16 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def forgetful(self, folder: Path, step: str) -> "Project":
+        """Another project, in which all was done that this one did, but for a step and its runs."""
+        home = folder / ".bnpipe"
+        for name in ("objects", "steps", "cache"):
+            shutil.copytree(self.home / name, home / name)
+        shutil.copy(self.home / "format", home)
+        (found,) = (s for s in self.json("show", "1")["steps"] if s["name"] == step)
+        (home / "steps" / f"{found['key']}.json").unlink()
+        return Project(folder)
+
 
 MakeProject = Callable[..., Project]
 
@@ -181,3 +191,20 @@ def steps(summary: dict[str, Any]) -> dict[str, str]:
 def digests(summary: dict[str, Any]) -> dict[str, Any]:
     """What every step but the pusher made: its output records the folder it pushed to."""
     return {s["name"]: s["outputs"] for s in summary["steps"] if s["name"] != "pusher"}
+
+
+@pytest.fixture(scope="session")
+def locally(made_once: MadeOnce) -> Project:
+    """A project whose Beam pipelines ran in its own process: to be compared with."""
+
+    def make(folder: Path) -> Project:
+        project = new_project(folder / "project")
+        project.call("run")
+        return project
+
+    return made_once("locally", make)
+
+
+def outputs(project: Project, run: str = "latest") -> dict[str, Any]:
+    """The digests of a run's artifacts by step, but for what names its folder."""
+    return digests(project.json("show", run))

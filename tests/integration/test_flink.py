@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SMALL, Project
+from tests.integration.conftest import SMALL, Project, new_project, outputs
 from tests.integration.flink_cluster import MASTER, Cluster, running
+from tests.integration.hosts import ADDRESS
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(1800)]
@@ -33,33 +34,25 @@ def whole(cluster: Cluster) -> Iterator[Cluster]:
     yield cluster
 
 
-def project_in(folder: Path, cluster: Cluster, **flink: str) -> Project:
-    """A project whose configuration names the cluster."""
-    folder.mkdir(exist_ok=True)
-    settings = {
+def settings(cluster: Cluster, **flink: str) -> str:
+    """The part of a configuration that names the cluster."""
+    named = {
         "master": MASTER,
         "job_server": str(cluster.job_server),
         "version": '"1.19"',
     } | flink
-    lines = ", ".join(f"{key}: {value}" for key, value in settings.items())
-    text = f"{SMALL}beam: {{engine: flink, flink: {{{lines}}}}}\nrun: {{jobs: 1}}\n"
-    (folder / "bnpipe.yaml").write_text(text)
-    return Project(folder)
+    lines = ", ".join(f"{key}: {value}" for key, value in named.items())
+    return f"beam: {{engine: flink, flink: {{{lines}}}}}\nrun: {{jobs: 1}}\n"
 
 
-@pytest.fixture(scope="module")
-def locally(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same, run in this process."""
-    project = Project(tmp_path_factory.mktemp("locally"))
-    (project.folder / "bnpipe.yaml").write_text(SMALL)
-    project.call("run")
-    return project
+def project_in(folder: Path, cluster: Cluster, **flink: str) -> Project:
+    """A project whose configuration names the cluster."""
+    return new_project(folder, SMALL + settings(cluster, **flink))
 
 
-def outputs(project: Project, run: str = "latest") -> dict[str, dict[str, str]]:
-    """The digests of a run's artifacts by step, but for what names its folder."""
-    steps = project.json("show", run)["steps"]
-    return {step["name"]: step["outputs"] for step in steps if step["name"] != "pusher"}
+def project_before(step: str, folder: Path, cluster: Cluster, locally: Project) -> Project:
+    """The same, with all but one step done."""
+    return locally.forgetful(project_in(folder, cluster).folder, step)
 
 
 def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_it(
@@ -77,6 +70,40 @@ def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_
             hosts |= {m["endpoint"] for m in found["taskmanagers"] if m["metrics"]["read-records"]}
         assert len(hosts) == 2, job
     assert "cached" in project.call("run", "--set", "beam.engine=local")
+
+
+_ONE_EPOCH = """\
+trainer: {epochs: 1, batch_size: 512}
+evaluator:
+  rules: {slice_floor: off}
+  min_accuracy: 0.5
+  min_class_accuracy: 0.1
+  margin: 0.4
+  max_calibration_error: 0.5
+  resamples: 500
+"""
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("size", [None, 200_000], ids=["mnist", "200000"])
+def test_each_host_had_part_in_every_step_and_the_bytes_are_the_same(
+    whole: Cluster, tmp_path: Path, size: int | None, request: pytest.FixtureRequest
+) -> None:
+    if size is None:
+        data = f"archives: '{request.getfixturevalue('mnist_archives')}'"
+    else:
+        data = f"dataset: rendered_digits, size: {size}"
+    # Where a shard is read is chance: of 16 none falls to one host in 30,000 runs.
+    one_epoch = f"data: {{{data}, shards: 16}}\n{_ONE_EPOCH}"
+    local = new_project(tmp_path / "local", one_epoch)
+    local.call("run", "--to", "evaluator")
+    # With fewer parts than slots Flink may take all of them on one host.
+    project = new_project(tmp_path / "project", one_epoch + settings(whole, parallelism="4"))
+    whole.call(project, "run", "--to", "evaluator")
+    assert outputs(project) == outputs(local)
+    for step in ("example_gen", "statistics_gen", "transform", "evaluator"):
+        log = project.call("logs", "latest", step)
+        assert re.search(r"units of work by host: host1 \d+, host2 \d+$", log, re.MULTILINE), log
 
 
 def wait_until_at_work(cluster: Cluster, child: subprocess.Popen[str]) -> None:
@@ -101,23 +128,29 @@ def fresh(whole: Cluster) -> Cluster:
     return whole
 
 
+in_every_part = pytest.mark.parametrize("step", ["example_gen", "evaluator"])
+
+
+@in_every_part
 @pytest.mark.parametrize("lost", ["taskmanager1", "pool1"])
 def test_what_a_step_loses_comes_back_and_the_bytes_are_the_same(
-    fresh: Cluster, locally: Project, tmp_path: Path, lost: str
+    fresh: Cluster, locally: Project, tmp_path: Path, lost: str, step: str
 ) -> None:
-    project = project_in(tmp_path / "project", fresh)
-    child = fresh.begin(project, "run", "--to", "statistics_gen")
+    project = project_before(step, tmp_path / "project", fresh, locally)
+    child = fresh.begin(project, "run", "--to", step)
     wait_until_at_work(fresh, child)
     fresh.kill(lost)
     fresh.start(lost)
     fresh.end(child)
-    expected = outputs(locally)
-    assert outputs(project) == {name: expected[name] for name in outputs(project)}
+    assert outputs(project)[step] == outputs(locally)[step]
 
 
-def test_ctrl_c_cancels_the_job_on_the_cluster(fresh: Cluster, tmp_path: Path) -> None:
-    project = project_in(tmp_path / "project", fresh)
-    child = fresh.begin(project, "run", "--to", "example_gen")
+@in_every_part
+def test_ctrl_c_cancels_the_job_on_the_cluster(
+    fresh: Cluster, locally: Project, tmp_path: Path, step: str
+) -> None:
+    project = project_before(step, tmp_path / "project", fresh, locally)
+    child = fresh.begin(project, "run", "--to", step)
     wait_until_at_work(fresh, child)
     os.killpg(child.pid, signal.SIGINT)
     fresh.end(child, exit_code=130)
@@ -125,43 +158,60 @@ def test_ctrl_c_cancels_the_job_on_the_cluster(fresh: Cluster, tmp_path: Path) -
     assert fresh.jobs("CANCELED")
 
 
-def test_the_job_of_a_killed_run_is_ended_by_the_next(
+def test_ctrl_c_while_a_job_server_of_others_submits_a_job_cancels_that_too(
     fresh: Cluster, locally: Project, tmp_path: Path
 ) -> None:
-    project = project_in(tmp_path / "project", fresh)
-    child = fresh.begin(project, "run", "--to", "example_gen")
+    named = project_in(tmp_path / "project", fresh, job_server=f"{ADDRESS}:8099")
+    project = locally.forgetful(named.folder, "evaluator")
+    log = fresh.folder / "jobserver.log"
+    fresh.start("jobserver")
+    try:
+        wait_for(lambda: "JobService started" in log.read_text())
+        child = fresh.begin(project, "run", "--to", "evaluator")
+        wait_for(lambda: log.read_text().count("Submitting job") == 2 or child.poll() is not None)
+        assert not fresh.jobs("RUNNING")
+        os.killpg(child.pid, signal.SIGINT)
+        fresh.end(child, exit_code=130)
+        assert not fresh.jobs("RUNNING")
+        assert len(fresh.jobs("FINISHED")) == len(fresh.jobs("CANCELED")) == 1
+    finally:
+        fresh.kill("jobserver")
+
+
+@in_every_part
+def test_the_job_of_a_killed_run_is_ended_by_the_next(
+    fresh: Cluster, locally: Project, tmp_path: Path, step: str
+) -> None:
+    project = project_before(step, tmp_path / "project", fresh, locally)
+    child = fresh.begin(project, "run", "--to", step)
     wait_until_at_work(fresh, child)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    fresh.call(project, "run", "--to", "example_gen")
-    assert outputs(project)["example_gen"] == outputs(locally)["example_gen"]
+    fresh.call(project, "run", "--to", step)
+    assert outputs(project)[step] == outputs(locally)[step]
     assert fresh.jobs("CANCELED")
 
 
+@in_every_part
 @pytest.mark.parametrize("lost", ["jobmanager", "job server"])
 def test_a_run_whose_cluster_is_lost_says_so_and_the_next_one_goes_on(
-    fresh: Cluster, locally: Project, tmp_path: Path, lost: str
+    fresh: Cluster, locally: Project, tmp_path: Path, lost: str, step: str
 ) -> None:
-    project = project_in(tmp_path / "project", fresh)
-    child = fresh.begin(project, "run", "--to", "example_gen", "--set", "run.attempts=1")
+    project = project_before(step, tmp_path / "project", fresh, locally)
+    child = fresh.begin(project, "run", "--to", step, "--set", "run.attempts=1")
     wait_until_at_work(fresh, child)
     if lost == "jobmanager":
         fresh.kill(lost)
     else:
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if str(fresh.job_server) in (process / "cmdline").read_text():
-                    os.kill(int(process.name), signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+        fresh.kill_job_server()
     line = fresh.end(child, exit_code=1).strip().splitlines()[-1]
-    assert line.startswith("error: example_gen failed: ")
+    assert line.startswith(f"error: {step} failed: ")
     assert MASTER in line
     if lost == "jobmanager":
         fresh.start(lost)
         fresh.wait_until_ready()
-    fresh.call(project, "run", "--to", "example_gen")
-    assert outputs(project)["example_gen"] == outputs(locally)["example_gen"]
+    fresh.call(project, "run", "--to", step)
+    assert outputs(project)[step] == outputs(locally)[step]
 
 
 def complaint(cluster: Cluster, project: Project, name: str) -> str:

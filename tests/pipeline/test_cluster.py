@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +11,13 @@ from typing import Any
 import pytest
 
 from bnpipe.data.engines.errors import EngineError
-from bnpipe.data.engines.settings import Beam, Flink
+from bnpipe.data.engines.settings import Beam, Flink, Prism, Spark
 from bnpipe.data.records.shards import code_here
 from bnpipe.pipeline import cluster
 from bnpipe.pipeline.cluster import Check, Cluster, started
 from tests.child import WITH_TESTS, environment
 from tests.data.engines.job_manager import Stub, job_manager
+from tests.data.engines.job_service import JobServiceStub, job_service
 
 
 @pytest.fixture
@@ -29,9 +29,14 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+def service() -> Iterator[JobServiceStub]:
+    with job_service() as stub:
+        yield stub
+
+
+@pytest.fixture
+def server(service: JobServiceStub) -> str:
+    return service.address
 
 
 def flink(stub: Stub, server: str, **settings: Any) -> Beam:
@@ -159,6 +164,44 @@ def test_at_its_end_a_run_cancels_what_is_left_of_it(
         stub.add(f"{jobs.prefix}abc")
         stub.add("bnpipe-0007-other-abc")
     assert stub.cancelled == [f"{jobs.prefix}abc"]
+
+
+def test_a_job_that_is_being_submitted_when_the_run_ends_is_waited_for_and_cancelled(
+    stub: Stub, service: JobServiceStub, tmp_path: Path
+) -> None:
+    run, notes = tmp_path / "runs" / "0007", []
+    run.mkdir(parents=True)
+
+    def tell(note: str) -> None:
+        if note.startswith("waiting for a job"):
+            notes.append(note)
+            stub.add(*service.states)
+
+    with started(flink(stub, service.address), (), tmp_path, run, bool, tell) as jobs:
+        service.states = {f"{jobs.prefix}abc": "RUNNING"}
+    assert stub.cancelled == [f"{jobs.prefix}abc"]
+    assert notes == [
+        f"waiting for a job that {service.address} submits to Flink at {stub.address}, to end it"
+    ]
+
+
+def test_what_is_left_at_a_job_server_of_others_is_cancelled_there(
+    service: JobServiceStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Beam, "flags", lambda *_: [])
+    beam = Beam(engine="prism", prism=Prism(job_server=service.address))
+    with begun(beam, tmp_path) as jobs:
+        service.states = {f"{jobs.prefix}abc": "RUNNING", "other": "RUNNING"}
+    assert service.cancelled == [f"{jobs.prefix}abc"]
+
+
+def test_a_master_of_spark_that_is_silent_is_named_before_a_job_server_is_started(
+    tmp_path: Path,
+) -> None:
+    spark = Spark(master="spark://127.0.0.1:9,127.0.0.1:7", job_server="none.jar")
+    (check,) = checks(Beam(engine="spark", spark=spark), tmp_path).values()
+    assert not check.ok
+    assert "at 127.0.0.1:9: Connection refused, at 127.0.0.1:7: Connection ref" in check.sentence
 
 
 def test_jobs_of_dead_runs_are_ended_and_those_of_living_ones_are_not(

@@ -100,6 +100,7 @@ def test_an_engine_without_what_it_needs_is_refused(
     sets = [word for setting in ("beam.engine=flink", *words) for word in ("--set", setting)]
     assert complaint in refusal(capfd, "run", *sets)
     assert complaint in refusal(capfd, "doctor", "--engine", *sets)
+    assert complaint in refusal(capfd, "config", "check", *sets)
     assert not home.exists()
 
 

@@ -34,7 +34,8 @@ def serving(process: Path) -> "type[list[str]]":
 
 
 def test_it_answers_within_the_block_and_is_gone_behind_it(tmp_path: Path) -> None:
-    with job_server(serving(tmp_path / "pid"), tmp_path / "log") as address:
+    with job_server(serving(tmp_path / "pid"), tmp_path / "log") as ports:
+        address = f"localhost:{ports[0]}"
         assert unreachable(address) is None
     assert is_gone(int((tmp_path / "pid").read_text()))
     assert unreachable(address) == "Connection refused"
@@ -42,7 +43,7 @@ def test_it_answers_within_the_block_and_is_gone_behind_it(tmp_path: Path) -> No
 
 def test_one_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     def command(ports: Sequence[int], folder: Path) -> list[str]:
-        return [sys.executable, "-c", "raise SystemExit('no jar')"]
+        return [sys.executable, "-c", "raise SystemExit('no jar\\n\\tat Main.main')"]
 
     with (
         pytest.raises(EngineError, match=r"it ended with exit code 1; it said last: no jar") as it,

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -15,6 +16,8 @@ from bnpipe.data.engines.flink import JobManager
 from bnpipe.data.engines.jobs import Jobs
 from bnpipe.data.errors import DataError
 from tests.data.engines.job_manager import Stub, job_manager
+from tests.data.engines.job_service import job_service
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -125,3 +128,44 @@ def test_what_a_job_tells_of_itself_ends_with_it(stub: Stub) -> None:
     told = len(notes)
     assert not [t for t in threading.enumerate() if "_look" in t.name]
     assert len(notes) == told
+
+
+def test_where_one_job_runs_at_a_time_another_waits_and_says_so(stub: Stub, tmp_path: Path) -> None:
+    one_at_a_time = replace(of(stub), turn=tmp_path / "turn")
+    began, notes = threading.Event(), []
+
+    def second() -> None:
+        with one_at_a_time(lambda *how: notes.append(how[2])) as pipeline:
+            began.set()
+            _ = pipeline | beam.Create([1])
+
+    thread = threading.Thread(target=second)
+    with one_at_a_time() as pipeline:
+        thread.start()
+        wait_for(lambda: notes)
+        _ = pipeline | beam.Create([1])
+        assert not began.is_set()
+    thread.join()
+    assert began.is_set()
+    assert notes[0] == f"Flink at {stub.address}: waiting for another step's job"
+
+
+def test_a_job_that_counts_nothing_more_is_given_up_without_a_jobmanager_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "_LEAVE_SECONDS", 0.01)
+    with job_service() as service:
+        prism = Jobs("prism", (), "bnpipe-1-", service.address, stalled_seconds=0.3)
+        over = threading.Event()
+
+        def run() -> None:
+            service.states = dict.fromkeys(names, "RUNNING")
+            over.wait()
+
+        silent = pytest.raises(EngineError, match=r"wrote nothing for 0 s \(running\)")
+        with silent, prism() as pipeline:
+            names = [pipeline.options.get_all_options()["job_name"]]
+            pipeline.run = run
+        over.set()
+        assert service.cancelled == names

@@ -22,7 +22,9 @@ def jar(tmp_path: Path) -> Path:
     [
         (Beam(engine="flink"), r"beam\.flink\.master.*--set beam\.flink\.master=HOST:8081"),
         (Beam(engine="flink", flink=Flink(master="a:1")), r"beam\.flink\.job_server: .*downloaded"),
+        (Beam(engine="spark"), r"beam\.spark\.master.*=spark://HOST:7077"),
         (Beam(engine="spark", spark=Spark(master="spark://a:1")), r"beam\.spark\.job_server"),
+        (Beam(engine="spark", spark=Spark(master="a:1", job_server="a:1")), "spark://HOST:PORT"),
         (Beam(engine="prism"), r"beam\.prism\.job_server.*=FILE"),
         (Beam(engine="dataflow", dataflow=Dataflow(project="p")), r"beam\.dataflow\.region"),
         (Beam(engine="flink", flink=Flink(master="a", job_server="a:1")), "expected HOST:PORT"),
@@ -92,9 +94,14 @@ def test_beam_takes_the_flags_as_they_are(beam: Beam) -> None:
 
 def test_a_server_that_is_a_file_gets_its_ports_and_its_master(jar: Path, tmp_path: Path) -> None:
     flink = Beam(engine="flink", flink=Flink(master="a:1", job_server=str(jar)))
-    words = command(flink, [1, 2, 3], tmp_path)
+    words = command(flink, [1, 2, 3, 4], tmp_path)
     assert words[:3] == ["java", "-jar", str(jar)]
     assert " --job-port 1 --artifact-port 2 --expansion-port 3 " in " ".join(words)
     assert words[-2:] == ["--flink-master", "a:1"]
+    spark = Spark(master="spark://a:1", job_server=str(jar), parallelism=3)
+    words = command(Beam(engine="spark", spark=spark), [1, 2, 3, 4], tmp_path)
+    assert words.index("-Dspark.cores.max=3") < words.index("-jar")
+    assert "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED" in words  # of Java 17 and later
+    assert words[-2:] == ["--spark-master-url", "spark://a:1"]
     prism = Beam(engine="prism", prism=Prism(job_server=str(jar)))
-    assert command(prism, [1, 2, 3], tmp_path)[:2] == [str(jar), "--job_port=1"]
+    assert command(prism, [1, 2, 3, 4], tmp_path)[:2] == [str(jar), "--job_port=1"]

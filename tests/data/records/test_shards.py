@@ -1,5 +1,6 @@
 """Output shards: whole or not there, and reports that carry errors home."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,14 @@ def test_what_a_killed_worker_left_is_removed(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "Split-train").iterdir()] == [Path(NAME).name]
 
 
-def test_reports_add_up_and_are_read_once(tmp_path: Path) -> None:
+def test_reports_add_up_and_are_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "reports.json"
-    write_reports(
-        [UnitReport("b", {"y": 2}, {"bad": 1}), UnitReport("a", {"x": 1}, {"bad": 2})], path
-    )
-    reports = read_reports(path)
+    first = UnitReport("a", {"x": 1}, {"bad": 2}, host="far")
+    second = UnitReport("b", {"y": 2}, {"bad": 1}, host="near")
+    write_reports([second, first, UnitReport("c", host="far")], path)
+    with caplog.at_level(logging.INFO):
+        reports = read_reports(path, log=logging.getLogger())
+    assert "far 2, near 1" in caplog.text
     assert merged(reports, "shards") == {"x": 1, "y": 2}
     assert merged(reports, "counts") == {"bad": 3}
     assert not path.exists()

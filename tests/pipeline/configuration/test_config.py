@@ -56,6 +56,14 @@ def test_a_file_here_is_read_and_the_command_line_wins() -> None:
     assert found.trainer.seed == Config().trainer.seed
 
 
+@pytest.mark.parametrize("version", ["1.20", "'1.20'", '"1.20"'])
+def test_a_text_that_looks_like_a_number_is_set_as_it_was_typed(version: str) -> None:
+    sets = [f"beam.flink.version={version}", "serving.model_name=1e3", "trainer.epochs=3"]
+    read = load(sets=sets, environ={})
+    assert (read.beam.flink.version, read.serving.model_name) == ("1.20", "1e3")
+    assert read.trainer.epochs == 3
+
+
 def test_of_two_equal_settings_the_last_wins() -> None:
     assert load(sets=["trainer.epochs=3", "trainer.epochs=4"], environ={}).trainer.epochs == 4
 
@@ -156,7 +164,7 @@ def test_unknown_keys_and_bad_settings_are_one_line(text: str, told: str) -> Non
         ("trainer.normalization=bacth", "trainer.normalization: input should be 'batch', "),
         ("trainer.hidden_units=[]", "trainer.hidden_units: "),
         ("trainer.hidden_units=[64, 0]", "trainer.hidden_units.1: "),
-        ("data.dataset=3", "data.dataset: input should be a valid string, got 3"),
+        ("data.dataset=[3]", "data.dataset: input should be a valid string, got [3]"),
         ("data.size=5", "data.size: input should be greater than or equal to 12, got 5"),
         (
             "serving.fold_batch_norm=perhaps",

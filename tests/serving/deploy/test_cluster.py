@@ -147,9 +147,10 @@ def test_the_run_names_the_services_and_as_many_slots_as_there_are():
 def test_pipeline_workers_and_schedule_have_one_home_at_one_path_and_one_user():
     documents = objects()
     found = pods(documents)
-    tick = TickCommand(command=("bnpipe",), folder=Path("/"), image="bnpipe:1")
+    tick = TickCommand(command=("bnpipe",), folder=Path("/"), image="bnpipe:1", home_mb=5000)
     text = scheduled("kubernetes", tick)["bnpipe-retrain.yaml"]
-    (cron,) = (d for d in yaml.safe_load_all(text) if d["kind"] == "CronJob")
+    of_schedule = {d["kind"]: d for d in yaml.safe_load_all(text)}
+    cron = of_schedule["CronJob"]
     retrain = cron["spec"]["jobTemplate"]["spec"]["template"]
     users = [
         (retrain, "retrain"),
@@ -164,6 +165,7 @@ def test_pipeline_workers_and_schedule_have_one_home_at_one_path_and_one_user():
         assert mounts(container(pod, name))["home"] == "/var/lib/bnpipe"
         assert pod["spec"]["securityContext"]["runAsUser"] == 65532
         assert pod["spec"]["securityContext"]["fsGroup"] == 65532
+    assert of_schedule["PersistentVolumeClaim"] == documents["PersistentVolumeClaim bnpipe-home"]
     claim = documents["PersistentVolumeClaim bnpipe-home"]["spec"]
     assert claim["accessModes"] == ["ReadWriteMany"]
     assert claim["resources"]["requests"]["storage"] == "5000Mi"
