@@ -28,7 +28,7 @@ pipeline: definition push
 pipeline/cli: common config diff export gc graph logs plan predict promote report resume
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
-pipeline/engine: capture execute files provenance step worker
+pipeline/engine: capture execute files manifest provenance step worker
 pipeline/report: charts contents data_charts evaluation_charts matrices overview_charts
     study_charts
 pipeline/schedule: book claim daemon health outcome retraining slot work
