@@ -24,7 +24,7 @@ BATCH_SIZE = 32
 MOST_IMAGES = 50_000
 FEW_IMAGES = 1_000
 RATES: Mapping[Optimizer, tuple[float, ...]] = {
-    # From where it is too slow for one epoch to where also batch normalisation fails.
+    # From where it is too slow for a thousand steps to where also batch normalisation fails.
     "adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     "sgd": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0),
 }
@@ -48,7 +48,7 @@ class Row:
         seeds: how many, when the main comparison has `Params().seeds`.
         epochs: of its images, when the main comparison has `Params().epochs`.
         images: at most so many training images.
-        steps: this number in the place of epochs.
+        steps: at most so many; without epochs, as many.
         depths: hidden layers.
         optimizers: of several, each has seeds of its own, so that what they tell is independent.
         rates: the article's, all of `RATES`, or the one that the sweep chose for the arm.
@@ -72,6 +72,7 @@ _CURVE: frozenset[Measure] = frozenset({"test", "curve"})
 PLAN = (
     Row(
         *("sweep", ("none", "batch", "layer", "data_init"), 5, 1),
+        steps=1_000,
         optimizers=("adam", "sgd"),
         rates="sweep",
         measures=frozenset(),
@@ -83,7 +84,7 @@ PLAN = (
     Row("control", ("noisy",), 10, 6, measures=_CURVE | {"shift"}),
     Row("control", ("standardized",), 10, 4, measures=_CURVE),
     Row("control", ("layer", "data_init"), 4, 4, measures=_CURVE),
-    Row("own_rate", ("none", "batch"), 8, 4, rates="own", measures=_CURVE),
+    Row("own_rate", ("none", "batch"), 12, 4, rates="own", measures=_CURVE),
     Row(
         "depth",
         ("batch", "none", "he"),
@@ -149,8 +150,8 @@ def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
     images = min(images, row.images)
     seeds = scaled(row.seeds, params)
     custom = scaled(CUSTOM_SEEDS, params)
-    epochs = max(1, round(row.epochs * params.epochs / Params().epochs))
-    steps = row.steps or epochs * (images // BATCH_SIZE)
+    epochs = row.epochs and max(1, round(row.epochs * params.epochs / Params().epochs))
+    steps = min(n for n in (row.steps, epochs * (images // BATCH_SIZE)) if n)
     for arm, depth, (place, optimizer) in itertools.product(
         row.arms, row.depths, enumerate(row.optimizers)
     ):

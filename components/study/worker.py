@@ -27,14 +27,14 @@ from bnpipe.components.study.arms import ARMS, Arm
 from bnpipe.components.study.params import Params
 from bnpipe.components.study.plan import Optimizer, Unit, units
 from bnpipe.components.study.training import Bench, Data
-from bnpipe.components.study.work import ARRAYS, TASK, features_of, finished
+from bnpipe.components.study.work import ARRAYS, LIVE, TASK, features_of, finished
 from bnpipe.data import collect_rarely, give_back_memory
 from bnpipe.data.durable import replace_text
 from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
 from bnpipe.data.parent import end_with_parent
 
-LARGEST = 450 * 2**20  # bytes of its own, beside the images
+LARGEST = 600 * 2**20  # bytes of its own, beside the images
 _WAIT_SECONDS = 0.1
 
 
@@ -60,15 +60,16 @@ class Worker:
         task = json.loads((folder / TASK).read_text())
         task["params"]["experiments"] = tuple(task["params"]["experiments"])
         self._folder = folder
+        live = np.load(folder / ARRAYS / LIVE)
         splits = {
-            name: InMemory(features_of(name, folder, task["features"]), np.load(labels))
+            name: InMemory(features_of(name, folder, int(live.sum())), np.load(labels))
             for name in ("train", "validation", "test")
             for labels in [folder / ARRAYS / f"{name}_labels.npy"]
         }
         # A copy lies in huge pages; out of a file's small ones a step takes a twentieth longer.
         splits["train"] = replace(splits["train"], features=splits["train"].features.copy())
         doubtful = np.load(folder / ARRAYS / "doubtful.npy")
-        self._data = Data(**splits, doubtful=doubtful, classes=task["classes"])
+        self._data = Data(**splits, doubtful=doubtful, classes=task["classes"], live=live)
         planned = units(Params(**task["params"]), self._data.train.size)
         self._sweep = [unit for unit in planned if unit.experiment == "sweep"]
         self._groups = {
