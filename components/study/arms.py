@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from keras import ops
 
 from bnpipe.components.network import network
@@ -41,11 +40,9 @@ class NoisyNorm(BatchNorm):
         y = super().call(inputs, training=training, mask=mask)
         if not training:
             return y
-        draw = functools.partial(network.draw, seeds=self.seed_generator)
-        uniform, units = tf.random.stateless_uniform, y[:1]
-        mean = MEAN * (2 * draw(uniform, units) - 1) + SPREAD * (2 * draw(uniform, y) - 1)
-        scale = 1 + (SCALE - 1) * draw(uniform, units)
-        scale = scale + SPREAD * draw(tf.random.stateless_normal, y)
+        draw, units = functools.partial(network.draw, seeds=self.seed_generator), y[:1]
+        mean = MEAN * (2 * draw(units) - 1) + SPREAD * (2 * draw(y) - 1)
+        scale = 1 + (SCALE - 1) * draw(units) + SPREAD * (2 * draw(y) - 1)
         return scale * y + mean
 
 

@@ -32,7 +32,7 @@ RATES: Mapping[Optimizer, tuple[float, ...]] = {
 CURVE = (
     *(25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200, 1400, 1600),
     *range(2000, 6400, 400),
-    *range(6400, 10**6, 800),
+    *range(6400, 10**6, 1600),
 )
 GRADIENT_STEPS = (0, 1, 10, 25, 50, 100, 150, 200, 250, 300)
 SHIFT_STEPS = (0, 100, 200, 400, 800, 1600, 3200, 6000)
@@ -85,6 +85,9 @@ PLAN = (
     Row("control", ("standardized",), 10, 4, measures=_CURVE),
     Row("control", ("layer", "data_init"), 4, 4, measures=_CURVE),
     Row("own_rate", ("none", "batch"), 12, 4, rates="own", measures=_CURVE),
+    Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 8, 30, FEW_IMAGES),
+    Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 8, 30, FEW_IMAGES),
+    # Last: a process is so large after these networks that a new one would have to go on.
     Row(
         "depth",
         ("batch", "none", "he"),
@@ -93,8 +96,6 @@ PLAN = (
         depths=(20, 8, 2),
         measures=frozenset({"gradients"}),
     ),
-    Row("small", ("none", "batch", "moving", "none_dropout", "batch_dropout"), 8, 30, FEW_IMAGES),
-    Row("ghost", ("ghost_8", "ghost_16", "ghost_32"), 8, 30, FEW_IMAGES),
 )
 MIN_PAIRS = 8
 """Fewer are never decided: all signs alike have p = 2/2^7 = 0.016 with seven, more than 0.05/6."""
