@@ -78,20 +78,23 @@ class Worker:
         self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
 
     def work(self) -> None:
-        """Trains until nothing is left, or this process has become so large that a new one should.
+        """Trains until nothing is left, or only what another process should compile.
 
-        TensorFlow keeps most of what compiling took.
+        TensorFlow keeps most of what compiling took, so a process may have become too large for it.
         """
         while pending := [n for n, group in self._groups.items() if self._left(group)]:
             keys = {name: _key(self._groups[name][0]) for name in pending}
             self._benches = {k: b for k, b in self._benches.items() if k in keys.values()}
+            compiled = [name for name in pending if keys[name] in self._benches]
+            others = [name for name in pending if keys[name] not in self._benches]
+            large = _own_bytes() > LARGEST + self._data.train.features.nbytes
             # Compiling is a tenth of a study: first what is compiled here already.
-            pending.sort(key=lambda name: keys[name] not in self._benches)
-            # None can be had while another process is at it, or at the sweep that it waits for.
-            if not any(self._take(name) for name in pending):
-                time.sleep(_WAIT_SECONDS)
-            elif _own_bytes() > LARGEST + self._data.train.features.nbytes:
+            if any(self._take(name) for name in compiled + others * (not large)):
+                continue
+            if large and others:
                 return
+            # None can be had while another process is at it, or at the sweep that it waits for.
+            time.sleep(_WAIT_SECONDS)
 
     def _left(self, group: list[Unit]) -> list[Unit]:
         return [unit for unit in group if not finished(self._folder, unit).exists()]
