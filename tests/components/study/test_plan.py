@@ -22,7 +22,7 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
     for unit in units(Params(), IMAGES):
         seeds.setdefault((unit.experiment, unit.arm, unit.optimizer), set()).add(unit.seed)
     main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
-    assert main == [set(range(40))] * 2
+    assert main == [set(range(46))] * 2
     adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
     assert len(adam) == len(sgd) == 5
     assert not adam & sgd
