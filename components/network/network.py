@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from bnpipe.components.network.batch_norm import BatchNorm
 from bnpipe.components.network.params import Params
 
 ACTIVATION = "relu"
 _BEGIN = {"gamma": 1.0, "moving_variance": 1.0}  # what else there is begins with 0
+
+
+def draw(like: tf.Tensor, seeds: Any) -> tf.Tensor:
+    """Random numbers of [0, 1) in the shape of a tensor.
+
+    They are Threefry's: XLA's code for Philox, which Keras takes, needs ten times as long on a CPU,
+    41 us against 4 us for the 32 x 64 numbers of a layer, when a step without takes 150 us.
+
+    Args:
+        like: has the shape.
+        seeds: a `keras.random.SeedGenerator`, which goes on.
+    """
+    return _drawn(like, keras.ops.cast(seeds.next(), "int32"))
+
+
+# TensorFlow has Threefry by XLA alone, also where what is around it is no XLA program.
+@functools.partial(tf.function, jit_compile=True, autograph=False)
+def _drawn(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform(tf.shape(like), seed, alg="threefry")
+
+
+@keras.saving.register_keras_serializable(package="bnpipe")
+class Dropout(keras.layers.Dropout):
+    """Keras' dropout, with the numbers of `draw`."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """In training each input is 0 with probability `rate`, or else 1 / (1 - rate) as large."""
+        if not training:
+            return inputs
+        kept = draw(inputs, self.seed_generator) >= self.rate
+        return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
 
 
 def build(
@@ -47,7 +81,7 @@ def build(
         if params.dropout:
             # Last in its block: before a normalisation it would shift the variance that is
             # learned in training away from the one at inference (https://arxiv.org/abs/1801.05134).
-            x = keras.layers.Dropout(
+            x = Dropout(
                 params.dropout,
                 seed=_seed(params, index, "dropout"),
                 name=f"{name}_dropout",
@@ -69,20 +103,21 @@ def restart(model: keras.Model, params: Params) -> None:
                 continue
             for weight in layer.weights:
                 if weight.name == "kernel":
-                    weight.assign(_initializer(index, params)(weight.shape, weight.dtype))
+                    weight.assign(initializer(index, params)(weight.shape, weight.dtype))
                 else:
                     weight.assign(keras.ops.full(weight.shape, _BEGIN.get(weight.name, 0.0)))
             if (generator := getattr(layer, "seed_generator", None)) is not None:
                 generator.state.assign([_seed(params, index, "dropout"), 0])
 
 
-def _initializer(index: int, params: Params) -> keras.initializers.Initializer:
+def initializer(index: int, params: Params) -> keras.initializers.Initializer:
+    """What draws the kernel of a Dense layer: `hidden_<index>`, or the logits' with 0."""
     return keras.initializers.GlorotUniform(seed=_seed(params, index, "dense"))
 
 
 def _dense(units: int, name: str, index: int, params: Params) -> keras.layers.Layer:
-    initializer = _initializer(index, params)
-    return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=params.dtype)
+    kernel = initializer(index, params)
+    return keras.layers.Dense(units, kernel_initializer=kernel, name=name, dtype=params.dtype)
 
 
 def _normalized(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from bnpipe.components.network import network
@@ -38,11 +40,9 @@ class NoisyNorm(BatchNorm):
         y = super().call(inputs, training=training, mask=mask)
         if not training:
             return y
-        units, seed = (1, y.shape[-1]), self.seed_generator
-        mean = keras.random.uniform(units, -MEAN, MEAN, seed=seed)
-        mean = mean + keras.random.uniform(ops.shape(y), -SPREAD, SPREAD, seed=seed)
-        scale = keras.random.uniform(units, 1.0, SCALE, seed=seed)
-        scale = scale + SPREAD * keras.random.normal(ops.shape(y), seed=seed)
+        draw, units = functools.partial(network.draw, seeds=self.seed_generator), y[:1]
+        mean = MEAN * (2 * draw(units) - 1) + SPREAD * (2 * draw(y) - 1)
+        scale = 1 + (SCALE - 1) * draw(units) + SPREAD * (2 * draw(y) - 1)
         return scale * y + mean
 
 
@@ -140,7 +140,14 @@ class Arm:
         """Its network."""
         return network.build(features, classes, self.params(depth, 0), self.layer or BatchNorm)
 
-    def restart(self, model: keras.Model, depth: int, seed: int, sample: InMemory) -> None:
+    def restart(
+        self,
+        model: keras.Model,
+        depth: int,
+        seed: int,
+        sample: InMemory,
+        live: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         """Gives its network the values that a training begins with.
 
         Args:
@@ -148,12 +155,20 @@ class Arm:
             depth: its hidden layers.
             seed: of the training.
             sample: the images that statistics are estimated from.
+            live: the features that the images have, of those that there are, bool[D]; None: all.
         """
-        network.restart(model, self.params(depth, seed))
+        params = self.params(depth, seed)
+        network.restart(model, params)
+        if live is not None:
+            kernel = model.get_layer("hidden_1").kernel
+            drawn = network.initializer(1, params)((len(live), kernel.shape[1]), kernel.dtype)
+            kernel.assign(ops.convert_to_numpy(drawn)[live])
         if self.he:
             for layer in model.layers:
                 if isinstance(layer, keras.layers.Dense):
                     fan_in, fan_out = layer.kernel.shape
+                    if live is not None and layer.name == "hidden_1":
+                        fan_in = len(live)
                     layer.kernel.assign(layer.kernel * ((fan_in + fan_out) / fan_in) ** 0.5)
         if self.estimated:
             estimate_statistics(model, sample)

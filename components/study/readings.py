@@ -84,9 +84,14 @@ def by_seed(
 
 
 def steps_to(level: float) -> Value:
-    """The first step at which the validation accuracy was seen to be so high; infinite if never."""
+    """The first step at which the validation accuracy was seen to be so high; infinite if never.
 
-    def steps(training: Training, until: int) -> float:
+    None where there is no curve to see it on.
+    """
+
+    def steps(training: Training, until: int) -> float | None:
+        if not training.curve_steps:
+            return None
         curve = zip(training.curve_steps, training.curve_accuracy, strict=True)
         reached = (step for step, accuracy in curve if accuracy >= level and step <= until)
         return float(next(reached, math.inf))

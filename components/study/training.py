@@ -17,7 +17,14 @@ import tensorflow as tf
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
 from bnpipe.components.network.loop import Trainer, shared
 from bnpipe.components.study.arms import ARMS, Arm, batch_inference
-from bnpipe.components.study.measures import GradientCourse, Probe, ShiftCourse, assign, values
+from bnpipe.components.study.measures import (
+    GradientCourse,
+    Probe,
+    ShiftCourse,
+    Values,
+    assign,
+    values,
+)
 from bnpipe.components.study.plan import (
     BATCH_SIZE,
     CURVE,
@@ -47,6 +54,7 @@ class Data:
         test: what is asked at the end of a training.
         doubtful: the test images of doubtful label, bool[N].
         classes: how many labels there are.
+        live: the features that are here, of those that the images have, bool[D]; None: all.
     """
 
     train: InMemory
@@ -54,6 +62,7 @@ class Data:
     test: InMemory
     doubtful: npt.NDArray[np.bool_]
     classes: int
+    live: npt.NDArray[np.bool_] | None = None
 
     @property
     def features(self) -> int:
@@ -81,7 +90,7 @@ class Data:
             return InMemory(features, split.labels)
 
         splits = scale(self.train), scale(self.validation), scale(self.test)
-        return Data(*splits, self.doubtful, self.classes)
+        return Data(*splits, self.doubtful, self.classes, self.live)
 
 
 @dataclass
@@ -123,10 +132,16 @@ class Bench:
         probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]
         self._probe = Probe(self.model, self.depth, *probed)
         self._inference: dict[int, keras.Model] = {}
+        self._begins: dict[tuple[Arm, int], Values] = {}  # a sweep comes back to each eight times
 
     def restart(self, arm: Arm, learning_rate: float, seed: int) -> None:
         """Goes back to before the first step; the rate is a variable of what was compiled."""
-        arm.restart(self.model, self.depth, seed, self._sample)
+        begin = arm, seed
+        if begin in self._begins:
+            assign(self.model.variables, self._begins[begin])
+        else:
+            arm.restart(self.model, self.depth, seed, self._sample, self.data.live)
+            self._begins[begin] = values(self.model.variables)
         for variable in self._trainer.optimizer.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self._trainer.optimizer.learning_rate.assign(learning_rate)

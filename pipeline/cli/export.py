@@ -18,8 +18,8 @@ def export(
     """Copy what a step made out of the store, after checking every byte."""
     from bnpipe.data.durable import copy_tree, make_folder
     from bnpipe.pipeline.engine.errors import ConfigError
+    from bnpipe.pipeline.engine.manifest import MANIFEST
     from bnpipe.pipeline.engine.runs import find_run
-    from bnpipe.pipeline.engine.store import MANIFEST
 
     store = open_store()
     run, _, step = target.partition("/")

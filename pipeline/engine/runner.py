@@ -32,10 +32,11 @@ from bnpipe.pipeline.engine.events import GateDecided, RunStarted, Sink, StepErr
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.graph import Graph
 from bnpipe.pipeline.engine.lock import RunLocks
+from bnpipe.pipeline.engine.manifest import Manifest, describe
 from bnpipe.pipeline.engine.plan import Action, Plan, Planner, Reason, StepPlan
 from bnpipe.pipeline.engine.runs import RunFolder
 from bnpipe.pipeline.engine.step import RunSettings
-from bnpipe.pipeline.engine.store import Manifest, StepRecord, Store, describe
+from bnpipe.pipeline.engine.store import StepRecord, Store
 from bnpipe.pipeline.engine.workers import DRAWING, Ahead
 
 _SOON = 5

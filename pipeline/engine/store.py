@@ -16,77 +16,26 @@ kill at any moment leaves either the old state or the new one.
 from __future__ import annotations
 
 import errno
-import fnmatch
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bnpipe.components.artifacts import Artifact, ArtifactError, Verdict
-from bnpipe.data.digest import FileDigest, digest_of_files, file_sha256
+from bnpipe.components.artifacts import Artifact, Verdict
+from bnpipe.data.digest import file_sha256
 from bnpipe.data.durable import STAGING, fsync, replace_text, scratch_name
-from bnpipe.data.plain_file import listed, read_plain, tree
+from bnpipe.data.plain_file import listed, read_plain
 from bnpipe.pipeline.engine.errors import ConfigError, StoreError
 from bnpipe.pipeline.engine.files import remove_tree, write_json
 from bnpipe.pipeline.engine.lock import try_lock
+from bnpipe.pipeline.engine.manifest import MANIFEST, Manifest, describe
 
 FOLDERS = ("cache", "locks", "objects", "runs", "scratch", "steps", "tmp")
 FORMAT = 1
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One file of an object.
-
-    Attributes:
-        path: relative to the object, with forward slashes.
-        size: in bytes.
-        sha256: hex.
-        records: number of records, for record files.
-        digested: whether the file counts for the object's digest.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    records: int | None
-    digested: bool
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The kind and the files of an object."""
-
-    kind: str
-    files: tuple[FileEntry, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """The object's name: sha256 over kind, paths, sizes and contents."""
-        return digest_of_files(self._digested(), without="", heading=self.kind)
-
-    def subtree_digest(self, folder: str) -> str:
-        """Digest of one folder inside the object, as `export.digest.tree_digest` computes it."""
-        return digest_of_files(self._digested(f"{folder}/" if folder else ""))
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(f.size for f in self.files)
-
-    def _digested(self, prefix: str = "") -> dict[str, FileDigest]:
-        return {
-            f.path.removeprefix(prefix): FileDigest(f.size, f.sha256)
-            for f in self.files
-            if f.digested and f.path.startswith(prefix)
-        }
 
 
 @dataclass(frozen=True)
@@ -236,9 +185,7 @@ class Store:
         manifest = describe(artifact)
         target = self.object_path(manifest.digest)
         while not self._has_intact(manifest.digest):
-            entries = [asdict(f) for f in manifest.files]
-            content = {"kind": manifest.kind, "digest": manifest.digest, "files": entries}
-            write_json(staged / MANIFEST, content)
+            write_json(staged / MANIFEST, manifest.content)
             _make_durable(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             fsync(target.parent.parent)  # the two letters may be new, and would go with the power
@@ -276,8 +223,7 @@ class Store:
         """
         path = self.object_path(digest) / MANIFEST
         try:
-            value = json.loads(read_plain(path))
-            manifest = Manifest(value["kind"], tuple(FileEntry(**f) for f in value["files"]))
+            manifest = Manifest.parse(read_plain(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(digest, f"manifest.json cannot be read ({error})") from error
         if manifest.digest != digest:
@@ -391,33 +337,6 @@ class Store:
         for _, path in sorted(written, reverse=True):
             with suppress(ValueError, TypeError, KeyError, FileNotFoundError):
                 yield StepRecord.parse(read_plain(path))
-
-
-def describe(artifact: Artifact) -> Manifest:
-    """Hash an artifact's files.
-
-    Raises:
-        ArtifactError: something in it is neither a file nor a folder, or has the manifest's name.
-    """
-    folder = artifact.path
-    paths = []
-    for path in sorted(tree(folder)):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ArtifactError(f"{artifact.producer} holds {path.name}, which is not a plain file")
-        if path.is_file():
-            paths.append(path)
-    if folder / MANIFEST in paths:
-        raise ArtifactError(f"{artifact.producer} holds {MANIFEST}, a name that the store needs")
-    counts = artifact.record_counts()
-    # Hashing releases the GIL; two threads are worth it for the 200 MB of transformed MNIST.
-    with ThreadPoolExecutor(2) as pool:
-        hashes = list(pool.map(file_sha256, paths))
-    entries = []
-    for path, sha256 in zip(paths, hashes, strict=True):
-        name = path.relative_to(folder).as_posix()
-        digested = not any(fnmatch.fnmatch(name, pattern) for pattern in artifact.undigested)
-        entries.append(FileEntry(name, path.stat().st_size, sha256, counts.get(name), digested))
-    return Manifest(type(artifact).__name__, tuple(entries))
 
 
 def _make_durable(folder: Path) -> None:

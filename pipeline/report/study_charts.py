@@ -88,8 +88,9 @@ def _curves(
 ) -> Curves:
     """The median over seeds and what 80 % of them lie between, of what is a number."""
     curves = {}
-    for arm, of in arms.items():
-        if of and x(of[0]):
+    for arm, trainings in arms.items():
+        of = [training for training in trainings if x(training)]
+        if of:
             rows = np.array([y(training) for training in of], dtype=np.float64)
             kept = np.flatnonzero(np.isfinite(rows).any(axis=0))
             if not kept.size:
@@ -110,7 +111,8 @@ def _percent(shares: Iterable[float]) -> list[float]:
 def _arrivals(arms: Mapping[str, Trainings]) -> Curves:
     """Kaplan-Meier: of trainings that stop before they get there it is known that they had not."""
     curves = {}
-    for arm, of in arms.items():
+    for arm, trainings in arms.items():
+        of = [training for training in trainings if training.curve_steps]
         steps = np.array([steps_to(LEVELS[-1])(t, t.steps) for t in of])
         there = np.isfinite(steps)
         if there.any():

@@ -1,6 +1,6 @@
 """The time and memory of a whole study, beside the same trainings one by one.
 
-    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 30]
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 46]
 
 Takes about ten minutes. The product's data is ingested first, so that the study finds it cached.
 "One by one" is extrapolated, and says so: for every network of the plan one training is run as the
@@ -81,7 +81,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=46)
     seeds = parser.parse_args().seeds
     if "BNPIPE_ARCHIVES" not in os.environ:
         sys.exit("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
@@ -101,7 +101,7 @@ def main() -> int:
     met = seconds < TARGET_SECONDS and peak < TARGET_BYTES
     said = f"target {'met' if met else 'MISSED'}: {TARGET_SECONDS:g} s on two quiet cores, 2 GB"
     sys.stdout.write(f"{json.dumps(found, indent=2)}\n{said}\n")
-    return 0 if met or seeds != 30 else 1
+    return 0 if met or seeds != 46 else 1
 
 
 if __name__ == "__main__":

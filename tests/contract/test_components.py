@@ -25,7 +25,7 @@ from bnpipe.components.artifacts import Artifact, VerdictArtifact
 from bnpipe.components.base import Component, key_params
 from bnpipe.components.evaluator.params import Rules
 from bnpipe.data.errors import BnpipeError
-from bnpipe.pipeline.engine.store import describe
+from bnpipe.pipeline.engine.manifest import describe
 from tests.child import environment
 
 HEAVY = (

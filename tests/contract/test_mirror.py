@@ -17,7 +17,7 @@ components/example_validator: anomalies drift_checks params profile record_check
 components/infra_validator: fresh work
 components/cross_validation: work
 components/label_validator: params work
-components/network: evaluation network params rows saved_model
+components/network: evaluation params rows saved_model
 components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_probe beam_statistics beam_transform digest environment errors flock parent
@@ -28,7 +28,7 @@ pipeline: definition push
 pipeline/cli: common config diff export gc graph logs plan predict promote report resume
     retrain rollback run runs serve show smoke status track versions
 pipeline/configuration: duration publishing sections
-pipeline/engine: capture execute files provenance step worker
+pipeline/engine: capture execute files manifest provenance step worker
 pipeline/report: charts contents data_charts evaluation_charts matrices overview_charts
     study_charts
 pipeline/schedule: book claim daemon health outcome retraining slot work

@@ -4,7 +4,7 @@ from collections import Counter
 
 from bnpipe.components.study.arms import ARMS
 from bnpipe.components.study.params import Params
-from bnpipe.components.study.plan import MIN_PAIRS, PLAN, RATES, scaled, units
+from bnpipe.components.study.plan import MEASURED_SEEDS, MIN_PAIRS, PLAN, RATES, scaled, units
 
 IMAGES = 50_000
 STEP = 190e-6  # seconds of a core, as measured with both cores at work
@@ -22,10 +22,18 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
     for unit in units(Params(), IMAGES):
         seeds.setdefault((unit.experiment, unit.arm, unit.optimizer), set()).add(unit.seed)
     main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
-    assert main == [set(range(30))] * 2
+    assert main == [set(range(46))] * 2
     adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
     assert len(adam) == len(sgd) == 5
     assert not adam & sgd
+
+
+def test_of_more_seeds_than_a_control_has_only_the_end_is_measured() -> None:
+    main = [unit for unit in units(Params(), IMAGES) if unit.experiment == "main"]
+    assert {u.seed for u in main if "curve" in u.measures} == set(range(MEASURED_SEEDS))
+    assert all("test" in unit.measures for unit in main)
+    controls = max(row.seeds for row in PLAN if row.experiment != "main")
+    assert controls <= MEASURED_SEEDS
 
 
 def test_the_plan_fits_into_the_time_that_there_is() -> None:

@@ -39,6 +39,7 @@ def test_a_level_is_reached_when_it_is_first_seen_and_never_after_the_last_commo
     assert steps_to(0.95)(LONG, 40) == 20
     assert steps_to(0.97)(LONG, 40) == 40
     assert steps_to(0.97)(LONG, 20) == float("inf")
+    assert steps_to(0.97)(replace(LONG, curve_steps=(), curve_accuracy=()), 40) is None
     steps = pair([LONG], [SHORT], steps_to(0.97), "steps", 0.1)
     assert steps is not None
     assert (steps.x[0], steps.y[0], steps.cap) == (float("inf"), float("inf"), 20)

@@ -11,7 +11,7 @@ from bnpipe.components.network.examples import InMemory
 from bnpipe.components.network.loop import Trainer
 from bnpipe.components.study.arms import ARMS
 from bnpipe.components.study.plan import Unit
-from bnpipe.components.study.training import _batches
+from bnpipe.components.study.training import Bench, Data, _batches
 
 UNIT = Unit("main", "batch", "adam", 2, 1e-3, 3, 3219, 120, frozenset({"curve", "test"}))
 
@@ -45,6 +45,29 @@ def test_100_steps_end_in_the_weights_of_the_product(arm, bench, data, tmp_path)
     assert expected.keys() == received.keys()
     for path, value in expected.items():
         np.testing.assert_allclose(received[path], value, rtol=0, atol=1e-5, err_msg=path)
+
+
+def test_features_that_no_image_has_make_no_difference(data):
+    """The networks that are trained without them are those that are trained with them."""
+    live = np.arange(36) % 5 > 0
+
+    def cut(to):
+        splits = {
+            name: InMemory(getattr(data, name).features * live, getattr(data, name).labels)
+            for name in ("train", "validation", "test")
+        }
+        splits = {n: InMemory(s.features[:, to].copy(), s.labels) for n, s in splits.items()}
+        return Data(**splits, doubtful=data.doubtful, classes=10, live=to)
+
+    benches = [Bench(cut(to), ARMS["batch"], 2, "adam") for to in (np.full(36, True), live)]
+    for he in (False, True):
+        for bench in benches:
+            bench.restart(dataclasses.replace(ARMS["batch"], he=he), 2e-3, 3)
+            bench.advance(3, 3219, 0, 100)
+        whole, without = (weights(bench.model) for bench in benches)
+        for path, value in whole.items():
+            expected = value[live] if path.startswith("hidden_1/kernel") else value
+            np.testing.assert_allclose(without[path], expected, rtol=0, atol=1e-5, err_msg=path)
 
 
 def test_the_last_batch_of_an_epoch_is_left_out_and_the_next_begins():

@@ -41,6 +41,7 @@ def test_what_is_compiled_is_used_before_anything_else_is_compiled(
         np.ones((64, 3), np.float32).tofile(tmp_path / f"arrays/{split}.float32")
         np.save(tmp_path / f"arrays/{split}_labels.npy", np.zeros(64, np.int32))
     np.save(tmp_path / "arrays/doubtful.npy", np.zeros(64, np.bool_))
+    np.save(tmp_path / "arrays/live.npy", np.ones(3, np.bool_))
     trained: list[str] = []
 
     class Bench:

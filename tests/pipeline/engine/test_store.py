@@ -13,7 +13,8 @@ from bnpipe.components.artifacts import Artifact, ArtifactError, Model, Verdict
 from bnpipe.pipeline.engine import store as module
 from bnpipe.pipeline.engine.errors import ConfigError, ExitCode, StoreError
 from bnpipe.pipeline.engine.lock import try_lock
-from bnpipe.pipeline.engine.store import StepRecord, Store, describe
+from bnpipe.pipeline.engine.manifest import describe
+from bnpipe.pipeline.engine.store import StepRecord, Store
 from bnpipe.serving.export.digest import tree_digest
 
 
