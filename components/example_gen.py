@@ -46,7 +46,7 @@ class Params:
     """The `data` section of the configuration."""
 
     dataset: str = "mnist"
-    """TFDS name of a one-channel image classification set, e.g. emnist/digits, rendered_digits."""
+    """TFDS name of a one-channel image classification set (emnist/digits); or rendered_digits."""
 
     archives: LocalPath | None = machine_local(None)
     """Folder with the data set's original archives, or with a folder of that name that has them;

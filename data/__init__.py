@@ -21,6 +21,7 @@ FOR_LIBRARIES = {
     "ONEDNN_DEFAULT_FPMATH_MODE": None,
     "ONEDNN_MAX_CPU_ISA": None,
     "OPENBLAS_CORETYPE": None,
+    "OPENBLAS_NUM_THREADS": "1",  # of several, sums have other last bits
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": None,
     "TF_DETERMINISTIC_OPS": None,
     "TF_ENABLE_ONEDNN_OPTS": None,

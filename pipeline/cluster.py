@@ -122,7 +122,12 @@ class Cluster:
         if endpoint:
             yield Check("job server", True, f"answers at {endpoint}")
         flags = self._beam.flags(endpoint, slots, max(1, slots // max(1, managers)))
-        unseen = isinstance(settings, Spark) and self._driver is None
+        unseen, turn = isinstance(settings, Spark) and self._driver is None, None
+        if isinstance(settings, Spark):
+            turn = self._log
+            if unseen:  # a server that other runs of this home use too
+                turn = self._home / "locks" / f"spark-{endpoint.replace(':', '-')}"
+                turn.parent.mkdir(parents=True, exist_ok=True)
         jobs = Jobs(
             f"Spark at {settings.master}" if isinstance(settings, Spark) else self._beam.engine,
             (*flags, *self._options),
@@ -131,7 +136,7 @@ class Cluster:
             self.master,
             self._driver,
             None if unseen else getattr(settings, "stalled_seconds", None),
-            turn=self._log if isinstance(settings, Spark) else None,
+            turn=turn,
         )
         yield from self._probe(jobs, slots, managers)
         self.jobs = jobs
@@ -303,4 +308,6 @@ def _end_jobs_of_dead_runs(
             with suppress(OSError, ValueError, KeyError):
                 record = json.loads((runs / prefix[1] / RECORD).read_text())
                 if record["jobs"] == prefix[0] and is_dead(prefix[1]):
-                    master.cancel(prefix[0])
+                    # One that was prepared and never begun stays on Prism, whatever is asked.
+                    wait = {} if isinstance(master, JobManager) else {"seconds": 0.0}
+                    master.cancel(prefix[0], **wait)

@@ -80,8 +80,9 @@ class Predictions:
 
     @classmethod
     def _joined(cls, parts: Sequence[dict[str, npt.NDArray[Any]]]) -> Predictions:
-        # Taken out of the parts one by one, so that they are not twice in memory.
-        named = {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
+        # Taken out of the parts one by one: what was read from files is not twice in memory.
+        names = [*parts[0]] if parts else []
+        named = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
 
         def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {n.removeprefix(prefix): v for n, v in named.items() if n.startswith(prefix)}

@@ -11,7 +11,8 @@ from bnpipe.data.engines.rest import end_all
 
 _OVER = {"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"}
 _NAME = "beam:option:job_name:v1"  # Prism calls every job `job`
-_NO_PROXY = (("grpc.enable_http_proxy", 0),)
+# A server that has done a thousand jobs tells of them all.
+_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,12 @@ class JobService:
 
         for job in self.living(name):
             metrics = self._ask("GetJobMetrics", api.GetJobMetricsRequest(job_id=job["jid"]))
-            counts = [*metrics.metrics.attempted, *metrics.metrics.committed]
-            activity = job["state"], sorted(count.SerializeToString() for count in counts)
-            return job["state"].lower(), activity
+            counts = [
+                (count.urn, sorted(count.labels.items()), count.payload)
+                for count in (*metrics.metrics.attempted, *metrics.metrics.committed)
+                if not count.urn.endswith("msecs:v1")  # time passes also where nothing is done
+            ]
+            return job["state"].lower(), (job["state"], sorted(counts))
         return "submitting the job", None
 
     def cancel(self, prefix: str, seconds: float = 20.0) -> list[str]:
@@ -66,7 +70,7 @@ class JobService:
         reason = unreachable(self.address)
         try:
             if reason is None:
-                with grpc.insecure_channel(self.address, options=_NO_PROXY) as channel:
+                with grpc.insecure_channel(self.address, options=_OPTIONS) as channel:
                     return getattr(api.JobServiceStub(channel), method)(request, timeout=10)
         except grpc.RpcError as error:
             reason = error.details()

@@ -23,7 +23,7 @@ from bnpipe.data.flock import locked
 _LOOK_SECONDS = 2.0
 _SUBMITTING = 3
 """How many times as long a job may take to be seen at all: it brings 150 MB of classes."""
-_APPEAR_SECONDS = 60.0
+_APPEAR_SECONDS = 30.0
 """Time for a job to appear on Flink that a job server of others was given."""
 _LEAVE_SECONDS = 15.0
 """Time for a job to end that was cancelled."""

@@ -138,10 +138,11 @@ def read_reports(
             raise DataError(report.error, hint=report.hint)
         if report.code != code_here():
             raise DataError(other_code(report.host, report.code), hint=SAME_CODE)
-    hosts = Counter(report.host for report in reports)
-    told = ", ".join(f"{host} {units}" for host, units in sorted(hosts.items()))
+    hosts: Counter[str] = Counter()
+    for report in reports:
+        hosts[report.host] += sum(report.shards.values())
     if log is not None:
-        log.info("units of work by host: %s", told)
+        log.info("images by host: %s", ", ".join(f"{h} {n}" for h, n in sorted((+hosts).items())))
     if asked is not None:
         received: Counter[str] = Counter()
         for report in reports:

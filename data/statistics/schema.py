@@ -41,7 +41,7 @@ def schema_of(info: DatasetInfo, override: Path | None) -> tuple[Any, str]:
         return read(override), f"read from {override.name}"
     if info.name in CURATED:
         return read(CURATED[info.name]), f"curated for {info.name}"
-    return derived(info), f"derived from what TFDS declares of {info.name}"
+    return derived(info), f"derived from what {info.name} declares of itself"
 
 
 def read(path: Path) -> Any:

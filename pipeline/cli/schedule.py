@@ -111,6 +111,7 @@ def render(
         image=image,
         config=yaml.safe_dump(resolved.snapshot(), sort_keys=False),
         home_mb=resolved.deploy.beam.home_mb,
+        home_shared=resolved.beam.engine not in ("local", "prism"),
         steps=waits(build(resolved, open_store().home)) if per_step else {},
         slots=parse_duration(section.every) if section.every else section.cron,
         timezone=section.timezone,

@@ -45,6 +45,7 @@ RECORD = "canary.json"
 """In the run's folder: what its soak and its bake came to, for the report."""
 EVIDENCE = "evidence.json"
 """In the served folder: what the pairs of the last trial there have come to."""
+_MOST_PROBES = 20_000  # images that versions are compared on
 _KEEP_SECONDS = 5.0  # for the folder's lock: a soak that is to stop waits for nobody who publishes
 
 
@@ -321,14 +322,15 @@ def _withdrawn(run: Mapping[str, Any], version: int, why: str) -> Ran:
 
 
 def _probes(store: Store, run: Mapping[str, Any]) -> tuple[Any, Any]:
-    """float32[N, D] and int64[N]: images and classes of the test split."""
+    """float32[N, D] and int64[N]: images and classes of the test split, the first of many."""
     from bnpipe.components.artifacts import TransformedExamples
-    from bnpipe.data.records.examples import read_transformed
+    from bnpipe.data.records.examples import read_blocks
 
     for step in run["steps"]:
         digest = step["outputs"].get("transformed")
         if digest is not None:
             examples = TransformedExamples(step["name"], store.object_path(digest))
-            split = read_transformed(examples.shards("test"))
-            return split.features, split.label
+            split = next(read_blocks(examples.shards("test"), _MOST_PROBES), None)
+            if split is not None:
+                return split.features, split.label
     raise StoreError(f"run {run['id']} has no images to probe with", hint="bnpipe run")

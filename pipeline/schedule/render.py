@@ -59,6 +59,7 @@ class TickCommand:
         image: container image with bnpipe installed; Kubernetes only.
         config: text of the configuration file; Kubernetes mounts it.
         home_mb: MiB of the claim that is the home, as in `deploy.beam`; Kubernetes only.
+        home_shared: whether workers elsewhere use the home too; Kubernetes only.
         steps: what each step waits for, if each is to be a task of its own and the command is
             `bnpipe run`; Airflow only, as all below.
         slots: cron expression or interval of those tasks; None for by hand.
@@ -76,6 +77,7 @@ class TickCommand:
     image: str | None = None
     config: str = "{}\n"
     home_mb: int = 20480
+    home_shared: bool = True
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     slots: str | timedelta | None = None
     timezone: str = "UTC"
@@ -143,6 +145,7 @@ def render(kind: str, tick: TickCommand) -> dict[str, str]:
             tick=tick,
             home="/var/lib/bnpipe",
             home_mb=tick.home_mb,
+            home_shared=tick.home_shared,
             minutes=MINUTES,
             memory=MEMORY,
             verdict=int(ExitCode.VERDICT),

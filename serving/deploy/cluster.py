@@ -91,6 +91,7 @@ def values(
         "job_server_image": job_server_image,
         "task_managers": task_managers,
         "home_mb": home_mb,
+        "home_shared": True,
         "config": config,
         "settings": [f"beam.{key}={value}" for key, value in settings.items()],
         "beam": beam,

@@ -37,6 +37,8 @@ def main() -> None:
     if options.measure:
         _say(json.dumps(MEASUREMENTS[options.measure](options)))
         return
+    if "BNPIPE_ARCHIVES" not in os.environ and not options.scale:
+        sys.exit("BNPIPE_ARCHIVES is not set: the folder with MNIST's archives; or try --scale")
     _say(f"{os.cpu_count()} cores, load average {_load()}")
     with tempfile.TemporaryDirectory(prefix="bench_ingest-", dir=options.folder) as name:
         folder = Path(name)

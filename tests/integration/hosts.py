@@ -212,7 +212,11 @@ class Cluster(ABC):
 
     def end(self, child: subprocess.Popen[str], exit_code: int = 0) -> str:
         """Waits for bnpipe; returns what it wrote."""
-        out, err = child.communicate()
+        try:
+            out, err = child.communicate(timeout=1500)
+        finally:
+            if child.poll() is None:  # else it would have the home, and the cluster's slots
+                os.killpg(child.pid, signal.SIGKILL)
         assert child.returncode == exit_code, f"exit {child.returncode}\n{out}\n{err}"
         assert "Traceback" not in out + err, out + err
         return out + err

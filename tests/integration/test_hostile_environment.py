@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "fault handler": {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"},
     # TensorFlow, Keras, and what computes below them
     "threads": {"TF_NUM_INTRAOP_THREADS": "5", "TF_NUM_INTEROP_THREADS": "3"},
-    "pools": {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"},
+    "pools": {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"},
     "onednn on": {"TF_ENABLE_ONEDNN_OPTS": "1"},
     "onednn off": {"TF_ENABLE_ONEDNN_OPTS": "0"},
     "xla": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},

@@ -55,7 +55,7 @@ def test_every_artifact_has_the_bytes_of_a_local_run_and_both_hosts_had_part_in_
     assert outputs(project) == outputs(locally)
     hosts = set()
     for step in ("example_gen", "statistics_gen", "transform", "evaluator"):
-        (units,) = re.findall(r"units of work by host: (.*)", project.call("logs", "latest", step))
+        (units,) = re.findall(r"images by host: (.*)", project.call("logs", "latest", step))
         hosts |= set(re.findall(r"host\d", units))
     assert hosts == {"host1", "host2"}
 

@@ -204,6 +204,22 @@ def test_a_master_of_spark_that_is_silent_is_named_before_a_job_server_is_starte
     assert "at 127.0.0.1:9: Connection refused, at 127.0.0.1:7: Connection ref" in check.sentence
 
 
+def test_runs_of_a_home_take_turns_at_a_job_server_for_spark_that_others_started(
+    stub: Stub, server: str, tmp_path: Path
+) -> None:
+    spark = Spark(master="spark://127.0.0.1:9", job_server=server)
+    turns = []
+    for run in ("0005", "0006"):
+        at = tmp_path / "home", tmp_path / f"{run}.log", f"bnpipe-{run}-"
+        with Cluster(Beam(engine="spark", spark=spark), (), *at) as examined:
+            assert all(check.ok for check in examined.checks() if check.needed)
+            assert examined.jobs is not None
+            turns.append(examined.jobs.turn)
+    assert turns[0] == turns[1]
+    assert turns[0] is not None
+    assert turns[0].is_relative_to(tmp_path / "home" / "locks")
+
+
 def test_jobs_of_dead_runs_are_ended_and_those_of_living_ones_are_not(
     stub: Stub, server: str, tmp_path: Path
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_small_data_set_of_another_name_passes(
     assert anomalies.verdict().sentence.startswith("data passed: 512 images of rendered_digits")
     assert ran.facts["passed"]
     stored = anomalies.read_json("verdict.json")
-    assert stored["schema"] == "derived from what TFDS declares of rendered_digits"
+    assert stored["schema"] == "derived from what rendered_digits declares of itself"
     keys = {"name", "level", "outcome", "sentence", "value", "bound"}
     assert all(set(check) == keys for check in stored["checks"])
     schema = text_format.Parse((anomalies.path / "schema.pbtxt").read_text(), schema_pb2.Schema())

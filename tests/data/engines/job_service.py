@@ -17,7 +17,7 @@ class JobServiceStub(beam_job_api_pb2_grpc.JobServiceServicer):
         self.address = ""
         self.is_prism = False
         self.states: dict[str, str] = {}
-        self.counted = 0
+        self.counted = self.looks = 0
         self.cancelled: list[str] = []
 
     def GetJobs(self, request: Any, context: Any) -> Any:  # noqa: N802 - Beam's names, as below
@@ -30,9 +30,17 @@ class JobServiceStub(beam_job_api_pb2_grpc.JobServiceServicer):
         return api.GetJobsResponse(job_info=jobs)
 
     def GetJobMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """One count."""
-        count = metrics_pb2.MonitoringInfo(urn="count", payload=bytes([self.counted]))
-        return api.GetJobMetricsResponse(metrics=api.MetricResults(attempted=[count]))
+        """One count, and how long it has been at work, which is more at every look."""
+        self.looks += 1
+        labels = {f"label {n}": str(n) for n in range(20)}
+        counts = [
+            metrics_pb2.MonitoringInfo(urn=urn, payload=bytes([number]), labels=labels)
+            for urn, number in (
+                ("beam:metric:element_count:v1", self.counted),
+                ("beam:metric:pardo_execution_time:process_bundle_msecs:v1", self.looks),
+            )
+        ]
+        return api.GetJobMetricsResponse(metrics=api.MetricResults(attempted=counts))
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Ends a job at once."""

@@ -33,6 +33,11 @@ def test_a_job_that_counts_is_at_work(stub: JobServiceStub) -> None:
     assert service.look("mine")[1] != before
 
 
+def test_a_server_that_has_done_thousands_of_jobs_is_asked_too(stub: JobServiceStub) -> None:
+    stub.states = {f"done-{n}-{'x' * 500}": "DONE" for n in range(10_000)} | {"mine": "RUNNING"}
+    assert [job["name"] for job in JobService(stub.address).living()] == ["mine"]
+
+
 def test_a_silent_one_is_named_with_host_and_port_and_may_be_back() -> None:
     with job_service() as stub:
         address = stub.address

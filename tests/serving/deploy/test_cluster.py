@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,8 @@ def test_pipeline_workers_and_schedule_have_one_home_at_one_path_and_one_user():
     claim = documents["PersistentVolumeClaim bnpipe-home"]["spec"]
     assert claim["accessModes"] == ["ReadWriteMany"]
     assert claim["resources"]["requests"]["storage"] == "5000Mi"
+    alone = scheduled("kubernetes", replace(tick, home_shared=False))["bnpipe-retrain.yaml"]
+    assert "accessModes: [ReadWriteOnce]" in alone
     (home,) = (
         e["value"] for e in retrain["spec"]["containers"][0]["env"] if "HOME" in e["name"][6:]
     )
