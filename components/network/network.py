@@ -38,7 +38,7 @@ def _drawn(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="bnpipe")
 class Dropout(keras.layers.Dropout):
-    """Keras' dropout, with the numbers of `draw`."""
+    """Keras' dropout of single inputs, without a `noise_shape`, by the numbers of `draw`."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """In training each input is 0 with probability `rate`, or else 1 / (1 - rate) as large."""

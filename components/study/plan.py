@@ -77,8 +77,8 @@ PLAN = (
         rates="sweep",
         measures=frozenset(),
     ),
-    Row("main", ("batch",), 46, 10, measures=_CURVE | {"shift", "batches"}),
-    Row("main", ("none",), 46, 10, measures=_CURVE | {"shift"}),
+    Row("main", ("batch",), 44, 10, measures=_CURVE | {"shift", "batches"}),
+    Row("main", ("none",), 44, 10, measures=_CURVE | {"shift"}),
     Row("control", ("moving",), 16, 10, measures=_CURVE),
     Row("dropout", ("none_dropout",), 8, 10),
     Row("dropout", ("batch_dropout",), 4, 10),  # decides nothing
@@ -152,6 +152,7 @@ def units(params: Params, images: int) -> list[Unit]:
 def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
     images = min(images, row.images)
     seeds = scaled(row.seeds, params)
+    measured = scaled(MEASURED_SEEDS, params)
     epochs = row.epochs and max(1, round(row.epochs * params.epochs / Params().epochs))
     steps = min(n for n in (row.steps, epochs * (images // BATCH_SIZE)) if n)
     for arm, depth, (place, optimizer) in itertools.product(
@@ -163,7 +164,7 @@ def _of_row(row: Row, params: Params, images: int) -> Iterator[Unit]:
             "own": (None,),
         }
         for rate, seed in itertools.product(rates[row.rates], range(seeds)):
-            measures = row.measures if seed < MEASURED_SEEDS else row.measures & {"test"}
+            measures = row.measures if seed < measured else row.measures & {"test"}
             yield Unit(
                 *(row.experiment, arm, optimizer, depth, rate, place * seeds + seed),
                 *(images, steps, measures),

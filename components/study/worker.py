@@ -76,6 +76,7 @@ class Worker:
             name: list(group) for name, group in itertools.groupby(planned, lambda u: u.group)
         }
         self._benches: dict[tuple[Arm, int, Optimizer], Bench] = {}
+        self._has_trained = False
 
     def work(self) -> None:
         """Trains until nothing is left, or only what another process should compile.
@@ -87,7 +88,8 @@ class Worker:
             self._benches = {k: b for k, b in self._benches.items() if k in keys.values()}
             compiled = [name for name in pending if keys[name] in self._benches]
             others = [name for name in pending if keys[name] not in self._benches]
-            large = _own_bytes() > LARGEST + self._data.train.features.nbytes
+            # One that has done nothing yet goes on: the next would be as large.
+            large = self._has_trained and _own_bytes() > LARGEST + self._data.train.features.nbytes
             # Compiling is a tenth of a study: first what is compiled here already.
             if any(self._take(name) for name in compiled + others * (not large)):
                 continue
@@ -125,6 +127,7 @@ class Worker:
             "seconds_per_step": (bench.loop_seconds - before) / max(1, unit.steps),
         }
         replace_text(finished(self._folder, unit), json_text(content))
+        self._has_trained = True
 
     def _bench(self, unit: Unit) -> Bench:
         """What was compiled for the network, kept because it may come again, also in other arms."""

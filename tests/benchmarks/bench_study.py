@@ -1,6 +1,6 @@
 """The time and memory of a whole study, beside the same trainings one by one.
 
-    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 46]
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 44]
 
 Takes about ten minutes. The product's data is ingested first, so that the study finds it cached.
 "One by one" is extrapolated, and says so: for every network of the plan one training is run as the
@@ -53,6 +53,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
     from bnpipe.components.study.params import Params
     from bnpipe.components.study.plan import BATCH_SIZE, MOST_IMAGES, units
     from bnpipe.components.study.training import Bench, Data
+    from bnpipe.components.study.work import live_features
     from bnpipe.data.records.examples import read_transformed
 
     def split(name: str) -> InMemory:
@@ -60,8 +61,12 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
         read = read_transformed(shards)
         return InMemory(read.features[:MOST_IMAGES], read.label[:MOST_IMAGES].astype(np.int32))
 
-    train, validation, test = map(split, ("train", "validation", "test"))
-    data = Data(train, validation, test, np.zeros(test.size, bool), int(train.labels.max()) + 1)
+    splits = [split(name) for name in ("train", "validation", "test")]
+    live = live_features(splits, splits[0].features.shape[1])
+    splits = [InMemory(part.features[:, live], part.labels) for part in splits]
+    train, validation, test = splits
+    classes = int(train.labels.max()) + 1
+    data = Data(train, validation, test, np.zeros(test.size, bool), classes, live)
     measured: dict[tuple[str, int, str], tuple[float, float]] = {}
     total = 0.0
     for unit in units(Params(seeds=seeds), train.size):
@@ -81,7 +86,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=46)
+    parser.add_argument("--seeds", type=int, default=44)
     seeds = parser.parse_args().seeds
     if "BNPIPE_ARCHIVES" not in os.environ:
         sys.exit("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
@@ -101,7 +106,7 @@ def main() -> int:
     met = seconds < TARGET_SECONDS and peak < TARGET_BYTES
     said = f"target {'met' if met else 'MISSED'}: {TARGET_SECONDS:g} s on two quiet cores, 2 GB"
     sys.stdout.write(f"{json.dumps(found, indent=2)}\n{said}\n")
-    return 0 if met or seeds != 46 else 1
+    return 0 if met or seeds != 44 else 1
 
 
 if __name__ == "__main__":

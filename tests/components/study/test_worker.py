@@ -30,9 +30,11 @@ def test_the_best_rate_is_that_of_the_best_mean_and_waits_for_the_sweep(tmp_path
     assert best_rate(tmp_path, "layer", "adam", [*others, *ours]) == 1e-3
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 def test_what_is_compiled_is_used_before_anything_else_is_compiled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where each process is too large to compile more: the next one goes on."""
     params = Params(seeds=1, epochs=1, experiments=("main", "dropout", "small"))
     task = {"params": dataclasses.asdict(params), "classes": 2, "features": 3}
     (tmp_path / "task.json").write_text(json.dumps(task))
@@ -55,8 +57,14 @@ def test_what_is_compiled_is_used_before_anything_else_is_compiled(
             return []
 
     monkeypatch.setattr(worker, "Bench", Bench)
-    monkeypatch.setattr(worker, "LARGEST", 2**40)
-    Worker(tmp_path).work()
-    assert sorted(trained) == sorted(unit.arm for unit in units(params, 64))
+    monkeypatch.setattr(worker, "LARGEST", -(2**40) if is_large else 2**40)
+    planned = units(params, 64)
+    processes = 0
+    while not all(finished(tmp_path, unit).exists() for unit in planned):
+        Worker(tmp_path).work()
+        processes += 1
+        assert processes < 10
+    assert (processes > 1) == is_large
+    assert sorted(trained) == sorted(unit.arm for unit in planned)
     runs = [arm for arm, _ in itertools.groupby(trained)]
     assert len(runs) == len(set(runs)) < len(trained)

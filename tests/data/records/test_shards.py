@@ -64,7 +64,7 @@ def test_reports_add_up_and_are_read_once(tmp_path: Path, caplog: pytest.LogCapt
     write_reports([second, first, UnitReport("c", host="far")], path)
     with caplog.at_level(logging.INFO):
         reports = read_reports(path, log=logging.getLogger())
-    assert "far 2, near 1" in caplog.text
+    assert "images by host: far 1, near 2" in caplog.text
     assert merged(reports, "shards") == {"x": 1, "y": 2}
     assert merged(reports, "counts") == {"bad": 3}
     assert not path.exists()
