@@ -81,7 +81,7 @@ def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:
     """The masked CRC32C of every row.
 
     Args:
-        rows: uint8[N, L].
+        rows: uint8[N, L], each row in one piece.
 
     Returns:
         uint32[N], rotated and shifted by a constant, as the TFRecord format wants it.
@@ -95,7 +95,7 @@ def frame(payload: Bytes) -> Bytes:
     """Wraps equally long records in the TFRecord format.
 
     Args:
-        payload: uint8[N, L], one record per row.
+        payload: uint8[N, L], one record per row, in any memory order.
 
     Returns:
         uint8[N, 12 + L + 4], ready to be written.
@@ -103,8 +103,9 @@ def frame(payload: Bytes) -> Bytes:
     count, length = payload.shape
     framed = np.empty((count, HEADER + length + FOOTER), np.uint8)
     framed[:, :HEADER] = _header(length)
-    framed[:, HEADER:-FOOTER] = payload
-    framed[:, -FOOTER:] = checksums(payload).astype("<u4")[:, None].view(np.uint8)
+    rows = framed[:, HEADER:-FOOTER]
+    rows[:] = payload
+    framed[:, -FOOTER:] = checksums(rows).astype("<u4")[:, None].view(np.uint8)
     return framed
 
 

@@ -1,10 +1,11 @@
 """Examples as columns: what is written must be what every other reader of tf.Examples sees."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bnpipe.data.errors import DataError
@@ -70,11 +71,28 @@ def test_reads_what_tensorflow_wrote(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50)
+@example([0, 0])  # numpy joins columns of one byte in Fortran's order
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=30))
 def test_any_integer_survives(tmp_path_factory: pytest.TempPathFactory, values: list[int]) -> None:
     path = tmp_path_factory.mktemp("ints") / "shard"
     write(path, {"label": np.array(values, np.int64)})
     assert [int(v) for b in read_batches(path) for v in b.columns["label"]] == values
+
+
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        np.asfortranarray,
+        lambda rows: np.repeat(rows, 2, axis=1)[:, ::2],
+        lambda rows: rows[::-1][::-1],
+    ],
+    ids=["by columns", "with gaps", "backwards twice"],
+)
+def test_records_are_framed_alike_in_any_memory_order(laid_out: Any) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
+    np.testing.assert_array_equal(frame(laid_out(rows)), frame(rows))
+    one = np.broadcast_to(rows[:1], rows.shape)
+    np.testing.assert_array_equal(frame(one), frame(one.copy()))
 
 
 def test_batches_of_other_layouts_in_one_file_are_read_in_order(tmp_path: Path) -> None:
