@@ -21,6 +21,8 @@ ARCHIVES = "TESTS_MNIST_ARCHIVES"
 TF_SERVING = "TESTS_TF_SERVING"
 # The endpoint of an S3 server, where a test has started one.
 S3 = "TESTS_S3"
+# Set where a machine judges a change: `.ci/run`.
+CI = "CI"
 # For children that import `tests`.
 WITH_TESTS = {"PYTHONPATH": str(ROOT)}
 
@@ -39,7 +41,7 @@ def forget_the_caller() -> None:
     own = {
         name: value
         for name, value in os.environ.items()
-        if name in (ARCHIVES, TF_SERVING, S3)
+        if name in (ARCHIVES, TF_SERVING, S3, CI)
         or (name.startswith("PYTEST_") and name != "PYTEST_ADDOPTS")
     }
     for name, of_caller in ((ARCHIVES, "BNPIPE_ARCHIVES"), (TF_SERVING, "BNPIPE_TF_SERVING")):

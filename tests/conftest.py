@@ -34,7 +34,7 @@ settings.register_profile(
     "any machine",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize="CI" in os.environ,
+    derandomize=child.CI in os.environ,
 )
 settings.load_profile("any machine")
 
