@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +33,14 @@ from bnpipe.components.study.plan import (
     SHIFT_STEPS,
     Optimizer,
     Unit,
+    scored_steps,
 )
 from bnpipe.components.study.results import Training
 
 SGD_MOMENTUM = 0.9
 PROBED_IMAGES = 256  # on which gradients and layer inputs are measured
 ESTIMATED_IMAGES = 2_048  # from which statistics are estimated before training
-SCORED_IMAGES = 10_000  # of the train split at the end: as many as MNIST has to test on
+SCORED_IMAGES = 10_000  # of the train split: as many as MNIST has to test on
 INFERENCE_BATCHES = (1, 2, 8, 32, 256)
 ALIGNMENT = 64  # bytes
 MEASURED_AT = {"curve": CURVE, "gradients": GRADIENT_STEPS, "shift": SHIFT_STEPS}
@@ -51,7 +53,7 @@ class Data:
     Attributes:
         train: at most `MOST_IMAGES`.
         validation: what curves and rates go by.
-        test: what is asked at the end of a training.
+        test: what is asked in the last tenth of a training.
         doubtful: the test images of doubtful label, bool[N].
         classes: how many labels there are.
         live: the features that are here, of those that the images have, bool[D]; None: all.
@@ -169,20 +171,26 @@ class Bench:
             "steps": unit.steps,
         }
         course, finite = self._course(unit)
-        common |= self._ended(unit, finite)
+        common |= {
+            "validation_accuracy": self._accuracy("validation"),
+            "diverged": not finite or not self._weights_are_finite(),
+        }
         records = [Training(experiment=unit.experiment, arm=unit.arm, **common, **course)]
         if "batches" in unit.measures:
             accuracies = {str(size): self._inferred_by(size) for size in INFERENCE_BATCHES}
             by_batch = {size: found for size, found in accuracies.items() if found is not None}
             custom: dict[str, Any] = {"experiment": "custom", "arm": "custom_batch"}
+            custom |= self._scores(unit)
             records.append(Training(**custom, **common, accuracy_by_batch=by_batch))
         return records
 
     def _course(self, unit: Unit) -> tuple[dict[str, Any], bool]:
-        """Trains; the fields of a record that are series, and whether all losses were finite."""
+        """Trains; what a record has of the way, and whether all losses were finite."""
         curve: list[tuple[int, float]] = []
+        scores: list[dict[str, float]] = []
         gradients, shift = GradientCourse(), ShiftCourse()
-        at = {m: set(steps) if m in unit.measures else set() for m, steps in MEASURED_AT.items()}
+        measured = {**MEASURED_AT, "test": scored_steps(unit.steps)}
+        at = {m: set(steps) if m in unit.measures else set() for m, steps in measured.items()}
         finite, done = True, 0
         for mark in sorted({unit.steps, *(s for s in set().union(*at.values()) if s < unit.steps)}):
             if done < mark:
@@ -192,28 +200,29 @@ class Bench:
                 curve.append((mark, self._accuracy("validation")))
             if mark in at["gradients"]:
                 gradients.record(mark, self._probe.gradients()[0])
+            if mark in at["test"]:
+                scores.append(self._scores(unit))
             if mark in at["shift"] and mark < unit.steps:
                 finite &= self._record_shift(shift, unit, mark)
                 done = mark + 1
-        fields = {
+        fields: dict[str, Any] = {
             "curve_steps": tuple(step for step, _ in curve),
             "curve_accuracy": tuple(accuracy for _, accuracy in curve),
         }
+        for name in scores[0] if scores else ():
+            fields[name] = statistics.fmean(score[name] for score in scores)
         return {**fields, **gradients.fields(), **shift.fields()}, finite
 
-    def _ended(self, unit: Unit, finite: bool) -> dict[str, Any]:
-        """The fields of a record that say how a training ended."""
-        fields: dict[str, Any] = {
-            "validation_accuracy": self._accuracy("validation"),
-            "diverged": not finite or not self._weights_are_finite(),
+    def _scores(self, unit: Unit) -> dict[str, float]:
+        """The accuracies on test and train images, by their fields of a record."""
+        hits = self._probe.hits(*self.data.asked["test"])
+        scores = {
+            "test_accuracy": float(hits.mean()),
+            "train_accuracy": self._accuracy("train", unit.images),
         }
-        if "test" in unit.measures:
-            fields["train_accuracy"] = self._accuracy("train", unit.images)
-            hits = self._probe.hits(*self.data.asked["test"])
-            fields["test_accuracy"] = float(hits.mean())
-            if self.data.doubtful.any():
-                fields["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
-        return fields
+        if self.data.doubtful.any():
+            scores["test_accuracy_clean"] = float(hits[~self.data.doubtful].mean())
+        return scores
 
     def _record_shift(self, shift: ShiftCourse, unit: Unit, step: int) -> bool:
         """Takes one step, and tells what that of the layers below does to the last hidden one.

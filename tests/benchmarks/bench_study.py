@@ -1,8 +1,8 @@
 """The time and memory of a whole study, beside the same trainings one by one.
 
-    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 44]
+    BNPIPE_ARCHIVES=<folder> python tests/benchmarks/bench_study.py [--seeds 16]
 
-Takes about ten minutes. The product's data is ingested first, so that the study finds it cached.
+Takes about eight minutes. The product's data is ingested first, so that the study finds it cached.
 "One by one" is extrapolated, and says so: for every network of the plan one training is run as the
 product runs it, with a network of its own that is built, compiled and trained for one epoch; each
 training of the plan is then counted with what building and compiling took, and its steps at that
@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bnpipe.components.study.params import Params
 from tests.memory import peak_pss
 
 TARGET_SECONDS, TARGET_BYTES = 300.0, 2e9
@@ -50,7 +51,6 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
 
     from bnpipe.components.network.examples import InMemory
     from bnpipe.components.study.arms import ARMS
-    from bnpipe.components.study.params import Params
     from bnpipe.components.study.plan import BATCH_SIZE, MOST_IMAGES, units
     from bnpipe.components.study.training import Bench, Data
     from bnpipe.components.study.work import live_features
@@ -86,7 +86,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=44)
+    parser.add_argument("--seeds", type=int, default=Params().seeds)
     seeds = parser.parse_args().seeds
     if "BNPIPE_ARCHIVES" not in os.environ:
         sys.exit("BNPIPE_ARCHIVES is not set: it names the folder with MNIST's four archives")
@@ -106,7 +106,7 @@ def main() -> int:
     met = seconds < TARGET_SECONDS and peak < TARGET_BYTES
     said = f"target {'met' if met else 'MISSED'}: {TARGET_SECONDS:g} s on two quiet cores, 2 GB"
     sys.stdout.write(f"{json.dumps(found, indent=2)}\n{said}\n")
-    return 0 if met or seeds != 44 else 1
+    return 0 if met or seeds != Params().seeds else 1
 
 
 if __name__ == "__main__":

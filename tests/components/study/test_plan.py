@@ -2,9 +2,19 @@
 
 from collections import Counter
 
+import pytest
+
 from bnpipe.components.study.arms import ARMS
 from bnpipe.components.study.params import Params
-from bnpipe.components.study.plan import MEASURED_SEEDS, MIN_PAIRS, PLAN, RATES, scaled, units
+from bnpipe.components.study.plan import (
+    MIN_PAIRS,
+    PLAN,
+    RATES,
+    SCORES,
+    scaled,
+    scored_steps,
+    units,
+)
 
 IMAGES = 50_000
 STEP = 190e-6  # seconds of a core, as measured with both cores at work
@@ -22,25 +32,28 @@ def test_arms_are_paired_by_seed_and_optimizers_are_not() -> None:
     for unit in units(Params(), IMAGES):
         seeds.setdefault((unit.experiment, unit.arm, unit.optimizer), set()).add(unit.seed)
     main = [s for (experiment, _, _), s in seeds.items() if experiment == "main"]
-    assert main == [set(range(44))] * 2
+    assert main == [set(range(Params().seeds))] * 2
     adam, sgd = (seeds["sweep", "batch", kind] for kind in ("adam", "sgd"))
     assert len(adam) == len(sgd) == 5
     assert not adam & sgd
 
 
-def test_of_more_seeds_than_a_control_has_only_the_end_is_measured() -> None:
-    main = [unit for unit in units(Params(), IMAGES) if unit.experiment == "main"]
-    assert {u.seed for u in main if "curve" in u.measures} == set(range(MEASURED_SEEDS))
-    assert all("test" in unit.measures for unit in main)
-    controls = max(row.seeds for row in PLAN if row.experiment != "main")
-    assert controls <= MEASURED_SEEDS
-    for unit in units(Params(seeds=200), IMAGES):  # nothing is trained that tells nothing
+def test_every_training_is_measured_or_chooses_a_rate() -> None:
+    for unit in units(Params(seeds=200), IMAGES):
         assert unit.measures or unit.experiment == "sweep", unit
+
+
+@pytest.mark.parametrize("steps", [1, 2, 12, 120, 930, 15_620])
+def test_accuracies_are_of_the_last_tenth_and_of_the_end(steps: int) -> None:
+    scored = scored_steps(steps)
+    assert max(scored) == steps
+    assert all(0.9 * steps - 1 < step for step in scored)
+    assert len(scored) == min(SCORES, round(0.09 * steps) + 1)
 
 
 def test_the_plan_fits_into_the_time_that_there_is() -> None:
     steps = sum(unit.steps for unit in units(Params(), IMAGES))
-    assert steps * STEP / 2 < 240  # all else, compiling and measuring, takes half as much again
+    assert steps * STEP / 2 < 200  # all else, compiling and measuring, takes half as much again
 
 
 def test_a_quick_study_can_decide_what_the_whole_one_can() -> None:

@@ -10,7 +10,7 @@ from bnpipe.components.network import network
 from bnpipe.components.network.examples import InMemory
 from bnpipe.components.network.loop import Trainer
 from bnpipe.components.study.arms import ARMS
-from bnpipe.components.study.plan import Unit
+from bnpipe.components.study.plan import Unit, scored_steps
 from bnpipe.components.study.training import Bench, Data, _batches
 
 UNIT = Unit("main", "batch", "adam", 2, 1e-3, 3, 3219, 120, frozenset({"curve", "test"}))
@@ -90,6 +90,20 @@ def test_a_record_says_what_was_trained_and_comes_again(bench):
     assert bench("none").train(dataclasses.replace(UNIT, arm="none"), 1e-3) == [record]
 
 
+def test_its_accuracy_is_the_mean_over_the_last_tenth(bench):
+    (record,) = bench("none").train(dataclasses.replace(UNIT, arm="none"), 1e-3)
+    one = bench("none")
+    one.restart(ARMS["none"], 1e-3, UNIT.seed)
+    ends, done = [], 0
+    for step in sorted(scored_steps(UNIT.steps)):
+        one.advance(UNIT.seed, UNIT.images, done, step)
+        ends.append(one._scores(UNIT))
+        done = step
+    for name in ("test_accuracy", "test_accuracy_clean", "train_accuracy"):
+        assert len({end[name] for end in ends}) > 1
+        assert getattr(record, name) == pytest.approx(np.mean([end[name] for end in ends]))
+
+
 @pytest.mark.parametrize("arm", ["batch", pytest.param("noisy", marks=pytest.mark.slow)])
 def test_measuring_does_not_change_what_is_trained(arm, bench):
     without = dataclasses.replace(UNIT, arm=arm, measures=frozenset({"test"}))
@@ -117,7 +131,8 @@ def test_the_article_s_layer_needs_company_at_inference(bench):
     unit = dataclasses.replace(UNIT, measures=frozenset({"test", "batches"}))
     record, of_layer = bench("batch").train(unit, 1e-3)
     assert (of_layer.experiment, of_layer.arm) == ("custom", "custom_batch")
-    assert of_layer.test_accuracy == record.test_accuracy
+    assert of_layer.test_accuracy == bench("batch")._scores(unit)["test_accuracy"]  # these weights'
+    assert of_layer.test_accuracy != record.test_accuracy
     by_batch = of_layer.accuracy_by_batch
     assert list(by_batch) == ["1", "2", "8", "32", "256"]
     assert by_batch["1"] < 0.2 < by_batch["256"]  # alone, every image looks alike
