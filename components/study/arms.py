@@ -193,6 +193,23 @@ ARMS = {
 }
 
 
+def standardized(model: keras.Model, images: npt.NDArray[np.float32]) -> keras.Model:
+    """The network behind a layer that gives its inputs mean 0 and variance 1 over the images.
+
+    The variance has the epsilon that batch normalisation adds, for pixels that never change.
+
+    Args:
+        model: of `Arm.build`, whose layers follow one another.
+        images: float32[N, D], of which no copy is made.
+    """
+    mean = images.mean(0, dtype=np.float64)
+    square = np.einsum("nd,nd->d", images, images, dtype=np.float64) / len(images)
+    x = keras.layers.Normalization(mean=mean, variance=square - mean**2 + 1e-3)(model.input)
+    for layer in model.layers[1:]:
+        x = layer(x)
+    return keras.Model(model.input, x, name=model.name)
+
+
 def batch_inference(features: int, classes: int, group: int) -> keras.Model:
     """The article's network at inference: called with training=True on batches of `group`."""
     return _ghost(group).build(features, classes, 2)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
 from bnpipe.components.network.loop import Trainer, shared
-from bnpipe.components.study.arms import ARMS, Arm, batch_inference
+from bnpipe.components.study.arms import ARMS, Arm, batch_inference, standardized
 from bnpipe.components.study.measures import (
     GradientCourse,
     Probe,
@@ -78,22 +78,6 @@ class Data:
         splits = {"train": InMemory(*scored), "validation": self.validation, "test": self.test}
         return {n: (_tensor(s.features), tf.constant(s.labels)) for n, s in splits.items()}
 
-    def standardized(self) -> Data:
-        """The same with inputs of mean 0 and variance 1 over the train split.
-
-        The variance has the epsilon that batch normalisation adds, for pixels that never change.
-        """
-        mean, deviation = self.train.features.mean(0), self.train.features.std(0)
-        factor = 1 / np.sqrt(deviation**2 + 1e-3)
-
-        def scale(split: InMemory) -> InMemory:
-            features = split.features - mean
-            features *= factor
-            return InMemory(features, split.labels)
-
-        splits = scale(self.train), scale(self.validation), scale(self.test)
-        return Data(*splits, self.doubtful, self.classes, self.live)
-
 
 @dataclass
 class Bench:
@@ -118,6 +102,8 @@ class Bench:
     def __post_init__(self) -> None:
         arm, data = self.arm, self.data
         self.model = arm.build(data.features, data.classes, self.depth)
+        if arm.standardized:
+            self.model = standardized(self.model, data.train.features)
         params = arm.params(self.depth, 0)
         self._trainer = Trainer(
             self.model, params, data.train, data.validation, Path(), lambda *_: None

@@ -133,8 +133,7 @@ class Worker:
         """What was compiled for the network, kept because it may come again, also in other arms."""
         key = _key(unit)
         if key not in self._benches:
-            data = self._data.standardized() if ARMS[unit.arm].standardized else self._data
-            self._benches[key] = Bench(data, *key)
+            self._benches[key] = Bench(self._data, *key)
             gc.collect()
             give_back_memory()  # a third of what compiling took
         return self._benches[key]

@@ -7,7 +7,14 @@ import pytest
 
 from bnpipe.components.network import network
 from bnpipe.components.network.batch_norm import BatchNorm
-from bnpipe.components.study.arms import ARMS, FixedNorm, GhostNorm, MovingNorm, NoisyNorm
+from bnpipe.components.study.arms import (
+    ARMS,
+    FixedNorm,
+    GhostNorm,
+    MovingNorm,
+    NoisyNorm,
+    standardized,
+)
 
 
 @pytest.fixture
@@ -81,6 +88,20 @@ def test_arms_begin_with_the_same_dense_weights_and_he_with_them_scaled(data):
     first = kernels["he"][0]
     np.testing.assert_allclose(first, kernels["none"][0] * ((36 + 64) / 36) ** 0.5, rtol=1e-6)
     assert first.var() == pytest.approx(2 / 36, rel=0.1)
+
+
+def test_standardized_inputs_have_no_mean_and_the_variance_one(data):
+    images = data.train.features.copy()
+    images[:, 3] = 0.25  # a pixel that never changes
+    plain = ARMS["none"].build(data.features, data.classes, 2)
+    model = standardized(plain, images)
+    ARMS["none"].restart(model, 2, 5, data.validation)
+    scaled = (images - images.mean(0)) / np.sqrt(images.var(0) + 1e-3)
+    assert scaled[:, 4:].std(0) == pytest.approx(1, abs=0.05)
+    for training in (True, False):
+        received = model(images[:100], training=training).numpy()
+        np.testing.assert_allclose(received, plain(scaled[:100]).numpy(), atol=1e-4)
+    assert [v.path for v in model.trainable_variables] == [v.path for v in plain.variables]
 
 
 def test_statistics_that_begin_with_those_of_images_normalise_them(data):
