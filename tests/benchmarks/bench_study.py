@@ -63,7 +63,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
 
     splits = [split(name) for name in ("train", "validation", "test")]
     live = live_features(splits, splits[0].features.shape[1])
-    splits = [InMemory(part.features[:, live], part.labels) for part in splits]
+    splits = [InMemory(part.features[:, live].copy(), part.labels) for part in splits]
     train, validation, test = splits
     classes = int(train.labels.max()) + 1
     data = Data(train, validation, test, np.zeros(test.size, bool), classes, live)
