@@ -157,6 +157,7 @@ class _Workers:
             "TF_NUM_INTEROP_THREADS": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "CUDA_VISIBLE_DEVICES": "-1",
+            "MALLOC_ARENA_MAX": "1",  # each thread that compiles would keep one of its own
         }
         # -P: nothing is imported from the current folder.
         command = [sys.executable, "-P", "-m", WORKER, str(os.getpid()), str(self._folder)]

@@ -34,7 +34,7 @@ from bnpipe.data.flock import locked
 from bnpipe.data.json_text import json_text
 from bnpipe.data.parent import end_with_parent
 
-LARGEST = 450 * 2**20  # bytes of its own, beside the images
+LARGEST = 400 * 2**20  # bytes of its own, beside the images
 _WAIT_SECONDS = 0.1
 
 
