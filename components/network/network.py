@@ -53,6 +53,7 @@ def build(
     classes: int,
     params: Params,
     batch_norm: Callable[..., keras.layers.Layer] = BatchNorm,
+    first: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """The untrained network.
 
@@ -65,11 +66,14 @@ def build(
             where it can be combined with the logarithm.
         params: the component's parameters.
         batch_norm: the layer that `custom_batch` stands for; it takes the arguments of ours.
+        first: a layer that the inputs go through, if any.
 
     Returns:
         A model float[N, features] -> logits float[N, classes], with named layers.
     """
     inputs = x = keras.Input((features,), name="features", dtype="float32")
+    if first is not None:
+        x = first(x)
     for index, units in enumerate(params.hidden_units, start=1):
         name = f"hidden_{index}"
         x = _dense(units, name, index, params)(x)

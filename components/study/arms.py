@@ -136,9 +136,17 @@ class Arm:
         units = Params().hidden_units[:1] * depth
         return Params(normalization=kind, hidden_units=units, dropout=self.dropout, seed=seed)
 
-    def build(self, features: int, classes: int, depth: int) -> keras.Model:
-        """Its network."""
-        return network.build(features, classes, self.params(depth, 0), self.layer or BatchNorm)
+    def build(
+        self,
+        features: int,
+        classes: int,
+        depth: int,
+        images: npt.NDArray[np.float32] | None = None,
+    ) -> keras.Model:
+        """Its network; `images` are those that inputs are standardised over."""
+        first = standardization(images) if self.standardized and images is not None else None
+        params = self.params(depth, 0)
+        return network.build(features, classes, params, self.layer or BatchNorm, first)
 
     def restart(
         self,
@@ -193,21 +201,17 @@ ARMS = {
 }
 
 
-def standardized(model: keras.Model, images: npt.NDArray[np.float32]) -> keras.Model:
-    """The network behind a layer that gives its inputs mean 0 and variance 1 over the images.
+def standardization(images: npt.NDArray[np.float32]) -> keras.layers.Layer:
+    """A layer that gives every input mean 0 and variance 1 over the images.
 
     The variance has the epsilon that batch normalisation adds, for pixels that never change.
 
     Args:
-        model: of `Arm.build`, whose layers follow one another.
         images: float32[N, D], of which no copy is made.
     """
     mean = images.mean(0, dtype=np.float64)
     square = np.einsum("nd,nd->d", images, images, dtype=np.float64) / len(images)
-    x = keras.layers.Normalization(mean=mean, variance=square - mean**2 + 1e-3)(model.input)
-    for layer in model.layers[1:]:
-        x = layer(x)
-    return keras.Model(model.input, x, name=model.name)
+    return keras.layers.Normalization(mean=mean, variance=square - mean**2 + 1e-3)
 
 
 def batch_inference(features: int, classes: int, group: int) -> keras.Model:

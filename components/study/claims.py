@@ -83,7 +83,7 @@ def _faster(trained: Trained, seconds: Mapping[str, float]) -> Claim:
     return Claim(
         letter="a",
         title="it converges faster, perhaps more accurately",
-        measured=f"steps to {high:.0%} validation accuracy, each at its own best learning rate",
+        measured=f"steps to {high:.0%} validation accuracy, each at its best rate of a short sweep",
         gate=Check("against none", gate),
         controls=(control,),
         supported="faster than without it, standardised inputs or not",

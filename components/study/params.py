@@ -16,7 +16,7 @@ class Params:
     """The size of a study; what it trains is `plan.PLAN`."""
 
     seeds: Annotated[int, Ge(1), Le(1000)] = 16
-    """Seeds of the main comparison; the other experiments have fewer, in the plan's proportions."""
+    """Seeds of the main comparison; others have as many or fewer, in the plan's proportions."""
     epochs: Annotated[int, Ge(1)] = 10
     """Epochs of the main comparison; the others are shortened or lengthened with it, where the plan
     does not give them steps."""

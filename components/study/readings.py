@@ -40,8 +40,8 @@ class Trained:
         return self.of("main", arm) or self.of("control", arm)
 
     def own(self, arm: str) -> Trainings:
-        """At the arm's own best rate, which may be the article's."""
-        return self.of("own_rate", arm) or self.article(arm)
+        """At the rate that the sweep chose for the arm, which may be the article's."""
+        return self.of("own_rate", arm)
 
 
 def pair(

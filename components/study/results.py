@@ -87,7 +87,7 @@ class Training:
         train_accuracy: likewise, as at inference.
         test_accuracy_clean: without the images whose label raters doubt; None where there is no
             such list for the data set, too.
-        diverged: a loss was not finite.
+        diverged: a loss was not finite, or a weight at the end.
         gradient_steps: steps at which `gradient_ratio` was measured; 0: before the first.
         gradient_ratio: L2 norm of the loss's gradient by the kernel of the first hidden layer,
             divided by that of the last hidden layer.

@@ -175,7 +175,8 @@ def _sign_flips(values: FloatArray) -> FloatArray:
         sums = np.abs(values @ signs.T)
         return np.asarray((sums >= observed[..., None] - 1e-9).mean(axis=-1))
     spread = np.maximum(np.sqrt((values**2).sum(axis=-1)), 1e-300)
-    return np.asarray(2 * stats.norm.sf(observed / spread))
+    least = 2.0 ** (1 - np.count_nonzero(values, axis=-1))  # when all that are not 0 agree
+    return np.minimum(np.maximum(2 * stats.norm.sf(observed / spread), least), 1.0)
 
 
 def holm(p_values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
 from bnpipe.components.network.loop import Trainer, shared
-from bnpipe.components.study.arms import ARMS, Arm, batch_inference, standardized
+from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import (
     GradientCourse,
     Probe,
@@ -101,9 +101,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         arm, data = self.arm, self.data
-        self.model = arm.build(data.features, data.classes, self.depth)
-        if arm.standardized:
-            self.model = standardized(self.model, data.train.features)
+        self.model = arm.build(data.features, data.classes, self.depth, data.train.features)
         params = arm.params(self.depth, 0)
         self._trainer = Trainer(
             self.model, params, data.train, data.validation, Path(), lambda *_: None

@@ -46,7 +46,7 @@ class Synthetic:
     ) -> Training:
         of = {**NONE, **self._arms.get(arm, {})}
         noise = self._rng.normal(size=6)
-        test = float(np.clip(of["accuracy"] + 0.001 * noise[0], 0, 1))
+        test = float(np.clip(of["accuracy"] + 0.0009 * noise[0], 0, 1))
         to_97 = of["steps"] * np.exp(0.15 * noise[1])
         grid = fields.get("curve_steps", CURVE)
         curve = 0.98 - 0.01 * (to_97 / np.array(grid)) ** 0.5

@@ -7,14 +7,8 @@ import pytest
 
 from bnpipe.components.network import network
 from bnpipe.components.network.batch_norm import BatchNorm
-from bnpipe.components.study.arms import (
-    ARMS,
-    FixedNorm,
-    GhostNorm,
-    MovingNorm,
-    NoisyNorm,
-    standardized,
-)
+from bnpipe.components.study.arms import ARMS, FixedNorm, GhostNorm, MovingNorm, NoisyNorm
+from bnpipe.components.study.measures import Probe
 
 
 @pytest.fixture
@@ -94,14 +88,20 @@ def test_standardized_inputs_have_no_mean_and_the_variance_one(data):
     images = data.train.features.copy()
     images[:, 3] = 0.25  # a pixel that never changes
     plain = ARMS["none"].build(data.features, data.classes, 2)
-    model = standardized(plain, images)
-    ARMS["none"].restart(model, 2, 5, data.validation)
+    model = ARMS["standardized"].build(data.features, data.classes, 2, images)
+    for network_ in (plain, model):
+        ARMS["none"].restart(network_, 2, 5, data.validation)
     scaled = (images - images.mean(0)) / np.sqrt(images.var(0) + 1e-3)
     assert scaled[:, 4:].std(0) == pytest.approx(1, abs=0.05)
     for training in (True, False):
         received = model(images[:100], training=training).numpy()
         np.testing.assert_allclose(received, plain(scaled[:100]).numpy(), atol=1e-4)
-    assert [v.path for v in model.trainable_variables] == [v.path for v in plain.variables]
+    assert [v.path for v in model.variables] == [v.path for v in plain.variables]
+    tapped = [
+        Probe(*of, data.train.labels[:9]) for of in ((model, 2, images[:9]), (plain, 2, scaled[:9]))
+    ]
+    inputs, expected = (probe.gradients()[1] for probe in tapped)
+    np.testing.assert_allclose(inputs, expected, atol=1e-4)
 
 
 def test_statistics_that_begin_with_those_of_images_normalise_them(data):

@@ -65,15 +65,14 @@ def planted(trainings: Sequence[Training], points: float) -> Claim:
     return claim
 
 
-def differing(trainings: Sequence[Training], points: float) -> tuple[float, float]:
-    """How often a planted effect is found: by the comparison with none, by the whole verdict.
+def supported(trainings: Sequence[Training], points: float) -> float:
+    """How often a planted effect is found by all that decides the claim.
 
-    Each at the level of the first of six claims, the hardest that Holm asks for.
+    At the level of the first of six claims, the hardest that Holm asks for.
     """
-    claim = planted(trainings, points)
-    gate = claim.gate.pair
-    assert gate is not None
-    return tuple(float((p <= ALPHA / 6).mean()) for p in (gate.p_better, claim.p("difference")))
+    options = planted(trainings, points).options()
+    (p,) = (p for outcome, _, _, p in options if outcome == "supported")
+    return float((p <= ALPHA / 6).mean())
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +89,11 @@ def test_at_most_five_in_a_hundred_permuted_studies_find_anything(mnist: list[Tr
 
 
 def test_a_planted_effect_of_a_seventh_of_a_point_is_found(mnist: list[Training]) -> None:
-    """By the comparison with none, and by all that decides the claim."""
-    for trainings in (mnist, list(Synthetic().study())):
-        assert min(differing(trainings, 0.15)) >= 0.8
-    assert max(differing(mnist, 0.0)) <= 0.03
+    assert supported(mnist, 0.15) >= 0.8
+    assert supported(mnist, 0.0) <= 0.03
+    # As large as the plan, and with accuracies that vary as much: by 0.13 points in a difference.
+    drawn = [list(Synthetic(seed=n).study(seeds=16, controls=16, few=8)) for n in range(8)]
+    assert np.mean([supported(trainings, 0.15) for trainings in drawn]) >= 0.8
 
 
 def test_the_verdicts_of_mnist_are_whole_sentences_with_their_numbers(

@@ -36,7 +36,7 @@ def test_what_is_compiled_is_used_before_anything_else_is_compiled(
 ) -> None:
     """Also where each process is too large to compile more: the next one goes on."""
     params = Params(seeds=1, epochs=1, experiments=("main", "dropout", "small"))
-    task = {"params": dataclasses.asdict(params), "classes": 2, "features": 3}
+    task = {"params": dataclasses.asdict(params), "classes": 2}
     (tmp_path / "task.json").write_text(json.dumps(task))
     (tmp_path / "arrays").mkdir()
     for split in ("train", "validation", "test"):
