@@ -153,6 +153,7 @@ class Cluster:
         while overview["slots-available"] < wanted <= overview["slots-total"]:
             if time.monotonic() > deadline:  # others are at work, or a TaskManager is new
                 break
+            self._tell(f"waiting for {wanted} free slots at {master.address}")
             time.sleep(1)
             overview = master.overview()
         managers, total = overview["taskmanagers"], overview["slots-total"]
@@ -186,6 +187,7 @@ class Cluster:
         if not is_address(named):
             if self._beam.engine != "prism" and shutil.which("java") is None:
                 raise EngineError("expected java on PATH for the job server", hint="install a JRE")
+            self._tell(f"waiting for the job server {named} to begin")
             ports = self._stack.enter_context(job_server(partial(command, self._beam), self._log))
             if self._beam.engine == "spark":
                 self._driver = Driver(f"{os.environ.get('SPARK_LOCAL_IP', 'localhost')}:{ports[3]}")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bnpipe.data.engines.errors import EngineError
 
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
+"""While its process lives: on a busy machine Java alone has taken a minute to begin."""
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def job_server(
         its ports on this machine.
 
     Raises:
-        EngineError: it cannot be started, or does not answer within a minute.
+        EngineError: it cannot be started, or does not answer within five minutes.
     """
     with ExitStack() as stack:
         folder = Path(
