@@ -95,6 +95,7 @@ def test_a_study_that_was_killed_goes_on_to_the_same_bytes(
         ("main", "batch", 0),
         ("custom", "custom_batch", 0),
         ("main", "batch", 1),
+        ("custom", "custom_batch", 1),
         ("main", "none", 0),
         ("main", "none", 1),
     ]
