@@ -82,7 +82,7 @@ class Training:
         curve_steps: steps after which the validation accuracy was measured.
         curve_accuracy: it, as a share.
         validation_accuracy: at the end; also what a rate is chosen by.
-        test_accuracy: mean at the `plan.scored_steps` of the last tenth, of an article's own layer
+        test_accuracy: mean at the `plan.scored_steps` of the last tenth, of the article's own layer
             by moving statistics at the end; None where the test split was not read.
         train_accuracy: likewise, as at inference.
         test_accuracy_clean: without the images whose label raters doubt; None where there is no
