@@ -28,7 +28,6 @@ from bnpipe.data.plain_file import read_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("bnpipe.components", "bnpipe.serving", "bnpipe.data")
-# The libraries whose version can change what a step computes.
 # The memo's keys cover this file: another way of digesting is another entry.
 _MADE_BY = Path(__file__).read_bytes()
 
@@ -85,6 +84,7 @@ class CodeDigests:
         self._memo_file = memo
         self._memo: dict[str, tuple[str, list[str]]] = {}
         self._closures: dict[tuple[str, ...], dict[str, str]] = {}
+        self._modules: dict[str, tuple[str, list[str]] | None] = {}
         self._dirty = False
         if memo is not None:
             # Not there, or half-written by a kill: only time is lost.
@@ -116,9 +116,9 @@ class CodeDigests:
         waiting = list(modules)
         while waiting:
             name = waiting.pop()
-            if name in digests or (source := self._source(name)) is None:
+            if name in digests or (module := self._module(name)) is None:
                 continue
-            digests[name], imports = self._module(source)
+            digests[name], imports = module
             waiting.extend(imports)
             if name.count(".") > 1:  # importing a.b runs a/__init__.py first; bnpipe has none
                 waiting.append(name.rpartition(".")[0])
@@ -137,21 +137,22 @@ class CodeDigests:
             return _folder(room) / rest
         return (self._root or ROOT) / name
 
-    def _source(self, name: str) -> Path | None:
-        base = self.path(name.partition(".")[2].replace(".", "/"))
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
-        return None
+    def _module(self, name: str) -> tuple[str, list[str]] | None:
+        """A module's digest and the first-party names it imports; None if there is no such one."""
+        if name not in self._modules:
+            self._modules[name] = self._read(self.path(name.partition(".")[2].replace(".", "/")))
+        return self._modules[name]
 
-    def _module(self, source: Path) -> tuple[str, list[str]]:
-        """A module's digest and the first-party names it imports."""
-        text = source.read_bytes()
-        by_text = hashlib.sha256(_MADE_BY + text).hexdigest()
-        if by_text not in self._memo:
-            self._memo[by_text] = _parsed(text)
-            self._dirty = True
-        return self._memo[by_text]
+    def _read(self, base: Path) -> tuple[str, list[str]] | None:
+        for source in (base.with_suffix(".py"), base / "__init__.py"):
+            if source.is_file():
+                text = source.read_bytes()
+                by_text = hashlib.sha256(_MADE_BY + text).hexdigest()
+                if by_text not in self._memo:
+                    self._memo[by_text] = _parsed(text)
+                    self._dirty = True
+                return self._memo[by_text]
+        return None
 
 
 @functools.cache
@@ -164,45 +165,35 @@ def _folder(room: str) -> Path:
 
 @functools.cache
 def _parsed(text: bytes) -> tuple[str, list[str]]:
-    """A source text's digest and the first-party names it imports."""
-    tree = ast.parse(text)
-    return _ast_digest(tree), sorted(set(_imports(tree)))
+    """A source text's digest and the first-party names it imports.
 
-
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """First-party module names that a module may import; `from a import b` gives a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (n for n in names if ".".join(n.split(".")[:2]) in FIRST_PARTY)
-
-
-def _ast_digest(tree: ast.Module) -> str:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # A string expression is a docstring, of the thing or of the attribute above it.
-            node.body = [s for s in node.body if not _is_text(s)]
-    return hashlib.sha256(_dump(tree).encode()).hexdigest()
-
-
-def _dump(tree: ast.AST) -> str:
-    """A syntax tree as text that is the same under every Python: what `ast.dump` of 3.11 gives.
-
-    Since 3.12 functions and classes list their type parameters, of which code that 3.11 can read
-    has none, and texts in f-strings come in other pieces; since 3.13 empty lists are left out.
+    The digest is of the syntax tree without docstrings, as text that is the same under every
+    Python: what `ast.dump` of 3.11 gives. Since 3.12 functions and classes list their type
+    parameters, of which code that 3.11 can read has none, and texts in f-strings come in other
+    pieces; since 3.13 empty lists are left out.
     """
-    for node in ast.walk(tree):
-        if not getattr(node, "type_params", True):
-            del node.type_params  # type: ignore[attr-defined]
-        if isinstance(node, ast.JoinedStr):
-            node.values = _joined(node.values)
+    tree = ast.parse(text)
+    imports: set[str] = set()
+    for node in ast.walk(tree):  # once: a run in a new home waits for this
+        match node:
+            case ast.Import():
+                imports.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                imports.add(module)
+                imports.update(f"{module}.{alias.name}" for alias in node.names)
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                # A string expression is a docstring, of the thing or of the attribute above it.
+                node.body = [s for s in node.body if not _is_text(s)]
+                if not getattr(node, "type_params", True):
+                    del node.type_params  # type: ignore[union-attr]
+            case ast.JoinedStr():
+                node.values = _joined(node.values)
     if sys.version_info >= (3, 13):
-        return ast.dump(tree, show_empty=True)
-    return ast.dump(tree)
+        dumped = ast.dump(tree, show_empty=True)
+    else:
+        dumped = ast.dump(tree)
+    ours = (name for name in imports if ".".join(name.split(".")[:2]) in FIRST_PARTY)
+    return hashlib.sha256(dumped.encode()).hexdigest(), sorted(ours)
 
 
 def _joined(values: Iterable[ast.expr]) -> list[ast.expr]:
