@@ -177,6 +177,7 @@ def draw(home: Path, run: str) -> None:
 
 def draw_ahead() -> None:
     """Loads what drawing needs, and has the first drawing behind it."""
-    from bnpipe.pipeline.report import page, svg  # noqa: F401
+    from bnpipe.pipeline.report import evaluation_charts, page, svg  # noqa: F401
 
+    page.template(page.TEMPLATE)
     svg.draw("ahead", 1.0, "", lambda axes: None)

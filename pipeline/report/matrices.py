@@ -104,7 +104,8 @@ def _cell(axes: Axes, row: int, column: int, colour: str, alpha: float, text: st
     corner = column - 0.5, row - 0.5
     axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=shade, lw=0))
     if text:
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
+        label = axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
+        label.set_in_layout(False)  # it is inside, and to find that out takes as long as to draw it
 
 
 def _upright(names: list[str]) -> float:

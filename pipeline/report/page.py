@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from bnpipe.pipeline.report.evaluation import (
 )
 
 Json = Mapping[str, Any]
+
+TEMPLATE = "report.html.j2"
 
 # What decides how the headline looks; the words say it too, for those who see no colour.
 _GOOD, _BAD, _NEUTRAL = "good", "bad", "neutral"
@@ -81,8 +84,9 @@ class Thumbnail:
     answers: Sequence[str]
 
 
+@functools.cache
 def template(name: str) -> Template:
-    """One of the templates of pages; every value is escaped."""
+    """One of the templates of pages, compiled once; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("bnpipe.pipeline.report"),
         autoescape=True,
@@ -104,7 +108,7 @@ def render(contents: Contents) -> str:
 
     evaluation = contents.evaluation
     evaluated = evaluation if evaluation is not None and evaluation.models else None
-    page = template("report.html.j2").render(
+    page = template(TEMPLATE).render(
         contents=contents,
         run=contents.run,
         headline=headline(contents.run),

@@ -16,6 +16,7 @@ import matplotlib
 import matplotlib.style
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK: Final = "#010101"
@@ -76,12 +77,16 @@ def draw(name: str, height: float, alt: str, paint: Callable[[Axes], None]) -> M
     # "default" first: a user's matplotlibrc must not change the report.
     with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        paint(figure.add_subplot())
+        axes = figure.add_subplot()
+        paint(axes)
+        for background in (figure.patch, axes.patch):
+            background.set_visible(False)
         buffer = io.StringIO()
         with warnings.catch_warnings():
             # The browser has its own fonts; what DejaVu lacks is no news.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
+            # Not by `savefig`, which draws everything twice.
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=_METADATA)
     return _inline(buffer.getvalue(), name, alt)
 
 

@@ -1,5 +1,7 @@
 """What can be known before anything runs is said then."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from bnpipe.pipeline import cli
 from bnpipe.serving.folder.signing import make_keys
+from tests.child import environment
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,18 @@ def test_flags_are_added_to_those_of_the_engine_and_name_no_other(home: Path, ca
     assert "--runner=DirectRunner: the engine is flink" in line
     line = refusal(capfd, "run", "--only", "trainer", *sets, "--", "--object_reuse")
     assert "--only trainer needs results" in line  # Flink's own flags are its job server's matter
+
+
+def test_drawing_ahead_leaves_nothing_to_load_for_the_report() -> None:
+    code = """
+import sys
+from bnpipe.pipeline import launch
+launch.draw_ahead()
+loaded = set(sys.modules)
+from bnpipe.pipeline.report import contents, evaluation_charts, page
+print(sorted(set(sys.modules) - loaded), page.template.cache_info().currsize)
+"""
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert run.stdout.split("\n")[0] == "[] 1", run.stderr[-3000:]
