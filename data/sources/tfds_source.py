@@ -177,6 +177,9 @@ def find(dataset: str, data_dir: Path) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every choice it makes
     name, _, config = dataset.partition("/")
     try:
+        # Or TFDS loads all data sets that it has, to look for the name.
+        import tensorflow_datasets.image_classification
+
         known = tfds.builder_cls(name).builder_configs
         if config and config not in known:
             near = difflib.get_close_matches(config, known, n=1)

@@ -52,12 +52,13 @@ def _open_streams() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    from bnpipe.data import collect_rarely
+    from bnpipe.data import collect_rarely, lean_import
     from bnpipe.data.errors import BnpipeError
     from bnpipe.pipeline.engine.errors import ExitCode, Terminated, exit_code_of
     from bnpipe.pipeline.shadows import shadows
 
     collect_rarely()
+    lean_import.install()
     _ask_this_machine_directly()
     trace = "-v" in arguments or "--verbose" in arguments
     try:

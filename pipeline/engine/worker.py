@@ -21,7 +21,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bnpipe.data import collect_rarely, give_back_memory
+from bnpipe.data import collect_rarely, give_back_memory, lean_import
 from bnpipe.data.parent import end_with_parent
 from bnpipe.pipeline.engine.errors import Terminated
 from bnpipe.pipeline.engine.execute import terminable
@@ -31,6 +31,7 @@ from bnpipe.pipeline.engine.step import Task, execute
 def main() -> None:
     """Serve one run."""
     collect_rarely()
+    lean_import.install()
     descriptor, parent = map(int, sys.argv[1:])
     # What a step starts must not hold the connection open when this process is gone.
     os.set_inheritable(descriptor, False)
@@ -71,7 +72,7 @@ def _answer(call: bytes, send: Callable[..., None]) -> None:
 
 
 def _make_ready(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    # Nothing that is loaded ahead becomes garbage, and looking for it costs a third of the time.
+    # Little that is loaded ahead becomes garbage, and to look for it costs a third of the time.
     gc.disable()
     try:
         function(*arguments)
