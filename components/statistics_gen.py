@@ -86,10 +86,4 @@ def _facts(split: str, summary: SplitSummary) -> dict[str, int | float]:
     }
 
 
-def ahead(params: Params) -> None:
-    """Loads the libraries."""
-    import bnpipe.data.beam_statistics
-    import bnpipe.data.statistics.statistics_proto  # noqa: F401
-
-
-COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run, on_beam=True, ahead=ahead)
+COMPONENT = Component("statistics_gen", Inputs, Outputs, Params, run, on_beam=True)

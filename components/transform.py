@@ -70,9 +70,4 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
     return {"images": total, "features": info.features, "ink_cuts": json_text(cuts)}
 
 
-def ahead(params: Params) -> None:
-    """Loads the libraries."""
-    import bnpipe.data.beam_transform  # noqa: F401
-
-
-COMPONENT = Component("transform", Inputs, Outputs, Params, run, on_beam=True, ahead=ahead)
+COMPONENT = Component("transform", Inputs, Outputs, Params, run, on_beam=True)

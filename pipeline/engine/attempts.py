@@ -97,6 +97,10 @@ class Attempts:
         """True while one more step may begin."""
         return len(self.at_work) < self._executor.places
 
+    def choose(self, steps: Sequence[str]) -> str:
+        """The one to begin, of steps that may."""
+        return self._executor.choose(steps)
+
     def begin(self, plan: StepPlan, scratch: str | None = None) -> None:
         """Start a step.
 

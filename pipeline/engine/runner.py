@@ -231,12 +231,14 @@ class Runner:
             )
 
     def _next(self) -> str | None:
-        """The first step that waits for nothing any more."""
-        for name in self._waiting:
-            waits_for = self._graph.waits_for(name) | self._twins.get(name, set())
-            if waits_for.isdisjoint({*self._waiting, *self._attempts.at_work}):
-                return name
-        return None
+        """A step that waits for nothing any more."""
+        going_on = {*self._waiting, *self._attempts.at_work}
+        free = [
+            name
+            for name in self._waiting
+            if going_on.isdisjoint(self._graph.waits_for(name) | self._twins.get(name, set()))
+        ]
+        return self._attempts.choose(free) if free else None
 
     def _coming(self) -> list[Ahead]:
         """What is to come soon, with what makes a process ready for it."""

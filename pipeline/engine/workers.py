@@ -51,6 +51,9 @@ class Executor(Protocol):
     def start(self, task: Task) -> int:
         """Begin an attempt; returns the number of the worker, 0 for this process."""
 
+    def choose(self, steps: Sequence[str]) -> str:
+        """The one to start, of steps that may."""
+
     def ahead(self, coming: Sequence[Ahead]) -> None:
         """Let who is idle make ready for what is coming."""
 
@@ -85,6 +88,10 @@ class Here:
         """Take a task; it runs when its end is waited for."""
         self._task = task
         return 0
+
+    def choose(self, steps: Sequence[str]) -> str:
+        """The first."""
+        return steps[0]
 
     def ahead(self, coming: Sequence[Ahead]) -> None:
         """Nobody is idle here."""
@@ -145,8 +152,10 @@ class _Worker:
         """How far it is from doing a job: less is better."""
         if self.idle:
             return 0 if job in self.ready_for else 2
-        # Who is still at it with imports for another is sooner done than a new process.
-        return 1 if self.ahead == job else 3
+        if self.ahead == job:
+            return 1
+        # Who makes ready for another is sooner done than a new process.
+        return 3 if job in self.ready_for else 4
 
     def send(self, call: bytes) -> None:
         """Ask it for something, pickled."""
@@ -179,7 +188,7 @@ class _Worker:
 
 
 class Workers:
-    """Runs tasks in worker processes, which are started when there is nobody idle.
+    """Runs tasks in worker processes, which are started when nobody is without a task.
 
     They are started from the thread that enters, and live no longer than it.
 
@@ -198,8 +207,18 @@ class Workers:
         self._asked: set[str] = set()
 
     def start(self, task: Task) -> int:
-        """Give a task to who is ready for it, else to anybody idle, else to a new worker."""
+        """Give a task to who is nearest to it, else to a new worker."""
         return self._give(task.step, "step", task).number
+
+    def choose(self, steps: Sequence[str]) -> str:
+        """The one that somebody is nearest to; of equals one that nobody else is ready for."""
+        free = [worker for worker in self._workers if worker.job is None]
+        ready = {step for worker in self._workers for step in worker.ready_for}
+
+        def rank(step: str) -> tuple[int, bool]:
+            return min((worker.distance(step) for worker in free), default=0), step in ready
+
+        return min(steps, key=rank)
 
     def ahead(self, coming: Sequence[Ahead]) -> None:
         """Ask every idle worker to make ready for one step that nobody was asked for.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from bnpipe.pipeline.engine.execute import FinishedRun
 from bnpipe.pipeline.engine.fingerprint import CodeDigests
 from bnpipe.pipeline.engine.plan import Selection
 from bnpipe.pipeline.engine.store import Store
+from bnpipe.pipeline.engine.workers import Workers, _Worker
 from tests.child import WITH_TESTS, environment
 from tests.pipeline.engine.side_by_side import SIDE, WASTE, run_side_by_side
 from tests.waiting import is_gone, wait_for
@@ -197,6 +199,37 @@ def test_an_idle_worker_makes_ready_and_gets_the_step(
     assert [p.name for p in (folder / "pids").glob("ahead-*")] == [f"ahead-{last}"]
     assert [r["step"] for r in result.summary["made_ready"]] == ["last"]
     assert fails == ("OddError" in (result.folder.path / "workers.log").read_text())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ready", "chosen", "given"),
+    [
+        ({}, {}, "b", "b", 2),  # who is ready and idle gets its step first
+        ({}, {"ahead": "b"}, "x", "b", 2),  # who makes ready for the step itself is waited for
+        ({}, {"ahead": "x"}, "b", "a", 1),  # of who makes ready for another nobody knows how long
+        ({}, {"job": "x"}, "b", "a", 1),  # who is at work gets its step later, if there is another
+        ({"job": "x"}, {"ahead": "x"}, "b", "b", 2),
+        ({"ahead": "x"}, {"ahead": "x"}, "b", "b", 2),
+        ({"job": "x"}, {"ahead": "x"}, "x", None, 2),  # sooner done than a new process
+    ],
+)
+def test_a_step_goes_where_it_was_made_ready(
+    first: dict[str, str],
+    second: dict[str, str],
+    ready: str,
+    chosen: str | None,
+    given: int,
+    tmp_path: Path,
+) -> None:
+    processes = Workers(2, tmp_path / "log", lambda event: None)
+    at_hand: Any = SimpleNamespace(poll=lambda: None)
+    sent: Any = SimpleNamespace(send_bytes=lambda call: None)
+    for number, (doing, ready_for) in enumerate(((first, set()), (second, {ready})), 1):
+        worker = _Worker(number, at_hand, sent, None, **doing, ready_for=ready_for)
+        processes._workers.append(worker)
+    for steps in (["a", "b"], ["b", "a"]):
+        assert processes.choose(steps) == (chosen or steps[0])
+    assert processes._give("b", "step").number == given
 
 
 def test_a_worker_gives_back_what_its_step_left_in_memory(tmp_path: Path, folder: Path) -> None:
