@@ -46,8 +46,10 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
 
 
 def ahead(params: Params) -> None:
-    """Loads the libraries."""
-    import bnpipe.components.cross_validation.work  # noqa: F401
+    """Loads the libraries, and compiles the networks for images as many and large as MNIST's."""
+    from bnpipe.components.cross_validation.work import compile_ahead
+
+    compile_ahead(params)
 
 
 COMPONENT = Component("cross_validation", Inputs, Outputs, Params, run, ahead=ahead)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,9 +15,10 @@ from bnpipe.components.base import Context, Facts
 from bnpipe.components.cross_validation.step import Inputs, Outputs, Params
 from bnpipe.components.network import network
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.loop import program_for
 from bnpipe.components.network.params import Params as NetworkParams
 from bnpipe.components.network.params import TrainingError
+from bnpipe.components.network.program import Program, resident
 from bnpipe.components.network.rows import Bytes, Rows
 from bnpipe.data.dataset_info import DatasetInfo
 
@@ -30,6 +30,13 @@ BATCH_SIZE = 256
 
 LEAST_IMAGES = 10
 """Images to train on per class, below which no network is worth asking."""
+
+DEVICE = "/cpu:0"
+EXPECTED = MOST_TRAINED, 14 * 14, 10
+"""Images, their values and their classes: of MNIST, and of most sets of its kind."""
+
+_ready: dict[tuple[int, int, int, int], Program] = {}
+"""What this process has compiled ahead, by what was expected and the seed; each is used once."""
 
 _QUICK = NetworkParams(hidden_units=(128, 64), momentum=0.9, learning_rate=5e-3, schedule="cosine")
 
@@ -67,7 +74,7 @@ def by_folds(rows: Rows, seed: int, progress: Callable[[int, int, str], None]) -
     folds = np.where(learned, place // stride % FOLDS, -1)
     sample = np.flatnonzero(learned & (place % stride == 0))
     train = InMemory(_sampled(rows, sample), rows.labels[sample].astype(np.int32))
-    with tf.device("/cpu:0"):
+    with tf.device(DEVICE):
         model, weights = _networks(train, folds[sample], rows.info.classes, seed, progress)
         answers = np.zeros((len(rows.labels), rows.info.classes), np.float32)
         for block, pixels in rows.blocks():
@@ -118,25 +125,42 @@ def _networks(
     progress: Callable[[int, int, str], None],
 ) -> tuple[keras.Model, list[list[npt.NDArray[np.generic]]]]:
     """The weights of one network per fold, and a model that takes them."""
-    batch = max(2, min(BATCH_SIZE, train.size // 16))
-    epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS * batch // train.size))
-    params = dataclasses.replace(_QUICK, batch_size=batch, epochs=epochs, seed=seed)
-    model = network.build(train.features.shape[1], classes, params)
-    trainer = Trainer(model, params, train, train, Path(), lambda *_: None)
-    trainer.rest = 0  # images of an epoch that fill no batch are left out
-    trainer.compile()
-    steps = epochs * trainer.full_steps
+    params, program = _program(train, classes, seed)
+    model, batch = program.model, params.batch_size
+    examples = resident(train.held, train.labels)
+    # Images of an epoch that fill no batch are left out.
+    steps = params.epochs * (train.size // batch)
     weights = []
     for fold in range(FOLDS):
         network.restart(model, dataclasses.replace(params, seed=seed + fold))
-        for variable in trainer.optimizer.variables:
-            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        program.restart()
         others = np.flatnonzero(folds != fold)
         again = range(-(-steps * batch // len(others)))
         order = np.concatenate([others[epoch_order(seed + fold, e, len(others))] for e in again])
         batches = order[: steps * batch].reshape(steps, batch)
         progress(fold, FOLDS, f"network {fold + 1} of {FOLDS}")
-        for start in range(0, steps, trainer.chunk_steps):
-            trainer.advance(batches[start : start + trainer.chunk_steps])
+        for start in range(0, steps, program.chunk_steps):
+            program.advance(*examples, batches[start : start + program.chunk_steps])
         weights.append([variable.numpy() for variable in model.variables])
     return model, weights
+
+
+def _program(train: InMemory, classes: int, seed: int) -> tuple[NetworkParams, Program]:
+    """How the networks are trained, and by what: compiled ahead, or not yet."""
+    batch = max(2, min(BATCH_SIZE, train.size // 16))
+    epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS * batch // train.size))
+    params = dataclasses.replace(_QUICK, batch_size=batch, epochs=epochs, seed=seed)
+    width = train.features.shape[1]
+    ready = _ready.pop((train.size, width, classes, seed), None)
+    return params, ready or program_for(network.build(width, classes, params), params, train)
+
+
+def compile_ahead(params: Params) -> None:
+    """Compiles what trains the networks on images that are as many, and as large, as expected."""
+    size, width, classes = expected = EXPECTED
+    labels = np.zeros(size, np.int32)
+    train = InMemory(np.empty((size, width), np.float32), labels)
+    with tf.device(DEVICE):
+        _, program = _program(train, classes, params.seed)
+        program.compile(*resident(train.held, labels))
+    _ready[*expected, params.seed] = program

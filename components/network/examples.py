@@ -17,12 +17,14 @@ import numpy.typing as npt
 from bnpipe.components.artifacts import TransformedExamples
 from bnpipe.components.network.params import TrainingError
 from bnpipe.data.dataset_info import DatasetInfo
-from bnpipe.data.records.examples import Column, read_batches, read_transformed
+from bnpipe.data.records.examples import Column, read_batches
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
 BLOCK_ROWS = 8192  # rows that are evaluated at a time
+LEAST_HELD = 64_000
+"""Rows. MNIST and most sets of its kind have fewer, so what is compiled for so many serves all."""
 
 
 class Split(Protocol):
@@ -43,12 +45,52 @@ class Split(Protocol):
         """All rows in order, some thousands at a time: float32[n, D] and int32[n]."""
 
 
+def allocate(rows: int, features: int, memory_budget: int) -> Floats:
+    """An array for the rows of a split and maybe more, float32[R, features], not filled.
+
+    It has LEAST_HELD rows at least, as far as the budget of bytes allows: a program is compiled for
+    R, so it can be ready before there are examples. On the CPU empty rows take no memory.
+    """
+    least = min(LEAST_HELD, memory_budget // (4 * features))
+    return np.empty((max(rows, least), features), np.float32)
+
+
 @dataclass(frozen=True)
 class InMemory:
-    """A split that is held in memory: features float32[N, D] in [0, 1], labels int32[N]."""
+    """A split that is held in memory: features float32[N, D] in [0, 1], labels int32[N].
+
+    Attributes:
+        allocated: the array that `features` begins, float32[R, D], where there is one.
+    """
 
     features: Floats
     labels: Integers
+    allocated: Floats | None = None
+
+    @property
+    def held(self) -> Floats:
+        """The features, and the empty rows behind them."""
+        return self.features if self.allocated is None else self.allocated
+
+    @classmethod
+    def read(cls, split: str, shards: Sequence[Path], rows: int, held: Floats) -> InMemory:
+        """Reads the shards of a split, which has `rows` rows, to the beginning of `held`.
+
+        Raises:
+            TrainingError: there are other than `rows` rows, one has another number of features, or
+                one that is not finite.
+        """
+        labels, read = np.zeros(rows, np.int32), 0
+        for columns in (c for shard in shards for c in _checked_batches(shard, held.shape[1])):
+            start, read = read, read + len(columns["label"])
+            if read <= rows:
+                held[start:read], labels[start:read] = columns["features"], columns["label"]
+        if read != rows:
+            raise TrainingError(
+                f"split {split}: expected {rows} examples as in dataset.json, received {read}",
+                hint="run the transform step again: bnpipe run --force transform",
+            )
+        return cls(held[:rows], labels, held)
 
     @property
     def size(self) -> int:
@@ -138,19 +180,16 @@ def open_splits(
             is not finite.
         DataError: a file is damaged.
     """
-    rows = info.splits.get("train", 0) + info.splits.get("validation", 0)
-    fits = rows * info.features * 4 <= memory_budget
+    total = info.splits.get("train", 0) + info.splits.get("validation", 0)
+    fits = total * info.features * 4 <= memory_budget
 
-    def open_split(name: str) -> Split:
-        shards = examples.shards(name)
+    def open_split(name: str, budget: int) -> Split:
+        shards, rows = examples.shards(name), info.splits.get(name, 0)
         if not fits:
             return OnDisk.write(shards, scratch / f"{name}.float32", info.features, limit)
-        read = read_transformed(shards)
-        features = read.features.reshape(len(read.label), -1 if len(read.label) else info.features)
-        checked = _checked(features, info.features, f"split {name}")
-        return InMemory(checked, read.label.astype(np.int32))
+        return InMemory.read(name, shards, rows, allocate(rows, info.features, budget))
 
-    train, validation = open_split("train"), open_split("validation")
+    train, validation = open_split("train", memory_budget), open_split("validation", 0)
     if not train.size:
         raise TrainingError("the train split is empty: expected at least one example")
     for name, split in (("train", train), ("validation", validation)):

@@ -1,4 +1,4 @@
-"""The training loop: hundreds of steps are one XLA program, so nothing is dispatched in between.
+"""The training loop: epoch by epoch, with progress, checkpoints and an end.
 
 The semantics are those of `model.fit(features, labels, batch_size=..., epochs=...)` with the order
 of the examples made explicit: every epoch is a permutation drawn from the seed and the epoch, cut
@@ -7,10 +7,9 @@ into batches, of which the last may be smaller.
 
 from __future__ import annotations
 
-import contextlib
-import gc
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from bnpipe.components.network.checkpoint import Arrays, Position
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import InMemory, Split, epoch_order
 from bnpipe.components.network.params import Params, TrainingError
+from bnpipe.components.network.program import CHUNK_STEPS, Program, resident
 
-CHUNK_STEPS = 1000  # steps of one call: about a tenth of a second between progress and checkpoints
+CHUNK_ROWS = 2**18  # of one call, whose numbers are held three times
 CHUNK_BYTES = 64 * 2**20  # features of one call when they come from disk
 
 
@@ -35,7 +35,7 @@ class Trainer:
     """Trains one model.
 
     Args:
-        model: a model features -> logits; its variables are changed.
+        program: takes the steps, see `program_for`; its model's variables are changed.
         params: the component's parameters.
         train: what to train on.
         validation: what to evaluate after every epoch.
@@ -45,12 +45,12 @@ class Trainer:
     Attributes:
         position: how far training has come, with the history.
         resumed_from: steps that a checkpoint spared.
-        compile_seconds: time that tracing and compiling took.
+        compile_seconds: time that tracing and compiling took here.
         loop_seconds: time of the training steps alone.
         steps_run: the steps that were run in that time.
     """
 
-    model: keras.Model
+    program: Program
     params: Params
     train: Split
     validation: Split
@@ -66,18 +66,8 @@ class Trainer:
         size, batch = self.train.size, self.params.batch_size
         self.full_steps, self.rest = divmod(size, batch)
         self.steps_per_epoch = self.full_steps + (self.rest > 0)
-        self.chunk_steps = min(self.full_steps, CHUNK_STEPS)
-        if isinstance(self.train, InMemory):
-            self._resident = shared(self.train.features), tf.constant(self.train.labels)
-        else:
-            features = self.model.input_shape[-1]
-            self.chunk_steps = min(self.chunk_steps, max(1, CHUNK_BYTES // (4 * batch * features)))
-        self.optimizer = _optimizer(self.params, self.params.epochs * self.steps_per_epoch)
-        self.optimizer.build(self.model.trainable_variables)
+        self.model, self.optimizer = self.program.model, self.program.optimizer
         self.best: Arrays = []
-        # AutoGraph would rewrite the layers' Python code first, for a second and no gain.
-        self._many_steps = tf.function(self._trace_many_steps, jit_compile=True, autograph=False)
-        self._one_step = tf.function(self._trace_one_step, autograph=False)
         self._saved_at = time.monotonic()
 
     def fit(self) -> None:
@@ -87,7 +77,7 @@ class Trainer:
             TrainingError: the loss, or a weight at the end, is not a finite number.
         """
         self._resume()
-        self.compile()
+        self._compile()
         while self.position.epoch < self.params.epochs and not self.position.stopped:
             self._train_epoch()
             self._close_epoch()
@@ -96,24 +86,15 @@ class Trainer:
             _assign(self.model.variables, self.best)
         self._check_weights()
 
-    def advance(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], int]:
-        """Takes a training step on every row of `rows`, int64[n, batch], with n <= `chunk_steps`.
-
-        Returns:
-            the losses before each step, float32[n], and how many examples were predicted right.
-        """
-        losses, correct = self._many_steps(*self._chunk(rows), tf.constant(len(rows)))
-        return losses.numpy()[: len(rows)], int(correct)
-
     def _train_epoch(self) -> None:
         """Trains the rest of the epoch under way."""
         position, batch = self.position, self.params.batch_size
         order = epoch_order(self.params.seed, position.epoch, self.train.size)
         while position.step < self.full_steps:
-            stop = min(position.step + self.chunk_steps, self.full_steps)
+            stop = min(position.step + self.program.chunk_steps, self.full_steps)
             rows = order[position.step * batch : stop * batch].reshape(-1, batch)
             started = time.perf_counter()
-            losses, correct = self.advance(rows)
+            losses, correct = self.program.advance(*self._fetched(rows))
             self._count(losses, batch, correct, started)
             position.step = stop
             self._report()
@@ -122,62 +103,35 @@ class Trainer:
         if self.rest:
             started = time.perf_counter()
             features, labels = self.train.rows(order[self.full_steps * batch :])
-            loss, correct = self._one_step(tf.constant(features), tf.constant(labels))
-            self._count(np.array([loss]), self.rest, int(correct), started)
+            losses, correct = self.program.step(features, labels)
+            self._count(losses, self.rest, correct, started)
 
-    def _chunk(self, rows: npt.NDArray[np.int64]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Features, labels, and the rows of them that make up each step, at most `chunk_steps`."""
-        missing = self.chunk_steps - len(rows)
-        padded = np.concatenate([rows, np.zeros((missing, rows.shape[1]), np.int64)])
+    def _fetched(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[tf.Tensor, tf.Tensor, npt.NDArray[np.int64]]:
+        """Features, labels, and the rows of them that make up each step."""
         if isinstance(self.train, InMemory):
-            return *self._resident, tf.constant(padded, tf.int32)
-        features, labels = self.train.rows(padded.ravel())
-        order = np.arange(padded.size, dtype=np.int32).reshape(padded.shape)
-        return tf.constant(features), tf.constant(labels), tf.constant(order)
+            return *self._resident, rows
+        missing = self.program.chunk_steps * rows.shape[1] - rows.size  # a program has one shape
+        features, labels = self.train.rows(np.pad(rows.ravel(), (0, missing)))
+        order = np.arange(rows.size).reshape(rows.shape)
+        return tf.constant(features), tf.constant(labels), order
 
-    def _trace_many_steps(
-        self, features: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`steps` training steps, on the rows `order[i]`: float[steps] losses, correct count."""
+    @functools.cached_property
+    def _resident(self) -> tuple[tf.Tensor, tf.Tensor]:
+        assert isinstance(self.train, InMemory)
+        return resident(self.train.held, self.train.labels)
 
-        def body(step: tf.Tensor, losses: Any, correct: tf.Tensor) -> tuple[Any, ...]:
-            rows = order[step]
-            loss, hits = self._trace_one_step(tf.gather(features, rows), tf.gather(labels, rows))
-            return step + 1, losses.write(step, loss), correct + hits
-
-        none = tf.constant(0), tf.TensorArray(tf.float32, self.chunk_steps, element_shape=()), 0
-        # Not a loop over a range: XLA would compile it anew for every number of steps.
-        _, losses, correct = tf.while_loop(lambda step, *_: step < steps, body, none)
-        return losses.stack(), correct
-
-    def _trace_one_step(
-        self, features: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of gradient descent: the mean loss and the number of right predictions."""
-        with tf.GradientTape() as tape:
-            logits = self.model(features, training=True)
-            # In half precision the loss and its gradient would keep 2 to 3 digits.
-            logits = keras.ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_mean(losses)
-        variables = self.model.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
-        return tf.cast(loss, tf.float32), tf.reduce_sum(tf.cast(hits, tf.int32))
-
-    def compile(self) -> None:
-        """Compiles both programs; zero steps leave the variables as they are."""
+    def _compile(self) -> None:
+        """Has the program ready, unless there is nothing left to train."""
         if self.position.stopped or self.position.epoch == self.params.epochs:
             return
         started = time.perf_counter()
-        with _no_garbage_collection():
-            if self.full_steps:
-                rows = np.zeros((0, self.params.batch_size), np.int64)
-                self._many_steps(*self._chunk(rows), tf.constant(0))
-            if self.rest:
-                features = tf.TensorSpec((self.rest, self.model.input_shape[-1]), tf.float32)
-                labels = tf.TensorSpec((self.rest,), tf.int32)
-                self._one_step.get_concrete_function(features, labels)
+        if self.full_steps:
+            none = np.zeros((0, self.params.batch_size), np.int64)
+            self.program.compile(*self._fetched(none)[:2])
+        if self.rest:
+            self.program.compile_step()
         self.compile_seconds = time.perf_counter() - started
 
     def _count(self, losses: Any, batch: int, correct: int, started: float) -> None:
@@ -269,25 +223,15 @@ class Trainer:
         return [*self.model.variables, *self.optimizer.variables]
 
 
-def shared(array: npt.NDArray[np.float32]) -> tf.Tensor:
-    """The array as a tensor on the current device; on the CPU in the same memory.
-
-    `tf.constant` would copy it. NumPy also asks the kernel for huge pages, TensorFlow does not, and
-    fetching scattered rows from those is measurably faster.
-    """
-    return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Tracing makes objects by the hundred thousand, and all of them are needed at first."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def program_for(model: keras.Model, params: Params, train: Split) -> Program:
+    """What trains a network on examples; those on disk come in smaller chunks."""
+    batch = params.batch_size
+    steps = -(-train.size // batch)
+    chunk_steps = min(CHUNK_STEPS, CHUNK_ROWS // batch)
+    if not isinstance(train, InMemory):
+        fetched = CHUNK_BYTES // (4 * batch * model.input_shape[-1])
+        chunk_steps = min(chunk_steps, train.size // batch, fetched)
+    return Program(model, _optimizer(params, params.epochs * steps), batch, max(1, chunk_steps))
 
 
 def _optimizer(params: Params, steps: int) -> keras.optimizers.Optimizer:

@@ -1,4 +1,4 @@
-"""One training of a study, by the product's own network and loop."""
+"""One training of a study, by the product's own network and program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from bnpipe.components.network.examples import Floats, InMemory, epoch_order
-from bnpipe.components.network.loop import Trainer, shared
+from bnpipe.components.network.program import CHUNK_STEPS, Program, resident, shared
 from bnpipe.components.study.arms import ARMS, Arm, batch_inference
 from bnpipe.components.study.measures import (
     GradientCourse,
@@ -102,17 +101,14 @@ class Bench:
     def __post_init__(self) -> None:
         arm, data = self.arm, self.data
         self.model = arm.build(data.features, data.classes, self.depth, data.train.features)
-        params = arm.params(self.depth, 0)
-        self._trainer = Trainer(
-            self.model, params, data.train, data.validation, Path(), lambda *_: None
-        )
-        if self.optimizer == "sgd":
-            self._trainer.optimizer = keras.optimizers.SGD(
-                1.0, momentum=SGD_MOMENTUM, name="optimizer"
-            )
-            self._trainer.optimizer.build(self.model.trainable_variables)
-        self._trainer.rest = 0  # images of an epoch that fill no batch are left out
-        self._trainer.compile()
+        rate = 1.0  # of every training its own
+        optimizer = {
+            "adam": keras.optimizers.Adam(rate, name="optimizer"),
+            "sgd": keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, name="optimizer"),
+        }[self.optimizer]
+        self._examples = resident(data.train.held, data.train.labels)
+        self._program = Program(self.model, optimizer, BATCH_SIZE, CHUNK_STEPS)
+        self._program.compile(*self._examples)
         sample = InMemory(*data.train.rows(np.arange(min(data.train.size, ESTIMATED_IMAGES))))
         self._sample = sample
         probed = sample.features[:PROBED_IMAGES], sample.labels[:PROBED_IMAGES]
@@ -128,16 +124,15 @@ class Bench:
         else:
             arm.restart(self.model, self.depth, seed, self._sample, self.data.live)
             self._begins[begin] = values(self.model.variables)
-        for variable in self._trainer.optimizer.variables:
-            variable.assign(tf.zeros(variable.shape, variable.dtype))
-        self._trainer.optimizer.learning_rate.assign(learning_rate)
+        self._program.restart()
+        self._program.optimizer.learning_rate.assign(learning_rate)
 
     def advance(self, seed: int, images: int, start: int, stop: int) -> bool:
         """Takes the steps from `start` to `stop`; False if a loss was not finite."""
         began = time.process_time()
         finite = True
-        for rows in _batches(seed, images, start, stop, self._trainer.chunk_steps):
-            losses, _ = self._trainer.advance(rows)
+        for rows in _batches(seed, images, start, stop, self._program.chunk_steps):
+            losses, _ = self._program.advance(*self._examples, rows)
             finite &= bool(np.isfinite(losses).all())
         self.loop_seconds += time.process_time() - began
         return finite

@@ -43,8 +43,10 @@ def run(inputs: Inputs, outputs: Outputs, params: Params, ctx: Context) -> Facts
 
 
 def ahead(params: Params) -> None:
-    """Loads the libraries."""
-    import bnpipe.components.trainer.work  # noqa: F401
+    """Loads the libraries, and compiles the network's training for examples of MNIST's shape."""
+    from bnpipe.components.trainer.work import compile_ahead
+
+    compile_ahead(params)
 
 
 COMPONENT = Component("trainer", Inputs, Outputs, Params, run, ahead=ahead)

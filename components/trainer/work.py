@@ -15,10 +15,18 @@ from bnpipe.components.base import Context, Facts
 from bnpipe.components.network import network
 from bnpipe.components.network.calibration import Fit, fit_temperature
 from bnpipe.components.network.evaluation import evaluate
-from bnpipe.components.network.examples import Split, feature_blocks, open_splits
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.examples import (
+    LEAST_HELD,
+    InMemory,
+    Split,
+    allocate,
+    feature_blocks,
+    open_splits,
+)
+from bnpipe.components.network.loop import Trainer, program_for
 from bnpipe.components.network.params import Dtype, Params, TrainingError
 from bnpipe.components.network.precise_statistics import estimate_statistics
+from bnpipe.components.network.program import Program, resident
 from bnpipe.components.trainer.export import export_verified
 from bnpipe.components.trainer.model_card import model_card, write_json
 from bnpipe.components.trainer.step import Inputs
@@ -30,6 +38,12 @@ EXACT_DTYPE: Dtype = "float64"
 # Features only: nothing is chosen by the test split, the export is proved on it.
 VERIFIED_SPLITS = ("validation", "test")
 
+EXPECTED = 784, 10
+"""Features and classes of MNIST and of most sets of its kind."""
+
+_ready: dict[Params, Program] = {}
+"""What this process has compiled ahead; each is used once, since training changes it."""
+
 
 def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context) -> Facts:
     """See `step.run`."""
@@ -39,10 +53,11 @@ def train_and_export(inputs: Inputs, model: Model, params: Params, ctx: Context)
     _check_early_stopping(params, validation)
     started = time.perf_counter()
     with _device(params.device):
-        net = network.build(info.features, info.classes, params)
+        program = _program(info, params, train)
+        net = program.model
         if inputs.start is not None:
             take_weights(net, inputs.start)
-        trainer = _train(net, train, validation, params, ctx)
+        trainer = _train(program, train, validation, params, ctx)
         loss, accuracy = evaluate(trainer.model, validation)
     train_seconds = time.perf_counter() - started
     served = net if params.dtype == SERVED_DTYPE else _in(SERVED_DTYPE, net, info, params)
@@ -98,17 +113,44 @@ def _check_early_stopping(params: Params, validation: Split) -> None:
         )
 
 
+def _program(info: DatasetInfo, params: Params, train: Split) -> Program:
+    """The untrained network, and what trains it: compiled ahead, or not yet."""
+    ready = _ready.pop(params, None)
+    if ready and isinstance(train, InMemory) and (info.features, info.classes) == EXPECTED:
+        return ready
+    return program_for(network.build(info.features, info.classes, params), params, train)
+
+
+def compile_ahead(params: Params) -> None:
+    """Compiles what trains the network on examples that are as expected; nothing is trained.
+
+    A program hangs on no more of them than their shape, unless the rate's course has to end with
+    the last epoch, they lie on disk, or they are fewer than a batch.
+    """
+    features, classes = EXPECTED
+    held, none = allocate(0, features, params.memory_budget_mb * 2**20), np.zeros(0, np.int32)
+    in_memory = len(held) == LEAST_HELD
+    if params.schedule != "constant" or params.batch_size > LEAST_HELD or not in_memory:
+        return
+    with _device(params.device):
+        expected = InMemory(held[:0], none, held)
+        program = program_for(network.build(features, classes, params), params, expected)
+        program.compile(*resident(expected.held, none))
+        program.compile_step()
+    _ready[params] = program
+
+
 def _train(
-    net: keras.Model, train: Split, validation: Split, params: Params, ctx: Context
+    program: Program, train: Split, validation: Split, params: Params, ctx: Context
 ) -> Trainer:
-    trainer = Trainer(net, params, train, validation, ctx.scratch, ctx.progress)
+    trainer = Trainer(program, params, train, validation, ctx.scratch, ctx.progress)
     trainer.fit()
     if trainer.resumed_from:
         ctx.log.info("went on from a checkpoint after %d steps", trainer.resumed_from)
     for row in trainer.position.history:
         ctx.log.info("%s", row)
     if params.precise_statistics:
-        estimate_statistics(net, train)
+        estimate_statistics(program.model, train)
     return trainer
 
 

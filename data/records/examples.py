@@ -14,7 +14,6 @@ Wire format: https://protobuf.dev/programming-guides/encoding and tensorflow/cor
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,11 +263,6 @@ def read_batches(path: Path) -> Iterator[Batch]:
     """
     for run in read_runs(path):
         yield from decode_run(run)
-
-
-def read_transformed(shards: Sequence[Path], *, features: bool = True) -> TransformedSplit:
-    """Reads one split of TransformedExamples into memory; see `read_blocks`."""
-    return next(read_blocks(shards, sys.maxsize, features=features), _joined({}))
 
 
 def read_blocks(

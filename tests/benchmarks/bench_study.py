@@ -54,7 +54,7 @@ def one_by_one(home: Path, seeds: int) -> tuple[float, int]:
     from bnpipe.components.study.plan import BATCH_SIZE, MOST_IMAGES, units
     from bnpipe.components.study.training import Bench, Data
     from bnpipe.components.study.work import live_features
-    from bnpipe.data.records.examples import read_transformed
+    from tests.transformed import read_transformed
 
     def split(name: str) -> InMemory:
         shards = sorted(home.glob(f"objects/*/*/Split-{name}/transformed_examples-*"))

@@ -134,7 +134,7 @@ def train_with_ours(seed: int, epochs: int, validated: int) -> dict[str, float]:
     from bnpipe.components.network import network
     from bnpipe.components.network.evaluation import evaluate
     from bnpipe.components.network.examples import InMemory
-    from bnpipe.components.network.loop import Trainer
+    from bnpipe.components.network.loop import Trainer, program_for
     from bnpipe.components.trainer import Params
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -152,7 +152,9 @@ def train_with_ours(seed: int, epochs: int, validated: int) -> dict[str, float]:
             ends[done // steps] = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(model, params, train, validation, Path(scratch), progress)
+        trainer = Trainer(
+            program_for(model, params, train), params, train, validation, Path(scratch), progress
+        )
         trainer.fit()
     ended, processor = time.perf_counter(), time.process_time() - processor
     images, expected = mnist("t10k")

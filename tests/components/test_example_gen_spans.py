@@ -15,10 +15,11 @@ from bnpipe.components import example_gen, transform
 from bnpipe.components.artifacts import SPLITS, Examples, TransformedExamples
 from bnpipe.components.example_gen import Params, probe
 from bnpipe.data.errors import DataError
-from bnpipe.data.records.examples import as_strings, read_batches, read_transformed
+from bnpipe.data.records.examples import as_strings, read_batches
 from bnpipe.data.records.tfrecord import read_runs
 from bnpipe.data.sources.digit_renderer import draw_chunk
 from tests.span_folders import write_images, write_records
+from tests.transformed import read_transformed
 
 BASE = "rendered_digits:1.0.0"
 

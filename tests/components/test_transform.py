@@ -12,8 +12,9 @@ from bnpipe.components.artifacts import SPLITS, Examples, TransformedExamples
 from bnpipe.components.transform import COMPONENT, Inputs, Params
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.errors import DataError
-from bnpipe.data.records.examples import encode, read_batches, read_transformed
+from bnpipe.data.records.examples import encode, read_batches
 from bnpipe.data.records.tfrecord import frame
+from tests.transformed import read_transformed
 
 
 def images(examples: Examples, split: str) -> np.ndarray:

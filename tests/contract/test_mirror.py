@@ -17,7 +17,7 @@ components/example_validator: anomalies drift_checks params profile record_check
 components/infra_validator: fresh work
 components/cross_validation: work
 components/label_validator: params work
-components/network: evaluation params rows saved_model
+components/network: evaluation params program rows saved_model
 components/study: measures params verdicts work
 components/trainer: model_card work
 data: beam_ingest beam_probe beam_statistics beam_transform digest environment errors flock parent

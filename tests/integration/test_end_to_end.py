@@ -13,9 +13,10 @@ import pytest
 from bnpipe.components.artifacts import Examples, TransformedExamples
 from bnpipe.data.dataset_info import DatasetInfo
 from bnpipe.data.png import encode_stored
-from bnpipe.data.records.examples import as_strings, read_batches, read_transformed
+from bnpipe.data.records.examples import as_strings, read_batches
 from bnpipe.pipeline.engine.store import Store
 from tests.integration.conftest import SMALL, First, MakeProject, Project, Run, digests, steps
+from tests.transformed import read_transformed
 
 STEPS = (
     "example_gen",

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bnpipe.components.cross_validation import COMPONENT, Inputs, Params
+from bnpipe.components.cross_validation import COMPONENT, Inputs, Params, work
+from bnpipe.components.network.loop import program_for
 from bnpipe.data.sources.digit_renderer import draw_chunk
 from tests.components.label_validator import label_data
 
@@ -44,3 +45,26 @@ def test_again_the_bytes_are_the_same_and_with_another_seed_others(
     assert read(again) == read(ran)
     other = run_component(COMPONENT, given, Params(seed=1), tmp_path / "other")
     assert read(other) != read(ran)
+
+
+@pytest.mark.parametrize("images", [700, 701])
+def test_what_was_compiled_before_there_were_images_is_used_if_they_are_as_expected(
+    images, ran, examples, run_component, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(work, "EXPECTED", (images, 14 * 14, 10))
+    monkeypatch.setattr(work, "_ready", {})
+    compiled = []
+
+    def counted(*args):
+        compiled.append(program_for(*args))
+        return compiled[-1]
+
+    monkeypatch.setattr(work, "program_for", counted)
+    COMPONENT.ahead(Params())
+    again = run_component(COMPONENT, Inputs(examples=examples), Params(), tmp_path / "again")
+    assert len(compiled) == (1 if images == 700 else 2)
+    assert [p._many_steps.experimental_get_tracing_count() for p in compiled] == [1] * len(compiled)
+    name = "probabilities.npy"
+    assert (again.outputs.answers.path / name).read_bytes() == (
+        ran.outputs.answers.path / name
+    ).read_bytes()

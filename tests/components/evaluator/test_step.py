@@ -69,7 +69,7 @@ def test_metrics_hold_every_model_slice_and_comparison(evaluated):
 def test_predictions_are_those_of_the_saved_model_itself(evaluated, world):
     import tensorflow as tf
 
-    from bnpipe.data.records.examples import read_transformed
+    from tests.transformed import read_transformed
 
     stored = Predictions.read(evaluated.outputs.evaluation.path / "predictions.npz")
     split = read_transformed(world.examples.shards("test"))

@@ -128,7 +128,7 @@ def answers(archives: Path, seed: int, spoils: dict[str, Spoil], **changes: obje
 
     from bnpipe.components.network import network
     from bnpipe.components.network.examples import InMemory
-    from bnpipe.components.network.loop import Trainer
+    from bnpipe.components.network.loop import Trainer, program_for
     from bnpipe.components.network.params import Params
 
     splits = read_splits(archives)
@@ -150,7 +150,9 @@ def answers(archives: Path, seed: int, spoils: dict[str, Spoil], **changes: obje
     params = Params(seed=seed, **changes)  # type: ignore[arg-type]
     net = network.build(28 * 28, 10, params)
     with tempfile.TemporaryDirectory() as scratch:
-        Trainer(net, params, split(train), split(validation), Path(scratch), _silent).fit()
+        examples = split(train)
+        program = program_for(net, params, examples)
+        Trainer(program, params, examples, split(validation), Path(scratch), _silent).fit()
     whole = images[others].astype(np.float32)
     fit = fit_temperature(logits(images[validation]), labels[validation])
     assert fit is not None

@@ -12,7 +12,7 @@ import tensorflow as tf
 from bnpipe.components.network import checkpoint, examples, loop, network
 from bnpipe.components.network.evaluation import evaluate
 from bnpipe.components.network.examples import InMemory, OnDisk, epoch_order, open_splits
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.loop import Trainer, program_for
 from bnpipe.components.trainer import Params, TrainingError
 from bnpipe.data.dataset_info import DatasetInfo
 
@@ -31,7 +31,9 @@ def blob_split(make_blobs, size, split="train"):
 def trained(params, train, validation, scratch, progress=silent):
     features, _ = train.rows(np.array([0]))
     model = network.build(features.shape[1], classes_of(train), params)
-    trainer = Trainer(model, params, train, validation, scratch, progress)
+    trainer = Trainer(
+        program_for(model, params, train), params, train, validation, scratch, progress
+    )
     trainer.fit()
     return trainer
 
@@ -134,10 +136,12 @@ def test_examples_on_disk_give_the_bits_of_examples_in_memory(blob_examples, tmp
         train, validation = open_splits(blob_examples, info, budget, scratch)
         assert type(train) is type(validation) is kind
         model = network.build(info.features, info.classes, SMALL)
-        trainer = Trainer(model, SMALL, train, validation, scratch, silent)
+        trainer = Trainer(
+            program_for(model, SMALL, train), SMALL, train, validation, scratch, silent
+        )
         trainer.fit()
         models.append((weights(model), trainer.position.history))
-        assert trainer.chunk_steps == (10 if kind is InMemory else 3)
+        assert trainer.program.chunk_steps == (1000 if kind is InMemory else 3)
     assert models[0][1] == models[1][1]
     for path, value in models[0][0].items():
         np.testing.assert_array_equal(value, models[1][0][path], err_msg=path)

@@ -8,7 +8,7 @@ import pytest
 
 from bnpipe.components.network import network
 from bnpipe.components.network.examples import InMemory
-from bnpipe.components.network.loop import Trainer
+from bnpipe.components.network.loop import Trainer, program_for
 from bnpipe.components.study.arms import ARMS
 from bnpipe.components.study.plan import Unit, scored_steps
 from bnpipe.components.study.training import Bench, Data, _batches
@@ -36,11 +36,12 @@ def test_100_steps_end_in_the_weights_of_the_product(arm, bench, data, tmp_path)
     # Its epoch is the 100 batches, and has no rest.
     rows = np.concatenate([batch.ravel() for batch in _batches(3, 3219, 0, 100, 1000)])
     order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([3, 0]))).permutation(3200)
-    features, labels = (np.empty_like(a[:3200]) for a in vars(data.train).values())
+    features, labels = (np.empty_like(a[:3200]) for a in (data.train.features, data.train.labels))
     features[order], labels[order] = data.train.rows(rows)
     model = network.build(36, 10, params)
     train = InMemory(features, labels)
-    Trainer(model, params, train, data.validation, tmp_path, lambda *_: None).fit()
+    program = program_for(model, params, train)
+    Trainer(program, params, train, data.validation, tmp_path, lambda *_: None).fit()
     expected, received = weights(model), weights(one.model)
     assert expected.keys() == received.keys()
     for path, value in expected.items():

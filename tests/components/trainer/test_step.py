@@ -50,7 +50,7 @@ def quick(train, blob_examples):
 
 @pytest.fixture(scope="module")
 def rows(blob_examples):
-    from bnpipe.data.records.examples import read_transformed
+    from tests.transformed import read_transformed
 
     return read_transformed(blob_examples.shards("validation"))
 
@@ -122,7 +122,7 @@ def test_every_network_is_exported_with_its_own_answers(
 def test_probabilities_are_served_calibrated_only_when_asked(
     normalization, train, write_examples, make_blobs, tmp_path
 ):
-    from bnpipe.data.records.examples import read_transformed
+    from tests.transformed import read_transformed
 
     splits = make_blobs({"train": 203, "validation": 200, "test": 50})
     examples = write_examples(tmp_path / "blobs", splits, (4, 5), 3)

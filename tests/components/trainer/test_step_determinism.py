@@ -1,15 +1,26 @@
 """Equal inputs give equal bytes: in other processes, with other threads, and after kill -9."""
 
+import dataclasses
 import hashlib
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bnpipe.components.artifacts import Model
-from bnpipe.components.trainer import Inputs, Outputs, Params, TrainingError, run
+from bnpipe.components.network import loop
+from bnpipe.components.trainer import (
+    COMPONENT,
+    Inputs,
+    Outputs,
+    Params,
+    TrainingError,
+    run,
+    work,
+)
 from tests.child import environment
 
 # At the width of MNIST, and in batches of 1024, the bits do depend on the number of threads.
@@ -78,9 +89,9 @@ def whole(wide_examples, context, tmp_path_factory):
     return digests(folder)
 
 
-def train_here(examples, folder, ctx):
-    model = Model("trainer.model", folder)
-    facts = run(Inputs(examples=examples), Outputs(model=model), PARAMS, ctx)
+def train_here(examples, folder, ctx, **changes):
+    model, params = Model("trainer.model", folder), dataclasses.replace(PARAMS, **changes)
+    facts = run(Inputs(examples=examples), Outputs(model=model), params, ctx)
     model.check()
     return facts
 
@@ -109,6 +120,75 @@ def test_what_another_process_has_begun_before_kill_9_ends_in_the_same_files(
         "saved_model/variables/variables.index",
         "training.weights.h5",
     } <= set(whole)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """One item for every program that is made; none is ready before or after."""
+    monkeypatch.setattr(work, "_ready", {})
+    programs = []
+
+    def program_for(*args):
+        programs.append(loop.program_for(*args))
+        return programs[-1]
+
+    monkeypatch.setattr(work, "program_for", program_for)
+    return programs
+
+
+@pytest.fixture
+def trained(context, tmp_path):
+    """Trains on examples; returns the digests of the model's files."""
+
+    def train(examples, **changes):
+        folder, scratch = (Path(tempfile.mkdtemp(dir=tmp_path)) for _ in range(2))
+        train_here(examples, folder, context(scratch), **changes)
+        return digests(folder)
+
+    return train
+
+
+def test_what_was_compiled_before_there_were_examples_is_used_once_for_the_same_files(
+    compiled, wide_examples, whole, trained
+):
+    COMPONENT.ahead(PARAMS)
+    assert len(compiled) == 1
+    assert trained(wide_examples) == whole
+    assert len(compiled) == 1
+    assert compiled[0]._many_steps.experimental_get_tracing_count() == 1
+    # Its network is trained now: a second attempt in this process needs another.
+    assert trained(wide_examples) == whole
+    assert len(compiled) == 2
+
+
+def test_what_was_compiled_for_other_examples_is_not_used(compiled, blob_examples, trained):
+    alone = trained(blob_examples, batch_size=64)
+    COMPONENT.ahead(dataclasses.replace(PARAMS, batch_size=64))
+    assert trained(blob_examples, batch_size=64) == alone
+    assert len(compiled) == 3
+
+
+def test_examples_on_disk_are_not_trained_by_what_was_compiled_for_memory(
+    compiled, wide_examples, whole, trained
+):
+    COMPONENT.ahead(PARAMS)  # of another budget, so that it is not taken for these parameters
+    work._ready[dataclasses.replace(PARAMS, memory_budget_mb=1)] = work._ready.pop(PARAMS)
+    assert trained(wide_examples, memory_budget_mb=1) == whole
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "cosine"},  # ends with the last epoch
+        {"memory_budget_mb": 100},  # of MNIST's examples on disk
+        {"batch_size": 1_000_000},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_hangs_on_the_examples_is_not_compiled_without_them(compiled, changes):
+    COMPONENT.ahead(dataclasses.replace(PARAMS, **changes))
+    assert not compiled
 
 
 @pytest.mark.slow

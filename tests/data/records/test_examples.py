@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bnpipe.data.errors import DataError
-from bnpipe.data.records.examples import encode, read_batches, read_blocks, read_transformed
+from bnpipe.data.records.examples import encode, read_batches, read_blocks
 from bnpipe.data.records.tfrecord import FOOTER, HEADER, DamagedRecordError, frame, read_runs
+from tests.transformed import read_transformed
 
 
 def columns(count: int, features: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
