@@ -234,17 +234,17 @@ def feature_blocks(
 
 
 def _checked_batches(shard: Path, features: int) -> Iterator[dict[str, Column]]:
-    """The columns of a file, a batch of records at a time, with features that are `_checked`."""
+    """The columns of a file, a batch of records at a time, with features that `_check` takes."""
     first_row = 0
     for batch in read_batches(shard):
         block = batch.columns["features"]
-        _checked(block, features, f"{shard.parent.name}/{shard.name}", first_row)
+        _check(block, features, f"{shard.parent.name}/{shard.name}", first_row)
         first_row += len(block)
         yield batch.columns
 
 
-def _checked(features: Floats, expected: int, where: str, first_row: int = 0) -> Floats:
-    """The features, if there are as many to a row as expected and all are finite.
+def _check(features: Floats, expected: int, where: str, first_row: int) -> None:
+    """Makes sure that there are as many features to a row as expected, and all are finite.
 
     A relu turns NaN into 0, so without a normalisation the loss may stay finite and say nothing.
     """
@@ -260,4 +260,3 @@ def _checked(features: Floats, expected: int, where: str, first_row: int = 0) ->
                 f"{first_row + start + row}, feature {column}",
                 hint="run the transform step again on examples without such values",
             )
-    return features
